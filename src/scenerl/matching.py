@@ -1,0 +1,47 @@
+"""The only assignment code: pairs of prediction and target indices."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+Array = np.ndarray
+
+
+def hungarian(cost_NM: Array) -> tuple[Array, Array]:
+    """The assignment of least total cost; the smaller side is matched whole.
+
+    Args:
+        cost_NM: (N, M) finite costs of prediction n against target m.
+
+    Returns:
+        Two integer arrays of length min(N, M): prediction indices and their target indices.
+    """
+    return linear_sum_assignment(cost_NM)
+
+
+def greedy(score_NM: Array, threshold: float) -> tuple[Array, Array]:
+    """Predictions in order each take the free target they score best with, if that reaches ``threshold``.
+
+    The order of rows is the ranking (sort by confidence first where there is one). Of equal scores the lower target
+    index wins. This is the matching of COCO's evaluator at a single threshold.
+
+    Args:
+        score_NM: (N, M) scores, usually IoU with -1 where the labels differ.
+        threshold: least score of a match, inclusive.
+
+    Returns:
+        Two integer arrays of equal length: prediction indices, ascending, and their target indices.
+    """
+    free = np.ones(score_NM.shape[1], dtype=bool)
+    predictions, targets = [], []
+    for n, row in enumerate(score_NM):
+        if not free.any():
+            break
+        candidates = np.where(free, row, -np.inf)
+        m = int(candidates.argmax())
+        if candidates[m] >= threshold:
+            free[m] = False
+            predictions.append(n)
+            targets.append(m)
+    return np.array(predictions, dtype=int), np.array(targets, dtype=int)

@@ -1,0 +1,130 @@
+"""The nouns of the project: objects, relations, scene graphs, examples and parse results.
+
+Frozen dataclasses on the standard library only, so that data, rewards and metrics can be used where torch is not
+installed. All boxes are float ``(x1, y1, x2, y2)`` in absolute pixels of the *original* image; other coordinate frames
+exist only at the edges (see :mod:`scenerl.frames`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """One object: a label and a box. A detection is the same thing in a graph without relations."""
+
+    label: str
+    box: Box
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A directed edge. ``subject`` and ``object`` are indices into the graph's ``objects``."""
+
+    subject: int
+    predicate: str
+    object: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneGraph:
+    """Objects and the relations between them; the order is the order of emission or annotation.
+
+    Raises:
+        ValueError: a relation names an object index that does not exist.
+    """
+
+    objects: tuple[SceneObject, ...] = ()
+    relations: tuple[Relation, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.objects)
+        for relation in self.relations:
+            if not (0 <= relation.subject < count and 0 <= relation.object < count):
+                raise ValueError(f"relation {relation} names an object outside 0..{count - 1}")
+
+    def triplet(self, relation: Relation) -> tuple[str, str, str]:
+        """The (subject, predicate, object) labels of a relation."""
+        return self.objects[relation.subject].label, relation.predicate, self.objects[relation.object].label
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An image with its ground truth.
+
+    ``image`` is a path, the encoded bytes of an image file, or None where only sizes are known (scoring needs no
+    pixels). ``query`` holds the labels asked for in open-vocabulary detection, absent ones included; it is None for
+    scene graphs. ``width`` and ``height`` are pixels of the original image.
+    """
+
+    image_id: str
+    width: int
+    height: int
+    graph: SceneGraph
+    image: Path | bytes | None = None
+    query: tuple[str, ...] | None = None
+
+    @property
+    def image_wh(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+FAILURES = {
+    "no_answer": "there is no answer at all (null, or the engine gave up)",
+    "empty": "the answer holds nothing but white space",
+    "invalid_json": "no JSON value of the asked kind can be read",
+    "wrong_schema": "it reads, but is not what the format asks for (a missing key, a list for an object)",
+    "truncated": "it breaks off in the middle",
+}
+"""Whole-answer failures: name to meaning."""
+
+ISSUES = {
+    "malformed_object": "an object that lacks its label or its box",
+    "malformed_relation": "a relation that lacks subject, predicate or object, or is not an object itself",
+    "bad_box": "the box is not four finite numbers",
+    "no_area": "the box has no area (reversed corners included)",
+    "duplicate_id": "an object id that an earlier object has",
+    "duplicate_relation": "the same subject, predicate and object as an earlier relation",
+    "dangling_relation": "a relation that names an object which is not there",
+    "self_relation": "a relation from an object to itself",
+    "unknown_label": "an object label outside the closed vocabulary",
+    "unknown_predicate": "a predicate outside the closed vocabulary",
+    "too_many": "elements beyond the parser's bound",
+}
+"""Element issues: the element is dropped and counted, the rest is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One dropped element: a name from :data:`ISSUES`, where it stood (``objects[3]``, ``line 4``), and an excerpt."""
+
+    kind: str
+    where: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseResult:
+    """What an answer turned out to be. ``graph`` is None exactly when ``status`` is a failure: could not parse is never
+    the same as found nothing.
+
+    ``in_envelope`` says whether the answer stood in the envelope asked for and nothing but it.
+    """
+
+    status: str
+    graph: SceneGraph | None
+    issues: tuple[Issue, ...] = ()
+    in_envelope: bool = False
+
+    def __post_init__(self) -> None:
+        assert (self.graph is not None) == (self.status == "ok"), self.status
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
