@@ -1,0 +1,230 @@
+"""The options of every command: plain dataclasses, so that recipes, the command line and Python share one vocabulary.
+
+Nothing here imports more than the standard library. A field's type says what is accepted (``Literal`` lists the
+choices), its default is the vetted setting, and its metadata holds the help text and the group it is shown under.
+Adding an option is one line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+AnswerFormat = Literal["json", "compact", "detections"]
+Envelope = Literal["plain", "think"]
+Frame = Literal["pixels", "norm1000", "norm1", "resized"]
+
+
+def option(default: Any, text: str, group: str = "Options", positional: bool = False) -> Any:
+    """A dataclass field with its help text; ``default`` is ``...`` for a required one, a list is copied."""
+    metadata = {"help": text, "group": group, "positional": positional}
+    if default is ...:
+        return field(metadata=metadata)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+ANSWER = "How the model answers"
+WHICH = "Which rows"
+MATCH = "Matching"
+SAMPLE = "Sampling"
+IMAGE = "Images"
+REWARD = "Rewards"
+
+FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
+ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
+VOCABULARY_HELP = 'JSON file {"objects": […], "predicates": […]}; labels outside it are issues. Not given: any label'
+SIMILARITY_HELP = "how labels compare: exact, vectors:FILE (word vectors) or spacy:MODEL"
+IOU_HELP = "a predicted and a target box agree from this IoU on"
+ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
+COUNTS_HELP = "JSON file {predicate: count in the training set}, for predicate_weighted_recall"
+PIXELS_HELP = "pixels of the resized input at {}; not given: the model's own setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """From nothing to a report: data, a small model, SFT, GRPO, tables."""
+
+    out: Path = option(Path("runs/demo"), "folder of the run")
+    fresh: bool = option(False, "start over; without it finished stages are skipped and a broken one goes on")
+    smoke: bool = option(False, "the same code with tiny settings, about a minute")
+    full: bool = option(False, "train both rewards and RL without SFT as well, about 25 minutes")
+    reward: Literal["triplet_f1", "hard_recall"] = option("triplet_f1", "what RL maximises for relations")
+    seed: int = option(0, "seed of data, model and sampling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Make, describe, check, draw or convert a data set."""
+
+    action: Literal["make", "stats", "check", "draw", "convert"] = option(
+        ...,
+        "make the synthetic set; print statistics; list what is wrong with which row; draw examples; write as JSONL",
+        positional=True,
+    )
+    source: str | None = option(
+        None, "JSONL file, folder, Parquet file or hub name (make: not needed)", positional=True
+    )
+    out: Path | None = option(None, "file or folder to write")
+    split: str | None = option(None, "split to read, where the source has several", WHICH)
+    limit: int | None = option(None, "read at most so many rows", WHICH)
+    vocabulary: Path | None = option(None, VOCABULARY_HELP, WHICH)
+    seed: int = option(0, "seed of the made scenes or of the choice of drawn images")
+    num_train: int = option(4096, "training scenes to make", "make")
+    num_test: int = option(384, "test scenes to make", "make")
+    num_images: int = option(8, "images to draw", "draw")
+    triplets_out: Path | None = option(None, "write the triplet types and predicate counts to this JSON file", "stats")
+    train_source: str | None = option(None, "training data: say which triplet types it does not hold", "stats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How a model is asked and answers; shared by training and prediction."""
+
+    format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
+    envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
+    vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
+    grid: int | None = option(
+        None, "write coordinates in multiples of so many frame units; not given: what the model was trained with", ANSWER
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTOptions(AnswerOptions):
+    """Supervised fine-tuning on annotated graphs. The loss is on the answer only."""
+
+    model: str = option(..., "model folder or hub name")
+    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub name")
+    out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
+    fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
+    split: str | None = option(None, "split to read, where the source has several", WHICH)
+    limit: int | None = option(None, "use at most so many rows", WHICH)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
+    muon: bool = option(False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser")
+    muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOOptions(AnswerOptions):
+    """Reinforcement learning with GRPO; rewards and their weights come from the recipe."""
+
+    model: str = option(..., "model folder or hub name")
+    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub name")
+    out: Path = option(..., "folder for checkpoints, the final model, log.jsonl, samples.jsonl and config.yaml")
+    fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
+    split: str | None = option(None, "split to read, where the source has several", WHICH)
+    limit: int | None = option(None, "use at most so many rows", WHICH)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
+    rewards: list[str] = option(
+        ["format", "node_label", "node_box", "hard_recall"], "rewards by name; weights: --reward_weights, in order", REWARD
+    )
+    similarity: str = option("exact", SIMILARITY_HELP, REWARD)
+    iou_threshold: float = option(0.5, IOU_HELP, REWARD)
+    one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
+    f_beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD)
+    predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
+    constant_reward_window: int = option(20, "warn when a reward has not moved for so many steps; 0: never", "Watching")
+    rollout_check_tolerance: float = option(
+        0.05, "largest difference between rollout and trainer log-probabilities at the start; 0: no check", "Watching"
+    )
+    sample_log_every: int = option(10, "write completions with their rewards to samples.jsonl every so many steps", "Watching")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(AnswerOptions):
+    """Answer every image of a data set; one JSONL row each, appended as it goes, resumable."""
+
+    model: str = option(..., "model folder or hub name")
+    data: str = option(..., "JSONL file, folder, Parquet file or hub name")
+    out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
+    fresh: bool = option(False, "overwrite the file instead of going on with it")
+    split: str | None = option(None, "split to read, where the source has several", WHICH)
+    limit: int | None = option(None, "answer at most so many images", WHICH)
+    batch_size: int | None = option(None, "images at a time; not given: chosen to fit the memory")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the weights")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    max_new_tokens: int = option(1024, "token limit of an answer", SAMPLE)
+    num_samples: int = option(1, "answers per image; more than one needs a temperature", SAMPLE)
+    temperature: float = option(0.0, "0 is greedy", SAMPLE)
+    top_p: float = option(1.0, "sample from the likeliest tokens of this total probability", SAMPLE)
+    top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE)
+    seed: int = option(0, "seed of the sampling", SAMPLE)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Every reward of every answer, and why it is what it is. Needs no torch."""
+
+    rows: Path = option(..., "JSONL file: data rows with an `answer` (text or null)", positional=True)
+    out: Path | None = option(None, "JSONL file to write; not given: standard output")
+    format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
+    envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
+    frame: Frame = option("norm1000", "what the numbers of a box mean", ANSWER)
+    vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
+    strict: bool = option(False, "any issue makes the whole answer a failure", ANSWER)
+    rewards: list[str] = option([], "rewards by name; not given: all that suit the format", REWARD)
+    similarity: str = option("exact", SIMILARITY_HELP, REWARD)
+    iou_threshold: float = option(0.5, IOU_HELP, REWARD)
+    one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
+    beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD)
+    predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Metrics of predictions against ground truth, with 95 % bootstrap intervals."""
+
+    pred: Path = option(..., "JSONL file: rows with `image_id` and `answer`, or as `predict` writes them", positional=True)
+    data: str = option(..., "ground truth: JSONL file, folder, Parquet file or hub name")
+    out: Path | None = option(None, "metrics.json to write; not given: the table only")
+    task: Literal["sgdet", "det"] = option("sgdet", "scene graph detection, or object detection")
+    format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
+    envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
+    frame: Frame = option("norm1000", "what the numbers of a box mean; parsed rows say it themselves", ANSWER)
+    vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
+    ks: list[int] = option([20, 50, 100], "the K of R@K, ng-R@K, mR@K, zR@K", MATCH)
+    iou_threshold: float = option(0.5, IOU_HELP, MATCH)
+    plus_one: bool = option(False, "add a pixel to widths and heights, as evaluators descended from Motifs do", MATCH)
+    absent_as_zero: bool = option(False, "mR@K counts predicates absent from the targets as 0", MATCH)
+    one_to_one: bool = option(False, ONE_TO_ONE_HELP, MATCH)
+    train: str | None = option(None, "training data: its triplet types are the seen ones of zR@K", MATCH)
+    split: str | None = option(None, "split of the ground truth, where the source has several", WHICH)
+    resamples: int = option(1000, "bootstrap resamples over images; 0: no intervals", "Intervals")
+    seed: int = option(0, "seed of the bootstrap", "Intervals")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """One self-contained HTML file from a run folder, or from files named one by one."""
+
+    run: Path | None = option(None, "run folder with a report.json, as `demo` writes it", positional=True)
+    out: Path | None = option(None, "HTML file to write; not given: report.html in the run folder")
+    title: str | None = option(None, "title of the report")
+    data: Path | None = option(None, "ground truth JSONL", "Without a run folder")
+    predictions: list[str] = option([], "NAME=predictions.jsonl, one per stage", "Without a run folder")
+    metrics: list[str] = option([], "NAME=metrics.json, one per stage", "Without a run folder")
+    logs: list[str] = option([], "NAME=log.jsonl, one per training stage", "Without a run folder")
+    num_images: int = option(48, "images in the gallery", "Gallery")
+    seed: int = option(0, "seed of the choice of images", "Gallery")
+
+
+OPTIONS: dict[str, type] = {
+    "demo": DemoOptions,
+    "data": DataOptions,
+    "sft": SFTOptions,
+    "grpo": GRPOOptions,
+    "predict": PredictOptions,
+    "score": ScoreOptions,
+    "eval": EvalOptions,
+    "report": ReportOptions,
+}
+"""Command name to its options."""
+
+TRL_CONFIGS = {"sft": "SFTConfig", "grpo": "GRPOConfig"}
+"""Commands that take every field of one of TRL's configuration classes besides their own options."""
