@@ -1,0 +1,1 @@
+"""Data sets: each gives a stream of examples."""

@@ -1,0 +1,141 @@
+"""Our own JSONL: one row per image, images in ``images/`` beside the file or named by absolute paths.
+
+The rows are described and checked in :mod:`scenerl.data.rows`. Files are read row by row, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from scenerl.data.rows import DataError, Record, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.types import Example
+
+__all__ = ["DataError", "example_to_row", "excerpt", "label_of", "load_examples", "parse_row", "read", "read_jsonl",
+           "write_jsonl"]
+
+MAX_ROW_BYTES = 64 * 2**20
+"""Longest row that is read; a longer one is a file that is no JSONL."""
+
+
+def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
+    """The rows of a JSONL file with their numbers, counted from 1; blank lines are counted and skipped.
+
+    Raises:
+        DataError: the file is missing or unreadable, or a row is not a JSON object; the message names file and row.
+    """
+    for number, line in _lines(Path(path)):
+        row, error = _decode(line)
+        if error:
+            raise DataError(f"{path}, row {number}: {error}")
+        yield number, row
+
+
+def load_examples(path: Path | str, images_dir: Path | None = None) -> Iterator[Example]:
+    """The examples of a JSONL file. Warnings are dropped: use :func:`scenerl.data.load` to have them counted.
+
+    Raises:
+        DataError: on the first row that cannot be used.
+    """
+    for record in read(path, images_dir):
+        yield record.unwrap()
+
+
+def read(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
+    """Every row of a JSONL file as a record; a bad row is a record with errors, and reading goes on.
+
+    Args:
+        path: the file.
+        images_dir: where relative file names are looked up; by default ``images/`` beside the file.
+
+    Raises:
+        DataError: the file is missing or unreadable.
+    """
+    path = Path(path)
+    images_dir = path.parent / "images" if images_dir is None else images_dir
+    for number, line in _lines(path):
+        row, error = _decode(line)
+        where = f"{path}, row {number}"
+        yield Record(where, None, (error,)) if error else read_row(row, where, images_dir)
+
+
+def find_file(folder: Path, split: str | None) -> Path:
+    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is when no split is asked for.
+
+    Raises:
+        DataError: there is none, or several and no split says which.
+    """
+    splits = sorted(found.stem for found in folder.glob("*.jsonl"))
+    if split is None and len(splits) == 1:
+        return folder / f"{splits[0]}.jsonl"
+    if split is None:
+        raise DataError(f"{folder} holds {len(splits)} JSONL files; name one or choose a split: "
+                        f"{', '.join(splits) or 'none there'}")
+    if split not in splits:
+        raise DataError(f"{folder} has no split {split!r}; allowed: {', '.join(splits) or 'none, it has no JSONL file'}")
+    return folder / f"{split}.jsonl"
+
+
+def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
+    """Write rows as JSONL, whole or not at all: the file appears under its name when every row is written.
+
+    Text is written in ASCII escapes, so that any string survives, lone surrogates included.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        ValueError: a row holds NaN or an infinity.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        with open(aside, "w", encoding="ascii") as file:
+            for row in rows:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that are not blank. Bytes, because text mode would stop at the first undecodable one."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a JSONL file")
+    try:
+        with open(path, "rb") as file:
+            number = 0
+            while line := file.readline(MAX_ROW_BYTES + 1):
+                number += 1
+                if len(line) > MAX_ROW_BYTES:
+                    raise DataError(f"{path}, row {number}: longer than {MAX_ROW_BYTES} bytes; is this a JSONL file?")
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+                if line := line.strip():
+                    yield number, line
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a JSONL file") from error
+
+
+def _decode(line: bytes) -> tuple[dict, str | None]:
+    """The JSON object of a line, or what is wrong with the line."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return {}, f"not UTF-8 text at byte {error.start}: {excerpt(line[error.start:error.start + 20])}"
+    except RecursionError:
+        return {}, f"nested too deeply: {excerpt(line)}"
+    except ValueError as error:
+        # The decoder's message is bounded; it names the column.
+        return {}, f"not JSON ({error}): {excerpt(line.decode('utf-8'))}"
+    if not isinstance(row, dict):
+        return {}, f"a row must be a JSON object, found {excerpt(row)}"
+    return row, None

@@ -1,0 +1,321 @@
+"""One data row to one example and back, with every check of a row in one place.
+
+A row is the dict that our JSONL holds, and that the other data sets are turned into::
+
+    {"image_id": "1", "file_name": "1.jpg", "width": 640, "height": 480,
+     "objects": [{"id": "person.1", "bbox": [x1, y1, x2, y2]}, ...],
+     "relationships": [{"subject": "person.1", "predicate": "riding", "object": "bike.2"}, ...]}
+
+or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` in place
+of objects and relationships. Boxes are xyxy in pixels. Keys that are not named here are ignored.
+
+What cannot be meant is an error (a box that is not four finite numbers, a relation to nothing). What work can go on
+with is mended and comes back as a warning: a box that leaves its image is clipped; repeated relations and relations of
+an object to itself, both common in Visual Genome, are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
+
+MAX_SIDE = 1_000_000
+"""Largest width or height a row may state, in pixels."""
+
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters and lone surrogates
+_NUMBER_SUFFIX = re.compile(r"\.[0-9]+\Z")
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names file, row and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a data set as a reader hands it on: where it stands and the example, or what is wrong with it.
+
+    ``example`` is None exactly when there are ``errors``. Messages do not repeat ``where``.
+    """
+
+    where: str
+    example: Example | None
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def unwrap(self) -> Example:
+        """The example.
+
+        Raises:
+            DataError: the row has errors; the message holds the first and the number of the others.
+        """
+        if self.example is None:
+            more = f" (and {len(self.errors) - 1} more in this row)" if len(self.errors) > 1 else ""
+            raise DataError(f"{self.where}: {self.errors[0]}{more}")
+        return self.example
+
+
+def excerpt(value: object, limit: int = 80) -> str:
+    """A bounded ``repr`` for messages."""
+    # Cut before repr: a value from a file may be large.
+    text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def label_of(object_id: str) -> str:
+    """The label of an object id: the id up to its last dot-number, or the whole id if it has none.
+
+    >>> label_of("traffic light.12"), label_of("st. bernard.3"), label_of("dog")
+    ('traffic light', 'st. bernard', 'dog')
+    """
+    return _NUMBER_SUFFIX.sub("", object_id)
+
+
+def parse_row(row: object, where: str, images_dir: Path | None = None) -> tuple[Example, list[str]]:
+    """A data row as an example.
+
+    Args:
+        row: the decoded JSON value.
+        where: names file and row in messages, for example ``rows.jsonl, row 3``.
+        images_dir: folder that a relative ``file_name`` is taken from. Without it only absolute file names give an
+            image. Whether the file exists is not looked at here.
+
+    Returns:
+        The example and the warnings of this row, which start with ``where``.
+
+    Raises:
+        DataError: the row cannot be used.
+    """
+    record = read_row(row, where, images_dir)
+    return record.unwrap(), [f"{where}: {warning}" for warning in record.warnings]
+
+
+def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
+    """As :func:`parse_row`, but never raises: all errors of the row are collected in the record."""
+    reader = _RowReader()
+    example = reader.read(row, images_dir)
+    return Record(where, None if reader.errors else example, tuple(reader.errors), tuple(reader.warnings))
+
+
+class _RowReader:
+    """Walks through one row and collects what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self.width = 0
+        self.height = 0
+
+    def read(self, row: object, images_dir: Path | None) -> Example | None:
+        if not isinstance(row, Mapping):
+            self.errors.append(f"a row must be a JSON object, found {_kind(row)}: {excerpt(row)}")
+            return None
+        is_detection = "detections" in row
+        if is_detection and "objects" in row:
+            self.errors.append("a row holds 'objects' (scene graph) or 'detections', not both")
+            return None
+        needed = ("detections",) if is_detection else ("objects", "relationships")
+        for key in ("image_id", "width", "height", *needed):
+            if key not in row:
+                hint = "; a detection row has 'detections' instead" if key == "objects" else ""
+                self.errors.append(f"the key {key!r} is missing{hint}")
+        if self.errors:
+            return None
+        image_id = self._image_id(row["image_id"])
+        self.width = self._side(row["width"], "width")
+        self.height = self._side(row["height"], "height")
+        image = self._image(row.get("file_name"), images_dir)
+        if is_detection:
+            objects, relations = self._detections(row["detections"]), []
+            query = self._query(row.get("query"), objects)
+        else:
+            objects, index = self._objects(row["objects"])
+            relations, query = self._relations(row["relationships"], index), None
+        if self.errors:
+            return None
+        graph = SceneGraph(tuple(objects), tuple(relations))
+        return Example(image_id, self.width, self.height, graph, image, query)
+
+    def _image_id(self, value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self._text(value, "image_id")
+
+    def _side(self, value: object, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_SIDE or value % 1:
+            self.errors.append(f"{name} must be a whole number of pixels from 1 to {MAX_SIDE}, found {excerpt(value)}")
+            return 0
+        return int(value)
+
+    def _image(self, value: object, images_dir: Path | None) -> Path | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or _UNWRITABLE.search(value):
+            self.errors.append(f"file_name must be the name of an image file, found {excerpt(value)}")
+            return None
+        path = Path(value)
+        if path.is_absolute():
+            return path
+        return images_dir / path if images_dir is not None else None
+
+    def _text(self, value: object, name: str) -> str:
+        """A label, predicate or id: white space is tidied, for formats that give every element a line."""
+        if not isinstance(value, str):
+            self.errors.append(f"{name} must be a text, found {_kind(value)} {excerpt(value)}")
+            return ""
+        text = value if value.isalnum() else " ".join(value.split())
+        if not text or _UNWRITABLE.search(text):
+            self.errors.append(f"{name} must be a text that is not empty and has no control characters or lone "
+                               f"surrogates, found {excerpt(value)}")
+        return text
+
+    def _list(self, value: object, name: str) -> list:
+        if isinstance(value, list):
+            return value
+        self.errors.append(f"{name} must be a list, found {_kind(value)} {excerpt(value)}")
+        return []
+
+    def _objects(self, value: object) -> tuple[list[SceneObject], dict[str, int]]:
+        objects: list[SceneObject] = []
+        index: dict[str, int] = {}
+        for n, item in enumerate(self._list(value, "objects")):
+            name = f"objects[{n}]"
+            if not self._has_keys(item, ("id", "bbox"), name):
+                continue
+            object_id = self._text(item["id"], f"the id of {name}")
+            if object_id in index:
+                self.errors.append(f"two objects have the id {excerpt(object_id)}; ids must differ")
+                continue
+            # Also for an object with a bad box, so that relations to it are not reported as well.
+            index[object_id] = len(objects)
+            label = self._text(label_of(object_id), f"the label of {name}") if object_id else ""
+            objects.append(SceneObject(label, self._box(item["bbox"], f"{name} ({excerpt(object_id)})")))
+        return objects, index
+
+    def _detections(self, value: object) -> list[SceneObject]:
+        objects = []
+        for n, item in enumerate(self._list(value, "detections")):
+            name = f"detections[{n}]"
+            if self._has_keys(item, ("label", "bbox_2d"), name):
+                label = self._text(item["label"], f"the label of {name}")
+                objects.append(SceneObject(label, self._box(item["bbox_2d"], f"{name} ({excerpt(label)})")))
+        return objects
+
+    def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
+        if value is None:
+            self.warnings.append("a detection row without 'query': the labels found in it are asked for, absent ones "
+                                 "are not")
+            return tuple(dict.fromkeys(found.label for found in objects))
+        query = tuple(self._text(label, f"query[{n}]") for n, label in enumerate(self._list(value, "query")))
+        if len(set(query)) < len(query):
+            self.errors.append(f"query names a label twice: {excerpt(list(query))}")
+        if unasked := sorted({found.label for found in objects} - set(query)):
+            self.errors.append(f"labels in detections that query does not ask for: {excerpt(unasked)}")
+        return query
+
+    def _relations(self, value: object, index: dict[str, int]) -> list[Relation]:
+        relations: dict[tuple[int, str, int], Relation] = {}
+        for n, item in enumerate(self._list(value, "relationships")):
+            name = f"relationships[{n}]"
+            if not self._has_keys(item, ("subject", "predicate", "object"), name):
+                continue
+            predicate = self._text(item["predicate"], f"the predicate of {name}")
+            ends = []
+            for role in ("subject", "object"):
+                end_id = self._text(item[role], f"the {role} of {name}")
+                if end_id in index:
+                    ends.append(index[end_id])
+                elif end_id:
+                    self.errors.append(f"the {role} of {name} is {excerpt(end_id)}, but no object has this id")
+            if len(ends) < 2:
+                continue
+            key = (ends[0], predicate, ends[1])
+            if ends[0] == ends[1]:
+                self.warnings.append(f"{name} relates {excerpt(item['subject'])} to itself: left out")
+            elif key in relations:
+                self.warnings.append(f"{name} repeats an earlier relation ({excerpt(predicate)}): left out")
+            else:
+                relations[key] = Relation(*key)
+        return list(relations.values())
+
+    def _has_keys(self, item: object, keys: tuple[str, ...], name: str) -> bool:
+        if not isinstance(item, Mapping):
+            self.errors.append(f"{name} must be a JSON object, found {_kind(item)} {excerpt(item)}")
+            return False
+        missing = [key for key in keys if key not in item]
+        if missing:
+            self.errors.append(f"{name} lacks {', '.join(map(repr, missing))}; it has {excerpt(list(item))}")
+        return not missing
+
+    def _box(self, value: object, name: str) -> Box:
+        """A box inside the image; on an error any box, since the row is refused then."""
+        box = _four_finite(value)
+        if box is None:
+            self.errors.append(f"the box of {name} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
+            return 0.0, 0.0, 0.0, 0.0
+        x1, y1, x2, y2 = box
+        if x1 >= x2 or y1 >= y2:
+            self.errors.append(f"the box of {name} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
+            return box
+        if not (self.width and self.height) or (x1 >= 0 and y1 >= 0 and x2 <= self.width and y2 <= self.height):
+            return box
+        inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height))
+        size = f"the image ({self.width} x {self.height})"
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            self.errors.append(f"the box of {name} lies outside {size}: {excerpt(value)}")
+        else:
+            self.warnings.append(f"the box of {name} leaves {size} and was clipped: {excerpt(value)}")
+        return inside
+
+
+def _four_finite(value: object) -> Box | None:
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return None
+    for number in value:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            return None
+        # A whole number beyond float's range would raise below.
+        if isinstance(number, int) and abs(number) > MAX_SIDE**2:
+            return None
+    box = tuple(map(float, value))
+    return box if all(map(isfinite, box)) else None
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
+
+
+def example_to_row(example: Example, file_name: str | None = None) -> dict:
+    """The data row of an example, the inverse of :func:`parse_row`; object ids are ``label.N``, counted from 1.
+
+    Args:
+        example: detection examples (those with a ``query``) become detection rows.
+        file_name: goes into the row; without it the example's own path does, if its image is one.
+    """
+    if file_name is None and isinstance(example.image, Path):
+        file_name = str(example.image)
+    row: dict = {"image_id": example.image_id}
+    if file_name is not None:
+        row["file_name"] = file_name
+    row |= {"width": example.width, "height": example.height}
+    objects = example.graph.objects
+    if example.query is not None:
+        row["query"] = list(example.query)
+        row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
+        return row
+    ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
+    row["objects"] = [{"id": object_id, "bbox": _plain(found.box)}
+                      for object_id, found in zip(ids, objects, strict=True)]
+    row["relationships"] = [{"subject": ids[relation.subject], "predicate": relation.predicate,
+                             "object": ids[relation.object]} for relation in example.graph.relations]
+    return row
+
+
+def _plain(box: Box) -> list[int | float]:
+    """Whole coordinates without a decimal point."""
+    return [int(number) if float(number).is_integer() else float(number) for number in box]
