@@ -7,7 +7,7 @@ Adding an option is one line here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,40 @@ Envelope = Literal["plain", "think"]
 Frame = Literal["pixels", "norm1000", "norm1", "resized"]
 
 
-def option(default: Any, text: str, group: str = "Options", positional: bool = False) -> Any:
-    """A dataclass field with its help text; ``default`` is ``...`` for a required one, a list is copied."""
-    metadata = {"help": text, "group": group, "positional": positional}
+def option(
+    default: Any,
+    text: str,
+    group: str = "Options",
+    positional: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field with its help text and range; ``default`` is ``...`` for a required one, a list is copied."""
+    metadata = {"help": text, "group": group, "positional": positional, "low": low, "high": high}
     if default is ...:
         return field(metadata=metadata)
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command's options share: numbers are held to the range that their field gives.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            low, high, value = item.metadata["low"], item.metadata["high"], getattr(self, item.name)
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not (
+                    (low is None or number >= low) and (high is None or number <= high)
+                ):
+                    wanted = f"at least {low}" if high is None else f"{low} to {high}"
+                    raise ValueError(f"{item.name}: {number} is out of range; allowed: {wanted}")
 
 
 ANSWER = "How the model answers"
@@ -44,7 +70,7 @@ PIXELS_HELP = "pixels of the resized input at {}; not given: the model's own set
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(Options):
     """From nothing to a report: data, a small model, SFT, GRPO, tables."""
 
     out: Path = option(Path("runs/demo"), "folder of the run")
@@ -52,11 +78,11 @@ class DemoOptions:
     smoke: bool = option(False, "the same code with tiny settings, about a minute")
     full: bool = option(False, "train both rewards and RL without SFT as well, about 25 minutes")
     reward: Literal["triplet_f1", "hard_recall"] = option("triplet_f1", "what RL maximises for relations")
-    seed: int = option(0, "seed of data, model and sampling")
+    seed: int = option(0, "seed of data, model and sampling", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(Options):
     """Make, describe, check, draw or convert a data set."""
 
     action: Literal["make", "stats", "check", "draw", "convert"] = option(
@@ -69,25 +95,28 @@ class DataOptions:
     )
     out: Path | None = option(None, "file or folder to write")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
-    limit: int | None = option(None, "read at most so many rows", WHICH)
+    limit: int | None = option(None, "read at most so many rows", WHICH, low=1)
     vocabulary: Path | None = option(None, VOCABULARY_HELP, WHICH)
-    seed: int = option(0, "seed of the made scenes or of the choice of drawn images")
-    num_train: int = option(4096, "training scenes to make", "make")
-    num_test: int = option(384, "test scenes to make", "make")
-    num_images: int = option(8, "images to draw", "draw")
+    seed: int = option(0, "seed of the made scenes or of the choice of drawn images", low=0)
+    num_train: int = option(4096, "training scenes to make", "make", low=1)
+    num_test: int = option(384, "test scenes to make", "make", low=1)
+    num_images: int = option(8, "images to draw", "draw", low=1)
     triplets_out: Path | None = option(None, "write the triplet types and predicate counts to this JSON file", "stats")
     train_source: str | None = option(None, "training data: say which triplet types it does not hold", "stats")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
+class AnswerOptions(Options):
     """How a model is asked and answers; shared by training and prediction."""
 
     format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
     envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
     vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
     grid: int | None = option(
-        None, "write coordinates in multiples of so many frame units; not given: what the model was trained with", ANSWER
+        None,
+        "write coordinates in multiples of so many frame units; not given: what the model was trained with",
+        ANSWER,
+        low=1,
     )
 
 
@@ -100,11 +129,13 @@ class SFTOptions(AnswerOptions):
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
-    limit: int | None = option(None, "use at most so many rows", WHICH)
-    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
-    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
-    muon: bool = option(False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser")
-    muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser")
+    limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
+    muon: bool = option(
+        False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
+    )
+    muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,22 +147,31 @@ class GRPOOptions(AnswerOptions):
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl, samples.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
-    limit: int | None = option(None, "use at most so many rows", WHICH)
-    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
-    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
+    limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
     rewards: list[str] = option(
-        ["format", "node_label", "node_box", "hard_recall"], "rewards by name; weights: --reward_weights, in order", REWARD
+        ["format", "node_label", "node_box", "hard_recall"],
+        "rewards by name; weights: --reward_weights, in order",
+        REWARD,
     )
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
-    iou_threshold: float = option(0.5, IOU_HELP, REWARD)
+    iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    f_beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD)
+    f_beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD, low=0)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
-    constant_reward_window: int = option(20, "warn when a reward has not moved for so many steps; 0: never", "Watching")
-    rollout_check_tolerance: float = option(
-        0.05, "largest difference between rollout and trainer log-probabilities at the start; 0: no check", "Watching"
+    constant_reward_window: int = option(
+        20, "warn when a reward has not moved for so many steps; 0: never", "Watching", low=0
     )
-    sample_log_every: int = option(10, "write completions with their rewards to samples.jsonl every so many steps", "Watching")
+    rollout_check_tolerance: float = option(
+        0.05,
+        "largest difference between rollout and trainer log-probabilities at the start; 0: no check",
+        "Watching",
+        low=0,
+    )
+    sample_log_every: int = option(
+        10, "write completions with their rewards to samples.jsonl every so many steps; 0: never", "Watching", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,22 +183,22 @@ class PredictOptions(AnswerOptions):
     out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
     fresh: bool = option(False, "overwrite the file instead of going on with it")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
-    limit: int | None = option(None, "answer at most so many images", WHICH)
-    batch_size: int | None = option(None, "images at a time; not given: chosen to fit the memory")
+    limit: int | None = option(None, "answer at most so many images", WHICH, low=1)
+    batch_size: int | None = option(None, "images at a time; not given: chosen to fit the memory", low=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the weights")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
-    max_new_tokens: int = option(1024, "token limit of an answer", SAMPLE)
-    num_samples: int = option(1, "answers per image; more than one needs a temperature", SAMPLE)
-    temperature: float = option(0.0, "0 is greedy", SAMPLE)
-    top_p: float = option(1.0, "sample from the likeliest tokens of this total probability", SAMPLE)
-    top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE)
-    seed: int = option(0, "seed of the sampling", SAMPLE)
-    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE)
-    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE)
+    max_new_tokens: int = option(1024, "token limit of an answer", SAMPLE, low=1)
+    num_samples: int = option(1, "answers per image; more than one needs a temperature", SAMPLE, low=1)
+    temperature: float = option(0.0, "0 is greedy", SAMPLE, low=0)
+    top_p: float = option(1.0, "sample from the likeliest tokens of this total probability", SAMPLE, low=0, high=1)
+    top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE, low=0)
+    seed: int = option(0, "seed of the sampling", SAMPLE, low=0)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
+class ScoreOptions(Options):
     """Every reward of every answer, and why it is what it is. Needs no torch."""
 
     rows: Path = option(..., "JSONL file: data rows with an `answer` (text or null)", positional=True)
@@ -170,17 +210,19 @@ class ScoreOptions:
     strict: bool = option(False, "any issue makes the whole answer a failure", ANSWER)
     rewards: list[str] = option([], "rewards by name; not given: all that suit the format", REWARD)
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
-    iou_threshold: float = option(0.5, IOU_HELP, REWARD)
+    iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD)
+    beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD, low=0)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions:
+class EvalOptions(Options):
     """Metrics of predictions against ground truth, with 95 % bootstrap intervals."""
 
-    pred: Path = option(..., "JSONL file: rows with `image_id` and `answer`, or as `predict` writes them", positional=True)
+    pred: Path = option(
+        ..., "JSONL file: rows with `image_id` and `answer`, or as `predict` writes them", positional=True
+    )
     data: str = option(..., "ground truth: JSONL file, folder, Parquet file or hub name")
     out: Path | None = option(None, "metrics.json to write; not given: the table only")
     task: Literal["sgdet", "det"] = option("sgdet", "scene graph detection, or object detection")
@@ -188,19 +230,19 @@ class EvalOptions:
     envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
     frame: Frame = option("norm1000", "what the numbers of a box mean; parsed rows say it themselves", ANSWER)
     vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
-    ks: list[int] = option([20, 50, 100], "the K of R@K, ng-R@K, mR@K, zR@K", MATCH)
-    iou_threshold: float = option(0.5, IOU_HELP, MATCH)
+    ks: list[int] = option([20, 50, 100], "the K of R@K, ng-R@K, mR@K, zR@K", MATCH, low=1)
+    iou_threshold: float = option(0.5, IOU_HELP, MATCH, low=0, high=1)
     plus_one: bool = option(False, "add a pixel to widths and heights, as evaluators descended from Motifs do", MATCH)
     absent_as_zero: bool = option(False, "mR@K counts predicates absent from the targets as 0", MATCH)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, MATCH)
     train: str | None = option(None, "training data: its triplet types are the seen ones of zR@K", MATCH)
     split: str | None = option(None, "split of the ground truth, where the source has several", WHICH)
-    resamples: int = option(1000, "bootstrap resamples over images; 0: no intervals", "Intervals")
-    seed: int = option(0, "seed of the bootstrap", "Intervals")
+    resamples: int = option(1000, "bootstrap resamples over images; 0: no intervals", "Intervals", low=0)
+    seed: int = option(0, "seed of the bootstrap", "Intervals", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class ReportOptions(Options):
     """One self-contained HTML file from a run folder, or from files named one by one."""
 
     run: Path | None = option(None, "run folder with a report.json, as `demo` writes it", positional=True)
@@ -210,8 +252,8 @@ class ReportOptions:
     predictions: list[str] = option([], "NAME=predictions.jsonl, one per stage", "Without a run folder")
     metrics: list[str] = option([], "NAME=metrics.json, one per stage", "Without a run folder")
     logs: list[str] = option([], "NAME=log.jsonl, one per training stage", "Without a run folder")
-    num_images: int = option(48, "images in the gallery", "Gallery")
-    seed: int = option(0, "seed of the choice of images", "Gallery")
+    num_images: int = option(48, "images in the gallery", "Gallery", low=1)
+    seed: int = option(0, "seed of the choice of images", "Gallery", low=0)
 
 
 OPTIONS: dict[str, type] = {
