@@ -74,7 +74,7 @@ def find_file(folder: Path, split: str | None) -> Path:
         raise DataError(f"{folder} holds {len(splits)} JSONL files; name one or choose a split: "
                         f"{', '.join(splits) or 'none there'}")
     if split not in splits:
-        raise DataError(f"{folder} has no split {split!r}; allowed: {', '.join(splits) or 'none, it has no JSONL file'}")
+        raise DataError(f"{folder} has no split {split!r}; allowed: {', '.join(splits) or 'none, no JSONL file there'}")
     return folder / f"{split}.jsonl"
 
 

@@ -6,7 +6,7 @@ A row is the dict that our JSONL holds, and that the other data sets are turned 
      "objects": [{"id": "person.1", "bbox": [x1, y1, x2, y2]}, ...],
      "relationships": [{"subject": "person.1", "predicate": "riding", "object": "bike.2"}, ...]}
 
-or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` in place
+or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` instead
 of objects and relationships. Boxes are xyxy in pixels. Keys that are not named here are ignored.
 
 What cannot be meant is an error (a box that is not four finite numbers, a relation to nothing). What work can go on
@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
@@ -28,6 +27,10 @@ MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters and lone surrogates
+_OBJECT_KEYS = frozenset(("id", "bbox"))
+_DETECTION_KEYS = frozenset(("label", "bbox_2d"))
+_RELATION_KEYS = frozenset(("subject", "predicate", "object"))
+_FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _NUMBER_SUFFIX = re.compile(r"\.[0-9]+\Z")
 
 
@@ -62,7 +65,10 @@ class Record:
 def excerpt(value: object, limit: int = 80) -> str:
     """A bounded ``repr`` for messages."""
     # Cut before repr: a value from a file may be large.
-    text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
+    try:
+        text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -162,16 +168,20 @@ class _RowReader:
             return path
         return images_dir / path if images_dir is not None else None
 
-    def _text(self, value: object, name: str) -> str:
-        """A label, predicate or id: white space is tidied, for formats that give every element a line."""
-        if not isinstance(value, str):
-            self.errors.append(f"{name} must be a text, found {_kind(value)} {excerpt(value)}")
-            return ""
-        text = value if value.isalnum() else " ".join(value.split())
-        if not text or _UNWRITABLE.search(text):
-            self.errors.append(f"{name} must be a text that is not empty and has no control characters or lone "
-                               f"surrogates, found {excerpt(value)}")
-        return text
+    def _text(self, value: object, name: str, n: int | None = None) -> str:
+        """A label, predicate or id: white space is tidied, for formats that give every element a line.
+
+        ``name`` and ``n`` say in messages what the text is; they are put together only when there is something to say,
+        because scoring reads many rows.
+        """
+        if isinstance(value, str):
+            text = " ".join(value.split())
+            if text and not _UNWRITABLE.search(text):
+                return text
+        place = name if n is None else f"{name}[{n}]"
+        self.errors.append(f"{place} must be a text that is not empty and has no control characters or lone "
+                           f"surrogates, found {_kind(value)} {excerpt(value)}")
+        return ""
 
     def _list(self, value: object, name: str) -> list:
         if isinstance(value, list):
@@ -183,26 +193,26 @@ class _RowReader:
         objects: list[SceneObject] = []
         index: dict[str, int] = {}
         for n, item in enumerate(self._list(value, "objects")):
-            name = f"objects[{n}]"
-            if not self._has_keys(item, ("id", "bbox"), name):
+            if not self._has_keys(item, _OBJECT_KEYS, "objects", n):
                 continue
-            object_id = self._text(item["id"], f"the id of {name}")
+            object_id = self._text(item["id"], "the id of objects", n)
             if object_id in index:
                 self.errors.append(f"two objects have the id {excerpt(object_id)}; ids must differ")
                 continue
             # Also for an object with a bad box, so that relations to it are not reported as well.
             index[object_id] = len(objects)
-            label = self._text(label_of(object_id), f"the label of {name}") if object_id else ""
-            objects.append(SceneObject(label, self._box(item["bbox"], f"{name} ({excerpt(object_id)})")))
+            label = label_of(object_id).rstrip()
+            if object_id and not label:
+                self.errors.append(f"the id of objects[{n}] has no label before its number: {excerpt(object_id)}")
+            objects.append(SceneObject(label, self._box(item["bbox"], "objects", n, object_id)))
         return objects, index
 
     def _detections(self, value: object) -> list[SceneObject]:
         objects = []
         for n, item in enumerate(self._list(value, "detections")):
-            name = f"detections[{n}]"
-            if self._has_keys(item, ("label", "bbox_2d"), name):
-                label = self._text(item["label"], f"the label of {name}")
-                objects.append(SceneObject(label, self._box(item["bbox_2d"], f"{name} ({excerpt(label)})")))
+            if self._has_keys(item, _DETECTION_KEYS, "detections", n):
+                label = self._text(item["label"], "the label of detections", n)
+                objects.append(SceneObject(label, self._box(item["bbox_2d"], "detections", n, label)))
         return objects
 
     def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
@@ -210,7 +220,7 @@ class _RowReader:
             self.warnings.append("a detection row without 'query': the labels found in it are asked for, absent ones "
                                  "are not")
             return tuple(dict.fromkeys(found.label for found in objects))
-        query = tuple(self._text(label, f"query[{n}]") for n, label in enumerate(self._list(value, "query")))
+        query = tuple(self._text(label, "query", n) for n, label in enumerate(self._list(value, "query")))
         if len(set(query)) < len(query):
             self.errors.append(f"query names a label twice: {excerpt(list(query))}")
         if unasked := sorted({found.label for found in objects} - set(query)):
@@ -220,69 +230,73 @@ class _RowReader:
     def _relations(self, value: object, index: dict[str, int]) -> list[Relation]:
         relations: dict[tuple[int, str, int], Relation] = {}
         for n, item in enumerate(self._list(value, "relationships")):
-            name = f"relationships[{n}]"
-            if not self._has_keys(item, ("subject", "predicate", "object"), name):
+            if not self._has_keys(item, _RELATION_KEYS, "relationships", n):
                 continue
-            predicate = self._text(item["predicate"], f"the predicate of {name}")
-            ends = []
-            for role in ("subject", "object"):
-                end_id = self._text(item[role], f"the {role} of {name}")
-                if end_id in index:
-                    ends.append(index[end_id])
-                elif end_id:
-                    self.errors.append(f"the {role} of {name} is {excerpt(end_id)}, but no object has this id")
-            if len(ends) < 2:
+            predicate = self._text(item["predicate"], "the predicate of relationships", n)
+            subject_, object_ = self._end(item, "subject", n, index), self._end(item, "object", n, index)
+            if subject_ is None or object_ is None:
                 continue
-            key = (ends[0], predicate, ends[1])
-            if ends[0] == ends[1]:
-                self.warnings.append(f"{name} relates {excerpt(item['subject'])} to itself: left out")
+            key = (subject_, predicate, object_)
+            if subject_ == object_:
+                self.warnings.append(f"relationships[{n}] relates {excerpt(item['subject'])} to itself: left out")
             elif key in relations:
-                self.warnings.append(f"{name} repeats an earlier relation ({excerpt(predicate)}): left out")
+                self.warnings.append(f"relationships[{n}] repeats an earlier relation ({excerpt(predicate)}): left out")
             else:
                 relations[key] = Relation(*key)
         return list(relations.values())
 
-    def _has_keys(self, item: object, keys: tuple[str, ...], name: str) -> bool:
-        if not isinstance(item, Mapping):
-            self.errors.append(f"{name} must be a JSON object, found {_kind(item)} {excerpt(item)}")
-            return False
-        missing = [key for key in keys if key not in item]
-        if missing:
-            self.errors.append(f"{name} lacks {', '.join(map(repr, missing))}; it has {excerpt(list(item))}")
-        return not missing
+    def _end(self, item: Mapping, role: str, n: int, index: dict[str, int]) -> int | None:
+        """The object index of a relation's subject or object."""
+        if isinstance(item[role], str) and item[role] in index:
+            return index[item[role]]
+        end_id = self._text(item[role], f"the {role} of relationships", n)
+        if end_id and end_id not in index:
+            self.errors.append(f"the {role} of relationships[{n}] is {excerpt(end_id)}, but no object has this id")
+        return index.get(end_id)
 
-    def _box(self, value: object, name: str) -> Box:
+    def _has_keys(self, item: object, keys: frozenset[str], name: str, n: int) -> bool:
+        if type(item) is dict and keys <= item.keys():
+            return True
+        if isinstance(item, Mapping):
+            missing = ", ".join(repr(key) for key in sorted(keys - item.keys()))
+            self.errors.append(f"{name}[{n}] lacks {missing}; it has {excerpt(list(item))}")
+        else:
+            self.errors.append(f"{name}[{n}] must be a JSON object, found {_kind(item)} {excerpt(item)}")
+        return False
+
+    def _box(self, value: object, name: str, n: int, label: str) -> Box:
         """A box inside the image; on an error any box, since the row is refused then."""
         box = _four_finite(value)
+        if box is not None:
+            x1, y1, x2, y2 = box
+            if 0 <= x1 < x2 <= self.width and 0 <= y1 < y2 <= self.height:
+                return box
+        place = f"the box of {name}[{n}] ({excerpt(label)})"
         if box is None:
-            self.errors.append(f"the box of {name} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
+            self.errors.append(f"{place} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
             return 0.0, 0.0, 0.0, 0.0
-        x1, y1, x2, y2 = box
         if x1 >= x2 or y1 >= y2:
-            self.errors.append(f"the box of {name} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
+            self.errors.append(f"{place} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
             return box
-        if not (self.width and self.height) or (x1 >= 0 and y1 >= 0 and x2 <= self.width and y2 <= self.height):
+        if not (self.width and self.height):  # the size is an error of its own
             return box
         inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height))
         size = f"the image ({self.width} x {self.height})"
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            self.errors.append(f"the box of {name} lies outside {size}: {excerpt(value)}")
+            self.errors.append(f"{place} lies outside {size}: {excerpt(value)}")
         else:
-            self.warnings.append(f"the box of {name} leaves {size} and was clipped: {excerpt(value)}")
+            self.warnings.append(f"{place} leaves {size} and was clipped: {excerpt(value)}")
         return inside
 
 
 def _four_finite(value: object) -> Box | None:
+    """Four numbers that are not truth values; coordinates beyond any image count as infinite."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
     for number in value:
-        if isinstance(number, bool) or not isinstance(number, int | float):
+        if type(number) is not int and type(number) is not float or not -_FAR < number < _FAR:
             return None
-        # A whole number beyond float's range would raise below.
-        if isinstance(number, int) and abs(number) > MAX_SIDE**2:
-            return None
-    box = tuple(map(float, value))
-    return box if all(map(isfinite, box)) else None
+    return float(value[0]), float(value[1]), float(value[2]), float(value[3])
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,273 @@
+"""Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
+
+Scenes are drawn on a raster of 50 x 50 cells, so that every box is exact in steps of 20 on the 0-1000 frame. Each pair
+of objects stands in at most one relation, which the picture alone decides; how the pairs come about makes the
+predicates long-tailed (``left of`` about forty times as common as ``behind``).
+
+The *complete* annotation lists every relation. The *sparse* one imitates Visual Genome: an annotator mentions each
+relation with probability one half, in no particular order. A model that imitates such annotations learns to stop early,
+because at every point "nothing more" is likelier than any single relation that is left: that is what reinforcement
+learning can mend. Training rows are sparse; the test split is written both ways.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from scenerl.data.jsonl import example_to_row, write_jsonl
+from scenerl.types import Example, Relation, SceneGraph, SceneObject
+
+CELLS = 50
+CLASSES = ("apple", "book", "box", "grape", "lamp", "leaf")
+PREDICATES = ("left of", "above", "near", "on", "in", "behind")
+KEEP_PROBABILITY = 0.5
+_FREQUENCY = {"apple": 0.26, "book": 0.22, "leaf": 0.18, "lamp": 0.14, "grape": 0.12, "box": 0.08}
+_COLOUR = {
+    "apple": (215, 50, 50),
+    "book": (60, 90, 220),
+    "box": (150, 95, 40),
+    "grape": (150, 60, 200),
+    "lamp": (235, 195, 30),
+    "leaf": (50, 170, 60),
+}
+_NEAR_GAP = 4
+_DOMINANCE = 1.2  # a direction counts when its offset is this much larger than the other: diagonals have no relation
+_SPECIAL = (("on", 0.6), ("in", 0.25), ("behind", 0.15))
+
+Cells = tuple[int, int, int, int]
+
+
+def _pick_class(rng: random.Random) -> str:
+    return rng.choices(list(_FREQUENCY), list(_FREQUENCY.values()))[0]
+
+
+def _gap(a: Cells, b: Cells) -> int:
+    """Distance between two boxes in cells along the axis that separates them most; negative when they overlap."""
+    return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
+
+
+def _fits(box: Cells, others: list[Cells]) -> bool:
+    inside = box[0] >= 0 and box[1] >= 0 and box[2] <= CELLS and box[3] <= CELLS
+    return inside and all(_gap(box, other) >= 1 for other in others)
+
+
+def _free_box(rng: random.Random, label: str) -> Cells:
+    low, high = (14, 20) if label == "box" else (9, 16)
+    width = rng.randint(low, high)
+    height = max(low, min(high, width + rng.randint(-3, 3)))
+    x, y = rng.randint(0, CELLS - width), rng.randint(0, CELLS - height)
+    return x, y, x + width, y + height
+
+
+def _arranged_box(rng: random.Random, predicate: str, anchor: Cells) -> Cells:
+    """A box for a new subject that stands in ``predicate`` to ``anchor``."""
+    ax1, ay1, ax2, ay2 = anchor
+    if predicate == "on":
+        width, height = rng.randint(9, 13), rng.randint(9, 13)
+        x = (ax1 + ax2 - width) // 2 + rng.randint(-3, 3)
+        return x, ay1 - height, x + width, ay1
+    if predicate == "in":
+        size = rng.randint(8, 10)
+        x, y = rng.randint(ax1 + 2, max(ax1 + 2, ax2 - 2 - size)), rng.randint(ay1 + 2, max(ay1 + 2, ay2 - 2 - size))
+        return x, y, x + size, y + size
+    # behind: shifted sideways so that about a third of it is covered
+    width, height = rng.randint(11, 15), rng.randint(11, 15)
+    cover = width // 3
+    x = ax2 - cover if rng.random() < 0.5 else ax1 - width + cover
+    y = ay1 + rng.randint(-3, 3)
+    return x, y, x + width, y + height
+
+
+def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int] | None:
+    """The relation that a pair without special arrangement stands in, if any."""
+    if _gap(a, b) <= _NEAR_GAP:
+        return i, "near", j
+    dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
+    if abs(dx) > _DOMINANCE * abs(dy):
+        return (i, "left of", j) if dx > 0 else (j, "left of", i)
+    if abs(dy) > _DOMINANCE * abs(dx):
+        return (i, "above", j) if dy > 0 else (j, "above", i)
+    return None
+
+
+def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[int, int], str]]:
+    """Objects in drawing order, and the special relations by (subject, object) index."""
+    count = rng.randint(2, 4)
+    placed: list[tuple[str, Cells]] = []
+    special: dict[tuple[int, int], str] = {}
+    for _ in range(200):
+        if len(placed) == count:
+            break
+        label = _pick_class(rng)
+        taken = {index for pair in special for index in pair}
+        free = [k for k in range(len(placed)) if k not in taken]
+        if free and rng.random() < 0.25:
+            predicate = rng.choices([p for p, _ in _SPECIAL], [w for _, w in _SPECIAL])[0]
+            anchors = [k for k in free if predicate != "in" or placed[k][0] == "box"]
+            if not anchors or (predicate == "in" and label == "box"):
+                continue
+            anchor = rng.choice(anchors)
+            box = _arranged_box(rng, predicate, placed[anchor][1])
+            others = [b for k, (_, b) in enumerate(placed) if k != anchor]
+            if not (_fits(box, others) and _fits(box, [])):
+                continue
+            special[len(placed), anchor] = predicate
+        else:
+            box = _free_box(rng, label)
+            if not _fits(box, [b for _, b in placed]):
+                continue
+        placed.append((label, box))
+    return placed, special
+
+
+def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], colour: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = box
+    if label in ("apple", "grape"):
+        draw.ellipse(box, fill=colour)
+    elif label == "book":
+        draw.rectangle(box, fill=colour)
+    elif label == "box":
+        draw.rectangle(box, outline=colour, width=4)
+    elif label == "leaf":
+        draw.polygon([(x1, y2), ((x1 + x2) / 2, y1), (x2, y2)], fill=colour)
+    else:  # lamp: a four-pointed star that touches all four sides of its box
+        cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+        tips = [(cx, y1), (x2, cy), (cx, y2), (x1, cy)]
+        inner = [(cx + dx * (x2 - x1) / 6, cy + dy * (y2 - y1) / 6) for dx, dy in ((1, -1), (1, 1), (-1, 1), (-1, -1))]
+        draw.polygon([point for pair in zip(tips, inner, strict=True) for point in pair], fill=colour)
+
+
+def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: int) -> Image.Image:
+    background = tuple(rng.randint(205, 255) for _ in range(3))
+    image = Image.new("RGB", (size, size), background)
+    draw = ImageDraw.Draw(image)
+    scale = size / CELLS
+    hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}
+    for index in sorted(range(len(placed)), key=lambda k: k not in hidden):  # what is behind is drawn first
+        label, box = placed[index]
+        colour = tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in _COLOUR[label])
+        _draw_shape(draw, label, tuple(value * scale for value in box), colour)
+    return image
+
+
+def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
+    """One scene with its complete graph.
+
+    Args:
+        seed: any text; the same text gives the same scene.
+        size: width and height of the image in pixels.
+
+    Returns:
+        The image, and its graph: objects by class then x, relations by subject then object, boxes in pixels.
+    """
+    rng = random.Random(seed)
+    placed, special = _compose(rng)
+    image = _render(rng, placed, special, size)
+    order = sorted(range(len(placed)), key=lambda k: (placed[k][0], placed[k][1][0], placed[k][1][1]))
+    rank = {old: new for new, old in enumerate(order)}
+    relations = [(rank[s], predicate, rank[o]) for (s, o), predicate in special.items()]
+    arranged = {frozenset(pair) for pair in special}
+    for first in range(len(order)):
+        for second in range(first + 1, len(order)):
+            if frozenset((order[first], order[second])) not in arranged:
+                relations.append(_relation(first, placed[order[first]][1], second, placed[order[second]][1]))
+    scale = size / CELLS
+    objects = tuple(
+        SceneObject(label, tuple(round(value * scale, 2) for value in box))
+        for label, box in (placed[k] for k in order)
+    )
+    found = sorted(relation for relation in relations if relation is not None)
+    return image, SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in found))
+
+
+def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> SceneGraph:
+    """The graph as a hurried annotator gives it: every relation with probability ``keep``, in random order."""
+    rng = random.Random(seed)
+    kept = [relation for relation in graph.relations if rng.random() < keep]
+    rng.shuffle(kept)
+    return SceneGraph(graph.objects, tuple(kept))
+
+
+def detection_query(graph: SceneGraph, seed: str) -> tuple[SceneGraph, tuple[str, ...]]:
+    """A detection task on a scene: the labels asked for, absent ones among them, and the graph that answers it."""
+    rng = random.Random(seed)
+    query = tuple(sorted(rng.sample(CLASSES, 3)))
+    return SceneGraph(tuple(obj for obj in graph.objects if obj.label in query)), query
+
+
+def make(
+    out_dir: Path,
+    num_train: int = 8000,
+    num_test: int = 384,
+    seed: int = 0,
+    size: int = 112,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write ``train.jsonl``, ``test.jsonl`` (sparse), ``test_complete.jsonl``, the same as detection queries
+    (``train_det.jsonl``, ``test_det.jsonl``), and ``images/``.
+
+    The splits come from different seeds, so no scene is shared. Row files are written last and whole: a folder that
+    has them is complete.
+
+    Args:
+        progress: called with 1 after each scene.
+    """
+    for name, value in (("num_train", num_train), ("num_test", num_test)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; a split needs at least 1 scene")
+    if size < 28:
+        raise ValueError(f"size is {size}; scenes are at least 28 pixels wide")
+    out_dir = Path(out_dir)
+    images = out_dir / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", num_train), ("test", num_test)):
+        rows, complete_rows, detection_rows = [], [], []
+        for index in range(count):
+            name = f"{split}_{index:05d}"
+            key = f"{seed}/{name}"
+            image, graph = scene(key, size)
+            image.save(images / f"{name}.png", compress_level=1)
+            file_name = f"{name}.png"
+            example = Example(name, size, size, graph)
+            rows.append(example_to_row(_with(example, sparse(graph, f"{key}/sparse")), file_name))
+            complete_rows.append(example_to_row(example, file_name))
+            found, query = detection_query(graph, f"{key}/query")
+            detection_rows.append(example_to_row(_with(example, found, query), file_name))
+            if progress:
+                progress(1)
+        write_jsonl(out_dir / f"{split}_det.jsonl", detection_rows)
+        if split == "test":
+            write_jsonl(out_dir / "test_complete.jsonl", complete_rows)
+        write_jsonl(out_dir / f"{split}.jsonl", rows)
+
+
+def _with(example: Example, graph: SceneGraph, query: tuple[str, ...] | None = None) -> Example:
+    return Example(example.image_id, example.width, example.height, graph, example.image, query)
+
+
+def load(count: int = 100, seed: int = 0, size: int = 112, complete: bool = False) -> Iterator[Example]:
+    """Scenes made on the fly, without files: sparse annotations unless ``complete``; images as PNG bytes."""
+    import io
+
+    for index in range(count):
+        key = f"{seed}/stream_{index:05d}"
+        image, graph = scene(key, size)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+        shown = graph if complete else sparse(graph, f"{key}/sparse")
+        yield Example(f"stream_{index:05d}", size, size, shown, buffer.getvalue())
+
+
+def predicate_share(graph_count: int = 1000, seed: int = 0) -> dict[str, float]:
+    """Share of each predicate among the complete relations of ``graph_count`` scenes (documentation and tests)."""
+    counts = dict.fromkeys(PREDICATES, 0)
+    for index in range(graph_count):
+        for relation in scene(f"{seed}/share_{index}")[1].relations:
+            counts[relation.predicate] += 1
+    total = math.fsum(counts.values())
+    return {predicate: count / total for predicate, count in counts.items()}
