@@ -9,25 +9,36 @@ from __future__ import annotations
 from scenerl.config.options import (
     OPTIONS,
     TRL_CONFIGS,
+    AnswerOptions,
     DataOptions,
     DemoOptions,
     EvalOptions,
     GRPOOptions,
+    Options,
     PredictOptions,
     ReportOptions,
     ScoreOptions,
     SFTOptions,
 )
+from scenerl.config.parse import Extra, dump_yaml, load_yaml, parse, plain, resolve_extra
 
 __all__ = [
     "OPTIONS",
     "TRL_CONFIGS",
+    "AnswerOptions",
     "DataOptions",
     "DemoOptions",
     "EvalOptions",
+    "Extra",
     "GRPOOptions",
+    "Options",
     "PredictOptions",
     "ReportOptions",
-    "ScoreOptions",
     "SFTOptions",
+    "ScoreOptions",
+    "dump_yaml",
+    "load_yaml",
+    "parse",
+    "plain",
+    "resolve_extra",
 ]

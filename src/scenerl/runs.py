@@ -1,0 +1,101 @@
+"""Run folders: whose they are, and files in them that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from scenerl import __version__
+from scenerl.config import dump_yaml, load_yaml, plain
+from scenerl.config.options import Options
+
+CONFIG_NAME = "config.yaml"
+HEADER = "# Written by scenerl"
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or the next run after a kill or a full disk, sees the old text or the new one.
+
+    Raises:
+        OSError: the folder is missing or the disk is full; the old file, if any, is untouched.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def save_resolved(options: Options, path: Path, extra: Mapping[str, Any] | None = None) -> None:
+    """Write all options of a command, defaults included, as a recipe that repeats it with ``--config``.
+
+    Args:
+        options: the command's options.
+        path: the YAML file.
+        extra: further keys, such as the fields given for TRL's configuration class.
+    """
+    _write_config(Path(path), {**plain(options), **plain(extra or {})})
+
+
+def claim_folder(path: Path, fingerprint: Mapping[str, Any], fresh: bool = False, free: Collection[str] = ()) -> bool:
+    """Make ``path`` the folder of this run, or refuse when it is another's.
+
+    A folder belongs to the run whose ``config.yaml`` it holds. The same run goes on in it.
+
+    Args:
+        path: the folder; made with its parents when it is not there.
+        fingerprint: what the run is: names to plain values, written to ``config.yaml``.
+        fresh: empty the folder first. Only a folder with a ``config.yaml`` of ours is ever emptied.
+        free: keys of the fingerprint that may differ, because they do not change the outcome (logging, say).
+
+    Returns:
+        Whether an earlier attempt at the same run was found, so that there may be something to go on from.
+
+    Raises:
+        ValueError: the folder holds another run, with the keys that differ, or files that are no run's.
+    """
+    path = Path(path)
+    config = path / CONFIG_NAME
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; the output must be a folder")
+    is_ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
+    if path.is_dir() and any(path.iterdir()) and not is_ours:
+        raise ValueError(f"{path}: holds files but no {CONFIG_NAME} of an earlier run; choose another --out")
+    if is_ours and fresh:
+        _refuse_to_empty(path)
+        shutil.rmtree(path)
+        is_ours = False
+    wanted = plain(fingerprint)
+    if is_ours:
+        earlier = load_yaml(config)
+        differing = [
+            f"{key} ({earlier.get(key)!r} there, {wanted.get(key)!r} now)"
+            for key in sorted({*earlier, *wanted} - {*free})
+            if earlier.get(key) != wanted.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{path}: belongs to another run; differing: {', '.join(differing[:5])}"
+                f"{' …' if len(differing) > 5 else ''}; use --fresh to replace it, or another --out"
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    _write_config(config, wanted)
+    return is_ours
+
+
+def _write_config(path: Path, mapping: Mapping[str, Any]) -> None:
+    atomic_write_text(path, f"{HEADER} {__version__}\n{dump_yaml(mapping)}")
+
+
+def _refuse_to_empty(path: Path) -> None:
+    """A folder that we stand in, or that is above us, is surely not meant."""
+    if Path.cwd().resolve().is_relative_to(path.resolve()):
+        raise ValueError(f"{path}: is or holds the working directory; it is not emptied; choose another --out")
