@@ -1,1 +1,157 @@
-"""Data sets: each gives a stream of examples."""
+"""Data sets: each is a module that turns what users have on disk or on the hub into a stream of examples.
+
+Adding one is a module with ``read(...) -> Iterator[Record]`` (a record per row, bad rows included), a line in
+:data:`DATASETS` and a test. Nothing is read before the stream is iterated, and no more than a row or a small batch is
+held at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scenerl.data.rows import DataError, Record
+from scenerl.types import Example
+
+__all__ = ["DATASETS", "DataError", "Examples", "Record", "load", "read"]
+
+_log = logging.getLogger(__name__)
+_SHOWN_WARNINGS = 3
+
+
+def _synthetic(argument: str, split: str | None) -> Iterator[Record]:
+    """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
+    from scenerl.data import synthetic
+
+    settings = {"count": 100, "seed": 0, "size": 112}
+    if split not in (None, "sparse", "complete"):
+        raise DataError(f"synthetic has no split {split!r}; allowed: sparse, complete")
+    for part in filter(None, argument.split(",")):
+        key, _, value = part.partition("=")
+        if key not in settings or not value.isdecimal():
+            raise DataError(f"synthetic: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, "
+                            "separated by commas")
+        settings[key] = int(value)
+    examples = synthetic.load(**settings, complete=split == "complete")
+    return (Record(f"synthetic, row {number}", example) for number, example in enumerate(examples, start=1))
+
+
+def _jsonl(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import jsonl
+
+    path = Path(argument)
+    if path.is_dir():
+        return jsonl.read(jsonl.find_file(path, split))
+    if split is not None:
+        raise DataError(f"{path} is one file and has no split {split!r}; name its folder to choose a split")
+    return jsonl.read(path)
+
+
+def _hub(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import hub
+
+    return hub.read(argument, split)
+
+
+DATASETS: dict[str, Callable[[str, str | None], Iterator[Record]]] = {
+    "synthetic": _synthetic,
+    "jsonl": _jsonl,
+    "hub": _hub,
+}
+"""Name of a data set to its reader: (argument, split) to records. A source is written ``name:argument``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A data set that can be iterated any number of times, each time anew from its source.
+
+    Raises:
+        DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
+            earlier row has, and at the end when there was no row at all.
+    """
+
+    source: str
+    split: str | None = None
+    limit: int | None = None
+    skip_bad: bool = False
+
+    def __iter__(self) -> Iterator[Example]:
+        seen: dict[str, str] = {}
+        num_rows = num_bad = num_warnings = 0
+        try:
+            for record in itertools.islice(read(self.source, self.split), self.limit):
+                num_rows += 1
+                for warning in record.warnings:
+                    num_warnings += 1
+                    if num_warnings <= _SHOWN_WARNINGS:
+                        _log.warning("%s: %s", record.where, warning)
+                if record.example is None and self.skip_bad:
+                    num_bad += 1
+                    _log.warning("%s: row skipped: %s", record.where, record.errors[0])
+                    continue
+                example = record.unwrap()
+                earlier = seen.setdefault(example.image_id, record.where)
+                if earlier is not record.where:
+                    raise DataError(f"{record.where}: the image_id {example.image_id!r} is that of {earlier} already")
+                yield example
+        finally:
+            if num_warnings > _SHOWN_WARNINGS or num_bad:
+                _log.warning("%s: %d warnings and %d skipped rows in %d rows; see them all with: scenerl data check %s",
+                             self.source, num_warnings, num_bad, num_rows, self.source)
+        if num_rows == num_bad:
+            raise DataError(f"{self.source} is empty: {num_rows} rows, none of them usable; expected at least one")
+
+
+def load(source: str | Path, split: str | None = None, limit: int | None = None, skip_bad: bool = False) -> Examples:
+    """A data set by its source.
+
+    Args:
+        source: a JSONL file, a Parquet file, a folder of either, or ``name:argument`` with a name from
+            :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
+        split: which one, where the source has several.
+        limit: at most so many rows.
+        skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
+
+    Returns:
+        Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
+
+    Raises:
+        ValueError: the source is of no known kind.
+    """
+    _resolve(str(source))
+    return Examples(str(source), split, limit, skip_bad)
+
+
+def read(source: str | Path, split: str | None = None) -> Iterator[Record]:
+    """The records of a source, bad rows included. Arguments and errors as for :func:`load`."""
+    name, argument = _resolve(str(source))
+    return DATASETS[name](argument, split)
+
+
+def _resolve(source: str) -> tuple[str, str]:
+    """Data set name and argument of a source."""
+    name, colon, argument = source.partition(":")
+    if name in DATASETS and (colon or name == "synthetic"):
+        return name, argument
+    path = Path(source)
+    if path.suffix == ".jsonl":
+        return "jsonl", source
+    if path.suffix == ".parquet":
+        return "hub", source
+    if path.is_dir():
+        # A folder that save_to_disk wrote has *.json and *.arrow files, no Parquet.
+        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        if not saved and any(path.glob("*.jsonl")):
+            return "jsonl", source
+        if saved or next(path.rglob("*.parquet"), None) is not None:
+            return "hub", source
+        raise DataError(f"{source} holds neither JSONL nor Parquet files")
+    if path.suffix in (".json", ".csv", ".arrow") or not path.suffix and not colon:
+        problem = "is no data set that can be read" if path.exists() else "does not exist"
+    else:
+        problem = "is not a known kind of data set"
+    raise DataError(f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, or "
+                    f"{', '.join(f'{known}:...' for known in DATASETS)}")

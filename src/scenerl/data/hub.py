@@ -1,0 +1,187 @@
+"""Scene graphs in the hub schema of R1-SGG: Parquet files with an image, its objects and its relationships per row.
+
+Columns: ``image_id``, ``image`` (encoded bytes, or the hub's struct of bytes and path), ``objects`` and
+``relationships`` (JSON texts or lists, entries as in our own rows, boxes xyxy in pixels). ``prompt_open`` and
+``prompt_close`` may be there and are not read: prompts are built by :mod:`scenerl.answers`. Width and height come from
+the image. A source is a Parquet file, a folder of them (also one that ``save_to_disk`` wrote), or a name on the hub.
+
+``pyarrow`` and ``datasets`` are imported when a source is read; nothing is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scenerl.data.images import image_size
+from scenerl.data.rows import DataError, Record, excerpt, read_row
+
+COLUMNS = ("image_id", "image", "objects", "relationships")
+_SHARD = re.compile(r"[-_]\d{4,}(?:-of-\d+)?\Z")
+_BATCH = 16  # rows decoded at a time: images are large
+
+
+def read(source: str, split: str | None = None) -> Iterator[Record]:
+    """Every row of a source as a record, streamed.
+
+    Args:
+        source: a path, or ``owner/name`` on the hub.
+        split: which split to read; not needed where there is one only.
+
+    Raises:
+        DataError: there is no such source or split, it cannot be read, or columns are missing.
+    """
+    path = Path(source)
+    if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
+        rows = _saved_rows(path, split)
+    elif path.exists():
+        rows = _parquet_rows(path, split)
+    else:
+        rows = _hub_rows(source, split)
+    for where, row in rows:
+        yield _record(row, where, path if path.is_dir() else path.parent)
+
+
+def parquet_files(folder: Path) -> dict[str, list[Path]]:
+    """The Parquet files under a folder by split: ``data/train-00000-of-00002.parquet`` and ``train/0000.parquet`` both
+    belong to ``train``."""
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        name = _SHARD.sub("", path.stem)
+        if name.isdigit():
+            name = path.parent.name
+        splits.setdefault(name, []).append(path)
+    return splits
+
+
+def _choose(splits, split: str | None, source: object) -> str:
+    """The split asked for, or the only one."""
+    names = sorted(splits)
+    if split is None and len(names) == 1:
+        return names[0]
+    if split not in names:
+        asked = "needs a split" if split is None else f"has no split {split!r}"
+        raise DataError(f"{source} {asked}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
+    return split
+
+
+def _parquet_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
+    pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    if path.is_dir():
+        splits = parquet_files(path)
+        files = splits[_choose(splits, split, path)]
+    else:
+        files = [path]
+    for file in files:
+        number = 0
+        try:
+            with parquet.ParquetFile(file) as table:
+                _require_columns(table.schema_arrow.names, file)
+                for batch in table.iter_batches(_BATCH, columns=list(COLUMNS)):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield f"{file}, row {number}", row
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file}: cannot be read as Parquet after row {number} ({_one_line(error)})") from error
+
+
+def _saved_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
+    datasets = _require("datasets")
+    try:
+        table = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a whole data set of save_to_disk ({_one_line(error)})") from error
+    if isinstance(table, datasets.DatasetDict):
+        table = table[_choose(table, split, path)]
+    yield from _table_rows(datasets, table, str(path))
+
+
+def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, dict]]:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise DataError(f"{name}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, "
+                        "or owner/name")
+    datasets = _require("datasets")
+    try:
+        chosen = _choose(datasets.get_dataset_split_names(name), split, f"hub:{name}")
+        table = datasets.load_dataset(name, split=chosen, streaming=True)
+        yield from _table_rows(datasets, table, f"hub:{name}, split {chosen}")
+    except (OSError, ValueError) as error:
+        # What is missing, forbidden or offline on the hub comes as OSError or ValueError.
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"hub:{name}: cannot be loaded ({_one_line(error)})") from error
+
+
+def _table_rows(datasets: Any, table: Any, source: str) -> Iterator[tuple[str, dict]]:
+    """Rows of a ``datasets`` table, images left encoded."""
+    if table.features is not None:
+        _require_columns(table.features, source)
+        table = table.select_columns(list(COLUMNS))
+        if isinstance(table.features["image"], datasets.Image):
+            table = table.cast_column("image", datasets.Image(decode=False))
+    for number, row in enumerate(table, start=1):
+        yield f"{source}, row {number}", row
+
+
+def _require(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(f"data in the hub schema needs the package {module.split('.')[0]}: "
+                        "pip install 'scenerl[hub]'") from error
+
+
+def _require_columns(names, source: object) -> None:
+    if missing := [column for column in COLUMNS if column not in names]:
+        raise DataError(f"{source}: the columns {', '.join(missing)} are missing; it has {', '.join(names)}")
+
+
+def _record(row: dict, where: str, folder: Path) -> Record:
+    errors = []
+    entries = {}
+    for column in ("objects", "relationships"):
+        entries[column], error = _entries(row.get(column), column)
+        errors += [error] if error else []
+    width = height = 1
+    try:
+        image = _image(row.get("image"), folder)
+        width, height = image_size(image, "image")
+    except DataError as error:
+        errors.append(str(error))
+    if errors:
+        return Record(where, None, tuple(errors))
+    ours = {"image_id": row["image_id"], "width": width, "height": height, **entries}
+    record = read_row(ours, where)
+    if record.example is None:
+        return record
+    return dataclasses.replace(record, example=dataclasses.replace(record.example, image=image))
+
+
+def _entries(value: object, column: str) -> tuple[object, str | None]:
+    """The list of a column, decoded when it is a JSON text; null stands for none."""
+    if not isinstance(value, str):
+        return ([] if value is None else value), None
+    try:
+        return json.loads(value), None
+    except (ValueError, RecursionError) as error:
+        return [], f"{column} is not JSON ({error}): {excerpt(value)}"
+
+
+def _image(value: object, folder: Path) -> Path | bytes:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str) and value:
+        return folder / value  # an absolute path stays itself
+    raise DataError(f"image must be encoded bytes or a path, found {excerpt(value)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,118 @@
+"""Closed vocabularies: the object labels and predicates that a task allows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenerl.data.rows import DataError, excerpt
+from scenerl.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Labels and predicates in the order in which prompts list them.
+
+    Raises:
+        ValueError: an entry twice.
+    """
+
+    objects: tuple[str, ...]
+    predicates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, entries in (("objects", self.objects), ("predicates", self.predicates)):
+            if twice := [entry for entry, count in Counter(entries).items() if count > 1]:
+                raise ValueError(f"vocabulary: {name} holds an entry twice: {excerpt(twice)}")
+
+    @classmethod
+    def read(cls, path: Path | str) -> Vocabulary:
+        """From a JSON file ``{"objects": [...], "predicates": [...]}``; other keys are ignored, so the statistics
+        that ``scenerl data stats --out`` writes serve as well.
+
+        Raises:
+            DataError: the file is missing, not JSON or not of this form.
+        """
+        allowed = 'expected JSON {"objects": [labels], "predicates": [labels]}'
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"vocabulary {path}: cannot be read ({error.strerror}); {allowed}") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"vocabulary {path}: not JSON ({error}); {allowed}") from error
+        lists = []
+        for key in ("objects", "predicates"):
+            entries = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(entries, list) or not all(isinstance(entry, str) and entry.strip() for entry in entries):
+                raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; {allowed}")
+            lists.append(tuple(" ".join(entry.split()) for entry in entries))
+        try:
+            return cls(*lists)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_examples(cls, examples: Iterable[Example]) -> Vocabulary:
+        """Everything that occurs in the examples, most frequent first, ties by name.
+
+        Labels that a detection query asks for are part of the vocabulary even where they are absent.
+        """
+        objects: Counter[str] = Counter()
+        predicates: Counter[str] = Counter()
+        for example in examples:
+            objects.update(found.label for found in example.graph.objects)
+            objects.update(dict.fromkeys(example.query or (), 0))
+            predicates.update(relation.predicate for relation in example.graph.relations)
+        return cls(by_frequency(objects), by_frequency(predicates))
+
+    def write(self, path: Path | str) -> None:
+        """As a JSON file that :meth:`read` reads."""
+        value = {"objects": self.objects, "predicates": self.predicates}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def outside(self, example: Example) -> tuple[Counter[str], Counter[str]]:
+        """Object labels and predicates of an example that are not in the vocabulary, with their counts."""
+        allowed_objects, allowed_predicates = set(self.objects), set(self.predicates)
+        objects = Counter(found.label for found in example.graph.objects if found.label not in allowed_objects)
+        predicates = Counter(relation.predicate for relation in example.graph.relations
+                             if relation.predicate not in allowed_predicates)
+        return objects, predicates
+
+    def require(self, examples: Iterable[Example], name: str = "the data set") -> None:
+        """Refuse examples that use anything outside the vocabulary.
+
+        Raises:
+            DataError: lists the offenders with their counts, most frequent first, and what is allowed.
+        """
+        objects: Counter[str] = Counter()
+        predicates: Counter[str] = Counter()
+        for example in examples:
+            found = self.outside(example)
+            objects += found[0]
+            predicates += found[1]
+        parts = []
+        for kind, offenders, allowed in (("object labels", objects, self.objects),
+                                         ("predicates", predicates, self.predicates)):
+            if offenders:
+                parts.append(f"{kind} that are not in the vocabulary: {_listing(offenders)}; "
+                             f"allowed: {_bounded([repr(entry) for entry in allowed])}")
+        if parts:
+            raise DataError(f"{name} has {'. It has '.join(parts)}")
+
+
+def by_frequency(counts: Counter[str]) -> tuple[str, ...]:
+    """Keys by falling count, ties by name."""
+    return tuple(sorted(counts, key=lambda entry: (-counts[entry], entry)))
+
+
+def _listing(counts: Counter[str]) -> str:
+    return _bounded([f"{entry!r} ({counts[entry]} times)" for entry in by_frequency(counts)])
+
+
+def _bounded(parts: list[str], limit: int = 10) -> str:
+    shown = ", ".join(parts[:limit]) or "none"
+    return f"{shown} and {len(parts) - limit} more" if len(parts) > limit else shown
