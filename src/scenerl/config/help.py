@@ -87,7 +87,7 @@ def overview(purposes: Mapping[str, str]) -> str:
         lines += _columns(command, purpose, 12)
     lines += [
         "",
-        "Start with `scenerl demo`. `scenerl COMMAND --help` explains a command; `scenerl --version` says which this is.",
+        "Start with `scenerl demo`. `scenerl COMMAND --help` explains a command. Version: `scenerl --version`.",
     ]
     return "\n".join(lines)
 
