@@ -77,6 +77,7 @@ class Examples:
     split: str | None = None
     limit: int | None = None
     skip_bad: bool = False
+    need_images: bool = False
 
     def __iter__(self) -> Iterator[Example]:
         seen: dict[str, str] = {}
@@ -93,9 +94,12 @@ class Examples:
                     _log.warning("%s: row skipped: %s", record.where, record.errors[0])
                     continue
                 example = record.unwrap()
-                earlier = seen.setdefault(example.image_id, record.where)
-                if earlier is not record.where:
-                    raise DataError(f"{record.where}: the image_id {example.image_id!r} is that of {earlier} already")
+                if example.image_id in seen:
+                    raise DataError(f"{record.where}: the image_id {example.image_id!r} is that of "
+                                    f"{seen[example.image_id]} already; ids must differ")
+                seen[example.image_id] = record.where
+                if self.need_images:
+                    _require_image(example, record.where)
                 yield example
         finally:
             if num_warnings > _SHOWN_WARNINGS or num_bad:
@@ -105,7 +109,13 @@ class Examples:
             raise DataError(f"{self.source} is empty: {num_rows} rows, none of them usable; expected at least one")
 
 
-def load(source: str | Path, split: str | None = None, limit: int | None = None, skip_bad: bool = False) -> Examples:
+def load(
+    source: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    need_images: bool = False,
+) -> Examples:
     """A data set by its source.
 
     Args:
@@ -114,6 +124,7 @@ def load(source: str | Path, split: str | None = None, limit: int | None = None,
         split: which one, where the source has several.
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
+        need_images: refuse a row that names no image, or a file that is not there.
 
     Returns:
         Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
@@ -122,7 +133,15 @@ def load(source: str | Path, split: str | None = None, limit: int | None = None,
         ValueError: the source is of no known kind.
     """
     _resolve(str(source))
-    return Examples(str(source), split, limit, skip_bad)
+    return Examples(str(source), split, limit, skip_bad, need_images)
+
+
+def _require_image(example: Example, where: str) -> None:
+    if example.image is None:
+        raise DataError(f"{where}: the row names no image; expected a file_name relative to the images/ folder beside "
+                        "the JSONL file, or absolute")
+    if isinstance(example.image, Path) and not example.image.is_file():
+        raise DataError(f"{where}: there is no image file {example.image}")
 
 
 def read(source: str | Path, split: str | None = None) -> Iterator[Record]:
@@ -149,9 +168,6 @@ def _resolve(source: str) -> tuple[str, str]:
         if saved or next(path.rglob("*.parquet"), None) is not None:
             return "hub", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files")
-    if path.suffix in (".json", ".csv", ".arrow") or not path.suffix and not colon:
-        problem = "is no data set that can be read" if path.exists() else "does not exist"
-    else:
-        problem = "is not a known kind of data set"
-    raise DataError(f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, or "
-                    f"{', '.join(f'{known}:...' for known in DATASETS)}")
+    problem = "is of no known kind" if path.exists() or colon else "does not exist"
+    raise DataError(f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, "
+                    f"hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its argument")

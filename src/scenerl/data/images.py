@@ -19,7 +19,7 @@ MAX_PIXELS = 80_000_000
 """Largest image that is decoded, in pixels: beyond it a small file could fill the memory."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Formats that are decoded (GIF and TIFF: the first frame). Others, such as EPS, run more code than a data set needs."""
+"""Formats that are decoded (GIF and TIFF: the first frame). Others, EPS for one, run more code than data needs."""
 
 
 def open_image(example: Example) -> Image.Image:
@@ -57,12 +57,13 @@ def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
 
 
 def _name(example: Example) -> str:
-    return str(example.image) if isinstance(example.image, Path) else f"image {example.image_id!r}"
+    file = f" ({example.image})" if isinstance(example.image, Path) else ""
+    return f"image {example.image_id!r}{file}"
 
 
 def _open(source: Path | bytes, name: str) -> Image.Image:
     if isinstance(source, Path) and not source.is_file():
-        raise DataError(f"{name}: no such image file")
+        raise DataError(f"{name}: there is no such image file")
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except UnidentifiedImageError as error:

@@ -1,0 +1,70 @@
+"""Check a data set row by row: everything that is wrong with it, and where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from scenerl.data.images import open_image
+from scenerl.data.rows import DataError, Record
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``level`` is ``error`` (the row cannot be used) or ``warning`` (work goes on without what it names)."""
+
+    where: str
+    level: str
+    message: str
+
+
+@dataclass
+class Checker:
+    """Collects counts while :meth:`problems` goes through a data set in bounded memory.
+
+    Args:
+        vocabulary: labels and predicates outside it are errors.
+        images: decode every image and compare its size with the row's.
+    """
+
+    vocabulary: Vocabulary | None = None
+    images: bool = True
+    counts: Counter[str] = field(default_factory=lambda: Counter(
+        dict.fromkeys(("rows", "bad_rows", "errors", "warnings", "objects", "relations", "images"), 0)))
+
+    def problems(self, records: Iterable[Record]) -> Iterator[Problem]:
+        """Every problem of every row, as it is found; nothing stops at a bad row."""
+        rows_by_id: dict[str, str] = {}
+        for record in records:
+            self.counts["rows"] += 1
+            errors = list(record.errors)
+            if record.example is not None:
+                errors += self._example_errors(record.example, record.where, rows_by_id)
+            self.counts["bad_rows"] += bool(errors)
+            self.counts["errors"] += len(errors)
+            self.counts["warnings"] += len(record.warnings)
+            for error in errors:
+                yield Problem(record.where, "error", error)
+            for warning in record.warnings:
+                yield Problem(record.where, "warning", warning)
+
+    def _example_errors(self, example: Example, where: str, rows_by_id: dict[str, str]) -> Iterator[str]:
+        self.counts["objects"] += len(example.graph.objects)
+        self.counts["relations"] += len(example.graph.relations)
+        earlier = rows_by_id.setdefault(example.image_id, where)
+        if earlier != where:
+            yield f"the image_id {example.image_id!r} is that of {earlier} already; ids must differ"
+        if self.vocabulary is not None:
+            for kind, offenders in zip(("object label", "predicate"), self.vocabulary.outside(example), strict=True):
+                for offender, count in offenders.items():
+                    yield f"the {kind} {offender!r} ({count} times) is not in the vocabulary"
+        # An image that no row names is no error here: scoring and evaluation need none. One that is named must be good.
+        if self.images and example.image is not None:
+            try:
+                open_image(example)
+                self.counts["images"] += 1
+            except DataError as error:
+                yield str(error)

@@ -1,0 +1,171 @@
+"""The ``data`` command: make, describe, check, draw and convert data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from scenerl import data
+from scenerl.config import DataOptions
+from scenerl.data.check import Checker
+from scenerl.data.draw import choose, file_stem, write_drawings
+from scenerl.data.jsonl import write_jsonl
+from scenerl.data.rows import DataError, example_to_row
+from scenerl.data.statistics import Statistics, tables
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.types import Example
+
+T = TypeVar("T")
+SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
+"""First bytes of an image file to the suffix it is written under."""
+
+
+def run(options: DataOptions) -> None:
+    """Do what ``options.action`` says.
+
+    Raises:
+        ValueError: the source or an option cannot be used, or ``check`` found errors.
+    """
+    ACTIONS[options.action](options)
+
+
+def make(options: DataOptions) -> None:
+    """Write the synthetic set into a folder."""
+    from scenerl.data import synthetic
+
+    out = _required(options.out, "make", "--out FOLDER")
+    if any(out.glob("*.jsonl")):
+        raise DataError(f"{out} holds a data set already; choose another folder or remove it")
+    with _progress() as progress:
+        task = progress.add_task("scenes", total=options.num_train + options.num_test)
+        synthetic.make(out, options.num_train, options.num_test, options.seed,
+                       progress=lambda count: progress.advance(task, count))
+    _say(f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
+         f"{out / 'train.jsonl'}")
+
+
+def stats(options: DataOptions) -> None:
+    """Print statistics; write them as JSON with ``out``."""
+    statistics = Statistics.of(_track(_examples(options), "rows"))
+    seen = None
+    if options.train_source is not None:
+        seen = Statistics.of(_track(data.load(options.train_source), "training rows"))
+    if options.vocabulary is not None:
+        Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
+    Console().print(tables(statistics, seen))
+    if options.out is not None:
+        _write_json(options.out, statistics.as_dict(seen))
+    if options.triplets_out is not None:
+        _write_json(options.triplets_out, statistics.triplets_dict())
+
+
+def check(options: DataOptions) -> None:
+    """Print every problem with its row, then counts; with ``out``, also write the problems as JSONL."""
+    source = _required(options.source, "check", "SOURCE")
+    checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None)
+    records = data.read(source, options.split)
+    if options.limit is not None:
+        records = (record for record, _ in zip(records, range(options.limit), strict=False))
+    problems = checker.problems(_track(records, "rows"))
+    console = Console(soft_wrap=True)
+
+    def shown() -> Iterator[dict]:
+        for problem in problems:
+            style = "red" if problem.level == "error" else "yellow"
+            console.print(Text.assemble((problem.level, style), f" {problem.where}: {problem.message}"))
+            yield {"where": problem.where, "level": problem.level, "message": problem.message}
+
+    if options.out is not None:
+        write_jsonl(options.out, shown())
+    else:
+        for _ in shown():
+            pass
+    counts = checker.counts
+    _say(", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts))
+    if not counts["rows"]:
+        raise DataError(f"{source} is empty: no rows; expected at least one")
+    if counts["errors"]:
+        raise DataError(f"{source}: {counts['bad_rows']} of {counts['rows']} rows cannot be used, see above")
+
+
+def draw(options: DataOptions) -> None:
+    """Draw some examples as PNG files."""
+    out = _required(options.out, "draw", "--out FOLDER")
+    chosen = choose(_track(_examples(options), "rows"), options.num_images, options.seed)
+    paths = write_drawings(_track(chosen, "drawings"), out)
+    _say(f"{len(paths)} drawings in {out}")
+
+
+def convert(options: DataOptions) -> None:
+    """Write any source as our JSONL; images that are not files yet go to ``images/`` beside it."""
+    out = _required(options.out, "convert", "--out FILE.jsonl")
+    if out.suffix != ".jsonl":
+        raise DataError(f"--out {out}: expected a file name that ends in .jsonl")
+    if out.exists():
+        raise DataError(f"{out} exists already; choose another name or remove it")
+    images = out.parent / "images"
+    count = write_jsonl(
+        out, (example_to_row(example, _file_name(example, images)) for example in _track(_examples(options), "rows"))
+    )
+    _say(f"{count} rows in {out}")
+
+
+ACTIONS = {"make": make, "stats": stats, "check": check, "draw": draw, "convert": convert}
+"""Action to function."""
+
+
+def _file_name(example: Example, images: Path) -> str | None:
+    """What goes into the row's ``file_name``; encoded images are written to ``images``."""
+    if isinstance(example.image, Path):
+        return str(example.image.resolve())
+    if example.image is None:
+        return None
+    suffix = next((end for start, end in SUFFIXES.items() if example.image.startswith(start)), ".img")
+    path = images / f"{file_stem(example.image_id)}{suffix}"
+    if path.exists() and path.read_bytes() != example.image:
+        raise DataError(f"{path} exists and is another image than that of image_id {example.image_id!r}")
+    images.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(example.image)
+    return path.name
+
+
+def _examples(options: DataOptions) -> data.Examples:
+    return data.load(_required(options.source, options.action, "SOURCE"), options.split, options.limit)
+
+
+def _required(value: T | None, action: str, name: str) -> T:
+    if value is None:
+        raise ValueError(f"scenerl data {action} needs {name}")
+    return value
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    _say(f"wrote {path}")
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False, markup=False).print(line)
+
+
+def _progress() -> Progress:
+    # On the error stream, so that standard output holds results only.
+    console = Console(stderr=True)
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(),
+                    console=console, transient=True, disable=not console.is_terminal)
+
+
+def _track(items: Iterable[T], name: str) -> Iterator[T]:
+    """The items, counted on a progress bar."""
+    with _progress() as progress:
+        task = progress.add_task(name, total=len(items) if isinstance(items, list) else None)
+        for item in items:
+            yield item
+            progress.advance(task)
