@@ -20,7 +20,7 @@ COMMANDS: dict[str, str] = {
     "predict": "scenerl.inference.predict:run",
     "score": "scenerl.score:run_score",
     "eval": "scenerl.evaluate:run_eval",
-    "report": "scenerl.report:run",
+    "report": "scenerl.report.command:run",
 }
 """Command to the function that runs it: it takes the options (and the leftover keys, where TRL's fields are allowed)
 and returns None or an exit code."""
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        if show_traceback:
+        if show_traceback or (isinstance(error, ModuleNotFoundError) and _package(error) not in EXTRA_OF_PACKAGE):
             raise
         print(f"scenerl: error: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
@@ -125,10 +125,12 @@ def _purpose(command: str) -> str:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        extra = EXTRA_OF_PACKAGE.get(package)
-        hint = f"; install it with: pip install 'scenerl[{extra}]'" if extra else ""
-        return f"the package {package!r} is missing{hint}"
+        package = _package(error)
+        return f"the package {package!r} is missing; install it: pip install 'scenerl[{EXTRA_OF_PACKAGE[package]}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]

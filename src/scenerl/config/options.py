@@ -61,8 +61,9 @@ REWARD = "Rewards"
 
 FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
 ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
-VOCABULARY_HELP = 'JSON file {"objects": […], "predicates": […]}; labels outside it are issues. Not given: any label'
-SIMILARITY_HELP = "how labels compare: exact, vectors:FILE (word vectors) or spacy:MODEL"
+VOCABULARY_HELP = 'JSON file {"objects": […], "predicates": […]}; labels outside it are issues; not given: any label'
+AS_TRAINED = "not given: as the model was trained"
+SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (word vectors) or spacy:MODEL"
 IOU_HELP = "a predicted and a target box agree from this IoU on"
 ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
 COUNTS_HELP = "JSON file {predicate: count in the training set}, for predicate_weighted_recall"
@@ -109,14 +110,13 @@ class DataOptions(Options):
 class AnswerOptions(Options):
     """How a model is asked and answers; shared by training and prediction."""
 
-    format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
-    envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
-    vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
+    format: AnswerFormat | None = option(None, f"{FORMAT_HELP}; {AS_TRAINED}, else json", ANSWER)
+    envelope: Envelope | None = option(None, f"{ENVELOPE_HELP}; {AS_TRAINED}, else plain", ANSWER)
+    vocabulary: Path | None = option(
+        None, VOCABULARY_HELP.replace("not given: any label", f"{AS_TRAINED}, else any label"), ANSWER
+    )
     grid: int | None = option(
-        None,
-        "write coordinates in multiples of so many frame units; not given: what the model was trained with",
-        ANSWER,
-        low=1,
+        None, f"write coordinates in multiples of so many frame units; {AS_TRAINED}, else 1", ANSWER, low=1
     )
 
 

@@ -1,0 +1,119 @@
+"""Imports go one way, heavy packages stay where they belong, and the command line starts without them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scenerl
+
+ROOT = Path(scenerl.__file__).parent
+
+# From the ground up: a room may import rooms on lower floors, and itself. Rooms on one floor do not know each other.
+# `config` stands on the ground because it imports nothing of ours: options are plain dataclasses that commands read.
+FLOORS = [
+    {"types", "config"},
+    {"boxes", "runs"},
+    {"frames", "matching"},
+    {"similarity"},
+    {"answers"},
+    {"rewards", "metrics"},
+    {"data", "models"},
+    {"conversation", "score", "evaluate"},
+    {"training", "inference", "report"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+ONLY_IN = {
+    "trl": {"training"},
+    "yaml": {"config"},
+    "peft": {"training"},
+    "torch": {"models", "training", "inference", "demo"},
+    "transformers": {"models", "training", "inference", "conversation", "demo"},
+    "pycocotools": {"metrics"},
+    "jinja2": {"report"},
+}
+
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_names(path: Path) -> list[tuple[str, int, bool]]:
+    """(dotted name, line, whether it is for type checkers only) of every import, those inside functions included."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [(alias.name, node.lineno, node in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names.append((node.module, node.lineno, node in typing_only))
+            if node.module == "scenerl":
+                names += [(f"scenerl.{alias.name}", node.lineno, node in typing_only) for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    room = room_of(path)
+    if room == "__init__":
+        return
+    assert room in FLOOR, f"{room} has no floor: add it to FLOORS"
+    for name, line, typing_only in imported_names(path):
+        other = name.split(".")[1] if name.startswith("scenerl.") else None
+        if other in FLOOR and other != room and not typing_only:
+            assert FLOOR[other] < FLOOR[room], f"{path}:{line}: {room} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_stay_in_their_rooms(path):
+    for name, line, _ in imported_names(path):
+        rooms = ONLY_IN.get(name.split(".")[0])
+        assert rooms is None or room_of(path) in rooms, f"{path}:{line}: {name} belongs in {', '.join(sorted(rooms))}"
+
+
+def test_scoring_and_evaluation_never_need_torch():
+    """Rooms below the models import no torch, directly or through what they import."""
+    script = (
+        "import sys, importlib\n"
+        "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'report', 'runs']:\n"
+        "    importlib.import_module(f'scenerl.{name}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, scenerl.cli\n"
+        "assert scenerl.cli.main(['--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'trl', 'numpy', 'scipy', 'rich', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_modules_stay_readable():
+    """No module of ours grows beyond what can be read in one go."""
+    long = {
+        str(path.relative_to(ROOT)): count for path in SOURCES if (count := len(path.read_text().splitlines())) > 400
+    }
+    assert not long, long
