@@ -1,0 +1,73 @@
+"""Rewards: pure functions of one :class:`Comparison` (an answer beside its target), without weights.
+
+Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the module of its family (`format`, `nodes`,
+`edges`, `detection`, `density`), saying its range, its empty case and what a failed parse gets; add its line to
+:data:`REWARDS`; test it on a graph that can be worked out by hand.
+
+All values are in [0, 1] and higher is better, but for three: `repetition` is in [-1, 0], `cosine_length` in [-0.5, 1],
+and `hallucination` is a share to keep low, so its weight is negative. A failed parse gets 0 from every reward, the
+worst value; `hallucination` is then 1, and the two that read the text go on reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scenerl.rewards.comparison import Comparison, RewardOptions
+from scenerl.rewards.density import (
+    box_count,
+    hallucination,
+    repetition,
+    triplet_f1,
+    triplet_f_beta,
+    triplet_precision,
+)
+from scenerl.rewards.detection import ap, ap50, od_length, weighted_sum
+from scenerl.rewards.edges import (
+    hard_recall,
+    inverse_frequency_weights,
+    predicate_weighted_recall,
+    relaxed_recall,
+    soft_recall,
+)
+from scenerl.rewards.format import answer_format, cosine_length
+from scenerl.rewards.nodes import node_box, node_label
+
+__all__ = ["RELATION_REWARDS", "REWARDS", "Comparison", "Reward", "RewardOptions", "inverse_frequency_weights"]
+
+Reward = Callable[[Comparison], float]
+
+REWARDS: dict[str, Reward] = {
+    "format": answer_format,
+    "node_label": node_label,
+    "node_box": node_box,
+    "hard_recall": hard_recall,
+    "relaxed_recall": relaxed_recall,
+    "soft_recall": soft_recall,
+    "ap": ap,
+    "ap50": ap50,
+    "od_length": od_length,
+    "weighted_sum": weighted_sum,
+    "repetition": repetition,
+    "cosine_length": cosine_length,
+    "triplet_f_beta": triplet_f_beta,
+    "triplet_f1": triplet_f1,
+    "triplet_precision": triplet_precision,
+    "hallucination": hallucination,
+    "predicate_weighted_recall": predicate_weighted_recall,
+    "box_count": box_count,
+}
+"""Name to reward, as recipes and the command line know them."""
+
+RELATION_REWARDS = frozenset(
+    {
+        "hard_recall",
+        "relaxed_recall",
+        "soft_recall",
+        "triplet_f_beta",
+        "triplet_f1",
+        "triplet_precision",
+        "predicate_weighted_recall",
+    }
+)
+"""The rewards that say nothing about an answer without relations, such as detections."""

@@ -1,0 +1,157 @@
+"""Rewards for the recall of relations: which target triplets the answer holds.
+
+All of them pay for more relations and never charge for wrong ones; see :mod:`scenerl.rewards.density` for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scenerl.rewards.comparison import Comparison, ObjectKey
+
+
+def hard_recall(comparison: Comparison) -> float:
+    """Share of target triplets that the answer holds: three labels equal, both boxes IoU at the threshold or above.
+
+    One predicted relation may serve several targets, as in the paper's code; ``one_to_one`` forbids it.
+
+    Returns:
+        [0, 1]; 1 where there is no target relation; 0 for a failed parse.
+
+    Source: R1-SGG (arXiv 2504.13617), Hard Recall.
+    """
+    if comparison.failed:
+        return 0.0
+    num_targets = len(comparison.target.relations)
+    if num_targets == 0:
+        return 1.0
+    if comparison.options.one_to_one:
+        return len(comparison.triplet_match) / num_targets
+    return sum(1 for hits in comparison.hits if hits) / num_targets
+
+
+def relaxed_recall(comparison: Comparison) -> float:
+    """Mean over target triplets of the best product of three label similarities among predictions with fitting boxes.
+
+    With exact similarity this is Hard Recall. ``one_to_one`` assigns each predicted relation to one target, for the
+    largest sum.
+
+    Returns:
+        [0, 1]; 1 where there is no target relation; 0 for a failed parse.
+
+    Source: R1-SGG (arXiv 2504.13617), Hard Recall + Relax.
+    """
+    if comparison.failed:
+        return 0.0
+    targets = comparison.target.relations
+    if not targets:
+        return 1.0
+    values = _candidate_values(comparison)
+    if comparison.options.one_to_one:
+        match = comparison.assign_relations(comparison.candidates, values)
+        value_of = [dict(zip(*group, strict=True)) for group in zip(comparison.candidates, values, strict=True)]
+        return sum(value_of[t][r] for r, t in match) / len(targets)
+    return sum(max(worth, default=0.0) for worth in values) / len(targets)
+
+
+def _candidate_values(comparison: Comparison) -> list[list[float]]:
+    """The product of the three similarities for every candidate of every target relation."""
+    similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
+    relations = comparison.predicted.relations
+    values = []
+    for wanted, candidates in zip(comparison.target.relations, comparison.candidates, strict=True):
+        worth = []
+        for r in candidates:
+            relation = relations[r]
+            ends = similarity[relation.subject][wanted.subject] * similarity[relation.object][wanted.object]
+            worth.append(ends and ends * predicate_similarity(relation.predicate, wanted.predicate))
+        values.append(worth)
+    return values
+
+
+def soft_recall(comparison: Comparison) -> float:
+    """Mean over target relations of sim(subject) sim(object) sim(predicate), boxes only through the node match.
+
+    A target relation scores when a relation is predicted between the two predicted objects that are matched to its
+    ends; of several, the best counts. Objects with the same label and box count as one, so that it does not matter
+    which of them the match took.
+
+    Returns:
+        [0, 1]; 1 where there is no target relation; 0 for a failed parse.
+
+    Source: R1-SGG (arXiv 2504.13617), Soft Recall.
+    """
+    if comparison.failed:
+        return 0.0
+    targets = comparison.target.relations
+    if not targets:
+        return 1.0
+    similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
+    predicted_twin, target_twin = _twins(comparison.predicted_keys), _twins(comparison.target_keys)
+    partners: dict[int, set[int]] = {}
+    for n, m in comparison.node_match:
+        partners.setdefault(target_twin[m], set()).add(predicted_twin[n])
+    predicates: dict[tuple[int, int], set[str]] = {}
+    for relation in comparison.predicted.relations:
+        ends = predicted_twin[relation.subject], predicted_twin[relation.object]
+        predicates.setdefault(ends, set()).add(relation.predicate)
+    total = 0.0
+    for wanted in targets:
+        best = 0.0
+        for s in partners.get(target_twin[wanted.subject], ()):
+            for o in partners.get(target_twin[wanted.object], ()):
+                if (s, o) in predicates:
+                    ends = similarity[s][wanted.subject] * similarity[o][wanted.object]
+                    alike = max(predicate_similarity(name, wanted.predicate) for name in predicates[s, o])
+                    best = max(best, ends * alike)
+        total += best
+    return total / len(targets)
+
+
+def _twins(keys: list[ObjectKey]) -> list[int]:
+    """For each object the index of the first one with the same label and box (usually its own)."""
+    first: dict[ObjectKey, int] = {}
+    return [first.setdefault(key, index) for index, key in enumerate(keys)]
+
+
+def predicate_weighted_recall(comparison: Comparison) -> float:
+    """Hard Recall with every target relation weighted by its predicate, so that rare predicates pay.
+
+    The weights are ``predicate_weights`` of the options, see :func:`inverse_frequency_weights`; a predicate that is not
+    among them weighs as much as the heaviest. Without weights this is Hard Recall.
+
+    Returns:
+        [0, 1]; 1 where there is no target relation; 0 for a failed parse.
+
+    Source: the frequency weighting of SGG-R3 (arXiv 2603.07961) on R1-SGG's Hard Recall.
+    """
+    weights = comparison.options.predicate_weights
+    if comparison.failed or not weights or not comparison.target.relations:
+        return hard_recall(comparison)
+    heaviest = max(weights.values())
+    weight_of = [weights.get(relation.predicate, heaviest) for relation in comparison.target.relations]
+    if comparison.options.one_to_one:
+        gained = sum(weight_of[t] for _, t in comparison.triplet_match)
+    else:
+        gained = sum(weight for weight, hits in zip(weight_of, comparison.hits, strict=True) if hits)
+    return min(gained / sum(weight_of), 1.0)  # the two sums run in different orders
+
+
+def inverse_frequency_weights(counts: Mapping[str, int], power: float = 0.5) -> dict[str, float]:
+    """Weight of each predicate from how often the training set has it: ``count ** -power``, the commonest at 1.
+
+    ``power`` 1 makes all predicates equal in total, 0 makes all relations equal; 0.5 lies between.
+
+    Raises:
+        ValueError: no predicates, or a count below 1.
+
+    >>> inverse_frequency_weights({"on": 400, "riding": 4})
+    {'on': 1.0, 'riding': 10.0}
+    """
+    if not counts:
+        raise ValueError("predicate counts are empty; give the count of every predicate of the training set")
+    for predicate, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"predicate counts: {predicate!r} has {count!r}; allowed: whole numbers from 1 on")
+    commonest = max(counts.values())
+    return {predicate: (commonest / count) ** power for predicate, count in counts.items()}
