@@ -187,6 +187,7 @@ def test_negated_and_json_trl_fields():
             ["--model", "m", "--data", "d", "--out", "o", "--limit", "many"],
             "limit: 'many' is not a whole number",
         ),
+        ("predict", ["--model", "m", "--data", "d", "--out", "o", "--num_samples", "4"], "give a temperature above 0"),
         ("sft", ["--output_dir", "o"], "the output folder is called 'out' here"),
     ],
 )

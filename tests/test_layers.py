@@ -37,7 +37,7 @@ ONLY_IN = {
     "peft": {"training"},
     "torch": {"models", "training", "inference", "demo"},
     "transformers": {"models", "training", "inference", "conversation", "demo"},
-    "pycocotools": {"metrics"},
+    "faster_coco_eval": {"metrics"},
     "jinja2": {"report"},
 }
 

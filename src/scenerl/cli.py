@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +12,7 @@ from scenerl import __version__
 from scenerl.config import OPTIONS, TRL_CONFIGS, parse
 from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
+from scenerl.config.parse import field_types
 
 COMMANDS: dict[str, str] = {
     "demo": "scenerl.demo:run",
@@ -66,7 +68,6 @@ EXTRA_OF_PACKAGE = {
         ["accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"], "train"
     ),
     "pyarrow": "hub",
-    "spacy": "vectors",
 }
 """Package to the extra that installs it."""
 
@@ -106,12 +107,12 @@ def _dispatch(words: list[str]) -> int:
     if command not in COMMANDS:
         raise ValueError(f"unknown command {command!r}{near_misses(command, COMMANDS)}")
     if "--help-all" in rest and command in TRL_CONFIGS:
-        print(command_help(command, EXAMPLES[command]))
+        print(_help_page(command))
         print()
         print(fields_help(getattr(import_module(COMMANDS[command].partition(":")[0]), TRL_CONFIGS[command])))
         return 0
     if {"-h", "--help", "--help-all"} & set(rest):
-        print(command_help(command, EXAMPLES[command]))
+        print(_help_page(command))
         return 0
     options, extra = parse(command, rest)
     module, _, function = COMMANDS[command].partition(":")
@@ -119,8 +120,21 @@ def _dispatch(words: list[str]) -> int:
     return (run(options, extra) if command in TRL_CONFIGS else run(options)) or 0
 
 
+def _help_page(command: str) -> str:
+    names = {}
+    if "rewards" in field_types(OPTIONS[command]):
+        rewards = import_module("scenerl.rewards").REWARDS
+        names["Names of rewards"] = {name: _first_line(reward) for name, reward in rewards.items()}
+    return command_help(command, EXAMPLES[command], names)
+
+
 def _purpose(command: str) -> str:
-    return (OPTIONS[command].__doc__ or "").split("\n")[0]
+    return _first_line(OPTIONS[command])
+
+
+def _first_line(documented: object) -> str:
+    """The first line of a docstring without its markup."""
+    return re.sub(r":\w+:(?=`)|`", "", (documented.__doc__ or "").strip().split("\n")[0])
 
 
 def _one_line(error: Exception) -> str:

@@ -31,8 +31,14 @@ COMMON = {
 }
 
 
-def command_help(command: str, examples: Iterable[str]) -> str:
-    """The help page of a command: purpose, usage, examples, then its options by group with choices and defaults."""
+def command_help(command: str, examples: Iterable[str], names: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """The help page of a command: purpose, usage, examples, then its options by group with choices and defaults.
+
+    Args:
+        command: a name from :data:`scenerl.config.OPTIONS`.
+        examples: lines to show as they are.
+        names: lists for the end of the page: title to name to meaning, such as the rewards.
+    """
     cls = OPTIONS[command]
     items = dataclasses.fields(cls)
     positionals = [item for item in items if item.metadata["positional"]]
@@ -56,9 +62,10 @@ def command_help(command: str, examples: Iterable[str]) -> str:
         lines += ["", f"{group}:"]
         for item in groups[group]:
             lines += _entry(item, field_types(cls)[item.name])
-    lines += ["", "Always:"]
-    for left, right in COMMON.items():
-        lines += _columns(left, right)
+    for title, entries in {"Always": COMMON, **(names or {})}.items():
+        lines += ["", f"{title}:"]
+        for left, right in entries.items():
+            lines += _columns(left, right)
     if command in TRL_CONFIGS:
         lines += ["", _filled(TRL_NOTE.format(cls=TRL_CONFIGS[command], command=command))]
     return "\n".join(lines)

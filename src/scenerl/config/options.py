@@ -196,6 +196,13 @@ class PredictOptions(AnswerOptions):
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"num_samples: {self.num_samples} greedy answers would be equal; give a temperature above 0"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Options):
