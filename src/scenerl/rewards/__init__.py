@@ -11,9 +11,9 @@ worst value; `hallucination` is then 1, and the two that read the text go on rea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from scenerl.rewards.comparison import Comparison, RewardOptions
+from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import (
     box_count,
     hallucination,
@@ -25,15 +25,24 @@ from scenerl.rewards.density import (
 from scenerl.rewards.detection import ap, ap50, od_length, weighted_sum
 from scenerl.rewards.edges import (
     hard_recall,
-    inverse_frequency_weights,
     predicate_weighted_recall,
     relaxed_recall,
     soft_recall,
 )
 from scenerl.rewards.format import answer_format, cosine_length
 from scenerl.rewards.nodes import node_box, node_label
+from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights
 
-__all__ = ["RELATION_REWARDS", "REWARDS", "Comparison", "Reward", "RewardOptions", "inverse_frequency_weights"]
+__all__ = [
+    "RELATION_REWARDS",
+    "REWARDS",
+    "Comparison",
+    "Reward",
+    "RewardOptions",
+    "build_reward_options",
+    "inverse_frequency_weights",
+    "select_rewards",
+]
 
 Reward = Callable[[Comparison], float]
 
@@ -71,3 +80,19 @@ RELATION_REWARDS = frozenset(
     }
 )
 """The rewards that say nothing about an answer without relations, such as detections."""
+
+
+def select_rewards(names: Iterable[str]) -> dict[str, Reward]:
+    """The rewards of these names, in this order.
+
+    Raises:
+        ValueError: an unknown name, or one given twice.
+    """
+    chosen: dict[str, Reward] = {}
+    for name in names:
+        if name not in REWARDS:
+            raise ValueError(f"unknown reward {name!r}; allowed: {', '.join(REWARDS)}")
+        if name in chosen:
+            raise ValueError(f"reward {name!r} is given twice")
+        chosen[name] = REWARDS[name]
+    return chosen

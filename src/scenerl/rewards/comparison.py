@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +9,8 @@ import numpy as np
 from scenerl.boxes import as_boxes, giou_matrix, iou_matrix, l1_matrix
 from scenerl.matching import hungarian
 from scenerl.rewards.average_precision import average_precisions
-from scenerl.similarity import Similarity, exact, similarity_rows
+from scenerl.rewards.options import RewardOptions
+from scenerl.similarity import similarity_rows
 from scenerl.types import Box, ParseResult, SceneGraph
 
 Array = np.ndarray
@@ -19,43 +18,6 @@ ObjectKey = tuple[Box, str]
 
 # Boxes are cut here before any arithmetic: model text may say 1e308, whose area is infinite.
 _FARTHEST = 1e9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardOptions:
-    """Conventions of the rewards; the defaults are the papers'.
-
-    Attributes:
-        similarity: how labels compare in `node_label`, `relaxed_recall`, `soft_recall` and the node matching.
-        iou_threshold: two boxes agree from this IoU on, inclusive.
-        one_to_one: in the recall rewards a predicted relation serves one target only.
-        beta: weight of recall in `triplet_f_beta`.
-        predicate_weights: weight of a target relation by its predicate, for `predicate_weighted_recall`; None: all 1.
-            A predicate that is not in it weighs as much as the heaviest.
-        strict_format: `format` pays nothing outside the envelope.
-        cosine_max_tokens: answer length at which `cosine_length` stops changing.
-        cosine_correct: `cosine_length` takes an answer as correct from this `weighted_sum` on.
-    """
-
-    similarity: Similarity = exact
-    iou_threshold: float = 0.5
-    one_to_one: bool = False
-    beta: float = 1.0
-    predicate_weights: Mapping[str, float] | None = None
-    strict_format: bool = False
-    cosine_max_tokens: int = 1024
-    cosine_correct: float = 0.7
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.iou_threshold <= 1.0:
-            raise ValueError(f"iou_threshold is {self.iou_threshold}; allowed: above 0, at most 1")
-        if not 0.0 < self.beta < float("inf"):
-            raise ValueError(f"beta is {self.beta}; allowed: a number above 0")
-        if self.cosine_max_tokens < 1:
-            raise ValueError(f"cosine_max_tokens is {self.cosine_max_tokens}; allowed: 1 or more")
-        for predicate, weight in (self.predicate_weights or {}).items():
-            if not 0.0 < weight < float("inf"):
-                raise ValueError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
 
 
 class Comparison:

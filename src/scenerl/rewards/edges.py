@@ -5,8 +5,6 @@ All of them pay for more relations and never charge for wrong ones; see :mod:`sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from scenerl.rewards.comparison import Comparison, ObjectKey
 
 
@@ -117,8 +115,9 @@ def _twins(keys: list[ObjectKey]) -> list[int]:
 def predicate_weighted_recall(comparison: Comparison) -> float:
     """Hard Recall with every target relation weighted by its predicate, so that rare predicates pay.
 
-    The weights are ``predicate_weights`` of the options, see :func:`inverse_frequency_weights`; a predicate that is not
-    among them weighs as much as the heaviest. Without weights this is Hard Recall.
+    The weights are ``predicate_weights`` of the options, usually from
+    :func:`scenerl.rewards.options.inverse_frequency_weights`; a predicate that is not among them weighs as much as the
+    heaviest. Without weights this is Hard Recall.
 
     Returns:
         [0, 1]; 1 where there is no target relation; 0 for a failed parse.
@@ -135,23 +134,3 @@ def predicate_weighted_recall(comparison: Comparison) -> float:
     else:
         gained = sum(weight for weight, hits in zip(weight_of, comparison.hits, strict=True) if hits)
     return min(gained / sum(weight_of), 1.0)  # the two sums run in different orders
-
-
-def inverse_frequency_weights(counts: Mapping[str, int], power: float = 0.5) -> dict[str, float]:
-    """Weight of each predicate from how often the training set has it: ``count ** -power``, the commonest at 1.
-
-    ``power`` 1 makes all predicates equal in total, 0 makes all relations equal; 0.5 lies between.
-
-    Raises:
-        ValueError: no predicates, or a count below 1.
-
-    >>> inverse_frequency_weights({"on": 400, "riding": 4})
-    {'on': 1.0, 'riding': 10.0}
-    """
-    if not counts:
-        raise ValueError("predicate counts are empty; give the count of every predicate of the training set")
-    for predicate, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"predicate counts: {predicate!r} has {count!r}; allowed: whole numbers from 1 on")
-    commonest = max(counts.values())
-    return {predicate: (commonest / count) ** power for predicate, count in counts.items()}

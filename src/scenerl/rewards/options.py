@@ -1,0 +1,123 @@
+"""The conventions of the rewards, and how the plain values of a recipe become them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenerl.similarity import Similarity, build_similarity, exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardOptions:
+    """Conventions of the rewards; the defaults are the papers'.
+
+    Attributes:
+        similarity: how labels compare in `node_label`, `relaxed_recall`, `soft_recall` and the node matching.
+        iou_threshold: two boxes agree from this IoU on, inclusive.
+        one_to_one: in the recall rewards a predicted relation serves one target only.
+        beta: weight of recall in `triplet_f_beta`.
+        predicate_weights: weight of a target relation by its predicate, for `predicate_weighted_recall`; None: all 1.
+            A predicate that is not in it weighs as much as the heaviest.
+        strict_format: `format` pays nothing outside the envelope.
+        cosine_max_tokens: answer length at which `cosine_length` stops changing.
+        cosine_correct: `cosine_length` takes an answer as correct from this `weighted_sum` on.
+    """
+
+    similarity: Similarity = exact
+    iou_threshold: float = 0.5
+    one_to_one: bool = False
+    beta: float = 1.0
+    predicate_weights: Mapping[str, float] | None = None
+    strict_format: bool = False
+    cosine_max_tokens: int = 1024
+    cosine_correct: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.iou_threshold <= 1.0:
+            raise ValueError(f"iou_threshold is {self.iou_threshold}; allowed: above 0, at most 1")
+        if not 0.0 < self.beta < float("inf"):
+            raise ValueError(f"beta is {self.beta}; allowed: a number above 0")
+        if self.cosine_max_tokens < 1:
+            raise ValueError(f"cosine_max_tokens is {self.cosine_max_tokens}; allowed: 1 or more")
+        for predicate, weight in (self.predicate_weights or {}).items():
+            if not 0.0 < weight < float("inf"):
+                raise ValueError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
+
+
+def build_reward_options(
+    similarity: str = "exact",
+    iou_threshold: float = 0.5,
+    one_to_one: bool = False,
+    beta: float = 1.0,
+    predicate_counts: Path | None = None,
+    strict_format: bool = False,
+) -> RewardOptions:
+    """Reward options from what a recipe or a command line holds.
+
+    Args:
+        similarity: a name from :data:`scenerl.similarity.SIMILARITIES`.
+        predicate_counts: JSON file for :func:`read_predicate_counts`; None: all predicates weigh the same.
+        iou_threshold, one_to_one, beta, strict_format: as in :class:`RewardOptions`.
+
+    Raises:
+        ValueError: a value that is not allowed, or a file that cannot be used.
+    """
+    weights = None
+    if predicate_counts is not None:
+        weights = inverse_frequency_weights(read_predicate_counts(predicate_counts))
+    return RewardOptions(
+        similarity=build_similarity(similarity),
+        iou_threshold=iou_threshold,
+        one_to_one=one_to_one,
+        beta=beta,
+        predicate_weights=weights,
+        strict_format=strict_format,
+    )
+
+
+def read_predicate_counts(path: Path) -> dict[str, int]:
+    """How often the training set has each predicate, from a JSON file.
+
+    The file holds ``{predicate: count}``, or that under the key ``predicate_counts``, as `scenerl data stats` writes.
+
+    Raises:
+        ValueError: the file cannot be read or holds anything else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"predicate counts {path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"predicate counts {path}: not JSON ({error}); expected {{predicate: count}}") from error
+    if isinstance(value, dict) and isinstance(value.get("predicate_counts"), dict):
+        value = value["predicate_counts"]
+    if not isinstance(value, dict):
+        raise ValueError(f"predicate counts {path}: expected {{predicate: count}}")
+    try:
+        inverse_frequency_weights(value)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return value
+
+
+def inverse_frequency_weights(counts: Mapping[str, int], power: float = 0.5) -> dict[str, float]:
+    """Weight of each predicate from how often the training set has it: ``count ** -power``, the commonest at 1.
+
+    ``power`` 1 makes all predicates equal in total, 0 makes all relations equal; 0.5 lies between.
+
+    Raises:
+        ValueError: no predicates, or a count below 1.
+
+    >>> inverse_frequency_weights({"on": 400, "riding": 4})
+    {'on': 1.0, 'riding': 10.0}
+    """
+    if not counts:
+        raise ValueError("predicate counts are empty; give the count of every predicate of the training set")
+    for predicate, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"predicate counts: {predicate!r} has {count!r}; allowed: whole numbers from 1 on")
+    commonest = max(counts.values())
+    return {predicate: (commonest / count) ** power for predicate, count in counts.items()}
