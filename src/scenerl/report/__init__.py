@@ -1,0 +1,6 @@
+"""From files to one HTML page: read a run's predictions, metrics and logs, write a report that needs no network.
+
+``manifest`` says which files belong together, ``tables``, ``curves`` and ``gallery`` turn them into plain values,
+``charts`` computes geometry, and the templates draw. All text reaches the page through jinja2's autoescape.
+Adding a section is one module that returns values, one template, and one line in ``build``.
+"""

@@ -1,0 +1,142 @@
+"""Geometry of the drawings. Nothing here writes SVG: the templates do, so that every text is escaped there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 320, 168
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 24
+MAX_POINTS = 400
+SMOOTH_FROM = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series in a chart: SVG path data, the end point in pixels, and the points for the reader's pointer.
+
+    ``raw`` is the faint line of single values; it is empty where there are too few points to smooth. ``first`` and
+    ``last`` are means over the first and the last twentieth of the values.
+    """
+
+    name: str
+    index: int
+    path: str
+    raw: str
+    end: tuple[float, float]
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """A chart of WIDTH x HEIGHT. Ticks are (pixel, text)."""
+
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    x_range: tuple[float, float]
+
+
+def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About ``count`` round numbers from at or below ``low`` to at or above ``high``.
+
+    >>> nice_ticks(0.0, 0.83)
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    if not high > low:
+        margin = abs(low) * 0.1 or 1.0
+        low, high = low - margin, high + margin
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def number(value: float) -> str:
+    """A number in at most about six characters: 0, 0.25, 1.5, 1,200, 2e-05."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-3:
+        return f"{value:.1e}".replace(".0e", "e")
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Means of a window around each value, a fifteenth of the series wide; it is cut off at both ends."""
+    half = max(1, len(values) // 30)
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    result = []
+    for index in range(len(values)):
+        first, last = max(0, index - half), min(len(values), index + half + 1)
+        result.append((sums[last] - sums[first]) / (last - first))
+    return result
+
+
+def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most ``limit`` points, each the mean of its neighbours, so that a long log does not make a large page."""
+    if len(points) <= limit:
+        return list(points)
+    result = []
+    for index in range(limit):
+        part = points[index * len(points) // limit : (index + 1) * len(points) // limit]
+        result.append((sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)))
+    return result
+
+
+def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> LineChart:
+    """A chart of several series.
+
+    Args:
+        series: (name, palette index, points as (step, value)); every series has a point, all numbers are finite.
+    """
+    drawn = [(name, index, thin(points)) for name, index, points in series]
+    xs = [x for _, _, points in drawn for x, _ in points]
+    ys = [y for _, _, points in drawn for _, y in points]
+    low = 0.0 if 0.0 <= min(ys) < max(ys) * 0.6 else min(ys)
+    ticks = nice_ticks(low, max(ys))
+    x_low, x_high = min(xs), max(xs)
+    if x_high == x_low:
+        x_low, x_high = x_low - 1, x_high + 1
+
+    def x_pixel(x: float) -> float:
+        return round(LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y_pixel(y: float) -> float:
+        return round(HEIGHT - BOTTOM - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM), 1)
+
+    lines = []
+    for name, index, points in drawn:
+        steps, values = [x for x, _ in points], [y for _, y in points]
+        calm = smooth(values) if len(values) >= SMOOTH_FROM else values
+        edge = len(values) // 20 + 1
+        main = [(x_pixel(x), y_pixel(y)) for x, y in zip(steps, calm, strict=True)]
+        raw = [(x_pixel(x), y_pixel(y)) for x, y in points] if calm is not values else []
+        lines.append(
+            Line(name, index, _path(main), _path(raw), main[-1], tuple(steps), tuple(values), _mean(values[:edge]),
+                 _mean(values[-edge:]))
+        )
+    x_marks = [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]
+    return LineChart(
+        tuple(lines),
+        tuple((x_pixel(tick), number(tick)) for tick in x_marks),
+        tuple((y_pixel(tick), number(tick)) for tick in ticks),
+        (x_low, x_high),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""

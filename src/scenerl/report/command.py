@@ -1,0 +1,33 @@
+"""``scenerl report``: from a run folder, or from files named one by one, to one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenerl.config import ReportOptions
+from scenerl.report.build import write_report
+from scenerl.report.manifest import Manifest, manifest_from_files, read_manifest
+
+
+def run(options: ReportOptions) -> None:
+    """Write the report that the options ask for and print where it is.
+
+    Raises:
+        ValueError: options that do not go together, or an input that cannot be used; the message names it.
+    """
+    manifest, out = _inputs(options)
+    if options.title:
+        manifest = Manifest(options.title, manifest.targets, manifest.stages, manifest.predicate_counts)
+    size = write_report(manifest, out, options.num_images, options.seed)
+    print(f"{out} ({size / 1e6:.1f} MB): open it in a browser")
+
+
+def _inputs(options: ReportOptions) -> tuple[Manifest, Path]:
+    if options.run is not None:
+        if options.data or options.predictions or options.metrics or options.logs:
+            raise ValueError("give a run folder, or --data with --predictions; not both")
+        return read_manifest(Path(options.run)), Path(options.out or Path(options.run) / "report.html")
+    if options.data is None or not (options.predictions or options.metrics or options.logs):
+        raise ValueError("give a run folder, or --data ROWS.jsonl with --predictions NAME=PRED.jsonl")
+    manifest = manifest_from_files(Path(options.data), options.predictions, options.metrics, options.logs)
+    return manifest, Path(options.out or "report.html")
