@@ -138,7 +138,9 @@ def evaluate(
     value = bootstrap.values(families, data.num_images) if pairs else {}
     value.update(coco_values(data.objects, data.num_images))
     interval = bootstrap.intervals(families, data.num_images, options.bootstrap_samples, options.seed)
-    support = {name: int(count) for family in families for name, count in zip(family.names, family.support, strict=True)}
+    support: dict[str, int] = {}
+    for family in families:
+        support.update(zip(family.names, map(int, family.support), strict=True))
     return Report(
         metrics={name: _metric(name, value, interval, support) for name in _order(options, support)},
         failures=count_failures(results),
