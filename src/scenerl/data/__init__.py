@@ -32,8 +32,10 @@ def _synthetic(argument: str, split: str | None) -> Iterator[Record]:
     for part in filter(None, argument.split(",")):
         key, _, value = part.partition("=")
         if key not in settings or not value.isdecimal():
-            raise DataError(f"synthetic: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, "
-                            "separated by commas")
+            raise DataError(
+                f"synthetic: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, "
+                "separated by commas"
+            )
         settings[key] = int(value)
     examples = synthetic.load(**settings, complete=split == "complete")
     return (Record(f"synthetic, row {number}", example) for number, example in enumerate(examples, start=1))
@@ -95,16 +97,24 @@ class Examples:
                     continue
                 example = record.unwrap()
                 if example.image_id in seen:
-                    raise DataError(f"{record.where}: the image_id {example.image_id!r} is that of "
-                                    f"{seen[example.image_id]} already; ids must differ")
+                    raise DataError(
+                        f"{record.where}: the image_id {example.image_id!r} is that of "
+                        f"{seen[example.image_id]} already; ids must differ"
+                    )
                 seen[example.image_id] = record.where
                 if self.need_images:
                     _require_image(example, record.where)
                 yield example
         finally:
             if num_warnings > _SHOWN_WARNINGS or num_bad:
-                _log.warning("%s: %d warnings and %d skipped rows in %d rows; see them all with: scenerl data check %s",
-                             self.source, num_warnings, num_bad, num_rows, self.source)
+                _log.warning(
+                    "%s: %d warnings and %d skipped rows in %d rows; see them all with: scenerl data check %s",
+                    self.source,
+                    num_warnings,
+                    num_bad,
+                    num_rows,
+                    self.source,
+                )
         if num_rows == num_bad:
             raise DataError(f"{self.source} is empty: {num_rows} rows, none of them usable; expected at least one")
 
@@ -138,8 +148,10 @@ def load(
 
 def _require_image(example: Example, where: str) -> None:
     if example.image is None:
-        raise DataError(f"{where}: the row names no image; expected a file_name relative to the images/ folder beside "
-                        "the JSONL file, or absolute")
+        raise DataError(
+            f"{where}: the row names no image; expected a file_name relative to the images/ folder beside "
+            "the JSONL file, or absolute"
+        )
     if isinstance(example.image, Path) and not example.image.is_file():
         raise DataError(f"{where}: there is no image file {example.image}")
 
@@ -160,7 +172,7 @@ def _resolve(source: str) -> tuple[str, str]:
         return "jsonl", source
     if path.suffix == ".parquet":
         return "hub", source
-    if path.is_dir():
+    if source and path.is_dir():
         # A folder that save_to_disk wrote has *.json and *.arrow files, no Parquet.
         saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
         if not saved and any(path.glob("*.jsonl")):
@@ -169,5 +181,7 @@ def _resolve(source: str) -> tuple[str, str]:
             return "hub", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files")
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
-    raise DataError(f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, "
-                    f"hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its argument")
+    raise DataError(
+        f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, "
+        f"hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its argument"
+    )

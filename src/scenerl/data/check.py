@@ -32,8 +32,11 @@ class Checker:
 
     vocabulary: Vocabulary | None = None
     images: bool = True
-    counts: Counter[str] = field(default_factory=lambda: Counter(
-        dict.fromkeys(("rows", "bad_rows", "errors", "warnings", "objects", "relations", "images"), 0)))
+    counts: Counter[str] = field(
+        default_factory=lambda: Counter(
+            dict.fromkeys(("rows", "bad_rows", "errors", "warnings", "objects", "relations", "images"), 0)
+        )
+    )
 
     def problems(self, records: Iterable[Record]) -> Iterator[Problem]:
         """Every problem of every row, as it is found; nothing stops at a bad row."""

@@ -32,6 +32,10 @@ def run(options: DataOptions) -> None:
     Raises:
         ValueError: the source or an option cannot be used, or ``check`` found errors.
     """
+    for name in ("out", "triplets_out"):
+        path = getattr(options, name)
+        if path is not None and options.source is not None and path.resolve() == Path(options.source).resolve():
+            raise DataError(f"{name} {path} is the source itself; choose another name")
     ACTIONS[options.action](options)
 
 
@@ -44,10 +48,13 @@ def make(options: DataOptions) -> None:
         raise DataError(f"{out} holds a data set already; choose another folder or remove it")
     with _progress() as progress:
         task = progress.add_task("scenes", total=options.num_train + options.num_test)
-        synthetic.make(out, options.num_train, options.num_test, options.seed,
-                       progress=lambda count: progress.advance(task, count))
-    _say(f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
-         f"{out / 'train.jsonl'}")
+        synthetic.make(
+            out, options.num_train, options.num_test, options.seed, progress=lambda count: progress.advance(task, count)
+        )
+    _say(
+        f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
+        f"{out / 'train.jsonl'}"
+    )
 
 
 def stats(options: DataOptions) -> None:
@@ -158,8 +165,15 @@ def _say(line: str) -> None:
 def _progress() -> Progress:
     # On the error stream, so that standard output holds results only.
     console = Console(stderr=True)
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(),
-                    console=console, transient=True, disable=not console.is_terminal)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def _track(items: Iterable[T], name: str) -> Iterator[T]:

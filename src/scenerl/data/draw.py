@@ -87,8 +87,9 @@ def _lines(example: Example) -> list[str]:
         present = {found.label for found in objects}
         return [title, "asked for:", *(f"{label}{'' if label in present else '  (absent)'}" for label in example.query)]
     ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
-    relations = [f"{ids[relation.subject]}  {relation.predicate}  {ids[relation.object]}"
-                 for relation in example.graph.relations]
+    relations = [
+        f"{ids[relation.subject]}  {relation.predicate}  {ids[relation.object]}" for relation in example.graph.relations
+    ]
     return [title, *(relations or ["no relations"])]
 
 

@@ -102,8 +102,9 @@ def _saved_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
 
 def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, dict]]:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise DataError(f"{name}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, "
-                        "or owner/name")
+        raise DataError(
+            f"{name}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, or owner/name"
+        )
     datasets = _require("datasets")
     try:
         chosen = _choose(datasets.get_dataset_split_names(name), split, f"hub:{name}")
@@ -133,8 +134,9 @@ def _require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise DataError(f"data in the hub schema needs the package {module.split('.')[0]}: "
-                        "pip install 'scenerl[hub]'") from error
+        raise DataError(
+            f"data in the hub schema needs the package {module.split('.')[0]}: pip install 'scenerl[hub]'"
+        ) from error
 
 
 def _require_columns(names, source: object) -> None:

@@ -31,8 +31,10 @@ def open_image(example: Example) -> Image.Image:
     """
     name = _name(example)
     if example.image is None:
-        raise DataError(f"{name}: the row names no image; allowed: a file_name relative to the images/ folder beside "
-                        "the JSONL file, or absolute")
+        raise DataError(
+            f"{name}: the row names no image; allowed: a file_name relative to the images/ folder beside "
+            "the JSONL file, or absolute"
+        )
     image = _open(example.image, name)
     try:
         image.load()
@@ -64,8 +66,10 @@ def _name(example: Example) -> str:
 def _open(source: Path | bytes, name: str) -> Image.Image:
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"{name}: there is no such image file")
+    Image.init()  # all of Pillow's formats; without it only the commonest are known. Does nothing the second time.
+    known = [kind for kind in FORMATS if kind in Image.OPEN]
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=known)
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: not an image that can be read; allowed: {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
@@ -82,5 +86,6 @@ def _turned(image: Image.Image, example: Example, name: str) -> Image.Image:
     turned = ImageOps.exif_transpose(image)
     if turned.size == example.image_wh:
         return turned
-    raise DataError(f"{name}: the image is {image.width} x {image.height}, but its row says "
-                    f"{example.width} x {example.height}")
+    raise DataError(
+        f"{name}: the image is {image.width} x {image.height}, but its row says {example.width} x {example.height}"
+    )

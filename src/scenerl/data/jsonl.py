@@ -13,8 +13,17 @@ from pathlib import Path
 from scenerl.data.rows import DataError, Record, example_to_row, excerpt, label_of, parse_row, read_row
 from scenerl.types import Example
 
-__all__ = ["DataError", "example_to_row", "excerpt", "label_of", "load_examples", "parse_row", "read", "read_jsonl",
-           "write_jsonl"]
+__all__ = [
+    "DataError",
+    "example_to_row",
+    "excerpt",
+    "label_of",
+    "load_examples",
+    "parse_row",
+    "read",
+    "read_jsonl",
+    "write_jsonl",
+]
 
 MAX_ROW_BYTES = 64 * 2**20
 """Longest row that is read; a longer one is a file that is no JSONL."""
@@ -71,8 +80,9 @@ def find_file(folder: Path, split: str | None) -> Path:
     if split is None and len(splits) == 1:
         return folder / f"{splits[0]}.jsonl"
     if split is None:
-        raise DataError(f"{folder} holds {len(splits)} JSONL files; name one or choose a split: "
-                        f"{', '.join(splits) or 'none there'}")
+        raise DataError(
+            f"{folder} holds {len(splits)} JSONL files; name one or choose a split: {', '.join(splits) or 'none there'}"
+        )
     if split not in splits:
         raise DataError(f"{folder} has no split {split!r}; allowed: {', '.join(splits) or 'none, no JSONL file there'}")
     return folder / f"{split}.jsonl"
@@ -130,7 +140,7 @@ def _decode(line: bytes) -> tuple[dict, str | None]:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return {}, f"not UTF-8 text at byte {error.start}: {excerpt(line[error.start:error.start + 20])}"
+        return {}, f"not UTF-8 text at byte {error.start}: {excerpt(line[error.start : error.start + 20])}"
     except RecursionError:
         return {}, f"nested too deeply: {excerpt(line)}"
     except ValueError as error:

@@ -179,8 +179,10 @@ class _RowReader:
             if text and not _UNWRITABLE.search(text):
                 return text
         place = name if n is None else f"{name}[{n}]"
-        self.errors.append(f"{place} must be a text that is not empty and has no control characters or lone "
-                           f"surrogates, found {_kind(value)} {excerpt(value)}")
+        self.errors.append(
+            f"{place} must be a text that is not empty and has no control characters or lone "
+            f"surrogates, found {_kind(value)} {excerpt(value)}"
+        )
         return ""
 
     def _list(self, value: object, name: str) -> list:
@@ -217,8 +219,9 @@ class _RowReader:
 
     def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
         if value is None:
-            self.warnings.append("a detection row without 'query': the labels found in it are asked for, absent ones "
-                                 "are not")
+            self.warnings.append(
+                "a detection row without 'query': the labels found in it are asked for, absent ones are not"
+            )
             return tuple(dict.fromkeys(found.label for found in objects))
         query = tuple(self._text(label, "query", n) for n, label in enumerate(self._list(value, "query")))
         if len(set(query)) < len(query):
@@ -323,10 +326,13 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
         row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
         return row
     ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
-    row["objects"] = [{"id": object_id, "bbox": _plain(found.box)}
-                      for object_id, found in zip(ids, objects, strict=True)]
-    row["relationships"] = [{"subject": ids[relation.subject], "predicate": relation.predicate,
-                             "object": ids[relation.object]} for relation in example.graph.relations]
+    row["objects"] = [
+        {"id": object_id, "bbox": _plain(found.box)} for object_id, found in zip(ids, objects, strict=True)
+    ]
+    row["relationships"] = [
+        {"subject": ids[relation.subject], "predicate": relation.predicate, "object": ids[relation.object]}
+        for relation in example.graph.relations
+    ]
     return row
 
 

@@ -104,7 +104,7 @@ def long_tail(counts: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
     ranked = by_frequency(Counter(counts))
     head = len(ranked) // 3
     body = (len(ranked) - head) // 2
-    return {"head": ranked[:head], "body": ranked[head:head + body], "tail": ranked[head + body:]}
+    return {"head": ranked[:head], "body": ranked[head : head + body], "tail": ranked[head + body :]}
 
 
 def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15) -> Group:
@@ -113,20 +113,27 @@ def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15
     overview = Table("What", "Value", title="Data set")
     overview.add_row("images", str(value["num_images"]))
     overview.add_row("boxes", f"{value['num_boxes']} of {len(statistics.objects)} labels")
-    overview.add_row("relations", f"{value['num_relations']} of {len(statistics.predicates)} predicates, "
-                                  f"{value['num_triplet_types']} triplet types")
+    overview.add_row(
+        "relations",
+        f"{value['num_relations']} of {len(statistics.predicates)} predicates, "
+        f"{value['num_triplet_types']} triplet types",
+    )
     for key, name in (("boxes_per_image", "boxes per image"), ("relations_per_image", "relations per image")):
         numbers = value[key]
-        overview.add_row(name, f"mean {numbers['mean']:.2f}, median {numbers['median']:g}, "
-                               f"{numbers['min']} to {numbers['max']}; none in {numbers['num_zero']} images")
+        overview.add_row(
+            name,
+            f"mean {numbers['mean']:.2f}, median {numbers['median']:g}, "
+            f"{numbers['min']} to {numbers['max']}; none in {numbers['num_zero']} images",
+        )
     areas = ", ".join(f"{float(q):.0%}: {share:.2%}" for q, share in value["box_area_quantiles"].items())
     overview.add_row("box area, quantiles", f"{areas} of the image" if areas else "no box")
     if statistics.queried:
         overview.add_row("labels asked for", f"{statistics.queried.total()}, of which {statistics.num_absent} absent")
     if seen is not None:
         unseen = value["zero_shot"]
-        overview.add_row("not in the training data", f"{unseen['num_relations']} relations of "
-                                                     f"{unseen['num_types']} triplet types")
+        overview.add_row(
+            "not in the training data", f"{unseen['num_relations']} relations of {unseen['num_types']} triplet types"
+        )
     parts = [overview]
     if statistics.predicates:
         parts.append(_tail_table(statistics.predicates))
@@ -164,8 +171,13 @@ def _summary(histogram: Counter[int]) -> dict:
     total = counts.sum()
     ends = np.cumsum(counts)
     middle = [int(numbers[np.searchsorted(ends, rank, side="right")]) for rank in ((total - 1) // 2, total // 2)]
-    return {"mean": float((numbers * counts).sum() / total), "median": sum(middle) / 2, "min": int(numbers[0]),
-            "max": int(numbers[-1]), "num_zero": histogram[0]}
+    return {
+        "mean": float((numbers * counts).sum() / total),
+        "median": sum(middle) / 2,
+        "min": int(numbers[0]),
+        "max": int(numbers[-1]),
+        "num_zero": histogram[0],
+    }
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

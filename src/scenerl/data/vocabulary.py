@@ -78,8 +78,9 @@ class Vocabulary:
         """Object labels and predicates of an example that are not in the vocabulary, with their counts."""
         allowed_objects, allowed_predicates = set(self.objects), set(self.predicates)
         objects = Counter(found.label for found in example.graph.objects if found.label not in allowed_objects)
-        predicates = Counter(relation.predicate for relation in example.graph.relations
-                             if relation.predicate not in allowed_predicates)
+        predicates = Counter(
+            relation.predicate for relation in example.graph.relations if relation.predicate not in allowed_predicates
+        )
         return objects, predicates
 
     def require(self, examples: Iterable[Example], name: str = "the data set") -> None:
@@ -95,11 +96,15 @@ class Vocabulary:
             objects += found[0]
             predicates += found[1]
         parts = []
-        for kind, offenders, allowed in (("object labels", objects, self.objects),
-                                         ("predicates", predicates, self.predicates)):
+        for kind, offenders, allowed in (
+            ("object labels", objects, self.objects),
+            ("predicates", predicates, self.predicates),
+        ):
             if offenders:
-                parts.append(f"{kind} that are not in the vocabulary: {_listing(offenders)}; "
-                             f"allowed: {_bounded([repr(entry) for entry in allowed])}")
+                parts.append(
+                    f"{kind} that are not in the vocabulary: {_listing(offenders)}; "
+                    f"allowed: {_bounded([repr(entry) for entry in allowed])}"
+                )
         if parts:
             raise DataError(f"{name} has {'. It has '.join(parts)}")
 

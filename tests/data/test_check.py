@@ -1,0 +1,90 @@
+"""The check finds every problem of every row and never stops at one."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from scenerl import data
+from scenerl.data.check import Checker
+from scenerl.data.jsonl import write_jsonl
+from scenerl.data.vocabulary import Vocabulary
+
+ROW = {
+    "image_id": "a",
+    "width": 10,
+    "height": 10,
+    "objects": [{"id": "x.1", "bbox": [0, 0, 5, 5]}, {"id": "y.2", "bbox": [0, 0, 5, 5]}],
+    "relationships": [{"subject": "x.1", "predicate": "on", "object": "y.2"}],
+}
+
+
+def test_every_problem_is_listed_with_its_row(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "good.png")
+    Image.new("RGB", (12, 10)).save(tmp_path / "images" / "wide.png")
+    (tmp_path / "images" / "cut.png").write_bytes((tmp_path / "images" / "good.png").read_bytes()[:45])
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(
+        path,
+        [
+            {**ROW, "file_name": "good.png"},
+            {**ROW, "image_id": "b", "file_name": "wide.png"},
+            {**ROW, "image_id": "c", "file_name": "cut.png"},
+            {**ROW, "image_id": "d", "file_name": "none.png"},
+            {**ROW, "image_id": "a"},
+            {"image_id": "e", "width": 0},
+            {
+                **ROW,
+                "image_id": "f",
+                "objects": [{"id": "x.1", "bbox": [0, 0, 50, 5]}, {"id": "y.2", "bbox": [0, 0, 5, 5]}],
+            },
+        ],
+    )
+    with open(path, "a") as file:
+        file.write("not json\n")
+    checker = Checker(Vocabulary(("x",), ("on",)))
+    problems = [(problem.where, problem.level, problem.message) for problem in checker.problems(data.read(path))]
+    found = [(int(where.split("row ")[1]), level, message) for where, level, message in problems]
+    outside = [(n, level, message) for n, level, message in found if "not in the vocabulary" in message]
+    assert [n for n, *_ in outside] == [1, 2, 3, 4, 5, 7]
+    assert "object label 'y' (1 times)" in outside[0][2]
+    rest = [entry for entry in found if entry not in outside]
+    expected = [
+        (2, "error", "12 x 10, but its row says 10 x 10"),
+        (3, "error", "truncated or damaged"),
+        (4, "error", "there is no such image file"),
+        (5, "error", "that of"),
+        (6, "error", "'height' is missing"),
+        (6, "error", "'objects' is missing"),
+        (6, "error", "'relationships' is missing"),
+        (7, "warning", "clipped"),
+        (8, "error", "not JSON"),
+    ]
+    assert [(n, level) for n, level, _ in rest] == [(n, level) for n, level, _ in expected]
+    for (_, _, message), (_, _, part) in zip(rest, expected, strict=True):
+        assert part in message
+    # Rows 1 and 2 to 5 and 7 hold two objects and a relation each; row 1's image is the only good one.
+    assert checker.counts == {
+        "rows": 8,
+        "bad_rows": 8,
+        "errors": 14,
+        "warnings": 1,
+        "objects": 12,
+        "relations": 6,
+        "images": 1,
+    }
+
+
+def test_a_good_set_has_no_problems(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [ROW])
+    checker = Checker()
+    assert list(checker.problems(data.read(tmp_path / "rows.jsonl"))) == []
+    assert checker.counts["rows"] == 1 and checker.counts["errors"] == 0
+
+
+def test_problems_come_as_they_are_found():
+    def records():
+        yield data.Record("row 1", None, ("bad",))
+        raise AssertionError("read ahead")
+
+    assert next(Checker().problems(records())).where == "row 1"

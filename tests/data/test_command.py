@@ -1,0 +1,128 @@
+"""``scenerl data``: every action from options to files, and what stops it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scenerl import data
+from scenerl.config import DataOptions
+from scenerl.data.command import run
+from scenerl.data.jsonl import read_jsonl, write_jsonl
+from scenerl.data.vocabulary import Vocabulary
+
+ROW = {
+    "image_id": "a",
+    "width": 10,
+    "height": 10,
+    "objects": [{"id": "x.1", "bbox": [0, 0, 5, 5]}],
+    "relationships": [],
+}
+
+
+def test_make_writes_a_set_that_every_action_reads(tmp_path, capsys):
+    folder = tmp_path / "set"
+    run(DataOptions(action="make", out=folder, num_train=12, num_test=6, seed=3))
+    run(DataOptions(action="check", source=str(folder), split="train"))
+    assert "12 rows, 0 bad rows, 0 errors, 0 warnings" in capsys.readouterr().out
+    run(
+        DataOptions(
+            action="stats",
+            source=str(folder / "test.jsonl"),
+            out=tmp_path / "stats.json",
+            triplets_out=tmp_path / "triplets.json",
+            train_source=str(folder / "train.jsonl"),
+        )
+    )
+    assert "Long tail" in capsys.readouterr().out
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert stats["num_images"] == 6 and "zero_shot" in stats
+    assert set(json.loads((tmp_path / "triplets.json").read_text())) == {"triplets", "predicate_counts"}
+    run(DataOptions(action="draw", source=str(folder), split="test", out=tmp_path / "drawn", num_images=2))
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
+    with pytest.raises(ValueError, match="holds a data set already"):
+        run(DataOptions(action="make", out=folder, num_train=1, num_test=1))
+
+
+def test_convert_writes_images_and_rows_that_read_the_same(tmp_path):
+    out = tmp_path / "new" / "rows.jsonl"
+    run(DataOptions(action="convert", source="synthetic:count=4,seed=1", out=out))
+    before, after = list(data.load("synthetic:count=4,seed=1")), list(data.load(out, need_images=True))
+    assert [e.graph for e in before] == [e.graph for e in after]
+    assert [e.image for e in before] == [e.image.read_bytes() for e in after]
+    again = tmp_path / "again.jsonl"
+    run(DataOptions(action="convert", source=str(out), out=again, limit=2))
+    assert [e.image for e in data.load(again)] == [e.image for e in after][:2]
+    with pytest.raises(ValueError, match="exists already"):
+        run(DataOptions(action="convert", source=str(out), out=again))
+
+
+def test_convert_never_overwrites_another_image(tmp_path):
+    run(DataOptions(action="convert", source="synthetic:count=1,seed=1", out=tmp_path / "a.jsonl"))
+    with pytest.raises(ValueError, match="is another image"):
+        run(DataOptions(action="convert", source="synthetic:count=1,seed=2", out=tmp_path / "b.jsonl"))
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_check_lists_problems_and_fails_at_the_end(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(
+        path,
+        [
+            ROW,
+            {**ROW, "image_id": "b", "width": 0},
+            {**ROW, "image_id": "c", "objects": [{"id": "[red]x.1", "bbox": [0, 0, 50, 5]}]},
+        ],
+    )
+    with pytest.raises(ValueError, match="1 of 3 rows cannot be used"):
+        run(DataOptions(action="check", source=str(path), out=tmp_path / "problems.jsonl"))
+    printed = capsys.readouterr().out
+    assert f"error {path}, row 2: width must be" in printed and "'[red]x.1'" in printed
+    assert "3 rows, 1 bad rows, 1 errors, 1 warnings" in printed
+    assert [row["level"] for _, row in read_jsonl(tmp_path / "problems.jsonl")] == ["error", "warning"]
+    run(DataOptions(action="check", source=str(path), limit=1))
+
+
+def test_check_against_a_vocabulary(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [ROW])
+    Vocabulary(("y",), ()).write(tmp_path / "v.json")
+    for action in ("check", "stats"):
+        with pytest.raises(ValueError, match="cannot be used|not in the vocabulary: 'x'"):
+            run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), vocabulary=tmp_path / "v.json"))
+
+
+def test_empty_set(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("")
+    for action in ("check", "stats", "draw", "convert"):
+        with pytest.raises(ValueError, match="is empty"):
+            run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), out=tmp_path / f"{action}.jsonl"))
+
+
+def test_the_source_is_never_overwritten(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [ROW])
+    for action in ("check", "stats", "draw", "convert"):
+        with pytest.raises(ValueError, match="is the source itself"):
+            run(DataOptions(action=action, source=str(path), out=path))
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ("make", "--out FOLDER"),
+        ("stats", "SOURCE"),
+        ("check", "SOURCE"),
+        ("draw", "--out FOLDER"),
+        ("convert", r"--out FILE\.jsonl"),
+    ],
+)
+def test_what_an_action_needs(action, message):
+    with pytest.raises(ValueError, match=f"scenerl data {action} needs {message}"):
+        run(DataOptions(action=action))
+
+
+def test_convert_needs_a_jsonl_name(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a file name that ends in \.jsonl"):
+        run(DataOptions(action="convert", source="synthetic:count=1", out=Path(tmp_path / "x.txt")))
