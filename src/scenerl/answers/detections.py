@@ -1,0 +1,58 @@
+"""The ``detections`` format, as VLM-R1 has it.
+
+``[{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}]``, or the word ``None`` (in any case, with or without a full stop) or
+``[]`` where nothing is found. It holds no relations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Reading, clean_label
+from scenerl.answers.envelope import unfence
+from scenerl.answers.json_text import find_answer
+
+INSTRUCTION = """\
+Find every instance of these in the image: {query}.
+Some of them may be absent. Answer with one JSON list, shaped like this:
+[{{"bbox_2d": [x1, y1, x2, y2], "label": "..."}}]
+Boxes are left, top, right, bottom {unit}.
+Use the names above as labels. If none of them is there, answer None."""
+
+_NONE = re.compile(r"none\.?", re.IGNORECASE)
+_NONE_LINE = re.compile(r"^[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+
+
+def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
+    """The answer's text; ``relations`` are left out, because the format has no place for them."""
+    if not labels:
+        return "None"
+    return json.dumps(
+        [{"bbox_2d": box, "label": label} for label, box in zip(labels, boxes, strict=True)], ensure_ascii=False
+    )
+
+
+def _is_answer(value: object) -> bool:
+    return isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value))
+
+
+def read(body: str, builder: GraphBuilder) -> Reading:
+    """Put the detections of the last complete list in ``body`` into ``builder``."""
+    inner = unfence(body)
+    if _NONE.fullmatch(inner):
+        return Reading(None, True)
+    found = find_answer(body, inner, _is_answer, nothing=_NONE_LINE)
+    if found.failure:
+        return Reading(found.failure, found.alone)
+    for number, raw in enumerate(found.value[:MAX_OBJECTS]):
+        where = f"detections[{number}]"
+        label = clean_label(raw.get("label")) if type(raw) is dict else None
+        if label is None or "bbox_2d" not in raw:
+            builder.drop("malformed_object", where, raw)
+        else:
+            builder.add_object(number, label, raw["bbox_2d"], where, raw)
+    if len(found.value) > MAX_OBJECTS:
+        builder.drop_rest(f"detections[{MAX_OBJECTS}:]", len(found.value) - MAX_OBJECTS)
+    return Reading(None, found.alone)

@@ -1,0 +1,147 @@
+"""From raw elements to a scene graph: the rules that are the same in every format.
+
+Model text is untrusted. An element that breaks a rule is dropped and becomes an :class:`~scenerl.types.Issue`; the
+others are kept. Each element gets at most one issue, the first rule it breaks.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from scenerl.boxes import Array
+from scenerl.types import Issue, Relation, SceneGraph, SceneObject
+
+MAX_OBJECTS = 1000
+MAX_RELATIONS = 5000
+MAX_LABEL = 256
+"""Characters of a label or predicate; a longer one is no label."""
+MAX_COORDINATE = 1e9
+"""Coordinates beyond this are no numbers of an image, and squares of them must stay finite."""
+MAX_EXCERPT = 80
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_excerpts = reprlib.Repr()
+_excerpts.maxlevel = 3
+_excerpts.maxdict = _excerpts.maxlist = 6
+_excerpts.maxstring = _excerpts.maxother = _excerpts.maxlong = 60
+
+
+def excerpt(value: object) -> str:
+    """At most 80 printable characters that show ``value``: control characters and lone surrogates come escaped."""
+    text = _excerpts.repr(value)
+    return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 3] + "..."
+
+
+def clean_label(raw: object) -> str | None:
+    """A label or predicate without the white space around it, or None where ``raw`` is none.
+
+    Nothing else is normalised: case and inner spaces matter. No label are: anything but a string, an empty one, one of
+    more than 256 characters, one with control characters, line breaks or lone surrogates (no file could hold it).
+    """
+    if type(raw) is not str:
+        return None
+    label = raw.strip()
+    if not label or len(label) > MAX_LABEL or (not label.isprintable() and _UNSAFE.search(label)):
+        return None
+    return label
+
+
+def read_box(raw: object) -> list | None:
+    """``raw`` if it is a list of four finite numbers, else None.
+
+    A bool is no number, nor is a string such as ``"12"``: coordinates have to be written as numbers.
+    """
+    if type(raw) is not list or len(raw) != 4:
+        return None
+    for value in raw:
+        # NaN fails the comparison, infinities and absurd sizes the bound
+        if type(value) not in (int, float) or not -MAX_COORDINATE <= value <= MAX_COORDINATE:
+            return None
+    return raw
+
+
+@lru_cache(maxsize=64)
+def _as_set(vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if vocabulary is None else frozenset(vocabulary)
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """Takes elements in order of emission, checks them, and ends in a graph.
+
+    ``objects`` and ``predicates`` are closed vocabularies, None for open ones. Objects have a key by which relations
+    name them. A key belongs to the first object that claims it, even if that one is dropped, so that no reference ever
+    moves to another object.
+    """
+
+    objects: tuple[str, ...] | None = None
+    predicates: tuple[str, ...] | None = None
+    issues: list[Issue] = field(default_factory=list)
+    _labels: list[str] = field(default_factory=list)
+    _boxes: list[list] = field(default_factory=list)
+    _index: dict[Hashable, int | None] = field(default_factory=dict)
+    _relations: dict[tuple[int, str, int], None] = field(default_factory=dict)
+
+    def drop(self, kind: str, where: str, raw: object = "") -> None:
+        """Record an element that is not kept."""
+        self.issues.append(Issue(kind, where, excerpt(raw) if raw != "" else ""))
+
+    def drop_rest(self, where: str, count: int) -> None:
+        """Record ``count`` elements beyond the bound as one issue."""
+        self.issues.append(Issue("too_many", where, f"{count} elements beyond the bound"))
+
+    def add_object(self, key: Hashable, label: str, raw_box: object, where: str, raw: object) -> None:
+        """Check and keep an object whose ``label`` is clean; ``raw`` is what an issue quotes."""
+        if key in self._index:
+            self.drop("duplicate_id", where, raw)
+            return
+        self._index[key] = None
+        box = read_box(raw_box)
+        if box is None:
+            self.drop("bad_box", where, raw)
+        elif box[2] <= box[0] or box[3] <= box[1]:
+            self.drop("no_area", where, raw)
+        elif self.objects is not None and label not in _as_set(self.objects):
+            self.drop("unknown_label", where, raw)
+        else:
+            self._index[key] = len(self._labels)
+            self._labels.append(label)
+            self._boxes.append(box)
+
+    def claim(self, key: Hashable) -> None:
+        """Give ``key`` to an object that is dropped before its box is looked at."""
+        self._index.setdefault(key, None)
+
+    def add_relation(self, subject: Hashable, predicate: str, object_: Hashable, where: str, raw: object) -> None:
+        """Check and keep a relation whose ``predicate`` is clean; call after every object has been added."""
+        source, target = self._index.get(subject), self._index.get(object_)
+        if source is None or target is None:
+            self.drop("dangling_relation", where, raw)
+        elif source == target:
+            self.drop("self_relation", where, raw)
+        elif self.predicates is not None and predicate not in _as_set(self.predicates):
+            self.drop("unknown_predicate", where, raw)
+        elif (source, predicate, target) in self._relations:
+            self.drop("duplicate_relation", where, raw)
+        else:
+            self._relations[source, predicate, target] = None
+
+    def graph(self, to_pixels: Callable[[list], Array]) -> SceneGraph:
+        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from the frame at once."""
+        boxes = to_pixels(self._boxes).tolist() if self._boxes else []
+        objects = tuple(SceneObject(label, tuple(box)) for label, box in zip(self._labels, boxes, strict=True))
+        return SceneGraph(objects, tuple(Relation(*relation) for relation in self._relations))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a format's reader found: ``failure`` (a name of :data:`~scenerl.types.FAILURES`) or None, and whether the
+    answer stood ``alone``, with nothing but white space or one code fence around it."""
+
+    failure: str | None
+    alone: bool

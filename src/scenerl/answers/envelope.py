@@ -1,0 +1,111 @@
+"""What stands around an answer: nothing (``plain``) or a thought before it (``think``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+THINK, END_THINK, ANSWER, END_ANSWER = TAGS = "<think>", "</think>", "<answer>", "</answer>"
+
+_FENCE = re.compile(r"```(?:json|text)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def unfence(body: str) -> str:
+    """``body`` without white space around it and without the one code fence around all of it, if there is one.
+
+    The fence may name ``json``, ``text`` or nothing.
+    """
+    body = body.strip()
+    if not body.startswith("```"):
+        return body
+    fence = _FENCE.fullmatch(body)
+    return fence[1].strip() if fence else body
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An envelope's content. ``exact``: the envelope was the one asked for. ``unfinished``: a thought that was never
+    closed, so that the content may be a draft."""
+
+    body: str
+    exact: bool
+    unfinished: bool = False
+
+
+def _opened_anyhow(text: str) -> Opened:
+    """The part of ``text`` where the answer is, whatever tags there are.
+
+    Behind the first closed thought; from the first ``<answer>`` to the last ``</answer>`` that closes one. The closing
+    tag stays in the body: JSON that is cut off by it is broken, not broken off.
+    """
+    head, tag, body = text.partition(END_THINK)
+    unfinished = False
+    if not tag:
+        before, tag, body = head.partition(THINK)
+        unfinished = bool(tag) and ANSWER not in body
+        body = body if tag else before
+    start = body.find(ANSWER)
+    if start >= 0:
+        body = body[start + len(ANSWER) :]
+        if body.rfind(ANSWER) < (end := body.rfind(END_ANSWER)):
+            # a second answer that breaks off behind the last complete one is left out with everything else there
+            body = body[: end + len(END_ANSWER)]
+        if body.strip() == END_ANSWER:
+            body = ""
+    return Opened(body, False, unfinished)
+
+
+def _open_plain(text: str) -> Opened:
+    if "<" in text and any(tag in text for tag in TAGS):
+        return _opened_anyhow(text)
+    return Opened(text, True)
+
+
+def _open_think(text: str) -> Opened:
+    text = text.strip()
+    if text.startswith(THINK) and text.endswith(END_ANSWER) and all(text.count(tag) == 1 for tag in TAGS):
+        end_think, answer = text.index(END_THINK), text.index(ANSWER)
+        if end_think < answer and not text[end_think + len(END_THINK) : answer].strip():
+            return Opened(text[answer + len(ANSWER) : -len(END_ANSWER)], True)
+    return _opened_anyhow(text)
+
+
+def _wrap_plain(body: str, thought: str | None) -> str:
+    if thought is not None:
+        raise ValueError("the plain envelope holds no thought; use envelope 'think'")
+    return body
+
+
+def _wrap_think(body: str, thought: str | None) -> str:
+    thought = (thought or "").strip()
+    if any(tag in thought for tag in TAGS):
+        raise ValueError(f"a thought must not hold {', '.join(TAGS)}: {thought[:80]!r}")
+    return f"{THINK}{thought}{END_THINK}\n{ANSWER}\n{body}\n{END_ANSWER}"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """``wrap(body, thought)`` writes it, ``open(text)`` takes it off, ``instruction`` asks for it in a prompt."""
+
+    meaning: str
+    wrap: Callable[[str, str | None], str]
+    open: Callable[[str], Opened]
+    instruction: str
+
+
+ENVELOPES: dict[str, Envelope] = {
+    "plain": Envelope(
+        "the format alone, or in one code fence",
+        _wrap_plain,
+        _open_plain,
+        "Write nothing else.",
+    ),
+    "think": Envelope(
+        "a thought in <think></think>, then the format in <answer></answer>",
+        _wrap_think,
+        _open_think,
+        "First think, inside <think></think>. Then give the answer inside <answer></answer>, and nothing else.",
+    ),
+}
+"""Envelope name to what it is."""

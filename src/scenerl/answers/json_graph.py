@@ -1,0 +1,77 @@
+"""The ``json`` format: a scene graph as R1-SGG writes it.
+
+``{"objects": [{"id": "person.1", "bbox": [x1, y1, x2, y2]}], "relationships": [{"subject": "person.1", "predicate":
+"riding", "object": "bike.2"}]}``. The label is the id up to its last dot-number. Ids are compared as they stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS, GraphBuilder, Reading, clean_label
+from scenerl.answers.envelope import unfence
+from scenerl.answers.json_text import find_answer
+
+INSTRUCTION = """\
+Name every object and every relation between two objects in this image as one JSON value, shaped like this:
+{{"objects": [{{"id": "dog.1", "bbox": [x1, y1, x2, y2]}}, {{"id": "ball.2", "bbox": [x1, y1, x2, y2]}}], \
+"relationships": [{{"subject": "dog.1", "predicate": "chasing", "object": "ball.2"}}]}}
+An id is the label, a dot and the object's number. Boxes are left, top, right, bottom {unit}."""
+
+
+def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
+    """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices."""
+    ids = [f"{label}.{number}" for number, label in enumerate(labels, 1)]
+    graph = {
+        "objects": [{"id": id_, "bbox": box} for id_, box in zip(ids, boxes, strict=True)],
+        "relationships": [{"subject": ids[s], "predicate": name, "object": ids[o]} for s, name, o in relations],
+    }
+    return json.dumps(graph, ensure_ascii=False)
+
+
+def label_of(id_: str) -> str:
+    """The label in an object id: the id up to its last dot-number, the whole id if it has none.
+
+    >>> label_of("traffic light.12"), label_of("st. bernard"), label_of("no.1.2")
+    ('traffic light', 'st. bernard', 'no.1')
+    """
+    head, dot, number = id_.rpartition(".")
+    return head if dot and number.isascii() and number.isdigit() else id_
+
+
+def _is_answer(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), list) for key in ("objects", "relationships"))
+
+
+def read(body: str, builder: GraphBuilder) -> Reading:
+    """Put the objects and relations of the last complete graph in ``body`` into ``builder``."""
+    found = find_answer(body, unfence(body), _is_answer)
+    if found.failure:
+        return Reading(found.failure, found.alone)
+    objects, relations = found.value["objects"], found.value["relationships"]
+    for number, raw in enumerate(objects[:MAX_OBJECTS]):
+        where = f"objects[{number}]"
+        id_ = raw.get("id") if type(raw) is dict else None
+        label = clean_label(label_of(id_)) if type(id_) is str else None
+        if label is None or "bbox" not in raw:
+            if type(id_) is str:
+                builder.claim(id_)
+            builder.drop("malformed_object", where, raw)
+        else:
+            builder.add_object(id_, label, raw["bbox"], where, raw)
+    if len(objects) > MAX_OBJECTS:
+        builder.drop_rest(f"objects[{MAX_OBJECTS}:]", len(objects) - MAX_OBJECTS)
+    for number, raw in enumerate(relations[:MAX_RELATIONS]):
+        where = f"relationships[{number}]"
+        if type(raw) is not dict:
+            builder.drop("malformed_relation", where, raw)
+            continue
+        subject, predicate, object_ = raw.get("subject"), clean_label(raw.get("predicate")), raw.get("object")
+        if type(subject) is not str or type(object_) is not str or predicate is None:
+            builder.drop("malformed_relation", where, raw)
+        else:
+            builder.add_relation(subject, predicate, object_, where, raw)
+    if len(relations) > MAX_RELATIONS:
+        builder.drop_rest(f"relationships[{MAX_RELATIONS}:]", len(relations) - MAX_RELATIONS)
+    return Reading(None, found.alone)

@@ -1,0 +1,155 @@
+"""Finding JSON in model text, in time linear in its length and at any nesting.
+
+The usual answer is one JSON value and goes through the C decoder at once. Only when that fails does a scanner look for
+the complete values between other text. It checks the grammar token by token with its own stack, so that brackets and
+quotes in prose do not mislead it, nesting cannot exhaust the interpreter's stack, and a value that breaks off at the
+end of the text is told from a broken one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MAX_DEPTH = 64
+"""A value nested deeper is complete JSON but no answer."""
+MAX_TOKENS = 150_000
+"""Tokens that the scanner reads, half as many again as the largest graph has; the rest counts as cut off."""
+
+
+def _integer(digits: str) -> int | float:
+    # int() refuses more than 4300 digits with an error of its own, and no coordinate is that long
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+# A key that comes twice keeps its last value, as json.loads has it.
+_DECODER = json.JSONDecoder(parse_int=_integer)
+
+_STRING = r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
+_SCALAR = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity"
+_TOKEN = re.compile(rf'[ \t\n\r]*+(?:({_STRING}")|({_SCALAR})|([\[\]{{}},:]))')
+_OPENER = re.compile(r"[\[{]")
+_LITERAL_HEADS = "|".join(
+    sorted({word[:n] for word in ("true", "false", "null", "NaN", "-Infinity") for n in range(1, len(word))})
+)
+_BREAKS_OFF = re.compile(rf"[ \t\n\r]*+(?:{_STRING}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|[-+.eE0-9]*+|{_LITERAL_HEADS})")
+
+_VALUE, _FIRST_VALUE, _KEY, _FIRST_KEY, _COLON, _AFTER = range(6)
+_CLOSER = {"[": "]", "{": "}"}
+
+
+@dataclass(slots=True)
+class Scan:
+    """``values``: (start, depth) of complete objects and lists that stand in no other value, in order. ``broken``: some
+    value began like JSON and went wrong. ``breaks_off``: the text ends inside a value."""
+
+    values: list[tuple[int, int]]
+    broken: bool = False
+    breaks_off: bool = False
+
+
+def scan_values(text: str) -> Scan:
+    """Every outermost complete JSON object or list in ``text``; after an error it starts afresh at the faulty token."""
+    scan = Scan([])
+    stack: list[str] = []
+    start = position = depth = 0
+    expect = _VALUE
+    for _ in range(MAX_TOKENS):
+        if not stack:
+            opener = _OPENER.search(text, position)
+            if opener is None:
+                return scan
+            start, position, depth = opener.start(), opener.end(), 1
+            stack.append(_CLOSER[opener[0]])
+            expect = _FIRST_VALUE if opener[0] == "[" else _FIRST_KEY
+            continue
+        token = _TOKEN.match(text, position)
+        if token is None:
+            if _BREAKS_OFF.fullmatch(text, position):
+                scan.breaks_off = True
+                return scan
+            scan.broken |= position > start + 1
+            stack.clear()
+            continue
+        string, scalar, mark = token.groups()
+        if mark is None:
+            if expect <= _FIRST_VALUE:
+                expect = _AFTER
+            elif string is not None and expect <= _FIRST_KEY:
+                expect = _COLON
+            else:
+                expect = -1
+        elif mark in _CLOSER and expect <= _FIRST_VALUE:
+            stack.append(_CLOSER[mark])
+            depth = max(depth, len(stack))
+            expect = _FIRST_VALUE if mark == "[" else _FIRST_KEY
+        elif mark == stack[-1] and expect in (_AFTER, _FIRST_VALUE if mark == "]" else _FIRST_KEY):
+            stack.pop()
+            expect = _AFTER
+            if not stack:
+                scan.values.append((start, depth))
+        elif mark == "," and expect == _AFTER:
+            expect = _VALUE if stack[-1] == "]" else _KEY
+        elif mark == ":" and expect == _COLON:
+            expect = _VALUE
+        else:
+            expect = -1
+        if expect < 0:
+            scan.broken |= position > start + 1
+            stack.clear()
+            position = token.start(token.lastindex)
+        else:
+            position = token.end()
+    scan.breaks_off = True
+    return scan
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The value, or the name of the failure. ``alone``: the text held nothing else."""
+
+    value: object = None
+    failure: str | None = None
+    alone: bool = False
+
+
+def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], nothing: re.Pattern | None = None) -> Found:
+    """The last complete value in ``text`` that is an answer.
+
+    Args:
+        text: where to look.
+        inner: ``text`` without the one code fence around it, if there is one; tried first, as a whole.
+        is_answer: whether a decoded value is of the asked kind.
+        nothing: a pattern whose match, at a later place, stands for an empty list.
+
+    Returns:
+        The value; or ``truncated`` where the text ends inside a value, ``wrong_schema`` where it holds JSON but no
+        answer, else ``invalid_json``. An empty list or ``nothing`` behind broken JSON is not believed: it may be a
+        splinter of the broken value, and could not parse must not become found nothing.
+    """
+    try:
+        value = _DECODER.decode(inner)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return Found(value, None, True) if is_answer(value) else Found(None, "wrong_schema", True)
+    scan = scan_values(text)
+    damaged = scan.broken or scan.breaks_off
+    word_at = -1
+    if nothing is not None and not damaged:
+        word_at = max((match.start() for match in nothing.finditer(text)), default=-1)
+    for start, depth in reversed(scan.values):
+        if start < word_at:
+            break
+        if depth > MAX_DEPTH:
+            continue
+        value, _ = _DECODER.raw_decode(text, start)
+        if is_answer(value) and not (value == [] and damaged):
+            return Found(value)
+    if word_at >= 0:
+        return Found([])
+    if scan.breaks_off:
+        return Found(failure="truncated")
+    return Found(failure="wrong_schema" if scan.values and not scan.broken else "invalid_json")

@@ -1,0 +1,72 @@
+"""Model text to a scene graph or a typed failure: the one place where model text is read.
+
+Model text is untrusted. No text raises, hangs or takes memory out of proportion; mistakes of the caller (a frame
+without its size) do raise.
+"""
+
+from __future__ import annotations
+
+from scenerl.answers.elements import GraphBuilder
+from scenerl.answers.envelope import ENVELOPES
+from scenerl.answers.formats import FORMATS
+from scenerl.answers.style import AnswerStyle
+from scenerl.frames import frame_to_pixels, frame_wh
+from scenerl.types import ParseResult
+
+MAX_CHARS = 1_000_000
+"""What stands in the envelope is read up to here, as if the engine had stopped there. The largest graph that is kept,
+1,000 objects with 5,000 relations, takes half of it."""
+
+
+def parse_answer(
+    text: str | None,
+    style: AnswerStyle,
+    image_wh: tuple[float, float],
+    input_wh: tuple[float, float] | None = None,
+    strict: bool = False,
+    truncated: bool = False,
+) -> ParseResult:
+    """Read a model's answer.
+
+    The last complete answer in the text counts, fenced or not, with or without the envelope asked for. Labels lose the
+    white space around them and nothing else. Boxes are neither rounded nor clipped to the image.
+
+    Args:
+        text: the model's answer; None (or anything but a string) is the failure ``no_answer``.
+        style: how the model was asked. Labels outside its vocabularies are dropped as issues.
+        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
+        strict: any issue turns the result into the failure ``wrong_schema`` (the issues are kept).
+        truncated: the engine stopped at its token limit. An answer from which no graph can be read is then
+            ``truncated``, whatever else it looks like.
+
+    Returns:
+        ``ok`` with a graph whose boxes are pixels of the original image (an empty one where the answer says that
+        nothing is there), or a name of :data:`~scenerl.types.FAILURES`; and the elements dropped, as issues.
+        ``in_envelope`` is true for exactly the envelope asked for around one answer, which may stand in one code fence;
+        it is false for every failure but ``wrong_schema``.
+
+    Raises:
+        ValueError: frame ``resized`` without ``input_wh``.
+    """
+    frame_wh(style.frame, image_wh, input_wh)  # the caller's mistake must not depend on the text
+    if not isinstance(text, str):
+        return ParseResult("no_answer", None)
+    text = text.strip()
+    if not text:
+        return ParseResult("empty", None)
+    opened = ENVELOPES[style.envelope].open(text)
+    if opened.unfinished and truncated:
+        return ParseResult("truncated", None)
+    if not opened.body.strip():
+        return ParseResult("truncated" if opened.unfinished or truncated else "empty", None)
+    truncated |= len(opened.body) > MAX_CHARS
+    builder = GraphBuilder(style.objects, style.predicates)
+    reading = FORMATS[style.format].read(opened.body[:MAX_CHARS], builder)
+    in_envelope = opened.exact and reading.alone and len(opened.body) <= MAX_CHARS
+    if reading.failure:
+        failure = "truncated" if opened.unfinished or truncated else reading.failure
+        return ParseResult(failure, None, in_envelope=in_envelope and failure == "wrong_schema")
+    if strict and builder.issues:
+        return ParseResult("wrong_schema", None, tuple(builder.issues), in_envelope)
+    graph = builder.graph(lambda boxes: frame_to_pixels(boxes, style.frame, image_wh, input_wh))
+    return ParseResult("ok", graph, tuple(builder.issues), in_envelope)

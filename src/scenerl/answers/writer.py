@@ -1,0 +1,104 @@
+"""The text of the ideal answer: what SFT imitates and what the parser reads back without loss but rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scenerl.answers.elements import clean_label, excerpt
+from scenerl.answers.envelope import ENVELOPES, TAGS
+from scenerl.answers.formats import FORMATS
+from scenerl.answers.style import AnswerStyle
+from scenerl.boxes import as_boxes, rescale
+from scenerl.frames import frame_wh
+from scenerl.types import SceneGraph
+
+
+def _sayable(raw: str, what: str, vocabulary: tuple[str, ...] | None) -> str:
+    label = clean_label(raw)
+    if label is None or any(tag in label for tag in TAGS):
+        raise ValueError(f"{what} {excerpt(raw)} cannot be written: empty, too long, or with line breaks or tags")
+    if vocabulary is not None and label not in vocabulary:
+        raise ValueError(f"{what} {excerpt(raw)} is not in the closed vocabulary of {len(vocabulary)}")
+    return label
+
+
+def frame_coordinates(
+    boxes, style: AnswerStyle, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
+) -> list[list[int | float]]:
+    """Boxes as the numbers that an answer holds.
+
+    Each coordinate goes to the nearest multiple of the style's grid, so it moves by at most half a step. A side
+    shorter than that would vanish; it becomes one step wide where it is, so its ends move by at most one step.
+
+    Args:
+        boxes: (N, 4) in pixels of the original image.
+        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
+
+    Returns:
+        N lists of four ints (four-decimal floats in ``norm1``).
+
+    Raises:
+        ValueError: a box that is not finite or has no area.
+    """
+    size = frame_wh(style.frame, image_wh, input_wh)
+    boxes = as_boxes(boxes)
+    for box in boxes:
+        if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
+            raise ValueError(f"box {box.tolist()} cannot be written: it is not finite or has no area")
+    unit = 1e-4 if style.frame == "norm1" else 1.0
+    exact = rescale(boxes, image_wh, size) / (unit * style.grid)
+    steps = np.rint(exact)
+    vanished = steps[:, 2:] <= steps[:, :2]
+    steps[:, :2] = np.where(vanished, np.floor((exact[:, :2] + exact[:, 2:]) / 2), steps[:, :2])
+    steps[:, 2:] = np.where(vanished, steps[:, :2] + 1, steps[:, 2:])
+    if style.frame == "norm1":
+        return [[round(step * unit * style.grid, 4) + 0.0 for step in row] for row in steps.tolist()]
+    return [[int(step) * style.grid for step in row] for row in steps.tolist()]
+
+
+def write_answer(
+    graph: SceneGraph,
+    style: AnswerStyle,
+    image_wh: tuple[float, float],
+    input_wh: tuple[float, float] | None = None,
+    thought: str | None = None,
+) -> str:
+    """The ideal answer for ``graph``, envelope included.
+
+    What the parser would drop is not written: relations of an object with itself and repeated relations. ``detections``
+    has no place for relations and leaves all of them out. White space around labels goes.
+
+    Args:
+        graph: boxes in pixels of the original image.
+        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
+        thought: text between the think tags; None leaves them empty. Only with envelope ``think``.
+
+    Returns:
+        Text from which :func:`~scenerl.answers.parse_answer` reads the graph back.
+
+    Raises:
+        ValueError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
+            a predicate that the format cannot hold; a box that is not finite or has no area; a thought where it has no
+            place.
+
+    >>> from scenerl.types import Relation, SceneObject
+    >>> dog, ball = SceneObject("dog", (10, 20, 50, 80)), SceneObject("ball", (60, 70, 70, 80))
+    >>> graph = SceneGraph((dog, ball), (Relation(0, "chasing", 1),))
+    >>> print(write_answer(graph, AnswerStyle("compact"), (100, 100)))
+    dog 100 200 500 800
+    ball 600 700 700 800
+    <BLANKLINE>
+    1 chasing 2
+    end
+    """
+    labels = [_sayable(item.label, "object label", style.objects) for item in graph.objects]
+    boxes = frame_coordinates([item.box for item in graph.objects], style, image_wh, input_wh)
+    relations = []
+    if FORMATS[style.format].graph:
+        relations = [
+            (relation.subject, _sayable(relation.predicate, "predicate", style.predicates), relation.object)
+            for relation in graph.relations
+            if relation.subject != relation.object
+        ]
+    body = FORMATS[style.format].write(labels, boxes, list(dict.fromkeys(relations)))
+    return ENVELOPES[style.envelope].wrap(body, thought)
