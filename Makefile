@@ -28,6 +28,7 @@ test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 lint: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff
 	@$(BIN)/ruff check src tests
 	@$(BIN)/ruff format --check src tests
 
@@ -40,5 +41,5 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,test,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,test]'
 	@touch $@

@@ -109,7 +109,11 @@ def _dispatch(words: list[str]) -> int:
     if "--help-all" in rest and command in TRL_CONFIGS:
         print(_help_page(command))
         print()
-        print(fields_help(getattr(import_module(COMMANDS[command].partition(":")[0]), TRL_CONFIGS[command])))
+        print(
+            fields_help(
+                getattr(import_module(COMMANDS[command].partition(":")[0]), TRL_CONFIGS[command]), omit=["output_dir"]
+            )
+        )
         return 0
     if {"-h", "--help", "--help-all"} & set(rest):
         print(_help_page(command))

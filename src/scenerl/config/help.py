@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -71,12 +71,12 @@ def command_help(command: str, examples: Iterable[str], names: Mapping[str, Mapp
     return "\n".join(lines)
 
 
-def fields_help(cls: type) -> str:
+def fields_help(cls: type, omit: Collection[str] = ()) -> str:
     """One entry per field of any dataclass: name, type, default, help where the field's metadata has it."""
     lines = [f"Fields of {cls.__name__}:"]
     kinds = field_types(cls)
     for item in dataclasses.fields(cls):
-        if item.init:
+        if item.init and item.name not in omit:
             lines += _entry(item, kinds[item.name])
     return "\n".join(lines)
 
