@@ -21,12 +21,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.answers.elements import MAX_LABEL, clean_label
+from scenerl.answers.envelope import TAGS
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
 
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters and lone surrogates
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold
 _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
@@ -169,19 +171,19 @@ class _RowReader:
         return images_dir / path if images_dir is not None else None
 
     def _text(self, value: object, name: str, n: int | None = None) -> str:
-        """A label, predicate or id: white space is tidied, for formats that give every element a line.
+        """A label, predicate or id: white space is tidied, and what no answer could hold is refused.
 
         ``name`` and ``n`` say in messages what the text is; they are put together only when there is something to say,
         because scoring reads many rows.
         """
         if isinstance(value, str):
-            text = " ".join(value.split())
-            if text and not _UNWRITABLE.search(text):
+            text = clean_label(" ".join(value.split()))
+            if text is not None and not ("<" in text and any(tag in text for tag in TAGS)):
                 return text
         place = name if n is None else f"{name}[{n}]"
         self.errors.append(
-            f"{place} must be a text that is not empty and has no control characters or lone "
-            f"surrogates, found {_kind(value)} {excerpt(value)}"
+            f"{place} must be a text of 1 to {MAX_LABEL} characters without control characters, lone surrogates or the "
+            f"tags {' '.join(TAGS)}, found {_kind(value)} {excerpt(value)}"
         )
         return ""
 
