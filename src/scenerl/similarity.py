@@ -37,11 +37,15 @@ def exact(a: str, b: str) -> float:
     return 1.0 if a == b else 0.0
 
 
-def similarity_rows(similarity: Similarity, a: Sequence[str], b: Sequence[str]) -> list[list[float]]:
-    """Similarity of every pair: len(a) rows of len(b) values."""
+def similarity_matrix(similarity: Similarity, a: Sequence[str], b: Sequence[str]) -> Array:
+    """Similarity of every pair, (len(a), len(b))."""
     if similarity is exact:
-        return [[1.0 if x == y else 0.0 for y in b] for x in a]
-    return [[similarity(x, y) for y in b] for x in a]
+        number: dict[str, int] = {}
+        a_N = np.array([number.setdefault(label, len(number)) for label in a], dtype=np.int64)
+        b_M = np.array([number.setdefault(label, len(number)) for label in b], dtype=np.int64)
+        return (a_N[:, None] == b_M).astype(np.float64)
+    values = [similarity(x, y) for x in a for y in b]
+    return np.array(values, dtype=np.float64).reshape(len(a), len(b))
 
 
 class VectorSimilarity:

@@ -5,7 +5,7 @@ The evaluator for data sets is a maintained one (see :mod:`scenerl.metrics`); a 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -39,18 +39,14 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
         choices = [
             sorted([(iou[n][m], m) for m in columns if iou[n][m] >= IOU_THRESHOLDS[0]], reverse=True) for n in rows
         ]
-        overlaps = sorted([value for choice in choices for value, _ in choice])
-        if not overlaps:
-            continue
-        below = -1
-        for index, threshold in enumerate(IOU_THRESHOLDS):
-            num_below = bisect_left(overlaps, threshold)
-            if num_below == len(overlaps):
-                break
-            if num_below != below:  # thresholds with no IoU between them match alike
-                value = _interpolated_precision(_hit_ranks(choices, threshold), len(columns))
-                below = num_below
-            totals[index] += value
+        # An IoU reaches the first so many thresholds; between two such numbers all thresholds match alike.
+        reached = {bisect_right(IOU_THRESHOLDS, value) for choice in choices for value, _ in choice}
+        start = 0
+        for end in sorted(reached):
+            value = _interpolated_precision(_hit_ranks(choices, IOU_THRESHOLDS[start]), len(columns))
+            for index in range(start, end):
+                totals[index] += value
+            start = end
     return [total / len(columns_of) for total in totals]
 
 

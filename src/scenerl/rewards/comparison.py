@@ -10,7 +10,7 @@ from scenerl.boxes import as_boxes, giou_matrix, iou_matrix, l1_matrix
 from scenerl.matching import hungarian
 from scenerl.rewards.average_precision import average_precisions
 from scenerl.rewards.options import RewardOptions
-from scenerl.similarity import similarity_rows
+from scenerl.similarity import similarity_matrix
 from scenerl.types import Box, ParseResult, SceneGraph
 
 Array = np.ndarray
@@ -84,13 +84,16 @@ class Comparison:
         return self._iou_NM.tolist()
 
     @cached_property
+    def _similarity_NM(self) -> Array:
+        predicted, targets = self.predicted.objects, self.target.objects
+        return similarity_matrix(
+            self.options.similarity, [item.label for item in predicted], [item.label for item in targets]
+        )
+
+    @cached_property
     def similarity(self) -> list[list[float]]:
         """Label similarity of predicted object n and target object m at ``similarity[n][m]``."""
-        return similarity_rows(
-            self.options.similarity,
-            [item.label for item in self.predicted.objects],
-            [item.label for item in self.target.objects],
-        )
+        return self._similarity_NM.tolist()
 
     @cached_property
     def l1(self) -> list[list[float]]:
@@ -111,7 +114,7 @@ class Comparison:
         if not self.predicted.objects or not self.target.objects:
             return []
         # Less the constant 1 + 2, which every pair has.
-        cost_NM = 5.0 * self._l1_NM - np.array(self.similarity) - 2.0 * giou_matrix(self._boxes_N4, self._boxes_M4)
+        cost_NM = 5.0 * self._l1_NM - self._similarity_NM - 2.0 * giou_matrix(self._boxes_N4, self._boxes_M4)
         # Rows and columns in an order of their own, so that equal costs do not fall to whoever was listed first.
         rows = sorted(range(len(self.predicted_keys)), key=self.predicted_keys.__getitem__)
         columns = sorted(range(len(self.target_keys)), key=self.target_keys.__getitem__)
@@ -180,11 +183,17 @@ class Comparison:
     @cached_property
     def hits(self) -> list[list[int]]:
         """For each target relation, the candidates whose three labels equal its own."""
-        predicted, target = self.predicted, self.target
+        objects, relations = self.predicted.objects, self.predicted.relations
         found = []
-        for relation, candidates in zip(target.relations, self.candidates, strict=True):
-            wanted = target.triplet(relation)
-            found.append([r for r in candidates if predicted.triplet(predicted.relations[r]) == wanted])
+        for wanted, candidates in zip(self.target.relations, self.candidates, strict=True):
+            subject_label, predicate, object_label = self.target.triplet(wanted)
+            group = []
+            for r in candidates:
+                relation = relations[r]
+                if relation.predicate == predicate and objects[relation.subject].label == subject_label:
+                    if objects[relation.object].label == object_label:
+                        group.append(r)
+            found.append(group)
         return found
 
     @cached_property
