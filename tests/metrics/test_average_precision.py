@@ -1,0 +1,165 @@
+"""AP: hand-computed, equal to two COCO evaluators, and equal under image weights to a data set that repeats images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics.graphs import QUICK, data_sets, graph, pair, pairs_of, values
+from scenerl.metrics.average_precision import NAMES, CocoFamily, coco_values, greedy_matches
+from scenerl.metrics.candidates import collect
+from scenerl.types import SceneGraph, SceneObject
+
+A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
+
+
+def family(pairs):
+    objects = collect(pairs, QUICK).objects
+    return CocoFamily(objects, greedy_matches(objects))
+
+
+def own_values(pairs):
+    return dict(zip(NAMES, family(pairs)(np.ones((len(pairs), 1)))[:, 0].tolist(), strict=True))
+
+
+def pycocotools_values(pairs):
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    labels = sorted({entry.label for both in pairs for entry in both.target.objects})
+
+    def rows(graphs):
+        for image, found in enumerate(graphs, start=1):
+            for entry in found.objects:
+                x1, y1, x2, y2 = entry.box
+                if entry.label in labels:
+                    yield {
+                        "image_id": image,
+                        "category_id": labels.index(entry.label) + 1,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": (x2 - x1) * (y2 - y1),
+                        "iscrowd": 0,
+                        "score": 1.0 if entry.score is None else entry.score,
+                    }
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = {
+            "images": [{"id": n + 1} for n in range(len(pairs))],
+            "categories": [{"id": n + 1} for n in range(len(labels))],
+            "annotations": [{**row, "id": n + 1} for n, row in enumerate(rows(both.target for both in pairs))],
+        }
+        truth.createIndex()
+        found = list(rows(both.result.graph for both in pairs))
+        if not found:
+            return dict.fromkeys(NAMES, 0.0)
+        evaluator = cocoeval.COCOeval(truth, truth.loadRes(found), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return dict(zip(NAMES, evaluator.stats[[0, 1, 2, 8]].tolist(), strict=True))
+
+
+def test_average_precision_by_hand():
+    target = graph([("dog", A), ("dog", B)])
+    # miss, hit, hit: precision 1/2 at recall 1/2, 2/3 at recall 1; interpolated 2/3 everywhere
+    found = values([pair(graph([("dog", C), ("dog", A), ("dog", B)]), target)])
+    assert found["AP"] == pytest.approx(2 / 3, abs=1e-12)
+    assert found["AP50"] == pytest.approx(2 / 3, abs=1e-12)
+    assert found["AR100"] == 1
+    # hit, miss: precision 1 up to recall 1/2, that is at 51 of 101 points
+    assert values([pair(graph([("dog", A), ("dog", C)]), target)])["AP50"] == pytest.approx(51 / 101, abs=1e-12)
+
+
+def test_iou_levels():
+    # IoU 8/10 = 0.8: a hit at .50 .55 .60 .65 .70 .75 .80, that is 7 of 10 thresholds
+    found = values([pair(graph([("dog", (0, 0, 10, 8))]), graph([("dog", A)]))])
+    assert found["AP"] == found["AR100"] == found["F1_mean"] == pytest.approx(7 / 10)
+    assert found["AP50"] == found["AP75"] == found["F1@0.5"] == 1
+    assert found["F1@0.95"] == 0
+
+
+def test_order_decides_when_scores_are_equal_or_missing():
+    target = graph([("dog", A)])
+    right, wrong = ("dog", A), ("dog", C)
+    assert values([pair(graph([right, wrong]), target)])["AP50"] == 1
+    assert values([pair(graph([wrong, right]), target)])["AP50"] == 1 / 2
+    assert values([pair(graph([(*wrong, 0.2), (*right, 0.9)]), target)])["AP50"] == 1
+    # greedy precision and F1 do not care
+    assert values([pair(graph([right, wrong]), target)])["F1@0.5"] == 2 / 3
+    assert values([pair(graph([wrong, right]), target)])["F1@0.5"] == 2 / 3
+
+
+def test_classes_are_averaged_and_classes_without_a_target_play_no_part():
+    target = graph([("dog", A), ("cat", B)])
+    found = values([pair(graph([("dog", A), ("hat", C)]), target)])
+    assert found["AP50"] == (1 + 0) / 2
+    assert found["greedy_precision"] == 1 / 2
+    assert found["greedy_recall"] == 1 / 2
+    assert values([pair(graph([("hat", C)]), target)])["AP"] == 0
+
+
+def test_at_most_100_detections_of_an_image_and_class_count():
+    wrong = [("dog", C)] * 100
+    found = values([pair(graph([*wrong, ("dog", A)]), graph([("dog", A)]))])
+    assert found["AP50"] == found["AR100"] == 0
+    assert found["greedy_recall"] == 1
+    assert values([pair(graph([*wrong[:99], ("dog", A)]), graph([("dog", A)]))])["AP50"] == pytest.approx(1 / 100)
+
+
+@settings(max_examples=60)
+@given(data_sets(scored=True))
+def test_equal_to_both_coco_evaluators(data):
+    pairs = pairs_of(*data)
+    if not any(target.objects for target in data[1]):
+        assert values(pairs)["AP"] is None
+        return
+    reported = coco_values(collect(pairs, QUICK).objects, len(pairs))
+    for other in (pycocotools_values(pairs), own_values(pairs)):
+        assert reported == pytest.approx(other, abs=1e-9)
+
+
+def test_equal_to_both_coco_evaluators_on_crowded_images():
+    generator = np.random.default_rng(0)
+
+    def crowd(count, scored):
+        corner = generator.integers(0, 40, size=(count, 2))
+        size = generator.integers(8, 30, size=(count, 2))
+        score = generator.integers(1, 6, size=count) / 5
+        objects = []
+        for n in range(count):
+            box = tuple(float(v) for v in (*corner[n], *(corner[n] + size[n])))
+            objects.append(SceneObject(("dog", "cat")[n % 2], box, float(score[n]) if scored else None))
+        return SceneGraph(tuple(objects))
+
+    for scored in (False, True):
+        pairs = pairs_of([crowd(120, scored) for _ in range(4)], [crowd(30, False) for _ in range(4)])
+        reported = coco_values(collect(pairs, QUICK).objects, len(pairs))
+        assert reported["AP"] > 0.01
+        for other in (pycocotools_values(pairs), own_values(pairs)):
+            assert reported == pytest.approx(other, abs=1e-9)
+
+
+def numbered(found, start):
+    """The graph with a different score for every object, so that no order is left open."""
+    objects = [SceneObject(entry.label, entry.box, 1 / (start + n)) for n, entry in enumerate(found.objects)]
+    return SceneGraph(tuple(objects))
+
+
+@settings(max_examples=40)
+@given(data_sets(), st.data())
+def test_an_image_weight_is_a_number_of_copies(data, draw):
+    predicted = [numbered(found, 10 * n + 1) for n, found in enumerate(data[0])]
+    weights = draw.draw(st.lists(st.integers(0, 3), min_size=len(predicted), max_size=len(predicted)))
+    copies = [n for n, weight in enumerate(weights) for _ in range(weight)]
+    weighted = family(pairs_of(predicted, data[1]))(np.array(weights, dtype=float)[:, None])[:, 0]
+    repeated = pairs_of([predicted[n] for n in copies], [data[1][n] for n in copies])
+    expected = coco_values(collect(repeated, QUICK).objects, len(repeated))
+    if expected:
+        assert weighted == pytest.approx([expected[name] for name in NAMES], abs=1e-9)
+    else:
+        assert np.isnan(weighted).all()

@@ -1,0 +1,85 @@
+"""Precision, density, duplicates, hallucinations and failures on hand-computed cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from metrics.graphs import QUICK, graph, pair, values
+from scenerl.metrics import evaluate
+from scenerl.metrics.counts import count_duplicates
+from scenerl.metrics.failures import is_failed
+from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
+
+A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
+
+
+def test_precision_recall_and_f1_are_summed_over_images():
+    target = graph([("dog", A), ("cat", B)], [(0, "on", 1)])
+    # image 1: 1 of 2 relations right; image 2: 0 of 1 right
+    first = graph([("dog", A), ("cat", B)], [(0, "on", 1), (1, "on", 0)])
+    second = graph([("dog", A), ("cat", C), ("hat", B)], [(0, "on", 1)])
+    found = values([pair(first, target, "1"), pair(second, target, "2")])
+    assert found["triplet_precision"] == 1 / 3
+    assert found["triplet_recall"] == 1 / 2
+    assert found["triplet_f1"] == 2 * 1 / (3 + 2)
+    assert found["relation_hallucination"] == 2 / 3
+    # objects: 2 of 2 in image 1, 1 of 3 in image 2; 4 targets
+    assert found["object_precision"] == 3 / 5
+    assert found["object_recall"] == 3 / 4
+    assert found["object_f1"] == 2 * 3 / (5 + 4)
+    assert found["object_hallucination"] == 2 / 5
+    assert found["relations_per_image"] == 3 / 2
+    assert found["objects_per_image"] == 5 / 2
+
+
+def test_object_matching_is_the_largest_and_greedy_is_greedy():
+    # Wide overlaps both targets, 10/15 with the left and 10/12 with the right one; Right overlaps the right one only.
+    left, right = ("dog", (0, 0, 10, 10)), ("dog", (0, 0, 12, 10))
+    wide, other = ("dog", (0, 0, 11, 10)), ("dog", (3, 0, 12, 10))
+    # wide: IoU 10/11 = 0.909 with left, 11/12 = 0.917 with right: greedy takes right;
+    # other: 9/12 = 0.75 with right, 7/12 = 0.58 with left: greedy takes left. Both match either way here,
+    found = values([pair(graph([wide, other]), graph([left, right]))])
+    assert found["greedy_recall"] == found["object_recall"] == 1
+    # but with a narrower second prediction (0.42 with left), greedy loses what the largest matching keeps.
+    narrow = ("dog", (5, 0, 12, 10))  # 7/12 = 0.583 with right, 5/12 = 0.417 with left
+    found = values([pair(graph([wide, narrow]), graph([left, right]))])
+    assert found["greedy_recall"] == found["greedy_precision"] == 1 / 2
+    assert found["object_recall"] == found["object_precision"] == 1
+
+
+def test_duplicates():
+    # dog 2 repeats dog 1 (IoU 0.9); cat is another label; the far dog is another place
+    objects = [("dog", A), ("dog", (0, 0, 10, 9)), ("cat", A), ("dog", B)]
+    assert count_duplicates(graph(objects, [])) == (1, 0)
+    assert count_duplicates(graph(objects, [(0, "on", 2), (1, "on", 2)])) == (1, 1)
+    assert count_duplicates(graph(objects, [(0, "on", 2), (1, "near", 2), (2, "on", 1), (3, "on", 2)])) == (1, 0)
+    assert count_duplicates(graph(objects, [(0, "on", 2)] * 3)) == (1, 2)
+    assert count_duplicates(SceneGraph()) == (0, 0)
+
+
+def test_duplicates_that_the_parser_dropped_count_too():
+    dropped = (Issue("duplicate_relation", "relationships[1]"), Issue("duplicate_relation", "relationships[2]"))
+    one = graph([("dog", A), ("cat", B)], [(0, "on", 1)])
+    assert values([pair(one, one, issues=dropped)])["duplicates_per_image"] == 2
+
+
+@pytest.mark.parametrize("kind", ISSUES)
+def test_failure_rate_counts_invalid_elements_only(kind):
+    counted = {"malformed_object", "malformed_relation", "bad_box", "no_area", "dangling_relation"}
+    assert is_failed(ParseResult("ok", SceneGraph(), (Issue(kind, ""),))) == (kind in counted)
+
+
+def test_failures_by_type():
+    target = graph([("dog", A)])
+    rows = [
+        pair(target, target, "1"),
+        pair(None, target, "2", "truncated"),
+        pair(None, target, "3", "truncated"),
+        pair(None, target, "4", "no_answer"),
+        pair(target, target, "5", issues=(Issue("bad_box", "objects[1]"), Issue("unknown_label", "objects[2]"))),
+    ]
+    report = evaluate(rows, QUICK)
+    assert report.metrics["failure_rate"].value == 4 / 5
+    assert report.failures == {"truncated": 2, "no_answer": 1}
+    assert report.issues == {"bad_box": 1, "unknown_label": 1}
+    assert report.counts["failed_answers"] == 4
