@@ -1,4 +1,4 @@
-"""A run folder as a demo would leave it, made up: drawn shapes, answers spoiled on purpose, logs of invented training."""
+"""A run folder as a demo would leave it, made up: drawn shapes, answers spoiled on purpose, invented training logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STAGES = {  # name: share of objects kept, share of relations kept, false relati
     "SFT": (0.9, 0.35, 0.2, 0.02),
     "SFT + RL": (0.95, 0.75, 1.1, 0.0),
 }
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>" onclick="alert(2)\' \u202eesrever \x00\x1b]0;x\x07 \ud800'
+HOSTILE = (
+    '<script>alert("x")</script><img src=x onerror=alert(1)>" onclick="alert(2)\' {{ 7*7 }} '
+    "\u202eesrever \x00\x1b]0;x\x07 \ud800"
+)
 
 
 def build_run(folder: Path, num_images: int = 24, seed: int = 0, side: int = 224, steps: int = 160) -> Path:
@@ -49,12 +52,18 @@ def build_run(folder: Path, num_images: int = 24, seed: int = 0, side: int = 224
             write_rows(folder / slug / "log.jsonl", make_log(rng, is_rl=index == 2, steps=steps))
             stage["log"] = f"{slug}/log.jsonl"
         stages.append(stage)
-    write_json(folder / "report.json", {
-        "title": "Demo: shapes with half of their relations annotated",
-        "targets": [{"name": SPARSE, "path": "data/test.jsonl"}, {"name": COMPLETE, "path": "data/test_complete.jsonl"}],
-        "stages": stages,
-        "predicate_counts": COUNTS,
-    })
+    write_json(
+        folder / "report.json",
+        {
+            "title": "Demo: shapes with half of their relations annotated",
+            "targets": [
+                {"name": SPARSE, "path": "data/test.jsonl"},
+                {"name": COMPLETE, "path": "data/test_complete.jsonl"},
+            ],
+            "stages": stages,
+            "predicate_counts": COUNTS,
+        },
+    )
     return folder
 
 
@@ -77,7 +86,11 @@ def make_scene(rng: random.Random, path: Path, side: int) -> dict:
             if a is not b and rng.random() < 0.6:
                 relations.append({"subject": a["id"], "predicate": predicate, "object": b["id"]})
     return {
-        "image_id": f"scene-{path.stem}", "file_name": path.name, "width": side, "height": side, "objects": objects,
+        "image_id": f"scene-{path.stem}",
+        "file_name": path.name,
+        "width": side,
+        "height": side,
+        "objects": objects,
         "relationships": relations,
     }
 
@@ -93,10 +106,16 @@ def draw_shape(draw: ImageDraw.ImageDraw, kind: int, box: tuple[int, int, int, i
         draw.polygon([(middle, y1), (x2, y2), (x1, y2)], fill=color)
     elif LABELS[kind] == "star":
         center = (y1 + y2) / 2
-        draw.polygon([
-            (middle + size / 2 * (1 if i % 2 == 0 else 0.45) * math.sin(i * math.pi / 5),
-             center - size / 2 * (1 if i % 2 == 0 else 0.45) * math.cos(i * math.pi / 5)) for i in range(10)
-        ], fill=color)
+        draw.polygon(
+            [
+                (
+                    middle + size / 2 * (1 if i % 2 == 0 else 0.45) * math.sin(i * math.pi / 5),
+                    center - size / 2 * (1 if i % 2 == 0 else 0.45) * math.cos(i * math.pi / 5),
+                )
+                for i in range(10)
+            ],
+            fill=color,
+        )
     elif LABELS[kind] == "cross":
         third = size / 3
         draw.rectangle((x1 + third, y1, x2 - third, y2), fill=color)
@@ -105,7 +124,9 @@ def draw_shape(draw: ImageDraw.ImageDraw, kind: int, box: tuple[int, int, int, i
         draw.ellipse(box, outline=color, width=max(4, size // 5))
 
 
-def make_prediction(rng: random.Random, row: dict, objects: float, relations: float, false: float, failed: float) -> dict:
+def make_prediction(
+    rng: random.Random, row: dict, objects: float, relations: float, false: float, failed: float
+) -> dict:
     """A prediction row that finds these shares of the truth, and now and then something that is not there."""
     graph = {"objects": [], "relationships": []}
     for item in row["objects"]:
@@ -128,10 +149,19 @@ def make_prediction(rng: random.Random, row: dict, objects: float, relations: fl
     elif rng.random() < 0.25 and false > 0.5:
         issues = [{"kind": "dangling_relation", "where": "relationships[3]", "detail": "star.9 left of circle.1"}]
     return {
-        "image_id": row["image_id"], "file_name": row["file_name"], "width": row["width"], "height": row["height"],
-        "answer": answer, "status": status, "issues": issues, "graph": graph, "frame": "norm1000",
-        "input_wh": [112, 112], "num_tokens": len(answer) // 4,
-        "finish_reason": "length" if status == "truncated" else "stop", "sample": 0,
+        "image_id": row["image_id"],
+        "file_name": row["file_name"],
+        "width": row["width"],
+        "height": row["height"],
+        "answer": answer,
+        "status": status,
+        "issues": issues,
+        "graph": graph,
+        "frame": "norm1000",
+        "input_wh": [112, 112],
+        "num_tokens": len(answer) // 4,
+        "finish_reason": "length" if status == "truncated" else "stop",
+        "sample": 0,
     }
 
 
@@ -143,18 +173,29 @@ def make_metrics(level: int, offset: float, predictions: list[dict]) -> dict:
             failures[row["status"]] = failures.get(row["status"], 0) + 1
     shares = {
         "failure_rate": sum(failures.values()) / len(predictions),
-        "Recall": (0.011, 0.302, 0.451)[level] + offset, "mRecall": (0.006, 0.211, 0.334)[level] + offset,
-        "R@20": (0.011, 0.302, 0.447)[level] + offset, "R@50": (0.011, 0.302, 0.451)[level] + offset,
-        "mR@50": (0.006, 0.211, 0.334)[level] + offset, "triplet_precision": (0.04, 0.43, 0.448)[level] - offset / 2,
-        "triplet_recall": (0.011, 0.302, 0.451)[level], "triplet_f1": (0.017, 0.353, 0.45)[level], "AP": (0.03, 0.51, 0.55)[level],
-        "AP50": (0.081, 0.744, 0.781)[level], "object_precision": (0.15, 0.84, 0.86)[level],
+        "Recall": (0.011, 0.302, 0.451)[level] + offset,
+        "mRecall": (0.006, 0.211, 0.334)[level] + offset,
+        "R@20": (0.011, 0.302, 0.447)[level] + offset,
+        "R@50": (0.011, 0.302, 0.451)[level] + offset,
+        "mR@50": (0.006, 0.211, 0.334)[level] + offset,
+        "triplet_precision": (0.04, 0.43, 0.448)[level] - offset / 2,
+        "triplet_recall": (0.011, 0.302, 0.451)[level],
+        "triplet_f1": (0.017, 0.353, 0.45)[level],
+        "AP": (0.03, 0.51, 0.55)[level],
+        "AP50": (0.081, 0.744, 0.781)[level],
+        "object_precision": (0.15, 0.84, 0.86)[level],
     }
     values = {name: {"value": v, "interval": [max(v - 0.028, 0), min(v + 0.031, 1)]} for name, v in shares.items()}
-    values["relations_per_image"] = {"value": (3.1, 1.7, 3.3)[level], "interval": [(2.8, 1.6, 3.1)[level], (3.4, 1.8, 3.5)[level]]}
+    values["relations_per_image"] = {
+        "value": (3.1, 1.7, 3.3)[level],
+        "interval": [(2.8, 1.6, 3.1)[level], (3.4, 1.8, 3.5)[level]],
+    }
     values["zR@50"] = {"value": None, "interval": None}
     recalls = {p: max(0.0, (0.03, 0.5, 0.62)[level] - (0.02, 0.1, 0.06)[level] * i) for i, p in enumerate(PREDICATES)}
     return {
-        "metrics": values, "failures": failures, "counts": {"images": len(predictions), "target_relations": 812},
+        "metrics": values,
+        "failures": failures,
+        "counts": {"images": len(predictions), "target_relations": 812},
         "options": {"iou_threshold": 0.5, "plus_one": False, "ks": [20, 50, 100]},
         "per_predicate": {p: {"recall": r, "num_targets": max(2, COUNTS[p] // 40)} for p, r in recalls.items()},
     }
@@ -170,18 +211,38 @@ def make_log(rng: random.Random, is_rl: bool, steps: int) -> list[dict]:
             return value + rng.gauss(0, spread)
 
         if is_rl:
-            rows.append({
-                "step": step, "epoch": step / steps, "loss": noisy(0, 0.01), "reward": noisy(1.4 + 0.9 * share, 0.12),
-                "reward_std": noisy(0.5 - 0.2 * share), "rewards/format/mean": min(1, noisy(0.93 + 0.06 * share, 0.01)),
-                "rewards/format/std": 0.1, "rewards/triplet_f1/mean": noisy(0.31 + 0.2 * share), "kl": 0.0,
-                "rewards/node_box/mean": noisy(0.7 + 0.1 * share, 0.02), "entropy": noisy(0.5 - 0.25 * share),
-                "completions/mean_length": noisy(58 + 24 * share, 3), "scene/relations_per_image": noisy(1.6 + 1.8 * share, 0.2),
-                "scene/failures/truncated": max(0.0, noisy(0.03 - 0.03 * share, 0.01)), "scene/failures/empty": 0.0,
-                "learning_rate": 1e-4 * (1 - step / steps), "grad_norm": noisy(1.2, 0.3),
-            })
+            rows.append(
+                {
+                    "step": step,
+                    "epoch": step / steps,
+                    "loss": noisy(0, 0.01),
+                    "reward": noisy(1.4 + 0.9 * share, 0.12),
+                    "reward_std": noisy(0.5 - 0.2 * share),
+                    "rewards/format/mean": min(1, noisy(0.93 + 0.06 * share, 0.01)),
+                    "rewards/format/std": 0.1,
+                    "rewards/triplet_f1/mean": noisy(0.31 + 0.2 * share),
+                    "kl": 0.0,
+                    "rewards/node_box/mean": noisy(0.7 + 0.1 * share, 0.02),
+                    "entropy": noisy(0.5 - 0.25 * share),
+                    "completions/mean_length": noisy(58 + 24 * share, 3),
+                    "scene/relations_per_image": noisy(1.6 + 1.8 * share, 0.2),
+                    "scene/failures/truncated": max(0.0, noisy(0.03 - 0.03 * share, 0.01)),
+                    "scene/failures/empty": 0.0,
+                    "learning_rate": 1e-4 * (1 - step / steps),
+                    "grad_norm": noisy(1.2, 0.3),
+                }
+            )
         elif step % 5 == 0:
-            rows.append({"step": step, "loss": noisy(3.2 - 2.7 * share, 0.06), "mean_token_accuracy": noisy(0.3 + 0.6 * share, 0.01),
-                         "entropy": noisy(2.5 - 2 * share, 0.04), "learning_rate": 0.02, "grad_norm": noisy(0.8, 0.1)})
+            rows.append(
+                {
+                    "step": step,
+                    "loss": noisy(3.2 - 2.7 * share, 0.06),
+                    "mean_token_accuracy": noisy(0.3 + 0.6 * share, 0.01),
+                    "entropy": noisy(2.5 - 2 * share, 0.04),
+                    "learning_rate": 0.02,
+                    "grad_norm": noisy(0.8, 0.1),
+                }
+            )
     rows.append({"train_runtime": 180.2, "train_loss": 0.9, "step": steps})
     return rows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from scenerl.report.tables import (
     read_metrics,
 )
 from scenerl.report.text import short, visible
+from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
 STAGE_COLORS = 8
@@ -60,7 +60,8 @@ def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, s
     results = {
         target.name: [
             (stage.name, index, read_metrics(stage.metrics[target.name]))
-            for index, stage in enumerate(manifest.stages) if target.name in stage.metrics
+            for index, stage in enumerate(manifest.stages)
+            if target.name in stage.metrics
         ]
         for target in manifest.targets
     }
@@ -73,25 +74,29 @@ def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, s
     failures, issues = _count_tables(manifest, results, outlines)
     cards, num_test, notes = _cards(manifest, outlines, num_images, seed)
     keys = headline_keys(all_results)
-    return _environment().get_template("page.html.j2").render(
-        title=manifest.title,
-        version=__version__,
-        stages=[stage.name for stage in manifest.stages],
-        tables=[metric_table(name, rows, keys) for name, rows in results.items()],
-        all_tables=[metric_table(name, rows, None) for name, rows in results.items()],
-        about=[(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
-        groups=groups,
-        chart_data=_chart_data(groups),
-        charts=charts,
-        predicate_tables=[table for table in predicates if table],
-        failures=failures,
-        issues=issues,
-        cards=cards,
-        num_test=num_test,
-        gallery_target=manifest.targets[-1].name,
-        other_targets=[target.name for target in manifest.targets[:-1]],
-        notes=notes,
-        **_assets(),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=manifest.title,
+            version=__version__,
+            stages=[stage.name for stage in manifest.stages],
+            tables=[metric_table(name, rows, keys) for name, rows in results.items()],
+            all_tables=[metric_table(name, rows, None) for name, rows in results.items()],
+            about=[(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
+            groups=groups,
+            chart_data=_chart_data(groups),
+            charts=charts,
+            predicate_tables=[table for table in predicates if table],
+            failures=failures,
+            issues=issues,
+            cards=cards,
+            num_test=num_test,
+            gallery_target=manifest.targets[-1].name,
+            other_targets=[target.name for target in manifest.targets[:-1]],
+            notes=notes,
+            **_assets(),
+        )
     )
 
 
@@ -104,17 +109,13 @@ def write_report(manifest: Manifest, out: Path, num_images: int = gallery.DEFAUL
     Raises:
         ValueError: an input is not what it should be, or ``out`` cannot be written.
     """
-    page = build_report(manifest, num_images, seed).encode("utf-8")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    page = build_report(manifest, num_images, seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(page)
-        os.replace(part, out)
+        atomic_write_text(out, page)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return len(page)
+    return len(page.encode("utf-8"))
 
 
 def _outline(stage: Stage) -> Outline:
@@ -127,7 +128,9 @@ def _outline(stage: Stage) -> Outline:
     return outline
 
 
-def _count_tables(manifest: Manifest, results: Mapping, outlines: Mapping[str, Outline]) -> tuple[CountTable, CountTable]:
+def _count_tables(
+    manifest: Manifest, results: Mapping, outlines: Mapping[str, Outline]
+) -> tuple[CountTable, CountTable]:
     """Failures as the evaluation counted them, where there is one (it knows of missing answers), else as the
     predictions say; issues from the predictions."""
     evaluated: dict[str, StageResults] = {}
@@ -174,7 +177,8 @@ def _cards(
     others = [(other.name, _examples(other, chosen)) for other in manifest.targets[:-1]]
     predictions = [
         (stage.name, index, read_predictions(stage.predictions, chosen))
-        for index, stage in enumerate(manifest.stages) if stage.predictions
+        for index, stage in enumerate(manifest.stages)
+        if stage.predictions
     ]
     cards = [
         gallery.make_card(
@@ -204,12 +208,17 @@ def _chart_data(groups: list) -> dict:
         curve.id: {
             "range": curve.chart.x_range,
             "lines": [
-                {"name": short(line.name), "index": line.index, "steps": line.steps,
-                 "values": [float(f"{value:.5g}") for value in line.values]}
+                {
+                    "name": short(line.name),
+                    "index": line.index,
+                    "steps": line.steps,
+                    "values": [float(f"{value:.5g}") for value in line.values],
+                }
                 for line in curve.chart.lines
             ],
         }
-        for group in groups for curve in (*group.shown, *group.more)
+        for group in groups
+        for curve in (*group.shown, *group.more)
     }
 
 

@@ -122,8 +122,17 @@ def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]])
         main = [(x_pixel(x), y_pixel(y)) for x, y in zip(steps, calm, strict=True)]
         raw = [(x_pixel(x), y_pixel(y)) for x, y in points] if calm is not values else []
         lines.append(
-            Line(name, index, _path(main), _path(raw), main[-1], tuple(steps), tuple(values), _mean(values[:edge]),
-                 _mean(values[-edge:]))
+            Line(
+                name,
+                index,
+                _path(main),
+                _path(raw),
+                main[-1],
+                tuple(steps),
+                tuple(values),
+                _mean(values[:edge]),
+                _mean(values[-edge:]),
+            )
         )
     x_marks = [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]
     return LineChart(

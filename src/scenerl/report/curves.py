@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +33,19 @@ TITLES = {
 SHOWN = {
     "imitation": ("loss", "eval_loss", "mean_token_accuracy", "entropy"),
     "reinforcement": (
-        "reward", "rewards/", "entropy", "completions/mean_length", "scene/relations_per_image", "scene/failure_rate",
+        "reward",
+        "rewards/",
+        "entropy",
+        "completions/mean_length",
+        "scene/relations_per_image",
+        "scene/failure_rate",
         "scene/failures/",
     ),
 }
 """What is drawn at once, per kind of training; a name with a slash at its end stands for all that start so."""
 
 SKIPPED = ("epoch", "step", "num_tokens", "step_time", "total_flos", "num_input_tokens_seen")
+_ENDLESS = 1e300  # also what keeps NaN and integers beyond a float out
 NAMES = {"imitation": "Supervised fine-tuning", "reinforcement": "Reinforcement learning"}
 
 
@@ -134,4 +139,4 @@ def _rank(key: str, kind: str) -> tuple[int, str]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ENDLESS

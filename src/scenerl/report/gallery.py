@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,11 +28,14 @@ SHOWN_WIDTH, SHOWN_HEIGHT = 260, 340
 DEFAULT_IMAGES = 48
 MAX_BOXES, MAX_RELATIONS, MAX_ISSUES = 100, 60, 20
 NUM_COLORS = 8
+DENSE_FONT = 0.75
+"""Size of the numbers at boxes where there are too many boxes to write labels, relative to the text of labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoxMark:
-    """A box to draw, in pixels of the original image, clipped to it. ``number`` counts from 1 in the panel."""
+    """A box to draw, in pixels of the original image, clipped to it. ``number`` counts from 1 in the panel; ``tag`` is
+    what is written at the box, ``font`` its height in pixels of the original image."""
 
     number: int
     label: str
@@ -41,7 +44,8 @@ class BoxMark:
     found: bool
     xywh: tuple[float, float, float, float]
     tag_xy: tuple[float, float]
-    tag_width: float
+    tag_wh: tuple[float, float]
+    font: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +87,19 @@ class Panel:
     truncated: bool = False
 
 
+DrawBoxes = Callable[[SceneGraph, Sequence[bool]], tuple[BoxMark, ...]]
+"""A graph and whether each object is found, to the marks to draw; all panels of a card share one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image: ``uri`` is its data URI, None where it could not be read (``problem`` says why). ``font`` is a text
-    height and ``stroke`` a line width in pixels of the original image."""
+    """One image: ``uri`` is its data URI, None where it could not be read (``problem`` says why)."""
 
     number: int
     image_id: str
     image_wh: tuple[int, int]
     uri: str | None
     problem: str
-    font: float
     target: Panel
     stages: tuple[Panel, ...]
     query: tuple[str, ...] = ()
@@ -140,11 +146,14 @@ def make_card(
         uri, problem = None, short(str(error).replace(folder, "") if folder else str(error), 200)
     font = 11.0 / min(SHOWN_WIDTH / example.width, SHOWN_HEIGHT / example.height)
     empty = SceneGraph()
-    hits = [compare(prediction.graph if prediction and prediction.graph else empty, example.graph)
-            for _, _, prediction in predictions]
+    hits = [
+        compare(prediction.graph if prediction and prediction.graph else empty, example.graph)
+        for _, _, prediction in predictions
+    ]
     labels = dict.fromkeys(item.label for item in example.graph.objects)
     for _, _, prediction in predictions:
-        labels.update(dict.fromkeys(item.label for item in prediction.graph.objects) if prediction and prediction.graph else {})
+        if prediction and prediction.graph:
+            labels.update(dict.fromkeys(item.label for item in prediction.graph.objects))
     colors = {label: place % NUM_COLORS for place, label in enumerate(labels)}
 
     def boxes(graph: SceneGraph, found: Sequence[bool]) -> tuple[BoxMark, ...]:
@@ -156,7 +165,7 @@ def make_card(
         for (name, index, prediction), hit in zip(predictions, hits, strict=True)
     )
     query = tuple(short(label) for label in example.query or ())
-    return Card(number, short(example.image_id), example.image_wh, uri, problem, round(font, 2), target, stages, query)
+    return Card(number, short(example.image_id), example.image_wh, uri, problem, target, stages, query)
 
 
 def encode_image(image: Image.Image) -> str:
@@ -168,27 +177,46 @@ def encode_image(image: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _target_panel(name, graph, hits: Sequence[Hits], boxes, other_targets) -> Panel:
+def _target_panel(
+    name: str,
+    graph: SceneGraph,
+    hits: Sequence[Hits],
+    boxes: DrawBoxes,
+    other_targets: Sequence[tuple[str, SceneGraph]],
+) -> Panel:
     in_others = [(other, compare(other_graph, graph).found) for other, other_graph in other_targets]
     lines = tuple(
         _line(
-            graph, n, "target",
+            graph,
+            n,
+            "target",
             found_by=tuple(hit.found[n] for hit in hits),
             missing_in=tuple(other for other, found in in_others if not found[n]),
         )
         for n in range(min(len(graph.relations), MAX_RELATIONS))
     )
     return Panel(
-        name, -1, "ok", boxes(graph, [True] * len(graph.objects)), lines,
-        num_objects=len(graph.objects), num_relations=len(graph.relations),
+        name,
+        -1,
+        "ok",
+        boxes(graph, [True] * len(graph.objects)),
+        lines,
+        num_objects=len(graph.objects),
+        num_relations=len(graph.relations),
     )
 
 
-def _stage_panel(name, index, prediction: Prediction | None, hits: Hits, target: SceneGraph, boxes) -> Panel:
+def _stage_panel(
+    name: str, index: int, prediction: Prediction | None, hits: Hits, target: SceneGraph, boxes: DrawBoxes
+) -> Panel:
     missed = [n for n, found in enumerate(hits.found) if not found]
     missed_lines = tuple(_line(target, n, "miss") for n in missed[:MAX_RELATIONS])
-    counts = {HIT: hits.relations.count(HIT), REPEAT: hits.relations.count(REPEAT), FALSE: hits.relations.count(FALSE),
-              "miss": len(missed)}
+    counts = {
+        HIT: hits.relations.count(HIT),
+        REPEAT: hits.relations.count(REPEAT),
+        FALSE: hits.relations.count(FALSE),
+        "miss": len(missed),
+    }
     if prediction is None:
         return Panel(name, index, "missing", missed=missed_lines, counts=counts)
     graph = prediction.graph or SceneGraph()
@@ -198,28 +226,45 @@ def _stage_panel(name, index, prediction: Prediction | None, hits: Hits, target:
         for issue in prediction.issues[:MAX_ISSUES]
     )
     return Panel(
-        name, index, short(prediction.status), boxes(graph, hits.objects),
+        name,
+        index,
+        short(prediction.status),
+        boxes(graph, hits.objects),
         tuple(_line(graph, n, hits.relations[n]) for n in range(min(len(graph.relations), MAX_RELATIONS))),
         missed_lines,
-        num_objects=len(graph.objects), num_found_objects=sum(hits.objects), num_relations=len(graph.relations),
-        counts=counts, issues=issues, num_issues=len(prediction.issues), answer=answer, answer_note=note,
-        num_tokens=prediction.num_tokens, truncated=prediction.finish_reason == "length",
+        num_objects=len(graph.objects),
+        num_found_objects=sum(hits.objects),
+        num_relations=len(graph.relations),
+        counts=counts,
+        issues=issues,
+        num_issues=len(prediction.issues),
+        answer=answer,
+        answer_note=note,
+        num_tokens=prediction.num_tokens,
+        truncated=prediction.finish_reason == "length",
     )
 
 
-def _line(graph: SceneGraph, n: int, state: str, **more) -> RelationLine:
+def _line(graph: SceneGraph, n: int, state: str, **more: tuple) -> RelationLine:
     relation = graph.relations[n]
     subject, predicate, object_ = graph.triplet(relation)
     return RelationLine(
-        (relation.subject + 1, short(subject)), short(predicate), (relation.object + 1, short(object_)), state,
-        relation.score, **more,
+        (relation.subject + 1, short(subject)),
+        short(predicate),
+        (relation.object + 1, short(object_)),
+        state,
+        relation.score,
+        **more,
     )
 
 
-def _box_marks(graph: SceneGraph, found: Sequence[bool], colors: Mapping[str, int], image_wh, font: float) -> tuple[BoxMark, ...]:
+def _box_marks(
+    graph: SceneGraph, found: Sequence[bool], colors: Mapping[str, int], image_wh: tuple[int, int], font: float
+) -> tuple[BoxMark, ...]:
     width, height = image_wh
     clipped = clip(as_boxes([item.box for item in graph.objects]), image_wh).round(1)
     tag_labels = len(graph.objects) <= 8
+    font *= 1.0 if tag_labels else DENSE_FONT
     marks = []
     for n, (item, (x1, y1, x2, y2)) in enumerate(zip(graph.objects[:MAX_BOXES], clipped.tolist(), strict=False)):
         if not (x2 > x1 and y2 > y1):
@@ -227,12 +272,18 @@ def _box_marks(graph: SceneGraph, found: Sequence[bool], colors: Mapping[str, in
         tag = f"{n + 1} {short(item.label, 14)}" if tag_labels else f"{n + 1}"
         tag_width = (0.56 * len(tag) + 0.6) * font
         above = y1 - 1.35 * font
-        tag_xy = round(max(min(x1, width - tag_width), 0.0), 1), round(above if above >= 0 else y1, 1)
         score = "" if item.score is None else f", score {item.score:.2f}"
         marks.append(
             BoxMark(
-                n + 1, short(item.label) + score, tag, colors[item.label], bool(found[n]),
-                (x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)), tag_xy, round(tag_width, 1),
+                number=n + 1,
+                label=short(item.label) + score,
+                tag=tag,
+                color=colors[item.label],
+                found=bool(found[n]),
+                xywh=(x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)),
+                tag_xy=(round(max(min(x1, width - tag_width), 0.0), 1), round(above if above >= 0 else y1, 1)),
+                tag_wh=(round(tag_width, 1), round(1.35 * font, 1)),
+                font=round(font, 2),
             )
         )
     return tuple(marks)

@@ -32,8 +32,9 @@ def compare(prediction: SceneGraph, target: SceneGraph) -> Hits:
     """Match a predicted graph with its target.
 
     A relation hits a target relation when subject label, predicate and object label are equal and both boxes overlap
-    with IoU of at least 0.5; in order of emission each takes the first target that is free. Objects are matched
-    greedily by IoU among equal labels.
+    with IoU of at least 0.5; in order of emission each takes the first target that is free, as precision counts them. A
+    target is found when any prediction hits it, as recall counts it. Objects are matched greedily by IoU
+    among equal labels.
     """
     iou_NM = iou_matrix(_boxes(prediction), _boxes(target))
     same_NM = _equal([item.label for item in prediction.objects], [item.label for item in target.objects])
@@ -42,14 +43,18 @@ def compare(prediction: SceneGraph, target: SceneGraph) -> Hits:
     pass_NM = same_NM & (iou_NM >= IOU_THRESHOLD)
     subject_RT = pass_NM[_ends(prediction, "subject")][:, _ends(target, "subject")]
     object_RT = pass_NM[_ends(prediction, "object")][:, _ends(target, "object")]
-    predicate_RT = _equal([item.predicate for item in prediction.relations], [item.predicate for item in target.relations])
+    predicate_RT = _equal(
+        [item.predicate for item in prediction.relations], [item.predicate for item in target.relations]
+    )
     right_RT = subject_RT & object_RT & predicate_RT
-    hits, taken = greedy(right_RT.astype(float), 1.0)
+    hits, _ = greedy(right_RT.astype(float), 1.0)
     states = np.where(right_RT.any(axis=1), REPEAT, FALSE).tolist()
     for index in hits:
         states[index] = HIT
     return Hits(
-        tuple(states), _flags(taken, len(target.relations)), _flags(objects, len(prediction.objects)),
+        tuple(states),
+        tuple(right_RT.any(axis=0).tolist()),
+        _flags(objects, len(prediction.objects)),
         _flags(found_objects, len(target.objects)),
     )
 
@@ -61,7 +66,8 @@ def _boxes(graph: SceneGraph) -> np.ndarray:
 def _equal(a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     """(len(a), len(b)) of whether the texts are equal."""
     codes = {text: code for code, text in enumerate({*a, *b})}
-    return np.equal.outer(np.array([codes[text] for text in a], dtype=int), np.array([codes[text] for text in b], dtype=int))
+    a_codes, b_codes = (np.array([codes[text] for text in texts], dtype=int) for texts in (a, b))
+    return np.equal.outer(a_codes, b_codes)
 
 
 def _ends(graph: SceneGraph, end: str) -> np.ndarray:

@@ -69,7 +69,8 @@ def read_manifest(run: Path) -> Manifest:
             f"{path}: not found. A run folder holds a {FILE_NAME}; without one, name the files: "
             "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
         )
-    fields = _object(read_json(path), f"{path}", {"title": str, "targets": list, "stages": list}, {"predicate_counts": dict})
+    required = {"title": str, "targets": list, "stages": list}
+    fields = _object(read_json(path), f"{path}", required, {"predicate_counts": dict})
     targets = []
     for index, item in enumerate(fields["targets"]):
         where = f"{path}: targets[{index}]"
@@ -90,20 +91,24 @@ def read_manifest(run: Path) -> Manifest:
     counts = fields.get("predicate_counts", {})
     for predicate, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: a number of relations >= 0")
+            raise ValueError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: whole numbers from 0")
     return _checked(Manifest(fields["title"], tuple(targets), tuple(stages), counts), str(path))
 
 
 def manifest_from_files(
-    data: Path, predictions: Sequence[str], metrics: Sequence[str] = (), logs: Sequence[str] = (), title: str | None = None
+    data: Path,
+    predictions: Sequence[str],
+    metrics: Sequence[str] = (),
+    logs: Sequence[str] = (),
+    title: str | None = None,
 ) -> Manifest:
-    """A manifest from loose files. Each of ``predictions``, ``metrics`` and ``logs`` is ``NAME=PATH``; the NAMEs are the
-    stages, in the order in which they first appear. A path without a name is named after its file.
+    """A manifest from loose files. Each of ``predictions``, ``metrics`` and ``logs`` is ``NAME=PATH``; the NAMEs are
+    the stages, in the order in which they first appear. A path without a name is named after its file.
 
     Raises:
         ValueError: a file is not there, or a name is given twice for one kind of file.
     """
-    target = Target("ground truth", _file(Path(), str(data), "--data"))
+    target = Target(data.stem, _file(Path(), str(data), "--data"))
     parts: dict[str, dict[str, Path]] = {}
     for flag, items in (("predictions", predictions), ("metrics", metrics), ("log", logs)):
         for item in items:
@@ -123,7 +128,7 @@ def manifest_from_files(
         )
         for name, files in parts.items()
     )
-    return _checked(Manifest(title or data.stem, (target,), stages), "the command line")
+    return _checked(Manifest(title or f"Predictions on {data.stem}", (target,), stages), "the command line")
 
 
 def _checked(manifest: Manifest, where: str) -> Manifest:

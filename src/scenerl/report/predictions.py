@@ -78,15 +78,15 @@ def read_graph(value: Any, where: str) -> SceneGraph:
             objects.append(SceneObject(label_of(object_id), box, _score(item)))
             index[object_id] = n
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{where}: graph.objects[{n}] needs a text 'id' and a 'bbox' of numbers ({error})") from None
+            raise ValueError(f"{where}: graph.objects[{n}] needs an 'id' and a 'bbox' of numbers ({error})") from None
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise ValueError(f"{where}: graph.objects[{n}] has a bbox that is not four finite numbers")
     relations = []
     for n, item in enumerate(_list(value, "relationships", where)):
         try:
             relation = Relation(index[item["subject"]], str(item["predicate"]), index[item["object"]], _score(item))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{where}: graph.relationships[{n}] needs ids of objects that are there ({error})") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: graph.relationships[{n}] names no object that is there ({error})") from None
         relations.append(relation)
     return SceneGraph(tuple(objects), tuple(relations))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,24 @@ from scenerl.report.manifest import read_json
 from scenerl.types import FAILURES, ISSUES
 
 HEADLINE = (
-    "failure_rate", "Recall", "R@50", "mR@50", "triplet_precision", "triplet_f1", "AP50", "relations_per_image",
+    "failure_rate",
+    "Recall",
+    "R@50",
+    "mR@50",
+    "triplet_precision",
+    "triplet_f1",
+    "AP50",
+    "relations_per_image",
 )
 DETECTION_HEADLINE = (
-    "failure_rate", "AP", "AP50", "object_precision", "object_recall", "object_f1", "F1_mean", "objects_per_image",
+    "failure_rate",
+    "AP",
+    "AP50",
+    "object_precision",
+    "object_recall",
+    "object_f1",
+    "F1_mean",
+    "objects_per_image",
 )
 TITLES = {
     "failure_rate": "Failure rate",
@@ -38,6 +51,7 @@ TITLES = {
 LOWER_IS_BETTER = ("failure_rate", "duplicates_per_image", "object_hallucination", "relation_hallucination")
 NO_DIRECTION = ("relations_per_image", "objects_per_image")
 TOO_MANY_PREDICATES = 60
+_ENDLESS = 1e300  # also what keeps NaN and integers beyond a float out
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,8 @@ def read_metrics(path: Path) -> StageResults:
             raise ValueError(f"{path}: per_predicate[{name!r}] is not an object with 'recall' and 'num_targets'")
         support = _finite(item.get("num_targets"))
         per_predicate[name] = _finite(item.get("recall")), None if support is None else int(support)
-    failures = {name: int(count) for name, count in _section(data, "failures", path).items() if _finite(count) is not None}
+    counts = _section(data, "failures", path)
+    failures = {name: int(count) for name, count in counts.items() if _finite(count) is not None}
     return StageResults(
         values,
         per_predicate,
@@ -117,15 +132,15 @@ class MetricTable:
     rows: tuple[tuple[str, int, tuple[Cell | None, ...]], ...]
 
 
-def metric_table(target: str, results: Sequence[tuple[str, int, StageResults]], keys: Sequence[str] | None) -> MetricTable:
+def metric_table(
+    target: str, results: Sequence[tuple[str, int, StageResults]], keys: Sequence[str] | None
+) -> MetricTable:
     """The table of some metrics; those that no stage has are left out. ``keys=None`` takes all there are."""
     if keys is None:
         keys = list(dict.fromkeys(key for _, _, result in results for key in result.values))
     keys = [key for key in keys if any(key in result.values for _, _, result in results)]
     cells = [_column_cells(key, [result.values.get(key) for _, _, result in results]) for key in keys]
-    rows = tuple(
-        (name, index, tuple(column[row] for column in cells)) for row, (name, index, _) in enumerate(results)
-    )
+    rows = tuple((name, index, tuple(column[row] for column in cells)) for row, (name, index, _) in enumerate(results))
     return MetricTable(target, tuple(map(_column, keys)), rows)
 
 
@@ -201,10 +216,14 @@ def count_table(stages: Sequence[tuple[str, int, Mapping[str, int], int]], meani
     present = {kind for _, _, counts, _ in stages for kind, count in counts.items() if count}
     kinds = [kind for kind in meanings if kind in present] + sorted(present - set(meanings))
     rows = tuple(
-        (kind, meanings.get(kind, ""), tuple(
-            (counts.get(kind, 0), round(100 * counts.get(kind, 0) / total, 1) if total else 0.0)
-            for _, _, counts, total in stages
-        ))
+        (
+            kind,
+            meanings.get(kind, ""),
+            tuple(
+                (counts.get(kind, 0), round(100 * counts.get(kind, 0) / total, 1) if total else 0.0)
+                for _, _, counts, total in stages
+            ),
+        )
         for kind in kinds
     )
     return CountTable(tuple((name, index) for name, index, _, _ in stages), tuple(item[3] for item in stages), rows)
@@ -264,7 +283,7 @@ def _number(value: float) -> str:
 
 
 def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS:
         return None
     return float(value)
 

@@ -7,8 +7,10 @@ import re
 LABEL_LIMIT = 48
 ANSWER_LIMIT = 20_000
 
-_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNSHOWABLE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200d\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff{_BIDI}]")
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029"
+_DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_NOTHING = "\u200b-\u200d\u2060-\u2064\ufeff\ufffe\uffff\ud800-\udfff"
+_UNSHOWABLE = re.compile(f"[{_CONTROL}{_DIRECTION}{_NOTHING}]")
 
 
 def _picture(match: re.Match) -> str:

@@ -1,0 +1,167 @@
+"""Manifests, metrics, logs and predictions that are not what they should be: one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from report.report_run import write_json, write_rows
+from scenerl.report.build import build_report
+from scenerl.report.curves import read_log
+from scenerl.report.manifest import manifest_from_files, read_manifest
+from scenerl.report.predictions import read_predictions
+from scenerl.report.tables import read_metrics
+
+
+def change(folder, edit) -> None:
+    path = folder / "report.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_manifest_is_read_with_paths_relative_to_it(run_folder):
+    manifest = read_manifest(run_folder)
+    assert [stage.name for stage in manifest.stages] == ["Base", "SFT", "SFT + RL"]
+    assert manifest.stages[0].log is None
+    assert manifest.stages[2].log == run_folder / "rl/log.jsonl"
+    assert manifest.targets[0].path == run_folder / "data/test.jsonl"
+    assert manifest.predicate_counts["left of"] == 5210
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.pop("stages"), "the key 'stages' is missing"),
+        (lambda m: m.update(title=3), "title is int; allowed: str"),
+        (lambda m: m.update(stages=[]), "no stages"),
+        (lambda m: m.update(stages=["SFT"]), r"stages\[0\]: is str"),
+        (lambda m: m["stages"][1].update(metric={}), r"stages\[1\]: unknown key 'metric'; did you mean 'metrics'"),
+        (lambda m: m["stages"][1].update(log="no.jsonl"), r"no\.jsonl: not found \(named by .*stages\[1\]\)"),
+        (lambda m: m["stages"][1]["metrics"].update({"other": "metrics/sft.sparse.json"}), "metrics for 'other'"),
+        (lambda m: m["stages"][1]["metrics"].update({"sparse annotations": 3}), "3 is not the name of a file"),
+        (lambda m: m["stages"][1].update(name="Base"), "equal names: 'Base'"),
+        (lambda m: m["targets"][0].update(path="gone.jsonl"), "gone.jsonl: not found"),
+        (lambda m: m.update(predicate_counts={"on": -1}), r"predicate_counts\['on'\] is -1"),
+    ],
+)
+def test_manifest_errors_name_the_place(run_folder, edit, message):
+    change(run_folder, edit)
+    with pytest.raises(ValueError, match=message):
+        read_manifest(run_folder)
+
+
+def test_a_null_stands_for_an_absent_file(run_folder):
+    change(run_folder, lambda m: m["stages"][1].update(log=None, predictions=None))
+    assert read_manifest(run_folder).stages[1].log is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\udcff", "[" * 100_000])
+def test_a_manifest_that_is_no_json_object(tmp_path, text):
+    (tmp_path / "report.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "report.json"))):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_manifest_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"report\.json: not found.*--predictions"):
+        read_manifest(tmp_path)
+
+
+def test_loose_files_need_names_of_their_own(run_folder):
+    data, prediction = run_folder / "data/test.jsonl", run_folder / "predictions/sft.jsonl"
+    manifest = manifest_from_files(data, [f"SFT = b={prediction}"[:3] + f"={prediction}"], [])
+    assert [stage.name for stage in manifest.stages] == ["SFT"]
+    with pytest.raises(ValueError, match="'A' is given twice"):
+        manifest_from_files(data, [f"A={prediction}", f"A={prediction}"])
+    with pytest.raises(ValueError, match="nothing.jsonl: not found"):
+        manifest_from_files(data, ["A=nothing.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([], "no object 'metrics'"),
+        ({"metrics": {"Recall": 0.3}}, r"metrics\['Recall'\]"),
+        ({"metrics": {}, "failures": [1]}, "failures is list"),
+        ({"metrics": {}, "per_predicate": {"on": 0.3}}, r"per_predicate\['on'\]"),
+    ],
+)
+def test_metrics_errors_name_the_file(tmp_path, metrics, message):
+    write_json(tmp_path / "metrics.json", metrics)
+    with pytest.raises(ValueError, match=rf"metrics\.json: .*{message}"):
+        read_metrics(tmp_path / "metrics.json")
+
+
+def test_metrics_without_value_or_interval(tmp_path):
+    write_json(
+        tmp_path / "m.json",
+        {
+            "metrics": {
+                "Recall": {"value": 0.5, "interval": None},
+                "AP": {"value": None, "interval": [0, 1]},
+                "R@50": {"value": 0.25, "interval": [None, 0.5]},
+                "mR@50": {"value": float("nan")},
+                "x": {"value": 10**400},
+            }
+        },
+    )
+    assert dict(read_metrics(tmp_path / "m.json").values) == {"Recall": (0.5, None), "R@50": (0.25, None)}
+
+
+def test_log_keeps_finite_numbers_and_the_later_of_repeated_steps(tmp_path):
+    write_rows(
+        tmp_path / "log.jsonl",
+        [
+            {"step": 1, "loss": 3.0, "reward": float("nan"), "note": "text", "flag": True, "train_runtime": 3.0},
+            {"step": 2, "loss": float("inf"), "epoch": 0.5},
+            {"step": 1, "loss": 2.0},
+            {"step": 3, "loss": 10**400},
+        ],
+    )
+    assert read_log(tmp_path / "log.jsonl") == {"loss": [(1.0, 2.0)]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"status": "ok"}, "'image_id' is missing"),
+        ({"image_id": "1", "answer": "{}"}, "'status' is missing; the report reads what `scenerl predict` writes"),
+        ({"image_id": "1", "status": 3}, "status is not a text"),
+        ({"image_id": "1", "status": "ok", "graph": None}, "graph is NoneType"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": {}}}, "objects is dict"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1"}]}}, r"graph.objects\[0\]"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": ["a"]}}, r"graph.objects\[0\]"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1", "bbox": [0, 0, 1]}]}}, "four finite"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1", "bbox": [0, 0, 1, 1e999]}]}}, "finite"),
+        (
+            {
+                "image_id": "1",
+                "status": "ok",
+                "graph": {"relationships": [{"subject": "a.1", "predicate": "on", "object": "b.1"}]},
+            },
+            r"graph.relationships\[0\]",
+        ),
+        ({"image_id": "1", "status": "ok", "graph": {}, "issues": ["x"]}, r"issues\[0\] has no 'kind'"),
+    ],
+)
+def test_prediction_errors_name_file_and_row(tmp_path, row, message):
+    write_rows(tmp_path / "p.jsonl", [{"image_id": "0", "status": "empty", "graph": None}, row])
+    with pytest.raises(ValueError, match=rf"p\.jsonl, row 2: .*{message}"):
+        read_predictions(tmp_path / "p.jsonl", ["0", "1"])
+
+
+def test_a_broken_log_line_and_data_row_are_named(run_folder):
+    with open(run_folder / "rl/log.jsonl", "a") as file:
+        file.write("{broken\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl, row 62"):
+        build_report(read_manifest(run_folder))
+    (run_folder / "rl/log.jsonl").write_text("")
+    (run_folder / "data/test_complete.jsonl").write_text('{"image_id": "scene-000"}\n')
+    with pytest.raises(ValueError, match=r"test_complete\.jsonl, row 1"):
+        build_report(read_manifest(run_folder))
+    (run_folder / "data/test_complete.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"test_complete\.jsonl: there are no rows"):
+        build_report(read_manifest(run_folder))

@@ -1,0 +1,356 @@
+"""The page as a whole: its structure, that it needs no network, that model text stays text, and its size."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from report.html_tree import Page, read
+from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
+from scenerl.config import ReportOptions
+from scenerl.report.build import build_report
+from scenerl.report.command import run
+from scenerl.report.manifest import read_manifest
+
+
+def report(folder: Path, **options) -> str:
+    return build_report(read_manifest(folder), **options)
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_needs_no_network(page: Page) -> None:
+    for element in page.elements:
+        assert element.tag not in ("link", "iframe", "object", "embed", "base", "form"), element.tag
+        for name, value in element.attributes.items():
+            assert not name.startswith("on"), f"<{element.tag} {name}>"
+            if name in ("src", "href", "xlink:href", "action", "srcset", "poster"):
+                assert value.startswith(("#", "data:image/webp;base64,")), f"<{element.tag} {name}={value[:60]!r}>"
+
+
+def test_page_has_every_section_stage_and_target(page):
+    tree = read(page)
+    ids = [element.attributes["id"] for element in tree.elements if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    assert {"results", "training", "predicates", "failures", "gallery"} <= set(ids)
+    metrics = tree.all("table", "class", "metrics")
+    assert len(metrics) == 2
+    for table, target in zip(metrics, (SPARSE, COMPLETE), strict=True):
+        assert f"Against {target}" in table.text
+        for stage in STAGES:
+            assert stage in table.text
+        for title in ("Failure rate", "Recall", "R@50", "mR@50", "Triplet precision", "Triplet F1", "AP50"):
+            assert title in table.text
+        assert "Relations per image" in table.text and "27.4\u201333.3" in table.text or target == SPARSE
+    for element in tree.all("a"):
+        assert element.attributes["href"].removeprefix("#") in ids
+
+
+def test_tables_have_scoped_headers_and_every_row_is_full(page):
+    tree = read(page)
+    assert all(element.attributes.get("scope") in ("col", "row") for element in tree.all("th"))
+    for table in re.findall(r"<table.*?</table>", page, re.S):
+        rows = [len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.S)]
+        assert len(set(rows)) == 1, rows
+
+
+def test_page_needs_no_network_and_allows_only_its_own_script(page):
+    tree = read(page)
+    assert_needs_no_network(tree)
+    assert "http://" not in page and "https://" not in page and "@import" not in page and "url(" not in page
+    scripts = tree.all("script")
+    assert [element.attributes.get("type") for element in scripts] == ["application/json", None]
+    (policy,) = [meta.attributes["content"] for meta in tree.all("meta", "http-equiv")]
+    for name, element in (("script", scripts[1]), ("style", tree.all("style")[0])):
+        digest = base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not [element for element in tree.elements if "style" in element.attributes]
+
+
+def test_chart_data_fits_the_charts(page):
+    tree = read(page)
+    (data,) = [json.loads(element.text) for element in tree.all("script", "type", "application/json")]
+    assert set(data) == {figure.attributes["data-chart"] for figure in tree.all("figure")}
+    for chart in data.values():
+        for line in chart["lines"]:
+            assert len(line["steps"]) == len(line["values"]) > 1
+    titles = [element.text for element in tree.all("figcaption")]
+    assert "Loss" in titles and "Reward, weighted total" in titles and "Reward: triplet f1" in titles
+
+
+def test_every_image_is_embedded_once_and_used_by_every_panel(page):
+    tree = read(page)
+    images, uses = tree.all("image"), tree.all("use")
+    assert len(images) == 12 and len(uses) == 12 * (1 + len(STAGES))
+    assert {use.attributes["href"] for use in uses} == {f"#{image.attributes['id']}" for image in images}
+    for image in images:
+        data = base64.b64decode(image.attributes["href"].partition(",")[2])
+        assert max(Image.open(io.BytesIO(data)).size) <= 400
+
+
+def test_same_inputs_give_the_same_page(run_folder):
+    assert report(run_folder) == report(run_folder)
+
+
+def test_hostile_text_stays_text_everywhere(run_folder):
+    path = run_folder / "predictions" / "rl.jsonl"
+    rows = rows_of(path)
+    box = [10, 10, 50, 50]
+    for row in rows:
+        row.update(
+            answer=HOSTILE,
+            status="ok",
+            finish_reason=HOSTILE,
+            issues=[{"kind": HOSTILE, "where": HOSTILE, "detail": HOSTILE}],
+            graph={
+                "objects": [{"id": f"{HOSTILE}.1", "bbox": box}, {"id": f"</title><b>{HOSTILE}.2", "bbox": box}],
+                "relationships": [
+                    {"subject": f"{HOSTILE}.1", "predicate": HOSTILE, "object": f"</title><b>{HOSTILE}.2"}
+                ],
+            },
+        )
+    rows[0].update(status=HOSTILE, graph=None)
+    write_rows(path, rows)
+    manifest = json.loads((run_folder / "report.json").read_text())
+    manifest["title"] = HOSTILE
+    for stage in manifest["stages"]:
+        stage["name"] += HOSTILE
+    manifest["predicate_counts"][HOSTILE] = 3
+    (run_folder / "report.json").write_text(json.dumps(manifest))
+    metrics = json.loads((run_folder / "metrics/rl.sparse.json").read_text())
+    for part in ("metrics", "options", "counts", "failures", "per_predicate"):
+        metrics[part][HOSTILE] = {"metrics": {"value": 0.5}, "failures": 3, "per_predicate": {"recall": 0.1}}.get(
+            part, HOSTILE
+        )
+    (run_folder / "metrics/rl.sparse.json").write_text(json.dumps(metrics))
+    log = rows_of(run_folder / "rl/log.jsonl")
+    write_rows(run_folder / "rl/log.jsonl", [{**row, f"rewards/{HOSTILE}/mean": 0.1, HOSTILE: 2} for row in log])
+
+    html = report(run_folder)
+    html.encode("utf-8")
+    tree = read(html)
+    assert_needs_no_network(tree)
+    assert len(tree.all("script")) == 2 and not tree.all("img") and not tree.all("b")
+    assert "{{ 7*7 }}" in html
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
+    answers = [element.text for element in tree.all("pre")]
+    assert any('<script>alert("x")</script><img src=x onerror=alert(1)>"' in answer for answer in answers)
+    assert any("\u27e8U+202E\u27e9" in answer and "\u2400" in answer for answer in answers)
+    json.loads(tree.all("script", "type", "application/json")[0].text)
+
+
+def test_a_long_answer_is_cut_and_the_page_stays_small(run_folder):
+    path = run_folder / "predictions" / "sft.jsonl"
+    rows = rows_of(path)
+    for row in rows:
+        row["answer"] = "<a>&\x00" * 250_000
+    write_rows(path, rows)
+    html = report(run_folder)
+    assert "cut: the first 20,000 of 1,250,000 characters" in html
+    assert len(html.encode()) < 2_500_000
+
+
+def test_a_graph_of_thousands_is_bounded_and_says_so(run_folder):
+    path = run_folder / "predictions" / "sft.jsonl"
+    rows = rows_of(path)
+    objects = [{"id": f"thing.{n}", "bbox": [0, 0, 20, 20]} for n in range(2000)]
+    relations = [{"subject": "thing.0", "predicate": f"p{n}", "object": "thing.1"} for n in range(2000)]
+    rows[0].update(status="ok", graph={"objects": objects, "relationships": relations})
+    rows[0]["issues"] = [{"kind": "too_many", "where": "objects", "detail": "x" * 9999}] * 2000
+    write_rows(path, rows)
+    html = report(run_folder)
+    assert "and 1,940 more" in html and "2000 false" in html and "2000 dropped elements" in html
+    assert len(html) < 1_000_000
+
+
+def test_size_of_a_full_gallery(tmp_path):
+    folder = build_run(tmp_path / "run", num_images=48, side=640)
+    html = report(folder)
+    assert len(html.encode()) < 3_000_000
+
+
+def test_gallery_size_and_choice(run_folder):
+    html = report(run_folder, num_images=3, seed=1)
+    assert len(read(html).all("article")) == 3
+    assert "3 of 6 test images" in html
+
+
+def test_hits_are_marked_by_sign_and_word_and_not_by_colour_alone(run_folder):
+    rows = rows_of(run_folder / "data" / "test_complete.jsonl")
+    row = next(row for row in rows if len(row["relationships"]) >= 2)
+    relations = [dict(relation) for relation in row["relationships"]]
+    wrong = dict(relations[1], predicate="never")
+    path = run_folder / "predictions" / "sft.jsonl"
+    predictions = rows_of(path)
+    for prediction in predictions:
+        if prediction["image_id"] == row["image_id"]:
+            prediction.update(
+                status="ok",
+                issues=[],
+                graph={"objects": row["objects"], "relationships": [relations[0], relations[0], wrong]},
+            )
+    write_rows(path, predictions)
+    html = report(run_folder)
+    card = next(part for part in html.split("<article")[1:] if row["image_id"] in part)
+    panel = card.split('<section class="panel"')[2]
+    states = re.findall(
+        r'<li class="(\w+)"[^>]*><span class="glyph" aria-hidden="true">(.)</span><span class="unseen">'
+        r"(\w+): ",
+        panel,
+    )
+    assert states[:3] == [("hit", "✓", "hit"), ("repeat", "↻", "repeated"), ("false", "✕", "false")]
+    assert states[3:] == [("miss", "○", "missed")] * (len(relations) - 1)
+
+
+def test_relations_that_other_annotations_lack_say_so(run_folder):
+    sparse, complete = (rows_of(run_folder / "data" / name) for name in ("test.jsonl", "test_complete.jsonl"))
+    left_out = sum(len(row["relationships"]) for row in complete) - sum(len(row["relationships"]) for row in sparse)
+    assert left_out > 0
+    assert report(run_folder).count(f"not in <bdi>{SPARSE}</bdi>") == left_out
+
+
+def test_a_failed_answer_says_why_and_all_its_targets_are_missed(run_folder):
+    path = run_folder / "predictions" / "rl.jsonl"
+    rows = rows_of(path)
+    for row in rows:
+        row.update(status="no_answer", answer=None, graph=None, issues=[])
+    write_rows(path, rows)
+    html = report(run_folder)
+    assert html.count("failed: no answer") == len(rows)
+    assert html.count("This answer could not be read.") >= len(rows)
+
+
+def test_zero_relations_and_empty_graphs(run_folder):
+    for name in ("test.jsonl", "test_complete.jsonl"):
+        path = run_folder / "data" / name
+        write_rows(path, [{**row, "relationships": [], "objects": []} for row in rows_of(path)])
+    for name in ("base", "sft", "rl"):
+        path = run_folder / "predictions" / f"{name}.jsonl"
+        write_rows(
+            path,
+            [
+                {**row, "status": "ok", "graph": {"objects": [], "relationships": []}, "issues": []}
+                for row in rows_of(path)
+            ],
+        )
+    html = report(run_folder)
+    assert "0 objects, 0 relations" in html and "0 of 0 boxes right, 0 missed" in html
+
+
+def test_detection_rows_show_boxes_and_the_query(run_folder):
+    rows = []
+    for row in rows_of(run_folder / "data" / "test.jsonl"):
+        detections = [{"label": item["id"].split(".")[0], "bbox_2d": item["bbox"]} for item in row["objects"]]
+        query = sorted({item["label"] for item in detections} | {"zebra"})
+        rows.append(
+            {
+                **{key: row[key] for key in ("image_id", "file_name", "width", "height")},
+                "detections": detections,
+                "query": query,
+            }
+        )
+    write_rows(run_folder / "data" / "test.jsonl", rows)
+    write_rows(run_folder / "data" / "test_complete.jsonl", rows)
+    for name in ("base", "sft", "rl"):
+        path = run_folder / "predictions" / f"{name}.jsonl"
+        write_rows(
+            path, [{**row, "graph": row["graph"] and {"objects": row["graph"]["objects"]}} for row in rows_of(path)]
+        )
+    html = report(run_folder)
+    assert "boxes right" in html and "zebra" in html
+
+
+def test_an_image_that_is_missing_or_broken_leaves_a_blank(run_folder):
+    images = sorted((run_folder / "data" / "images").iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:60])
+    html = report(run_folder)
+    tree = read(html)
+    assert len(tree.all("image")) == 4 and len(tree.all("rect", "class", "blank")) == 2 * (1 + len(STAGES))
+    assert "no such image file" in html
+    assert str(run_folder) not in html
+
+
+def test_stages_without_metrics_log_or_predictions(run_folder):
+    manifest = json.loads((run_folder / "report.json").read_text())
+    manifest["stages"] = [
+        {"name": "only a name"},
+        {"name": "log only", "log": "rl/log.jsonl"},
+        {"name": "predictions only", "predictions": "predictions/rl.jsonl"},
+    ]
+    del manifest["predicate_counts"]
+    (run_folder / "report.json").write_text(json.dumps(manifest))
+    html = report(run_folder)
+    read(html)
+    assert "There are no metrics" in html and "only a name" in html and 'id="predicates"' not in html
+
+
+def test_predictions_that_do_not_fit_the_data_are_told(run_folder):
+    path = run_folder / "predictions" / "sft.jsonl"
+    rows = rows_of(path)[1:]
+    rows[0]["image_id"] = "elsewhere"
+    write_rows(path, rows)
+    html = report(run_folder)
+    assert "SFT: 1 predictions are about images that test_complete.jsonl does not have." in html
+    assert "SFT: 2 of 6 images have no prediction." in html
+    assert "no prediction</span>" in html
+
+
+def test_only_the_first_sample_of_an_image_is_shown(run_folder):
+    path = run_folder / "predictions" / "sft.jsonl"
+    rows = rows_of(path)
+    write_rows(path, [copy for row in rows for copy in (row, {**row, "sample": 1, "answer": "the second sample"})])
+    assert "the second sample" not in report(run_folder)
+
+
+def test_command_writes_into_the_run_folder(run_folder, capsys):
+    run(ReportOptions(run=run_folder, num_images=2, title="Another title"))
+    html = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Another title</h1>" in html
+    assert str(run_folder / "report.html") in capsys.readouterr().out
+    assert [path.name for path in run_folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_command_from_loose_files(run_folder, tmp_path):
+    out = tmp_path / "new" / "page.html"
+    run(
+        ReportOptions(
+            data=run_folder / "data/test.jsonl",
+            predictions=[f"A={run_folder}/predictions/sft.jsonl", f"{run_folder}/predictions/rl.jsonl"],
+            metrics=[f"A={run_folder}/metrics/sft.sparse.json"],
+            logs=[f"A={run_folder}/sft/log.jsonl"],
+            out=out,
+        )
+    )
+    tree = read(out.read_text(encoding="utf-8"))
+    assert [element.text for element in tree.all("h1")] == ["Predictions on test"]
+    assert {"A", "rl"} <= {element.text.strip() for element in tree.all("bdi")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give a run folder, or --data"),
+        ({"data": Path("x.jsonl")}, "with --predictions"),
+        ({"run": Path("x"), "data": Path("y")}, "not both"),
+    ],
+)
+def test_command_says_which_options_go_together(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(ReportOptions(**options))
+
+
+def test_an_output_that_cannot_be_written_is_named(run_folder):
+    (run_folder / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run(ReportOptions(run=run_folder, out=run_folder / "file" / "report.html"))

@@ -1,0 +1,182 @@
+"""Hits, charts, tables and the choice of images, on values that can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenerl.report import charts
+from scenerl.report.curves import curve_groups
+from scenerl.report.gallery import choose
+from scenerl.report.hits import compare
+from scenerl.report.tables import (
+    DETECTION_HEADLINE,
+    HEADLINE,
+    StageResults,
+    failure_table,
+    headline_keys,
+    metric_table,
+    predicate_table,
+)
+from scenerl.report.text import cut, short, visible
+from scenerl.types import Relation, SceneGraph, SceneObject
+
+
+def graph(objects, *relations) -> SceneGraph:
+    return SceneGraph(tuple(SceneObject(label, box) for label, box in objects), tuple(Relation(*r) for r in relations))
+
+
+CAT, DOG = ("cat", (0.0, 0.0, 10.0, 10.0)), ("dog", (20.0, 0.0, 30.0, 10.0))
+TARGET = graph([CAT, DOG], (0, "near", 1), (1, "sees", 0))
+
+
+def test_a_hit_needs_three_labels_and_two_boxes_at_half_overlap():
+    # The cat's box is moved by 3: overlap 70, union 130, IoU 0.538; moved by 4: 60 / 140 = 0.429.
+    near, far = ("cat", (3.0, 0.0, 13.0, 10.0)), ("cat", (4.0, 0.0, 14.0, 10.0))
+    assert compare(graph([near, DOG], (0, "near", 1)), TARGET).relations == ("hit",)
+    assert compare(graph([far, DOG], (0, "near", 1)), TARGET).relations == ("false",)
+    assert compare(graph([near, DOG], (0, "on", 1)), TARGET).relations == ("false",)
+    assert compare(graph([near, DOG], (1, "near", 0)), TARGET).relations == ("false",)
+    assert compare(graph([("fox", CAT[1]), DOG], (0, "near", 1)), TARGET).relations == ("false",)
+
+
+def test_a_target_is_taken_once_and_found_flags_follow_the_targets():
+    result = compare(graph([DOG, CAT], (1, "near", 0), (1, "near", 0), (0, "near", 1)), TARGET)
+    assert result.relations == ("hit", "repeat", "false")
+    assert result.found == (True, False)
+    assert result.objects == (True, True) and result.found_objects == (True, True)
+
+
+def test_hits_of_empty_graphs():
+    assert compare(graph([]), TARGET).found == (False, False)
+    assert compare(TARGET, graph([])).relations == ("false", "false")
+    assert compare(graph([]), graph([])).relations == ()
+
+
+def test_the_truth_hits_itself():
+    assert compare(TARGET, TARGET).relations == ("hit", "hit")
+
+
+def test_choice_is_seeded_in_data_order_and_shows_a_failure_of_each_stage():
+    images = [f"{n}" for n in range(100)]
+    failed = {"A": ["77"], "B": ["elsewhere", "42", "3"], "C": []}
+    chosen = choose(images, failed, 10, seed=0)
+    assert chosen == choose(images, failed, 10, seed=0) != choose(images, failed, 10, seed=1)
+    assert len(set(chosen)) == 10 and chosen == sorted(chosen, key=int) and {"77", "42"} <= set(chosen)
+    assert choose(images, failed, 100, seed=0) == images
+    assert choose(images, failed, 1, seed=0) == ["77"]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_few_ordered_and_enclose_the_range(low, size):
+    ticks = charts.nice_ticks(low, low + size)
+    assert 2 <= len(ticks) <= 7
+    assert all(a < b for a, b in zip(ticks, ticks[1:], strict=False))
+    assert ticks[0] <= low + size * 1e-6 and ticks[-1] >= (low + size) - size * 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(-1e9, 1e9)), min_size=2, max_size=60))
+def test_charts_stay_inside_their_frame(points):
+    chart = charts.line_chart([("a", 0, sorted(points))])
+    for line in chart.lines:
+        for text in (line.path, line.raw):
+            for x, y in (point.split() for point in text.removeprefix("M").split("L") if point):
+                assert charts.LEFT - 0.2 <= float(x) <= charts.WIDTH - charts.RIGHT + 0.2
+                assert charts.TOP - 0.2 <= float(y) <= charts.HEIGHT - charts.BOTTOM + 0.2
+
+
+def test_a_long_log_is_thinned_to_means():
+    points = charts.thin([(float(n), float(n % 2)) for n in range(4000)])
+    assert len(points) == charts.MAX_POINTS
+    assert points[0] == (4.5, 0.5) and math.isclose(points[-1][0], 3994.5)
+
+
+def test_smoothing_keeps_constants_and_length():
+    assert charts.smooth([2.0] * 90) == pytest.approx([2.0] * 90)
+    assert charts.smooth([0.0, 3.0]) == [1.5, 1.5]
+
+
+def test_curves_of_supervised_and_reinforced_stages_are_apart_and_zeros_are_named():
+    sft = {"loss": [(1.0, 3.0), (2.0, 2.0)], "grad_norm": [(1.0, 1.0), (2.0, 1.0)]}
+    rl = {"reward": [(1.0, 0.1), (2.0, 0.2)], "kl": [(1.0, 0.0), (2.0, 0.0)], "single": [(1.0, 5.0)]}
+    groups = curve_groups([("SFT", 0, sft), ("A", 1, rl), ("B", 2, rl)])
+    assert [group.name for group in groups] == ["Supervised fine-tuning", "Reinforcement learning"]
+    assert [curve.key for curve in groups[0].shown] == ["loss"]
+    assert [curve.key for curve in groups[0].more] == ["grad_norm"]
+    assert [line.name for line in groups[1].shown[0].chart.lines] == ["A", "B"]
+    assert groups[1].flat == ("kl",) and not groups[1].more
+    assert curve_groups([]) == []
+
+
+def results(values, per_predicate=None) -> StageResults:
+    return StageResults(values, per_predicate or {}, {}, {}, {})
+
+
+def test_metric_table_formats_bars_intervals_and_best():
+    table = metric_table(
+        "t",
+        [
+            (
+                "A",
+                0,
+                results({"Recall": (0.2, (0.1, 0.3)), "failure_rate": (0.5, None), "relations_per_image": (6.0, None)}),
+            ),
+            ("B", 1, results({"Recall": (0.4, None), "failure_rate": (0.0, None), "relations_per_image": (2.0, None)})),
+            ("C", 2, results({})),
+        ],
+        HEADLINE,
+    )
+    assert [column.key for column in table.columns] == ["failure_rate", "Recall", "relations_per_image"]
+    (_, _, (failure, recall, relations)), (_, _, best), (_, _, nothing) = table.rows
+    # The scale of the column ends at its largest value or interval, 0.4.
+    assert (recall.text, recall.interval, recall.bar, recall.whisker) == ("20.0", "10.0\u201330.0", 50.0, (25.0, 75.0))
+    assert [cell.best for cell in best] == [True, True, False] and not (failure.best or recall.best or relations.best)
+    assert (relations.text, table.columns[2].unit) == ("6.0", "")
+    assert nothing == (None, None, None)
+
+
+def test_a_detection_run_gets_its_own_headline():
+    assert headline_keys([results({"AP": (0.1, None)})]) == DETECTION_HEADLINE
+    assert headline_keys([results({"AP": (0.1, None), "R@50": (0.1, None)})]) == HEADLINE
+
+
+def test_recall_never_stands_without_precision_and_density():
+    assert {"triplet_precision", "relations_per_image"} <= set(HEADLINE)
+
+
+def test_predicates_are_ordered_by_frequency():
+    table = predicate_table(
+        "t", [("A", 0, results({}, {"on": (0.5, 10), "in": (None, 20), "by": (0.1, 5)}))], {"in": 50, "on": 100}
+    )
+    assert [(row.predicate, row.frequency, row.frequency_bar) for row in table.rows] == [
+        ("on", 100, 100.0),
+        ("in", 50, 50.0),
+        ("by", 0, 0.0),
+    ]
+    assert table.rows[1].recalls == (None,)
+    assert predicate_table("t", [("A", 0, results({}))], {}) is None
+
+
+def test_failures_are_shares_of_the_images_and_unknown_types_come_last():
+    table = failure_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)])
+    assert [(kind, cells) for kind, _, cells in table.rows] == [
+        ("truncated", ((2, 25.0), (0, 0.0))),
+        ("odd", ((1, 12.5), (0, 0.0))),
+    ]
+
+
+def test_text_is_made_visible_and_bounded():
+    assert visible("a\r\nb\tc") == "a\nb\tc"
+    assert visible("\x00\x1b\x7f\u202e\ud800") == "\u2400\u241b\u27e8U+007F\u27e9\u27e8U+202E\u27e9\u27e8U+D800\u27e9"
+    assert short("a" * 100, 10) == "a" * 9 + "\u2026" and short("a\nb") == "a\u2424b" and short(3) == "3"
+    assert cut("abc", 5) == ("abc", "") and cut("abcdef", 5)[0] == "abcde"
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_any_text_becomes_one_that_utf8_holds(text):
+    shown = short(text)
+    shown.encode("utf-8")
+    assert "\n" not in shown and not any(ord(character) < 32 for character in shown)
