@@ -43,12 +43,12 @@ end"""
 MAX_LINES = 20_000
 """Lines that are read, three times what the largest graph takes; the rest counts as cut off."""
 
-_DIGITS = r"(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:e[-+]?[0-9]{1,9})?"
+_DIGITS = r"(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:e[-+]?[0-9]{1,9})?"
 _NUMBER = re.compile(rf"[-+]?(?:{_DIGITS}|nan|inf(?:inity)?)", re.IGNORECASE)
 _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.IGNORECASE)
 _REFERENCE = re.compile(r"[0-9]{1,9}")
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
-_FENCE = "```"
+_FENCE = re.compile(r"```\w*")
 
 
 def _is_number(token: str) -> bool:
@@ -78,7 +78,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices.
 
     Raises:
-        ValueError: a predicate that ends in three numbers, which would make its line an object line.
+        ValueError: a predicate that ends in three numbers (or is two): its line would end in four, as object lines do.
     """
     lines = [f"{label} {' '.join(map(str, box))}" for label, box in zip(labels, boxes, strict=True)]
     if relations:
@@ -86,7 +86,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     for subject, predicate, object_ in relations:
         line = f"{subject + 1} {predicate} {object_ + 1}"
         if split_object(line) is not None:
-            raise ValueError(f"the compact format cannot hold the predicate {predicate!r}: it ends in three numbers")
+            raise ValueError(f"the compact format cannot hold the predicate {predicate!r}: too many numbers")
         lines.append(line)
     return "\n".join([*lines, "end"])
 
@@ -110,7 +110,7 @@ def _blocks(text: str) -> list[_Block]:
         if line == "end":
             blocks[-1].complete = True
             blocks.append(_Block())
-        elif line.startswith(_FENCE):
+        elif _FENCE.fullmatch(line):
             blocks.append(_Block())
         else:
             blocks[-1].lines.append((number, line))
@@ -176,7 +176,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
         ``truncated`` where lines of an answer stand there but no ``end``; ``wrong_schema`` where no line is one.
     """
     inner = unfence(body)
-    text = _TAG.sub(f"\n{_FENCE}\n", inner) if "<" in inner else inner
+    text = _TAG.sub("\n```\n", inner) if "<" in inner else inner
     blocks = _blocks(text)
     answers = [lines for block in blocks if block.complete and _has_object(lines := _without_preface(block.lines))]
     if answers:

@@ -131,6 +131,10 @@ class GraphBuilder:
         else:
             self._relations[source, predicate, target] = None
 
+    def is_empty(self) -> bool:
+        """Whether no element has been seen, neither kept nor dropped."""
+        return not self._labels and not self.issues
+
     def graph(self, to_pixels: Callable[[list], Array]) -> SceneGraph:
         """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from the frame at once."""
         boxes = to_pixels(self._boxes).tolist() if self._boxes else []

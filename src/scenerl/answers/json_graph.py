@@ -53,7 +53,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     for number, raw in enumerate(objects[:MAX_OBJECTS]):
         where = f"objects[{number}]"
         id_ = raw.get("id") if type(raw) is dict else None
-        label = clean_label(label_of(id_)) if type(id_) is str else None
+        label = clean_label(label_of(id_.strip())) if type(id_) is str else None
         if label is None or "bbox" not in raw:
             if type(id_) is str:
                 builder.claim(id_)

@@ -50,6 +50,11 @@ class Scan:
     breaks_off: bool = False
 
 
+def _is_prose(text: str, start: int, position: int) -> bool:
+    """Whether an error at ``position`` in a value begun at ``start`` shows a bracket in prose, like ``[see below]``"""
+    return position == start + 1 and text[start] == "[" and not text.startswith("'", position)
+
+
 def scan_values(text: str) -> Scan:
     """Every outermost complete JSON object or list in ``text``; after an error it starts afresh at the faulty token."""
     scan = Scan([])
@@ -70,7 +75,7 @@ def scan_values(text: str) -> Scan:
             if _BREAKS_OFF.fullmatch(text, position):
                 scan.breaks_off = True
                 return scan
-            scan.broken |= position > start + 1
+            scan.broken |= not _is_prose(text, start, position)
             stack.clear()
             continue
         string, scalar, mark = token.groups()
@@ -97,7 +102,7 @@ def scan_values(text: str) -> Scan:
         else:
             expect = -1
         if expect < 0:
-            scan.broken |= position > start + 1
+            scan.broken |= not _is_prose(text, start, position)
             stack.clear()
             position = token.start(token.lastindex)
         else:

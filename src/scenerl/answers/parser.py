@@ -59,11 +59,12 @@ def parse_answer(
         return ParseResult("truncated", None)
     if not opened.body.strip():
         return ParseResult("truncated" if opened.unfinished or truncated else "empty", None)
-    truncated |= len(opened.body) > MAX_CHARS
+    cut = len(opened.body) > MAX_CHARS
+    truncated |= cut
     builder = GraphBuilder(style.objects, style.predicates)
     reading = FORMATS[style.format].read(opened.body[:MAX_CHARS], builder)
-    in_envelope = opened.exact and reading.alone and len(opened.body) <= MAX_CHARS
-    if reading.failure:
+    in_envelope = opened.exact and reading.alone and not cut
+    if reading.failure or (cut and builder.is_empty()):  # the cut may have made "nothing found" of something else
         failure = "truncated" if opened.unfinished or truncated else reading.failure
         return ParseResult(failure, None, in_envelope=in_envelope and failure == "wrong_schema")
     if strict and builder.issues:

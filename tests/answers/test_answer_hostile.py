@@ -1,0 +1,170 @@
+"""No text may raise, hang or exhaust memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenerl.answers import ENVELOPES, FORMATS, AnswerStyle, parse_answer
+from scenerl.answers.json_text import MAX_DEPTH, scan_values
+from scenerl.types import FAILURES, ISSUES, ParseResult
+
+IMAGE_WH = (640, 480)
+STYLES = [AnswerStyle(fmt, envelope) for fmt in FORMATS for envelope in ENVELOPES]
+M = 10_000_000
+DEEP = 100_000
+
+HOSTILE = {
+    "letters": "a" * M,
+    "spaces": " " * M + "x",
+    "lines": "a\n" * (M // 2),
+    "object lines": "a 1 2 3 4\n" * (M // 10) + "end",
+    "relation lines": "1 a 2\n" * (M // 6) + "end",
+    "ends": "a\nend\n" * (M // 6),
+    "nones": "None\n" * (M // 5),
+    "None and spaces": "None" + " \t" * (M // 2) + "x",
+    "open lists": "[" * DEEP,
+    "open objects": '{"a":' * DEEP,
+    "deep lists": "[" * DEEP + "]" * DEEP,
+    "deep objects": '{"a":' * DEEP + "1" + "}" * DEEP,
+    "deep in text": "so: " + "[" * DEEP + "]" * DEEP + " done",
+    "deep box": '{"objects": [{"id": "a.1", "bbox": ' + "[" * DEEP + "]" * DEEP + '}], "relationships": []}',
+    "very many brackets": "[" * M,
+    "very many empty lists": "[" + "[]," * (M // 3),
+    "braces": "{" * M,
+    "open and letter": "[x" * (M // 2),
+    "open and spaces": "[ " * (M // 2),
+    "numbers": "[1," * (M // 3),
+    "digits": "[1" + "0" * M,
+    "digits in a box": '{"objects": [{"id": "a.1", "bbox": [1, 2, 3, ' + "9" * 100_000 + ']}], "relationships": []}',
+    "two long numbers": "1" * M + " " + "2" * M,
+    "quotes": '["' * (M // 2),
+    "escaped quotes": '["' + '\\"[' * (M // 3),
+    "backslashes": '["' + "\\\\" * (M // 2),
+    "long string": '["' + "a" * M,
+    "broken objects": '{"a" ' * (M // 5),
+    "answer tags": "<answer>" * (M // 8),
+    "thoughts": "<think></think>" * (M // 15),
+    "fences": "```json\n" * (M // 8),
+    "fence and spaces": "```json\n" + " " * M + "``",
+    "NUL": "\x00" * M,
+    "lone surrogates": "\ud800" * (M // 10),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_a_typed_failure(name):
+    for style in (*map(AnswerStyle, FORMATS), AnswerStyle("json", "think")):
+        result = parse_answer(HOSTILE[name], style, IMAGE_WH)
+        if not result.ok:
+            assert result.status in FAILURES
+        assert len(result.issues) < 10_000
+        if result.ok:
+            assert result.issues, "what was cut must not become nothing found"
+
+
+def test_nesting_beyond_the_recursion_limit_is_found_without_recursion():
+    for depth in (MAX_DEPTH, MAX_DEPTH + 1, sys.getrecursionlimit() + 100, 60_000):
+        text = "x" + "[" * depth + "]" * depth + "y"
+        assert scan_values(text).values == [(1, depth)]
+        for style in STYLES:
+            assert not parse_answer(text, style, IMAGE_WH).ok
+
+
+def test_an_answer_behind_a_very_long_thought_is_found():
+    answer = '{"objects": [{"id": "dog.1", "bbox": [0, 0, 10, 10]}], "relationships": []}'
+    text = f"<think>{'so ' * (M // 3)}</think><answer>{answer}</answer>"
+    result = parse_answer(text, AnswerStyle("json", "think"), IMAGE_WH)
+    assert result.ok and result.in_envelope
+
+
+def test_what_is_longer_than_can_be_read_is_truncated():
+    objects = ", ".join(f'{{"id": "dog.{n}", "bbox": [0, 0, 10, 10]}}' for n in range(30_000))
+    text = f'{{"objects": [{objects}], "relationships": []}}'
+    assert parse_answer(text, AnswerStyle("json"), IMAGE_WH).status == "truncated"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e308", "9" * 5000])
+def test_numbers_that_are_none_cost_the_element_only(number):
+    good = '{"id": "dog.1", "bbox": [0, 0, 10, 10]}'
+    bad = f'{{"id": "cat.2", "bbox": [0, 0, {number}, 10]}}'
+    for before in ("", "So: "):
+        text = f'{before}{{"objects": [{good}, {bad}], "relationships": []}}'
+        result = parse_answer(text, AnswerStyle("json"), IMAGE_WH)
+        assert [issue.kind for issue in result.issues] == ["bad_box"]
+        assert [item.label for item in result.graph.objects] == ["dog"]
+
+
+def assert_sound(result: ParseResult) -> None:
+    assert result.status == "ok" or result.status in FAILURES
+    for issue in result.issues:
+        assert issue.kind in ISSUES
+        issue.detail.encode("utf-8")
+    if result.ok:
+        for item in result.graph.objects:
+            item.label.encode("utf-8")
+            x1, y1, x2, y2 = item.box
+            assert all(map(math.isfinite, item.box)) and x1 < x2 and y1 < y2
+            assert math.isfinite((x2 - x1) * (y2 - y1))
+
+
+pieces = st.sampled_from(
+    [
+        "{", "}", "[", "]", ",", ":", '"', "\\", "'", "\n", " ", "```", "```json\n", "None", "end", "\x00", "\ud800",
+        "<think>", "</think>", "<answer>", "</answer>", '"objects"', '"relationships"', '"id"', '"bbox"', '"bbox_2d"',
+        '"label"', '"subject"', '"predicate"', '"object"', '"dog.1"', "1", "-2.5", "1e400", "NaN", "true", "null",
+        "dog ", "0 0 10 10\n", "1 on 2\n", '{"objects": [], "relationships": []}', "\nend\n",
+        '{"id": "a.1", "bbox": [0, 0, 1, 1]}',
+    ]
+)  # fmt: skip
+alphabet = st.characters(codec=None, exclude_categories=())
+
+
+@given(text=st.one_of(st.text(alphabet, max_size=200), st.lists(pieces, max_size=40).map("".join)))
+@settings(max_examples=250, deadline=None)
+def test_any_text_gives_a_sound_result(text):
+    for style in STYLES:
+        for truncated in (False, True):
+            assert_sound(parse_answer(text, style, IMAGE_WH, truncated=truncated))
+        strict = parse_answer(text, style, IMAGE_WH, strict=True)
+        assert not (strict.ok and strict.issues)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet, max_size=5) | st.just("dog.1"),
+    lambda inner: st.lists(inner, max_size=5)
+    | st.dictionaries(
+        st.sampled_from(["id", "bbox", "bbox_2d", "label", "subject", "predicate", "object", "objects", "x"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)
+
+
+@given(objects=st.lists(values, max_size=5), relations=st.lists(values, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_any_elements_give_a_sound_result(objects, relations):
+    text = json.dumps({"objects": objects, "relationships": relations})
+    result = parse_answer(text, AnswerStyle("json"), IMAGE_WH)
+    assert_sound(result)
+    # every element is kept or has exactly one issue
+    assert len(result.graph.objects) + len(result.graph.relations) + len(result.issues) == len(objects) + len(relations)
+    assert_sound(parse_answer(json.dumps(objects), AnswerStyle("detections"), IMAGE_WH))
+
+
+@given(value=values, around=st.sampled_from([("", ""), ("so: ", "\n"), ("[x ", " ]"), ("{'", "}")]))
+@settings(max_examples=100, deadline=None)
+def test_the_scanner_agrees_with_json(value, around):
+    text = json.dumps(value)
+    scan = scan_values(around[0] + text + around[1])
+    assert not scan.breaks_off
+    if isinstance(value, list | dict):
+        assert [start for start, _ in scan.values] == [len(around[0])]
+    else:
+        assert scan.values == []
