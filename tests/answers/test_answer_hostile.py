@@ -137,11 +137,13 @@ def test_any_text_gives_a_sound_result(text):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet, max_size=5) | st.just("dog.1"),
-    lambda inner: st.lists(inner, max_size=5)
-    | st.dictionaries(
-        st.sampled_from(["id", "bbox", "bbox_2d", "label", "subject", "predicate", "object", "objects", "x"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(
+            st.sampled_from(["id", "bbox", "bbox_2d", "label", "subject", "predicate", "object", "objects", "x"]),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )

@@ -36,7 +36,7 @@ _LITERAL_HEADS = "|".join(
 )
 _BREAKS_OFF = re.compile(rf"[ \t\n\r]*+(?:{_STRING}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|[-+.eE0-9]*+|{_LITERAL_HEADS})")
 
-_VALUE, _FIRST_VALUE, _KEY, _FIRST_KEY, _COLON, _AFTER = range(6)
+_VALUE, _FIRST_VALUE, _KEY, _FIRST_KEY, _COLON, _AFTER, _WRONG = range(7)
 _CLOSER = {"[": "]", "{": "}"}
 
 
@@ -85,7 +85,7 @@ def scan_values(text: str) -> Scan:
             elif string is not None and expect <= _FIRST_KEY:
                 expect = _COLON
             else:
-                expect = -1
+                expect = _WRONG
         elif mark in _CLOSER and expect <= _FIRST_VALUE:
             stack.append(_CLOSER[mark])
             depth = max(depth, len(stack))
@@ -100,8 +100,8 @@ def scan_values(text: str) -> Scan:
         elif mark == ":" and expect == _COLON:
             expect = _VALUE
         else:
-            expect = -1
-        if expect < 0:
+            expect = _WRONG
+        if expect == _WRONG:
             scan.broken |= not _is_prose(text, start, position)
             stack.clear()
             position = token.start(token.lastindex)
