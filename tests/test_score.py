@@ -1,0 +1,259 @@
+"""Scoring: rows with answers in, rewards and matches out; bad rows named, the others kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from scenerl.answers import AnswerStyle, write_answer
+from scenerl.config import ScoreOptions
+from scenerl.data.jsonl import DataError, parse_row
+from scenerl.rewards import RELATION_REWARDS, REWARDS
+from scenerl.score import run_score, score_row
+
+ROW = {
+    "image_id": "7",
+    "file_name": "7.jpg",
+    "width": 200,
+    "height": 100,
+    "objects": [
+        {"id": "man.1", "bbox": [0, 0, 40, 40]},
+        {"id": "bike.2", "bbox": [20, 0, 60, 40]},
+        {"id": "dog.3", "bbox": [100, 60, 160, 100]},
+    ],
+    "relationships": [
+        {"subject": "man.1", "predicate": "on", "object": "bike.2"},
+        {"subject": "dog.3", "predicate": "near", "object": "man.1"},
+    ],
+}
+DETECTION_ROW = {
+    "image_id": "8",
+    "width": 200,
+    "height": 100,
+    "query": ["cat", "dog"],
+    "detections": [{"label": "cat", "bbox_2d": [0, 0, 40, 40]}],
+}
+ANSWER = {
+    "objects": [
+        {"id": "man.1", "bbox": [0, 0, 40, 40]},
+        {"id": "cow.2", "bbox": [20, 0, 60, 40]},
+        {"id": "dog.3", "bbox": [100, 60, 160, 100]},
+        {"id": "bad.4", "bbox": [9, 9, 9, 9]},
+    ],
+    "relationships": [
+        {"subject": "man.1", "predicate": "on", "object": "cow.2"},
+        {"subject": "dog.3", "predicate": "near", "object": "man.1"},
+    ],
+}
+PIXELS = AnswerStyle(frame="pixels")
+
+
+def write_rows(path, rows) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def scored(row, style=PIXELS, **kwargs) -> dict:
+    output, _ = score_row(row, "rows.jsonl, row 1", style, **kwargs)
+    return json.loads(json.dumps(output, allow_nan=False))
+
+
+def gold_answer(row, style, input_wh=None) -> str:
+    example, _ = parse_row(row, "row")
+    return write_answer(example.graph, style, example.image_wh, input_wh)
+
+
+def test_an_answer_with_a_wrong_label_and_a_bad_box():
+    output = scored({**ROW, "answer": json.dumps(ANSWER)})
+    assert output["image_id"] == "7"
+    assert output["status"] == "ok"
+    assert [(issue["kind"], issue["where"]) for issue in output["issues"]] == [("no_area", "objects[3]")]
+    assert output["rewards"].keys() == REWARDS.keys()
+    assert output["rewards"]["format"] == 0.0  # there is an issue
+    assert output["rewards"]["node_label"] == pytest.approx(2 / 3)
+    assert output["rewards"]["node_box"] == 1.0
+    assert output["rewards"]["hard_recall"] == 0.5  # the cow is no bike
+    assert output["matches"] == {
+        "objects": [
+            {"label": "man", "target": 0, "iou": 1.0, "similarity": 1.0, "hit": True},
+            {"label": "cow", "target": 1, "iou": 1.0, "similarity": 0.0, "hit": False},
+            {"label": "dog", "target": 2, "iou": 1.0, "similarity": 1.0, "hit": True},
+        ],
+        "relations": [
+            {"triplet": ["man", "on", "cow"], "target": None, "boxes_agree": [0]},
+            {"triplet": ["dog", "near", "man"], "target": 1, "boxes_agree": [1]},
+        ],
+    }
+
+
+@pytest.mark.parametrize(("answer", "status"), [(None, "no_answer"), ("", "empty"), ("no idea", "invalid_json")])
+def test_failures_have_a_status_and_no_rewards(answer, status):
+    output = scored({**ROW, "answer": answer})
+    assert output["status"] == status
+    assert output["rewards"]["hard_recall"] == output["rewards"]["format"] == 0.0
+    assert output["matches"] == {"objects": [], "relations": []}
+
+
+@pytest.mark.parametrize("envelope", ["plain", "think"])
+@pytest.mark.parametrize("form", ["json", "compact"])
+@pytest.mark.parametrize("frame", ["pixels", "norm1000", "resized"])
+def test_gold_in_every_format_and_frame(form, envelope, frame):
+    # Whole pixels and sizes that divide evenly: nothing is lost to rounding.
+    style = AnswerStyle(format=form, envelope=envelope, frame=frame)
+    row = {**ROW, "input_wh": [400, 200]}
+    output = scored({**row, "answer": gold_answer(row, style, (400, 200))}, style)
+    assert output["status"] == "ok"
+    for name in REWARDS.keys() - {"hallucination", "repetition", "cosine_length"}:
+        assert output["rewards"][name] == pytest.approx(1.0, abs=1e-12), name
+    assert output["rewards"]["hallucination"] == output["rewards"]["repetition"] == 0.0
+    assert [match["target"] for match in output["matches"]["relations"]] == [0, 1]
+
+
+def test_strict_turns_issues_into_failures_and_wants_the_envelope(tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    good = gold_answer(ROW, PIXELS)
+    write_rows(rows, [{**ROW, "answer": json.dumps(ANSWER)}, {**ROW, "answer": f"Here you are: {good}"}])
+    run_score(ScoreOptions(rows=rows, out=out, frame="pixels"))
+    lenient = read_rows(out)
+    assert [row["status"] for row in lenient] == ["ok", "ok"]
+    assert [row["rewards"]["format"] for row in lenient] == [0.0, 0.5]
+    run_score(ScoreOptions(rows=rows, out=out, frame="pixels", strict=True))
+    strict = read_rows(out)
+    assert [row["status"] for row in strict] == ["wrong_schema", "ok"]
+    assert [row["rewards"]["format"] for row in strict] == [0.0, 0.0]
+
+
+def test_detections_leave_the_relation_rewards_out(tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    answer = json.dumps([{"bbox_2d": [0, 0, 40, 40], "label": "cat"}, {"bbox_2d": [0, 0, 9, 9], "label": "dog"}])
+    write_rows(rows, [{**DETECTION_ROW, "answer": answer}, {**DETECTION_ROW, "detections": [], "answer": "None"}])
+    run_score(ScoreOptions(rows=rows, out=out, format="detections", frame="pixels"))
+    two_boxes, nothing = (row["rewards"] for row in read_rows(out))
+    assert two_boxes.keys() == REWARDS.keys() - RELATION_REWARDS
+    assert (two_boxes["ap"], two_boxes["od_length"]) == (1.0, 0.5)
+    assert nothing["ap"] == nothing["od_length"] == nothing["weighted_sum"] == 1.0
+
+
+def test_rewards_and_conventions_can_be_chosen(tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    vectors, counts = tmp_path / "vectors.txt", tmp_path / "counts.json"
+    vectors.write_text("man 1 0\ndog 0 1\nbike 0.6 0.8\ncow 0.8 0.6\n", encoding="utf-8")
+    counts.write_text('{"on": 9, "near": 1}', encoding="utf-8")
+    write_rows(rows, [{**ROW, "answer": json.dumps(ANSWER)}])
+    options = {"rows": rows, "out": out, "frame": "pixels", "similarity": f"vectors:{vectors}"}
+    run_score(ScoreOptions(**options, rewards=["node_label", "predicate_weighted_recall"], predicate_counts=counts))
+    # cow and bike: 0.6 * 0.8 + 0.8 * 0.6 = 0.96; "near" weighs 3 beside 1
+    assert read_rows(out)[0]["rewards"] == {
+        "node_label": pytest.approx(2.96 / 3),
+        "predicate_weighted_recall": pytest.approx(3 / 4),
+    }
+    assert "1 answers (1 ok)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown reward 'recall'; allowed: format"):
+        run_score(ScoreOptions(**options, rewards=["recall"]))
+
+
+def test_a_closed_vocabulary(tmp_path):
+    rows, out, vocabulary = tmp_path / "rows.jsonl", tmp_path / "out.jsonl", tmp_path / "vocabulary.json"
+    vocabulary.write_text('{"objects": ["man", "bike", "dog"], "predicates": ["on", "near"]}', encoding="utf-8")
+    write_rows(rows, [{**ROW, "answer": json.dumps(ANSWER)}])
+    run_score(ScoreOptions(rows=rows, out=out, frame="pixels", vocabulary=vocabulary))
+    kinds = [issue["kind"] for issue in read_rows(out)[0]["issues"]]
+    assert "unknown_label" in kinds
+
+
+def test_truncation_and_length_come_from_the_row():
+    cut = gold_answer(ROW, PIXELS)[:-40]
+    assert scored({**ROW, "answer": cut, "finish_reason": "length"})["status"] == "truncated"
+    gold = {**ROW, "answer": gold_answer(ROW, PIXELS)}
+    assert scored({**gold, "num_tokens": 0})["rewards"]["cosine_length"] == 1.0
+    assert scored({**gold, "num_tokens": 1024})["rewards"]["cosine_length"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": 3}, "answer must be a text or null, found 3"),
+        ({"answer": ["x"]}, "answer must be a text or null"),
+        ({"num_tokens": -1}, "num_tokens must be a whole number from 0 on, found -1"),
+        ({"num_tokens": True}, "num_tokens"),
+        ({"input_wh": [0, 10]}, "input_wh must be"),
+        ({"input_wh": [10**400, 10]}, "input_wh must be"),
+        ({"input_wh": "10x10"}, "input_wh must be"),
+        ({"width": 0}, "width must be"),
+    ],
+)
+def test_rows_that_cannot_be_used_say_why(change, message):
+    with pytest.raises(DataError, match=message) as caught:
+        score_row({**ROW, "answer": "x", **change}, "rows.jsonl, row 5", PIXELS)
+    assert str(caught.value).startswith("rows.jsonl, row 5: ")
+
+
+def test_a_row_without_an_answer_is_refused():
+    with pytest.raises(DataError, match="row 1: the key 'answer' is missing"):
+        score_row(ROW, "row 1", PIXELS)
+
+
+def test_resized_needs_its_size():
+    with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
+        score_row({**ROW, "answer": "x"}, "row 1", AnswerStyle(frame="resized"))
+
+
+def test_bad_rows_are_named_and_the_others_scored(tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    good = {**ROW, "answer": gold_answer(ROW, PIXELS)}
+    without_width = {key: value for key, value in good.items() if key != "width"}
+    write_rows(rows, [good, without_width, ROW, good])
+    with pytest.raises(DataError, match=r"2 rows could not be used.*row 2.*'width'"):
+        run_score(ScoreOptions(rows=rows, out=out, frame="pixels"))
+    assert len(read_rows(out)) == 2
+    shown = capsys.readouterr().err
+    assert "row 2" in shown
+    assert "row 3" in shown
+
+
+def test_reading_stops_at_a_line_that_is_no_json(tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    good = json.dumps({**ROW, "answer": None})
+    rows.write_text(f"{good}\n{{broken\n", encoding="utf-8")
+    with pytest.raises(DataError, match="row 2"):
+        run_score(ScoreOptions(rows=rows, out=out))
+    assert len(read_rows(out)) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "\n\n", "{}\n", "[]\n"])
+def test_nothing_to_score_writes_nothing_and_says_so(tmp_path, content):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    if content is not None:
+        rows.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="rows.jsonl"):
+        run_score(ScoreOptions(rows=rows, out=out))
+    assert not out.exists()
+
+
+def test_boxes_outside_the_image_are_counted(tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    objects = [{"id": "man.1", "bbox": [0, 0, 400, 40]}]
+    write_rows(rows, [{**ROW, "objects": objects, "relationships": [], "answer": None}] * 2)
+    run_score(ScoreOptions(rows=rows, out=out))
+    assert "2 warnings" in capsys.readouterr().err
+
+
+def test_the_command_without_torch(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{**ROW, "answer": gold_answer(ROW, AnswerStyle())}])
+    script = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "from scenerl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["score", str(rows), "--format", "json", "--envelope", "plain", "--frame", "norm1000"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, "--similarity", "exact"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rewards"]["hard_recall"] == 1.0
