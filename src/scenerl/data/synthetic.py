@@ -2,7 +2,7 @@
 
 Scenes are drawn on a raster of 50 x 50 cells, so that every box is exact in steps of 20 on the 0-1000 frame. Each pair
 of objects stands in at most one relation, which the picture alone decides; how the pairs come about makes the
-predicates long-tailed (``left of`` about forty times as common as ``behind``).
+predicates long-tailed (``left of`` about fifty times as common as ``in``).
 
 The *complete* annotation lists every relation. The *sparse* one imitates Visual Genome: an annotator mentions each
 relation with probability one half, in no particular order. A model that imitates such annotations learns to stop early,
@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from scenerl.data.jsonl import example_to_row, write_jsonl
@@ -109,6 +110,8 @@ def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[in
         if free and rng.random() < 0.25:
             predicate = rng.choices([p for p, _ in _SPECIAL], [w for _, w in _SPECIAL])[0]
             anchors = [k for k in free if predicate != "in" or placed[k][0] == "box"]
+            if predicate == "behind":  # of two shapes of one colour nobody sees which is behind
+                anchors = [k for k in anchors if placed[k][0] != label]
             if not anchors or (predicate == "in" and label == "box"):
                 continue
             anchor = rng.choice(anchors)
@@ -142,9 +145,22 @@ def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], c
         draw.polygon([point for pair in zip(tips, inner, strict=True) for point in pair], fill=colour)
 
 
+def _background(rng: random.Random, size: int) -> Image.Image:
+    """Light that falls in from one corner: red fades from left to right, blue from top to bottom.
+
+    The vision tower knows positions only relative to each other; the light tells a small one where in the picture a
+    patch is, as sky and ground do in photographs.
+    """
+    fade = np.linspace(255, 155, size)
+    pixels = np.empty((size, size, 3))
+    pixels[..., 0] = fade[None, :]
+    pixels[..., 1] = rng.randint(205, 255)
+    pixels[..., 2] = fade[:, None]
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
 def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: int) -> Image.Image:
-    background = tuple(rng.randint(205, 255) for _ in range(3))
-    image = Image.new("RGB", (size, size), background)
+    image = _background(rng, size)
     draw = ImageDraw.Draw(image)
     scale = size / CELLS
     hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}

@@ -1,0 +1,89 @@
+"""The one object that says how a model is asked and how its answer is read: in training, rollout and prediction alike.
+
+A mismatch of a single token between the prompt of training and that of prediction costs a small model half its recall
+(docs/log.md), so nothing else builds messages, writes answers for a model or parses what it said. It is saved with
+every checkpoint as ``scenerl.json`` and read back by ``scenerl predict`` and ``scenerl grpo``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answer
+from scenerl.models.loading import Checkpoint
+from scenerl.types import Example, ParseResult
+
+FILE_NAME = "scenerl.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """How one checkpoint is asked and answers.
+
+    Attributes:
+        style: format, envelope, vocabulary and frame of the answer.
+        checkpoint: model and processor; they decide how images are resized, and so the ``resized`` frame.
+    """
+
+    style: AnswerStyle
+    checkpoint: Checkpoint
+
+    def input_wh(self, image_wh: tuple[int, int]) -> tuple[int, int]:
+        """Size in pixels of the resized input that the model sees of an image of size ``image_wh``."""
+        return self.checkpoint.family.input_wh(self.checkpoint.processor, image_wh)
+
+    def _style_for(self, example: Example) -> AnswerStyle:
+        """The style with the labels asked for as its vocabulary, where the example asks for some."""
+        return replace(self.style, objects=example.query) if example.query is not None else self.style
+
+    def prompt(self, example: Example, image) -> list[dict]:
+        """The user message: the image first, then the text.
+
+        Args:
+            image: a PIL image; None leaves the part without one (TRL's SFT puts images in itself).
+        """
+        picture = {"type": "image"} if image is None else {"type": "image", "image": image}
+        text = build_prompt(self.style, example.query)
+        return [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
+
+    def completion(self, example: Example) -> list[dict]:
+        """The assistant message that imitates the ground truth."""
+        text = write_answer(example.graph, self._style_for(example), example.image_wh, self.input_wh(example.image_wh))
+        return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+
+    def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:
+        """What an answer to :meth:`prompt` says, in pixels of the original image."""
+        return parse_answer(
+            answer,
+            self._style_for(example),
+            example.image_wh,
+            self.input_wh(example.image_wh),
+            truncated=truncated,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``scenerl.json`` beside a checkpoint's files."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"style": asdict(self.style)}, indent=2, ensure_ascii=False)
+        (Path(folder) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def saved_style(folder: str | Path) -> AnswerStyle | None:
+    """The style a checkpoint was trained with, or None where it was not trained by us.
+
+    Raises:
+        ValueError: ``scenerl.json`` is there but cannot be read; the message names it.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["style"]
+        for name in ("objects", "predicates"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        return AnswerStyle(**values)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a saved conversation ({error})") from error

@@ -1,0 +1,1 @@
+"""Engines that turn prompts into answers, and the command that writes predictions."""

@@ -1,0 +1,151 @@
+"""A small model of the Qwen2-VL architecture with a tokenizer of its own: everything but the size is the real thing.
+
+It is built where no checkpoint can be downloaded (the demo, the tests) and saved in the standard files, so that it is
+loaded, trained and served by the same code as the real ones. Three millions of parameters learn the synthetic scenes in
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from scenerl.models.qwen2_vl import Qwen2VLImageTextProcessor
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# A number with the space before it is one piece, and everything between numbers another: a coordinate costs one token.
+_PIECES = r" ?\d+|[^\d]+?(?= ?\d)|[^\d]+"
+
+
+@dataclass(frozen=True, slots=True)
+class TinyShape:
+    """Sizes of the small model. Widths are multiples of 32, the size of one attention head."""
+
+    text_width: int = 192
+    text_layers: int = 4
+    vision_width: int = 128
+    vision_layers: int = 3
+    patch: int = 14
+    min_pixels: int = 56 * 56
+    max_pixels: int = 448 * 448
+
+
+def build_tokenizer(texts: Iterable[str], numbers: Iterable[int], vocab_size: int = 1000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on ``texts``, with every number of ``numbers`` as one token.
+
+    Args:
+        texts: what the model will read and write: prompts (repeat them to have them merged whole) and answers.
+        numbers: the coordinates that occur.
+        vocab_size: upper limit of the vocabulary.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = list(texts)
+    coordinates = [f" {number}" for number in numbers] * max(1, len(texts))
+    tokenizer.train_from_iterator(
+        texts + coordinates,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=32768,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, shape: TinyShape, seed: int = 0) -> Qwen2VLForConditionalGeneration:
+    """A randomly initialised model for ``tokenizer``, the same for the same seed."""
+    ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
+    heads = shape.text_width // 32
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": shape.text_width,
+            "intermediate_size": shape.text_width * 3,
+            "num_hidden_layers": shape.text_layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": max(1, heads // 2),
+            "max_position_embeddings": 32768,
+            "rope_parameters": {
+                "type": "mrope",
+                "rope_type": "default",
+                "mrope_section": [4, 6, 6],
+                "rope_theta": 10000.0,
+            },
+            "tie_word_embeddings": True,
+            "bos_token_id": ids["<|endoftext|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+        vision_config={
+            "depth": shape.vision_layers,
+            "embed_dim": shape.vision_width,
+            "hidden_size": shape.text_width,
+            "num_heads": shape.vision_width // 32,
+            "mlp_ratio": 4,
+            "patch_size": shape.patch,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    return model
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2VLImageTextProcessor:
+    """The image and text processor that goes with :func:`build_model`."""
+    images = Qwen2VLImageProcessorPil(
+        patch_size=shape.patch, merge_size=2, min_pixels=shape.min_pixels, max_pixels=shape.max_pixels
+    )
+    return Qwen2VLImageTextProcessor(images, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
+def save(model, processor, folder: str | Path) -> None:
+    """Write a checkpoint folder that :func:`scenerl.models.loading.load` and other tools read."""
+    processor.save_pretrained(folder)
+    model.save_pretrained(folder)

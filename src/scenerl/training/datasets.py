@@ -1,0 +1,46 @@
+"""Examples as the data sets that TRL's trainers read: rows are made when they are asked for, images opened last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+
+from scenerl.conversation import Conversation
+from scenerl.data.images import open_image
+from scenerl.types import Example
+
+
+def _rows(examples: Sequence[Example], make_row) -> Dataset:
+    if not examples:
+        raise ValueError("the training data set has no examples")
+
+    def transform(batch):
+        rows = [make_row(index) for index in batch["row"]]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    return Dataset.from_dict({"row": list(range(len(examples)))}).with_transform(transform)
+
+
+def sft_dataset(examples: Sequence[Example], conversation: Conversation) -> Dataset:
+    """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them."""
+
+    def make_row(index: int) -> dict:
+        example = examples[index]
+        return {
+            "prompt": conversation.prompt(example, None),
+            "completion": conversation.completion(example),
+            "images": [open_image(example)],
+        }
+
+    return _rows(examples, make_row)
+
+
+def grpo_dataset(examples: Sequence[Example], conversation: Conversation) -> Dataset:
+    """Columns ``prompt``, ``images`` and ``row``, the example's index, which the reward functions receive."""
+
+    def make_row(index: int) -> dict:
+        example = examples[index]
+        return {"prompt": conversation.prompt(example, None), "images": [open_image(example)], "row": index}
+
+    return _rows(examples, make_row)

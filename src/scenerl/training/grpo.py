@@ -1,0 +1,131 @@
+"""The ``grpo`` command: build TRL's GRPOTrainer with our rewards and run it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOConfig, GRPOTrainer
+
+from scenerl.conversation import Conversation
+from scenerl.rewards import RewardOptions, inverse_frequency_weights
+from scenerl.training.datasets import grpo_dataset
+from scenerl.training.logs import LogFile, quiet_console
+from scenerl.training.rollout_check import check_rollout
+from scenerl.training.setup import SaveConversation, last_checkpoint, open_run
+from scenerl.training.trl_rewards import RewardBatch
+from scenerl.training.watch import ConstantRewardWatch
+from scenerl.types import Example
+
+SAMPLES_NAME = "samples.jsonl"
+_log = logging.getLogger(__name__)
+
+
+def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
+    """Let no rollout sample a token that stands for visual input: the next forward pass would look for its image."""
+    kwargs = dict(args.generation_kwargs or {})
+    if args.use_vllm:
+        kwargs["logit_bias"] = {**kwargs.get("logit_bias", {}), **dict.fromkeys(banned_ids, -100.0)}
+    else:
+        kwargs["suppress_tokens"] = sorted({*kwargs.get("suppress_tokens", []), *banned_ids})
+    args.generation_kwargs = kwargs
+
+
+def build_trainer(
+    conversation: Conversation,
+    examples: Sequence[Example],
+    args: GRPOConfig,
+    rewards: Sequence[str],
+    reward_options: RewardOptions | None = None,
+    constant_reward_window: int = 20,
+    sample_log_every: int = 10,
+) -> GRPOTrainer:
+    """A GRPOTrainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
+
+    Args:
+        rewards: names from :data:`scenerl.rewards.REWARDS`.
+        constant_reward_window: steps after which a constant reward is reported; 0 for never.
+        sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
+
+    Raises:
+        ValueError: a name is no reward, or weights and rewards differ in number.
+    """
+    if args.reward_weights is not None and len(args.reward_weights) != len(rewards):
+        raise ValueError(
+            f"reward_weights has {len(args.reward_weights)} numbers for {len(rewards)} rewards ({', '.join(rewards)})"
+        )
+    checkpoint = conversation.checkpoint
+    ban_vision_tokens(args, checkpoint.banned_ids)
+    declared = checkpoint.model.generation_config.eos_token_id
+    stop_ids = [declared] if isinstance(declared, int) else list(declared or ())
+    batch = RewardBatch(
+        rewards,
+        examples,
+        conversation,
+        reward_options or RewardOptions(),
+        stop_ids=[*stop_ids, checkpoint.processor.tokenizer.eos_token_id],
+        watch=ConstantRewardWatch(rewards, constant_reward_window, _log.warning) if constant_reward_window else None,
+        samples_path=Path(args.output_dir) / SAMPLES_NAME,
+        sample_every=sample_log_every,
+    )
+    trainer = GRPOTrainer(
+        model=checkpoint.model,
+        reward_funcs=batch.functions(),
+        args=args,
+        train_dataset=grpo_dataset(examples, conversation),
+        processing_class=checkpoint.processor,
+        callbacks=[LogFile(args.output_dir), SaveConversation(conversation)],
+    )
+    quiet_console(trainer)
+    return trainer
+
+
+def train(
+    conversation: Conversation,
+    examples: Sequence[Example],
+    args: GRPOConfig,
+    rewards: Sequence[str],
+    rollout_check_tolerance: float = 0.05,
+    **settings: Any,
+) -> GRPOTrainer:
+    """Check the rollout, train, going on from the newest checkpoint in ``args.output_dir``, and save the final model.
+
+    Raises:
+        RolloutMismatch: rollout and trainer disagree about log-probabilities (a ValueError).
+    """
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    trainer = build_trainer(conversation, examples, args, rewards, **settings)
+    if rollout_check_tolerance:
+        difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
+        _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
+    trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
+    trainer.save_model(args.output_dir)
+    conversation.save(args.output_dir)
+    return trainer
+
+
+def run(options, extra: Mapping[str, Any]) -> None:
+    """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
+    from scenerl.score import read_counts
+    from scenerl.similarity import build_similarity
+
+    conversation, examples, args = open_run(options, extra, GRPOConfig)
+    weights = inverse_frequency_weights(read_counts(options.predicate_counts)) if options.predicate_counts else None
+    train(
+        conversation,
+        examples,
+        args,
+        options.rewards,
+        rollout_check_tolerance=options.rollout_check_tolerance,
+        reward_options=RewardOptions(
+            similarity=build_similarity(options.similarity),
+            iou_threshold=options.iou_threshold,
+            one_to_one=options.one_to_one,
+            beta=options.f_beta,
+            predicate_weights=weights,
+        ),
+        constant_reward_window=options.constant_reward_window,
+        sample_log_every=options.sample_log_every,
+    )

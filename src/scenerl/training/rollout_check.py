@@ -1,0 +1,129 @@
+"""Before training: do the rollout engine and the trainer give the same tokens the same probability?
+
+They use different code (sampling with a cache, a padded forward pass; with vLLM other kernels), and a mismatch of
+template, image size, position ids or weights trains on noise without any error.
+"""
+
+from __future__ import annotations
+
+import torch
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from scenerl.types import Example
+
+
+class RolloutMismatch(ValueError):
+    """The rollout's log-probabilities are not the trainer's."""
+
+
+@torch.no_grad()
+def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float = 0.05) -> float:
+    """Sample completions of the first prompts the way a rollout does and score them the way an update does.
+
+    Args:
+        trainer: a built trainer; its model is left as it was.
+        num_prompts: how many prompts of the training set.
+        tolerance: largest mean absolute difference of log-probabilities per token. In float32 the two agree to 1e-4;
+            bfloat16 and other kernels differ by about 0.01.
+
+    Returns:
+        The mean absolute difference per token, in nats.
+
+    Raises:
+        RolloutMismatch: the difference exceeds the tolerance; names the difference and the worst token.
+    """
+    rows = [trainer.train_dataset[index] for index in range(min(num_prompts, len(trainer.train_dataset)))]
+    prompts = [
+        [{"role": "user", "content": [{**part, "image": row["images"][0]} if part["type"] == "image" else part
+                                      for part in row["prompt"][0]["content"]]}]
+        for row in rows
+    ]
+    was_training = trainer.model.training
+    trainer.model.eval()
+    state = torch.random.get_rng_state()
+    try:
+        prompt_ids, images, fields = trainer._tokenize_prompts(prompts)
+        if trainer.use_vllm:
+            completion_ids, rollout = trainer._generate_single_turn(prompt_ids, images, fields, 1)
+        else:
+            completion_ids, rollout = _sample(trainer, prompt_ids, fields)
+        scored = _score(trainer, prompt_ids, completion_ids, fields)
+    finally:
+        torch.random.set_rng_state(state)
+        trainer.model.train(was_training)
+    differences, worst = [], (0.0, "", 0.0, 0.0)
+    for ids, ours, theirs in zip(completion_ids, rollout, scored, strict=True):
+        for token, a, b in zip(ids, ours, theirs, strict=True):
+            differences.append(abs(a - b))
+            if differences[-1] >= worst[0]:
+                worst = (differences[-1], trainer._tokenizer.convert_ids_to_tokens(int(token)), a, b)
+    mean = sum(differences) / len(differences)
+    if not mean <= tolerance:  # also catches NaN
+        raise RolloutMismatch(
+            f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
+            f"{tolerance:g} (--rollout_check_tolerance). Worst token {worst[1]!r}: rollout {worst[2]:.4f}, trainer "
+            f"{worst[3]:.4f}. Usual causes: another chat template, image size or weights on one side"
+        )
+    return mean
+
+
+def _sample(trainer: GRPOTrainer, prompt_ids, fields) -> tuple[list[list[int]], list[list[float]]]:
+    """Sampled completions and the log-probability of each token under the sampler's own logits."""
+    inputs = _left_padded(trainer, prompt_ids, fields)
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+        output = model.generate(
+            **inputs,
+            generation_config=trainer.generation_config,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    logits = torch.stack(output.logits, dim=1).float() / trainer.temperature
+    length = inputs["input_ids"].shape[1]
+    tokens = output.sequences[:, length:]
+    logps = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    stops = set(trainer.eos_token_ids)
+    completions, values = [], []
+    for row, row_logps in zip(tokens.tolist(), logps.tolist(), strict=True):
+        end = next((k + 1 for k, token in enumerate(row) if token in stops), len(row))
+        completions.append(row[:end])
+        values.append(row_logps[:end])
+    return completions, values
+
+
+def _left_padded(trainer: GRPOTrainer, prompt_ids, fields) -> dict[str, torch.Tensor]:
+    width = max(map(len, prompt_ids))
+    pad = trainer._tokenizer.pad_token_id
+    device = trainer.accelerator.device
+    inputs = {
+        "input_ids": torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompt_ids], device=device),
+        "attention_mask": torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=device),
+    }
+    for key, value in fields.items():
+        if isinstance(value, torch.Tensor):
+            inputs[key] = value.to(device)
+        else:  # one list per prompt, one entry per token
+            inputs[key] = torch.tensor([[0] * (width - len(v)) + list(v) for v in value], device=device)
+    return inputs
+
+
+def _score(trainer: GRPOTrainer, prompt_ids, completion_ids, fields) -> list[list[float]]:
+    """The trainer's log-probabilities of the completions."""
+    inputs = _left_padded(trainer, prompt_ids, fields)
+    longest = max(map(len, completion_ids))
+    pad = trainer._tokenizer.pad_token_id
+    device = trainer.accelerator.device
+    ids = torch.tensor([list(c) + [pad] * (longest - len(c)) for c in completion_ids], device=device)
+    mask = torch.tensor([[1] * len(c) + [0] * (longest - len(c)) for c in completion_ids], device=device)
+    extra = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+    if "mm_token_type_ids" in extra:
+        extra["mm_token_type_ids"] = torch.cat([extra["mm_token_type_ids"], torch.zeros_like(ids)], dim=1)
+    logps, *_ = trainer._get_per_token_logps_and_entropies(
+        trainer.model,
+        torch.cat([inputs["input_ids"], ids], dim=1),
+        torch.cat([inputs["attention_mask"], mask], dim=1),
+        longest,
+        num_images=[1] * len(prompt_ids),
+        **extra,
+    )
+    return [row[: len(c)] for row, c in zip(logps.tolist(), completion_ids, strict=True)]

@@ -1,0 +1,104 @@
+"""What both training commands do before and beside TRL: data, checkpoint, run folder, TRL's configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from scenerl import data
+from scenerl.answers import AnswerStyle
+from scenerl.config import plain, resolve_extra
+from scenerl.conversation import Conversation, saved_style
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.models.family import Family
+from scenerl.models.loading import family_of, load
+from scenerl.runs import claim_folder
+from scenerl.types import Example
+
+_log = logging.getLogger(__name__)
+
+# Fields of TRL's configuration that change what is shown or kept, never what is learnt: a run may go on with others.
+_FREE = ("fresh", "logging_steps", "report_to", "save_steps", "save_total_limit", "log_completions", "run_name",
+         "disable_tqdm", "sample_log_every", "constant_reward_window", "rollout_check_tolerance", "logging_dir")
+
+
+def style_for(options, family: Family) -> AnswerStyle:
+    """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
+
+    The frame is always the model family's.
+    """
+    saved = saved_style(options.model)
+    style = saved or AnswerStyle()
+    objects, predicates = style.objects, style.predicates
+    if options.vocabulary is not None:
+        vocabulary = Vocabulary.read(options.vocabulary)
+        objects, predicates = vocabulary.objects, vocabulary.predicates
+    style = AnswerStyle(
+        format=options.format or style.format,
+        envelope=options.envelope or style.envelope,
+        objects=objects,
+        predicates=predicates,
+        frame=family.frame,
+        grid=options.grid or style.grid,
+    )
+    if saved is not None and saved != style:
+        changed = [key for key, value in asdict(style).items() if asdict(saved)[key] != value]
+        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
+    return style
+
+
+def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **defaults: Any):
+    """TRL's configuration from the fields given, over our defaults, over TRL's; and the fields given, converted.
+
+    Without an accelerator TRL's default of bfloat16 becomes float32.
+    """
+    given = resolve_extra(cls, extra, own=own)
+    values = {**defaults, **given}
+    if not torch.cuda.is_available() and "bf16" not in values and "fp16" not in values:
+        values["bf16"] = False
+    return cls(output_dir=str(output_dir), **values), given
+
+
+def open_run(options, extra: Mapping[str, Any], cls, **defaults: Any) -> tuple[Conversation, Sequence[Example], Any]:
+    """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
+
+    Raises:
+        ValueError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
+            checkpoint that cannot be loaded.
+    """
+    args, given = trl_config(cls, extra, options.out, type(options), **defaults)
+    style = style_for(options, family_of(options.model))
+    examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True))
+    if style.objects is not None and style.predicates is not None:
+        Vocabulary(style.objects, style.predicates).require(examples, options.data)
+    claim_folder(options.out, {**plain(options), **plain(given)}, fresh=options.fresh, free=_FREE)
+    checkpoint = load(options.model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
+    return Conversation(style, checkpoint), examples, args
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The newest whole checkpoint in a run folder; one that was cut off while it was saved is passed over."""
+    found = []
+    for path in Path(folder).glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        whole = (path / "trainer_state.json").is_file() and (path / "optimizer.pt").is_file()
+        if number.isdecimal() and whole:
+            found.append((int(number), path))
+    return str(max(found)[1]) if found else None
+
+
+class SaveConversation(TrainerCallback):
+    """Puts ``scenerl.json`` into every checkpoint, so that each can be used for prediction."""
+
+    def __init__(self, conversation: Conversation):
+        self.conversation = conversation
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.conversation.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -1,0 +1,67 @@
+"""The ``sft`` command: build TRL's SFTTrainer and run it. The loss is on the answer only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer
+
+from scenerl.conversation import Conversation
+from scenerl.training.datasets import sft_dataset
+from scenerl.training.logs import LogFile, quiet_console
+from scenerl.training.optimizers import MuonFactory
+from scenerl.training.setup import SaveConversation, last_checkpoint
+from scenerl.types import Example
+
+
+def build_trainer(
+    conversation: Conversation,
+    examples: Sequence[Example],
+    args: SFTConfig,
+    muon: bool = False,
+    muon_learning_rate: float = 0.02,
+) -> SFTTrainer:
+    """An SFTTrainer that teaches ``conversation``'s model to answer with the examples' ground truth.
+
+    Args:
+        args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only answer
+            tokens carry loss.
+        muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
+    """
+    optimizer = None
+    if muon:
+        settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
+        optimizer = (MuonFactory, settings)
+    trainer = SFTTrainer(
+        model=conversation.checkpoint.model,
+        args=args,
+        train_dataset=sft_dataset(examples, conversation),
+        processing_class=conversation.checkpoint.processor,
+        callbacks=[LogFile(args.output_dir), SaveConversation(conversation)],
+        optimizer_cls_and_kwargs=optimizer,
+    )
+    quiet_console(trainer)
+    return trainer
+
+
+def train(
+    conversation: Conversation,
+    examples: Sequence[Example],
+    args: SFTConfig,
+    **settings: Any,
+) -> SFTTrainer:
+    """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there."""
+    trainer = build_trainer(conversation, examples, args, **settings)
+    trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
+    trainer.save_model(args.output_dir)
+    conversation.save(args.output_dir)
+    return trainer
+
+
+def run(options, extra: Mapping[str, Any]) -> None:
+    """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
+    from scenerl.training.setup import open_run
+
+    conversation, examples, args = open_run(options, extra, SFTConfig)
+    train(conversation, examples, args, muon=options.muon, muon_learning_rate=options.muon_learning_rate)

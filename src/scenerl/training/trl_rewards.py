@@ -1,0 +1,146 @@
+"""Our rewards as the functions that GRPOTrainer calls: each answer is parsed and compared once, however many rewards.
+
+TRL calls one function per reward with the same list of completions. The first call scores the whole batch; the others
+read their column. Weights are TRL's ``reward_weights``; nothing here weighs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenerl.conversation import Conversation
+from scenerl.rewards import REWARDS, Comparison, RewardOptions
+from scenerl.training.watch import ConstantRewardWatch
+from scenerl.types import FAILURES, Example, ParseResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """One completion: what it parsed to and its rewards by name."""
+
+    example: Example
+    text: str
+    result: ParseResult
+    rewards: dict[str, float]
+
+
+class RewardBatch:
+    """Scores batches of completions and hands out one function per reward.
+
+    Args:
+        names: rewards from :data:`scenerl.rewards.REWARDS`, in the order of TRL's weights.
+        examples: what the data set's ``row`` column counts.
+        conversation: parses the answers.
+        options: conventions of the rewards.
+        stop_ids: tokens that end a completion; one without is truncated.
+        watch: told every batch's rewards; None to leave constant rewards unwatched.
+        samples_path: JSONL file for samples of completions with their rewards; None for none.
+        sample_every: steps between samples.
+
+    Raises:
+        ValueError: a name is no reward.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        examples: Sequence[Example],
+        conversation: Conversation,
+        options: RewardOptions,
+        stop_ids: Sequence[int],
+        watch: ConstantRewardWatch | None = None,
+        samples_path: Path | None = None,
+        sample_every: int = 10,
+    ):
+        unknown = [name for name in names if name not in REWARDS]
+        if unknown:
+            raise ValueError(f"rewards: unknown {', '.join(unknown)}; allowed: {', '.join(REWARDS)}")
+        if not names:
+            raise ValueError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+        self.names = list(names)
+        self.examples = examples
+        self.conversation = conversation
+        self.options = options
+        self.stop_ids = frozenset(stop_ids)
+        self.watch = watch
+        self.samples_path = samples_path
+        self.sample_every = sample_every
+        self._completions: object = None
+        self._scored: list[_Scored] = []
+
+    def functions(self) -> list[Callable]:
+        """One function per reward, named as the reward, for GRPOTrainer's ``reward_funcs``."""
+        return [self._function(name) for name in self.names]
+
+    def _function(self, name: str) -> Callable:
+        def reward(completions, completion_ids, row, log_metric=None, trainer_state=None, **_) -> list[float]:
+            if completions is not self._completions:  # the first reward of a batch does the work of all
+                self._scored = self._score(completions, completion_ids, row)
+                self._completions = completions
+                self._report(log_metric, trainer_state.global_step if trainer_state else 0)
+            return [scored.rewards[name] for scored in self._scored]
+
+        reward.__name__ = name
+        return reward
+
+    def _score(self, completions, completion_ids, rows) -> list[_Scored]:
+        scored = []
+        for completion, ids, row in zip(completions, completion_ids, rows, strict=True):
+            example = self.examples[row]
+            text = completion[-1]["content"]
+            truncated = not ids or ids[-1] not in self.stop_ids
+            result = self.conversation.parse(text, example, truncated=truncated)
+            pair = Comparison(
+                result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids)
+            )
+            scored.append(_Scored(example, text, result, {name: REWARDS[name](pair) for name in self.names}))
+        return scored
+
+    def _report(self, log_metric: Callable | None, step: int) -> None:
+        if log_metric:
+            for name, value in scene_metrics([scored.result for scored in self._scored]).items():
+                log_metric(name, value)
+        if self.watch:
+            self.watch.see(step, [(scored.text, scored.result, scored.rewards) for scored in self._scored])
+        if self.samples_path and self.sample_every and step % self.sample_every == 0:
+            self._write_samples(step)
+
+    def _write_samples(self, step: int) -> None:
+        """Every completion of the batch's first prompt, with its rewards."""
+        first = self._scored[0].example.image_id
+        with self.samples_path.open("a", encoding="utf-8") as file:
+            for scored in self._scored:
+                if scored.example.image_id != first:
+                    continue
+                row = {
+                    "step": step,
+                    "image_id": first,
+                    "answer": scored.text,
+                    "status": scored.result.status,
+                    "issues": [issue.kind for issue in scored.result.issues],
+                    "rewards": {name: round(value, 6) for name, value in scored.rewards.items()},
+                }
+                file.write(json.dumps(row) + "\n")
+
+
+def scene_metrics(results: Sequence[ParseResult]) -> dict[str, float]:
+    """What a batch of answers looks like, for the training log.
+
+    Returns:
+        ``scene/failure_rate`` (whole-answer failures), ``scene/failures/<name>`` for each kind,
+        ``scene/issues_per_answer``, and ``scene/objects_per_image`` and ``scene/relations_per_image``, in which a
+        failed answer counts as empty.
+    """
+    count = len(results)
+    statuses = Counter(result.status for result in results)
+    metrics = {f"scene/failures/{name}": statuses[name] / count for name in FAILURES}
+    metrics["scene/failure_rate"] = 1 - statuses["ok"] / count
+    metrics["scene/issues_per_answer"] = sum(len(result.issues) for result in results) / count
+    graphs = [result.graph for result in results if result.graph is not None]
+    metrics["scene/objects_per_image"] = sum(len(graph.objects) for graph in graphs) / count
+    metrics["scene/relations_per_image"] = sum(len(graph.relations) for graph in graphs) / count
+    return metrics

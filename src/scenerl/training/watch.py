@@ -1,0 +1,73 @@
+"""Says when a reward has stopped teaching: the same value for every completion over a window of steps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from scenerl.types import FAILURES, ISSUES, ParseResult
+
+_EXAMPLE_CHARS = 160
+
+_ADVICE = {
+    "no_answer": "check that the engine returns text",
+    "empty": "the model stops at once: check the chat template, or start from an SFT checkpoint",
+    "invalid_json": "the model does not know the format: start from an SFT checkpoint, or check --format",
+    "wrong_schema": "the model writes another format: check --format and --envelope against its training",
+    "truncated": "raise max_completion_length, use --format compact, or add a length reward",
+}
+
+
+class ConstantRewardWatch:
+    """Collects the rewards of every step and warns once per window in which one never changed.
+
+    Args:
+        names: the rewards.
+        window: how many steps a reward may stay constant.
+        warn: receives the message.
+    """
+
+    def __init__(self, names: Sequence[str], window: int, warn: Callable[[str], None]):
+        self.window = window
+        self.warn = warn
+        self._values: dict[str, float | None] = dict.fromkeys(names)
+        self._steps: dict[str, int] = dict.fromkeys(names, 0)
+        self._kinds: dict[str, Counter] = defaultdict(Counter)
+        self._examples: dict[str, str] = {}
+
+    def see(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
+        """Take one step's completions: (text, parse result, rewards by name) each."""
+        kinds: Counter = Counter()
+        for text, result, _ in batch:
+            found = {result.status} if not result.ok else {issue.kind for issue in result.issues}
+            for kind in found:
+                kinds[kind] += 1
+                self._examples[kind] = text
+        for name in self._values:
+            values = {round(rewards[name], 9) for _, _, rewards in batch}
+            if len(values) == 1 and self._values[name] in (None, *values):
+                self._values[name] = values.pop()
+                self._steps[name] += 1
+                self._kinds[name] += kinds
+            else:
+                self._values[name] = next(iter(values)) if len(values) == 1 else None
+                self._steps[name] = int(len(values) == 1)
+                self._kinds[name] = kinds if len(values) == 1 else Counter()
+            if self._steps[name] == self.window:
+                self.warn(self._message(name, step, len(batch)))
+                self._values[name], self._steps[name], self._kinds[name] = None, 0, Counter()
+
+    def _message(self, name: str, step: int, batch_size: int) -> str:
+        head = (
+            f"step {step}: reward '{name}' was {self._values[name]:g} for every completion of the last "
+            f"{self.window} steps, so it teaches nothing."
+        )
+        if not self._kinds[name]:
+            advice = "All answers parse: the reward is saturated, or the task is out of reach; weigh another one."
+            return f"{head} {advice}"
+        kind, count = self._kinds[name].most_common(1)[0]
+        share = count / (self.window * batch_size)
+        meaning = FAILURES.get(kind) or ISSUES[kind]
+        example = ascii(self._examples[kind][:_EXAMPLE_CHARS])
+        advice = _ADVICE.get(kind, "look at samples.jsonl, and at the prompt against the model's training")
+        return f"{head} Commonest problem: {kind} in {share:.0%} of the answers ({meaning}), e.g. {example}. {advice}."
