@@ -11,6 +11,7 @@ from math import exp
 import pytest
 
 from scenerl.rewards import REWARDS, Comparison, RewardOptions
+from scenerl.similarity import exact
 from scenerl.types import Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 MAN, BIKE, DOG = (0.0, 0.0, 40.0, 40.0), (20.0, 0.0, 60.0, 40.0), (60.0, 60.0, 100.0, 100.0)
@@ -132,8 +133,8 @@ def test_one_prediction_serves_several_targets_unless_told_otherwise():
 
 
 def test_one_to_one_finds_the_largest_match():
-    # Prediction 0 fits targets 0 and 1, prediction 1 only target 0 (its man is 18 left of target 1's: overlap 22 x 40 of
-    # 58 x 40, IoU 0.38). Giving target 0 to prediction 0 first would leave prediction 1 without.
+    # Prediction 0 fits targets 0 and 1, prediction 1 only target 0 (its man is 18 left of target 1's: overlap 22 x 40
+    # of 58 x 40, IoU 0.38). Giving target 0 to prediction 0 first would leave prediction 1 without.
     target = graph([("man", (10, 0, 50, 40)), ("man", (20, 0, 60, 40)), ("bike", DOG)], [(0, "on", 2), (1, "on", 2)])
     predicted = graph([("man", (14, 0, 54, 40)), ("man", (2, 0, 42, 40)), ("bike", DOG)], [(0, "on", 2), (1, "on", 2)])
     assert value("hard_recall", predicted, target, one_to_one=True) == 1.0
@@ -182,9 +183,7 @@ def test_predicate_weighted_recall():
 
 def test_precision_and_f():
     # Three predicted relations, one right; two targets. Precision 1/3, recall 1/2.
-    predicted = graph(
-        [("man", MAN), ("bike", BIKE), ("dog", DOG)], [(0, "on", 1), (0, "under", 1), (1, "near", 2)]
-    )
+    predicted = graph([("man", MAN), ("bike", BIKE), ("dog", DOG)], [(0, "on", 1), (0, "under", 1), (1, "near", 2)])
     assert value("triplet_precision", predicted) == pytest.approx(1 / 3)
     assert value("triplet_f1", predicted) == pytest.approx(2 / 5)  # 2 hits / (3 + 2)
     # beta 2: (1 + 4) * 1 / (3 + 4 * 2); equal to 5 p r / (4 p + r) = (5/6) / (4/3 + 1/2)
@@ -202,9 +201,7 @@ def test_doubled_relations_do_not_help():
 
 def test_hallucination():
     # Objects: the man is there, the cat is not, the second man is one too many. Relations: one of two is right.
-    predicted = graph(
-        [("man", MAN), ("bike", BIKE), ("cat", DOG), ("man", MAN)], [(0, "on", 1), (2, "near", 0)]
-    )
+    predicted = graph([("man", MAN), ("bike", BIKE), ("cat", DOG), ("man", MAN)], [(0, "on", 1), (2, "near", 0)])
     assert value("hallucination", predicted) == pytest.approx(3 / 6)
     assert value("hallucination", TARGET) == 0.0
     assert value("hallucination", graph([("cat", DOG)])) == 1.0
@@ -255,3 +252,17 @@ def test_objects_without_relations():
     assert value("hard_recall", TARGET, FREE) == 1.0
     assert value("triplet_f1", FREE, FREE) == 1.0
     assert value("triplet_precision", TARGET, FREE) == value("triplet_precision", FREE, TARGET) == 0.0
+
+
+def test_relaxed_recall_with_an_exact_similarity_is_hard_recall():
+    def equal(a: str, b: str) -> float:
+        return float(a == b)
+
+    predicted = graph([("man", MAN), ("bike", BIKE), ("dog", DOG)], [(0, "on", 1), (2, "far", 0)])
+    for one_to_one in (False, True):
+        values = {
+            value(name, predicted, similarity=similarity, one_to_one=one_to_one)
+            for name in ("hard_recall", "relaxed_recall")
+            for similarity in (exact, equal)
+        }
+        assert values == {0.5}

@@ -48,7 +48,9 @@ def graphs(draw, max_objects: int = 5) -> SceneGraph:
     objects = draw(st.lists(st.builds(SceneObject, labels, BOX), max_size=max_objects))
     pairs = [(s, o) for s in range(len(objects)) for o in range(len(objects)) if s != o]
     relations = st.builds(
-        lambda pair, predicate: (pair[0], predicate, pair[1]), st.sampled_from(pairs or [None]), st.sampled_from(["on", "off"])
+        lambda pair, predicate: (pair[0], predicate, pair[1]),
+        st.sampled_from(pairs or [None]),
+        st.sampled_from(["on", "off"]),
     )
     chosen = draw(st.lists(relations, max_size=6, unique=True)) if pairs else []
     return SceneGraph(tuple(objects), tuple(Relation(*relation) for relation in chosen))
@@ -120,7 +122,9 @@ def test_a_failed_parse_gets_the_worst_of_every_reward(status, target):
     assert {name: reward(comparison) for name, reward in REWARDS.items()} == worst
 
 
-HOSTILE_BOXES = st.tuples(*[st.sampled_from([-1e308, -1e9, -1.0, 0.0, 5e-324, 1e-160, 1.0, 10.0, 1e9, 1e160, 1e308])] * 4)
+HOSTILE_BOXES = st.tuples(
+    *[st.sampled_from([-1e308, -1e9, -1.0, 0.0, 5e-324, 1e-160, 1.0, 10.0, 1e9, 1e160, 1e308])] * 4
+)
 
 
 @settings(max_examples=300)
@@ -168,10 +172,11 @@ def test_the_relation_rewards_are_those_that_relations_change():
 
 
 def test_names_are_those_of_the_specification():
-    assert list(REWARDS) == (
-        "format node_label node_box hard_recall relaxed_recall soft_recall ap ap50 od_length weighted_sum repetition "
-        "cosine_length triplet_f_beta triplet_f1 triplet_precision hallucination predicate_weighted_recall box_count"
-    ).split()
+    names = """
+        format node_label node_box hard_recall relaxed_recall soft_recall ap ap50 od_length weighted_sum repetition
+        cosine_length triplet_f_beta triplet_f1 triplet_precision hallucination predicate_weighted_recall box_count
+    """
+    assert list(REWARDS) == names.split()
 
 
 def test_every_reward_documents_its_range():
@@ -221,7 +226,9 @@ def test_predicate_counts_are_read_from_a_file(tmp_path, counts):
     assert build_reward_options(predicate_counts=path).predicate_weights == {"on": 2.0, "riding": 1.0}
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"on": 0}', '{"on": true}', '{"on": "3"}', '{"on": 1.5}', "[" * 10**5])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"on": 0}', '{"on": true}', '{"on": "3"}', '{"on": 1.5}', "[" * 10**5]
+)
 def test_broken_predicate_counts_are_named(tmp_path, content):
     path = tmp_path / "counts.json"
     path.write_text(content, encoding="utf-8")

@@ -6,6 +6,7 @@ All of them pay for more relations and never charge for wrong ones; see :mod:`sc
 from __future__ import annotations
 
 from scenerl.rewards.comparison import Comparison, ObjectKey
+from scenerl.similarity import exact
 
 
 def hard_recall(comparison: Comparison) -> float:
@@ -44,6 +45,8 @@ def relaxed_recall(comparison: Comparison) -> float:
     targets = comparison.target.relations
     if not targets:
         return 1.0
+    if comparison.options.similarity is exact:
+        return hard_recall(comparison)  # the same number, already known
     values = _candidate_values(comparison)
     if comparison.options.one_to_one:
         match = comparison.assign_relations(comparison.candidates, values)

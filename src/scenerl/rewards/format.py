@@ -9,7 +9,6 @@ from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.detection import weighted_sum
 
 _SIGNS = str.maketrans(dict.fromkeys(punctuation, " "))
-_NO_SIGNS = str.maketrans(dict.fromkeys(punctuation))
 _READ_CHARACTERS = 100_000  # of an answer of any length; the cosine has long reached its end there
 
 
@@ -46,7 +45,6 @@ def cosine_length(comparison: Comparison) -> float:
     num_tokens = comparison.num_tokens
     if num_tokens is None:
         text = (comparison.text or "")[:_READ_CHARACTERS]
-        num_signs = len(text) - len(text.translate(_NO_SIGNS))
-        num_tokens = len(text.translate(_SIGNS).split()) + num_signs
+        num_tokens = len(text.translate(_SIGNS).split()) + sum(map(text.count, punctuation))
     swing = 0.25 * cos(pi * min(num_tokens / comparison.options.cosine_max_tokens, 1.0))
     return 0.75 + swing if weighted_sum(comparison) >= comparison.options.cosine_correct else -0.25 - swing
