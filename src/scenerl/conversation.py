@@ -8,14 +8,18 @@ every checkpoint as ``scenerl.json`` and read back by ``scenerl predict`` and ``
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answer
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint
 from scenerl.types import Example, ParseResult
 
 FILE_NAME = "scenerl.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,28 @@ def saved_style(folder: str | Path) -> AnswerStyle | None:
         return AnswerStyle(**values)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a saved conversation ({error})") from error
+
+
+def style_for(options, family: Family) -> AnswerStyle:
+    """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
+
+    The frame is always the model family's.
+    """
+    saved = saved_style(options.model)
+    style = saved or AnswerStyle()
+    objects, predicates = style.objects, style.predicates
+    if options.vocabulary is not None:
+        vocabulary = Vocabulary.read(options.vocabulary)
+        objects, predicates = vocabulary.objects, vocabulary.predicates
+    style = AnswerStyle(
+        format=options.format or style.format,
+        envelope=options.envelope or style.envelope,
+        objects=objects,
+        predicates=predicates,
+        frame=family.frame,
+        grid=options.grid or style.grid,
+    )
+    if saved is not None and saved != style:
+        changed = [key for key, value in asdict(style).items() if asdict(saved)[key] != value]
+        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
+    return style

@@ -37,8 +37,8 @@ class Predictions:
     warnings: list[str] = field(default_factory=list)
 
 
-def run_eval(options: EvalOptions) -> None:
-    """Evaluate predictions, print the table and write metrics.json.
+def run_eval(options: EvalOptions, console: Console | None = None) -> None:
+    """Evaluate predictions, print the table to ``console`` (the terminal by default) and write metrics.json.
 
     Raises:
         ValueError: a file or a row that cannot be used; the message names it and what is allowed.
@@ -77,11 +77,12 @@ def run_eval(options: EvalOptions) -> None:
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(options.out, json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n")
-    print_report(report, Console())
+    console = console or Console()
+    print_report(report, console)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.out is not None:
-        print(f"Written to {options.out}")
+        console.print(f"Written to {options.out}", highlight=False, markup=False)
 
 
 def _metric_options(options: EvalOptions, vocabulary: Vocabulary | None) -> MetricOptions:

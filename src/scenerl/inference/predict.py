@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from scenerl.conversation import Conversation
+from scenerl import data
+from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
+from scenerl.conversation import Conversation, style_for
 from scenerl.data.images import open_image
 from scenerl.data.rows import DataError
 from scenerl.inference.engine import Engine, Sampling
+from scenerl.inference.hf import HFEngine
 from scenerl.inference.rows import PredictionFile, prediction_row
+from scenerl.models.loading import family_of, load
+from scenerl.progress import progress_bar
+from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
 DEFAULT_BATCH = 16
@@ -104,6 +110,65 @@ def _answer_batch(
     return problems
 
 
-def sampling_of(options) -> Sampling:
-    """The sampling part of the command's options."""
-    return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k, options.num_samples)
+def run(options: PredictOptions) -> None:
+    """The command.
+
+    Raises:
+        ValueError: bad options, data or checkpoint, a file of another run; and, once every image is done, that some
+            could not be read (their rows say why).
+    """
+    sampling = Sampling(
+        options.max_new_tokens, options.temperature, options.top_p, options.top_k, options.num_samples
+    )
+    family = family_of(options.model)
+    style = style_for(options, family)
+    examples = data.load(options.data, split=options.split, limit=options.limit)
+    total = sum(1 for _ in examples)
+    _claim(options)
+    checkpoint = load(options.model, options.dtype, _device(options.device), options.min_pixels, options.max_pixels)
+    conversation = Conversation(style, checkpoint)
+    batch_size = options.batch_size or DEFAULT_BATCH
+    with progress_bar(f"predict {Path(options.model).name}", total) as advance:
+        problems = predict(
+            examples,
+            conversation,
+            HFEngine(checkpoint, sampling),
+            options.out,
+            options.num_samples,
+            batch_size,
+            options.seed,
+            advance,
+        )
+    if problems:
+        raise ValueError(
+            f"{options.data}: {len(problems)} of {total} images could not be read and have no answer in {options.out}, "
+            f"the first: {problems[0]}"
+        )
+
+
+def _claim(options: PredictOptions) -> None:
+    """Refuse to append to the predictions of other options: what they were stands in ``<out>.yaml`` beside the file."""
+    config = options.out.with_name(options.out.name + ".yaml")
+    wanted = {key: value for key, value in plain(options).items() if key not in ("fresh", "out", "device")}
+    if options.fresh:
+        options.out.unlink(missing_ok=True)
+    elif options.out.exists():
+        if not config.is_file():
+            raise ValueError(f"{options.out}: exists but was not written by predict; use --fresh or another --out")
+        earlier = load_yaml(config)
+        differing = [key for key in wanted if earlier.get(key) != wanted[key]]
+        if differing:
+            raise ValueError(
+                f"{options.out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
+                "it, or another --out"
+            )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(config, dump_yaml(wanted))
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -53,12 +53,16 @@ class TinyShape:
     max_pixels: int = 448 * 448
 
 
-def build_tokenizer(texts: Iterable[str], numbers: Iterable[int], vocab_size: int = 1000) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str], numbers: Iterable[int], phrases: Iterable[str] = (), vocab_size: int = 1000
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on ``texts``, with every number of ``numbers`` as one token.
 
     Args:
-        texts: what the model will read and write: prompts (repeat them to have them merged whole) and answers.
+        texts: answers the model will write.
         numbers: the coordinates that occur.
+        phrases: texts that become one token each. The prompt of a small model's only task is one: it is the same in
+            every row and would be most of the text to run through.
         vocab_size: upper limit of the vocabulary.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -80,6 +84,7 @@ def build_tokenizer(texts: Iterable[str], numbers: Iterable[int], vocab_size: in
             show_progress=False,
         ),
     )
+    tokenizer.add_tokens(list(phrases))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +10,16 @@ import torch
 from transformers import TrainerCallback
 
 from scenerl import data
-from scenerl.answers import AnswerStyle
 from scenerl.config import plain, resolve_extra
-from scenerl.conversation import Conversation, saved_style
+from scenerl.conversation import Conversation, style_for
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.models.family import Family
 from scenerl.models.loading import family_of, load
 from scenerl.runs import claim_folder
 from scenerl.types import Example
 
-_log = logging.getLogger(__name__)
-
 # Fields of TRL's configuration that change what is shown or kept, never what is learnt: a run may go on with others.
 _FREE = ("fresh", "logging_steps", "report_to", "save_steps", "save_total_limit", "log_completions", "run_name",
          "disable_tqdm", "sample_log_every", "constant_reward_window", "rollout_check_tolerance", "logging_dir")
-
-
-def style_for(options, family: Family) -> AnswerStyle:
-    """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
-
-    The frame is always the model family's.
-    """
-    saved = saved_style(options.model)
-    style = saved or AnswerStyle()
-    objects, predicates = style.objects, style.predicates
-    if options.vocabulary is not None:
-        vocabulary = Vocabulary.read(options.vocabulary)
-        objects, predicates = vocabulary.objects, vocabulary.predicates
-    style = AnswerStyle(
-        format=options.format or style.format,
-        envelope=options.envelope or style.envelope,
-        objects=objects,
-        predicates=predicates,
-        frame=family.frame,
-        grid=options.grid or style.grid,
-    )
-    if saved is not None and saved != style:
-        changed = [key for key, value in asdict(style).items() if asdict(saved)[key] != value]
-        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
-    return style
 
 
 def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **defaults: Any):

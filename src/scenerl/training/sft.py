@@ -29,6 +29,7 @@ def build_trainer(
             tokens carry loss.
         muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
     """
+    args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     optimizer = None
     if muon:
         settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
