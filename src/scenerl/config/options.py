@@ -102,6 +102,7 @@ class DataOptions(Options):
     num_train: int = option(4096, "training scenes to make", "make", low=1)
     num_test: int = option(384, "test scenes to make", "make", low=1)
     num_images: int = option(8, "images to draw", "draw", low=1)
+    only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
     triplets_out: Path | None = option(None, "write the triplet types and predicate counts to this JSON file", "stats")
     train_source: str | None = option(None, "training data: say which triplet types it does not hold", "stats")
 
@@ -124,7 +125,9 @@ class AnswerOptions(Options):
 class SFTOptions(AnswerOptions):
     """Supervised fine-tuning on annotated graphs. The loss is on the answer only."""
 
-    model: str = option(..., "model folder or hub name")
+    model: str = option(
+        ..., "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, no download"
+    )
     data: str = option(..., "training data: JSONL file, folder, Parquet file or hub name")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
@@ -132,6 +135,9 @@ class SFTOptions(AnswerOptions):
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
+    tiny_warmup_steps: int = option(
+        0, "steps in which its vision tower learns where things are, before SFT; 0: none", "With --model tiny", low=0
+    )
     muon: bool = option(
         False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,9 +118,15 @@ def convert(options: DataOptions) -> None:
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
     images = out.parent / "images"
-    count = write_jsonl(
-        out, (example_to_row(example, _file_name(example, images)) for example in _track(_examples(options), "rows"))
+    chosen = (
+        example
+        for example in _track(_examples(options), "rows")
+        if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
+    count = write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in chosen))
+    if not count:
+        out.unlink()
+        raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 
 

@@ -7,8 +7,8 @@ minutes on two cores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from scenerl.answers import AnswerStyle, build_prompt, write_answer
 from scenerl.models.qwen2_vl import Qwen2VLImageTextProcessor
+from scenerl.types import Example
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -38,6 +40,8 @@ CHAT_TEMPLATE = (
 )
 # A number with the space before it is one piece, and everything between numbers another: a coordinate costs one token.
 _PIECES = r" ?\d+|[^\d]+?(?= ?\d)|[^\d]+"
+
+_TOKENIZER_EXAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,37 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwe
         patch_size=shape.patch, merge_size=2, min_pixels=shape.min_pixels, max_pixels=shape.max_pixels
     )
     return Qwen2VLImageTextProcessor(images, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
+def build(
+    examples: Sequence[Example], style: AnswerStyle, shape: TinyShape | None = None, seed: int = 0
+) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLImageTextProcessor]:
+    """A randomly initialised model and its processor for a data set: coordinates, labels and prompt are its own tokens.
+
+    Args:
+        examples: the training data; the answers to the first 2,000 make the tokenizer.
+        style: how the model will be asked and answer, in frame ``norm1000``.
+        shape: sizes; not given: those of :class:`TinyShape`.
+        seed: of the weights.
+
+    Raises:
+        ValueError: there is no example, or one cannot be written in ``style``.
+    """
+    if not examples:
+        raise ValueError("a small model is made for a data set, and this one has no examples")
+    texts, prompts = [], set()
+    for example in examples[:_TOKENIZER_EXAMPLES]:
+        own = style if example.query is None else replace(style, objects=example.query)
+        texts.append(write_answer(example.graph, own, example.image_wh))
+        prompts.add(build_prompt(style, example.query))
+    numbers = range(0, 1001, style.grid)
+    # one prompt for all rows becomes a token; many are text like the answers
+    one_prompt = sorted(prompts) if len(prompts) == 1 else []
+    tokenizer = build_tokenizer(
+        texts if one_prompt else texts + sorted(prompts), numbers, one_prompt, vocab_size=1000 + len(numbers)
+    )
+    shape = shape or TinyShape()
+    return build_model(tokenizer, shape, seed), build_processor(tokenizer, shape)
 
 
 def save(model, processor, folder: str | Path) -> None:

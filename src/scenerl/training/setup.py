@@ -15,6 +15,7 @@ from scenerl.conversation import Conversation, style_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import family_of, load
 from scenerl.runs import claim_folder
+from scenerl.training import from_scratch
 from scenerl.types import Example
 
 # Fields of TRL's configuration that change what is shown or kept, never what is learnt: a run may go on with others.
@@ -34,20 +35,31 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     return cls(output_dir=str(output_dir), **values), given
 
 
-def open_run(options, extra: Mapping[str, Any], cls, **defaults: Any) -> tuple[Conversation, Sequence[Example], Any]:
+def open_run(
+    options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
+) -> tuple[Conversation, Sequence[Example], Any]:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
+
+    Args:
+        options: the command's own options.
+        extra: the fields given for TRL's configuration class ``cls``; ``defaults`` are ours for it.
+        may_build: build a small model when the options ask for one (:mod:`scenerl.training.from_scratch`).
 
     Raises:
         ValueError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
             checkpoint that cannot be loaded.
     """
     args, given = trl_config(cls, extra, options.out, type(options), **defaults)
-    style = style_for(options, family_of(options.model))
+    build = may_build and from_scratch.is_wanted(options)
+    style = style_for(options, from_scratch.FAMILY if build else family_of(options.model))
     examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True))
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
     claim_folder(options.out, {**plain(options), **plain(given)}, fresh=options.fresh, free=_FREE)
-    checkpoint = load(options.model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
+    model = options.model
+    if build:
+        model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
+    checkpoint = load(model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
     return Conversation(style, checkpoint), examples, args
 
 

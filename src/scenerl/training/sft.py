@@ -64,5 +64,5 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     from scenerl.training.setup import open_run
 
-    conversation, examples, args = open_run(options, extra, SFTConfig)
+    conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True)
     train(conversation, examples, args, muon=options.muon, muon_learning_rate=options.muon_learning_rate)

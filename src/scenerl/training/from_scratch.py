@@ -1,0 +1,93 @@
+"""A small model made for a data set, where no checkpoint is wanted: build it, warm up its vision tower, save it.
+
+What comes out is a checkpoint folder like any other, with its ``scenerl.json``: the demo starts from one, and so does
+``scenerl sft --model tiny`` on anybody's data, without a download.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from scenerl.answers import AnswerStyle
+from scenerl.conversation import FILE_NAME, Conversation
+from scenerl.models import tiny
+from scenerl.models.loading import Checkpoint
+from scenerl.models.qwen2_vl import FAMILY
+from scenerl.progress import progress_bar
+from scenerl.training.warmup import warm_up_vision
+from scenerl.types import Example
+
+NAME = "tiny"
+"""The value of ``--model`` that asks for such a model, and the folder in the run folder that it is saved in."""
+
+_log = logging.getLogger(__name__)
+
+
+def create(
+    folder: str | Path,
+    examples: Sequence[Example],
+    style: AnswerStyle,
+    shape: tiny.TinyShape | None = None,
+    seed: int = 0,
+    warmup_steps: int = 0,
+    batch_size: int = 32,
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Save a small model for a data set as a checkpoint folder.
+
+    Args:
+        folder: where to; ``scenerl.json`` is written last, so a folder that holds it is whole.
+        examples: the training data: its answers make the tokenizer, its images and boxes warm up the vision tower.
+        style: how the model will be asked and answer.
+        shape: its sizes; not given: :class:`~scenerl.models.tiny.TinyShape`'s own.
+        seed: of the weights and of the warm-up's batches.
+        warmup_steps: steps of :func:`~scenerl.training.warmup.warm_up_vision`; 0 for none.
+        batch_size: images in a step of the warm-up.
+        progress: called after each step of the warm-up with its number and metrics.
+
+    Returns:
+        The warm-up's last metrics; empty without a warm-up.
+
+    Raises:
+        ValueError: an example that cannot be written in ``style``, or no object to warm up on.
+    """
+    model, processor = tiny.build(examples, style, shape, seed)
+    metrics = {}
+    if warmup_steps:
+        metrics = warm_up_vision(model, processor, examples, warmup_steps, batch_size, seed=seed, progress=progress)
+    tiny.save(model, processor, folder)
+    Conversation(style, Checkpoint(str(folder), FAMILY, model, processor)).save(folder)
+    return metrics
+
+
+def is_wanted(options) -> bool:
+    """Whether a command's ``model`` asks for a new small model. A folder of that name is a checkpoint as any other."""
+    return options.model == NAME and not Path(NAME).is_dir()
+
+
+def checkpoint_of_run(options, style: AnswerStyle, examples: Sequence[Example], seed: int, batch_size: int) -> Path:
+    """The small model of an ``sft`` run: built in the run folder, or found there by a run that goes on."""
+    folder = options.out / NAME
+    if (folder / FILE_NAME).is_file():
+        return folder
+    bounds = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
+    shape = replace(tiny.TinyShape(), **{key: value for key, value in bounds.items() if value is not None})
+    with progress_bar("vision warm-up", options.tiny_warmup_steps) as advance:
+        metrics = create(
+            folder,
+            examples,
+            style,
+            shape,
+            seed,
+            options.tiny_warmup_steps,
+            batch_size,
+            progress=lambda step, metrics: advance(1),
+        )
+    if metrics:
+        _log.info(
+            "vision warm-up: box error %.3f of the image, class accuracy %.3f", metrics["box_l1"], metrics["accuracy"]
+        )
+    return folder
