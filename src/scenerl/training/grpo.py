@@ -10,7 +10,7 @@ from typing import Any
 from trl import GRPOConfig, GRPOTrainer
 
 from scenerl.conversation import Conversation
-from scenerl.rewards import RewardOptions, inverse_frequency_weights
+from scenerl.rewards import RewardOptions, build_reward_options
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.rollout_check import check_rollout
@@ -108,24 +108,21 @@ def train(
 
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
-    from scenerl.score import read_counts
-    from scenerl.similarity import build_similarity
-
+    reward_options = build_reward_options(
+        similarity=options.similarity,
+        iou_threshold=options.iou_threshold,
+        one_to_one=options.one_to_one,
+        beta=options.f_beta,
+        predicate_counts=options.predicate_counts,
+    )
     conversation, examples, args = open_run(options, extra, GRPOConfig)
-    weights = inverse_frequency_weights(read_counts(options.predicate_counts)) if options.predicate_counts else None
     train(
         conversation,
         examples,
         args,
         options.rewards,
         rollout_check_tolerance=options.rollout_check_tolerance,
-        reward_options=RewardOptions(
-            similarity=build_similarity(options.similarity),
-            iou_threshold=options.iou_threshold,
-            one_to_one=options.one_to_one,
-            beta=options.f_beta,
-            predicate_weights=weights,
-        ),
+        reward_options=reward_options,
         constant_reward_window=options.constant_reward_window,
         sample_log_every=options.sample_log_every,
     )

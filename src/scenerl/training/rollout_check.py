@@ -6,11 +6,12 @@ template, image size, position ids or weights trains on noise without any error.
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
-
-from scenerl.types import Example
 
 
 class RolloutMismatch(ValueError):
@@ -71,13 +72,10 @@ def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float =
 def _sample(trainer: GRPOTrainer, prompt_ids, fields) -> tuple[list[list[int]], list[list[float]]]:
     """Sampled completions and the log-probability of each token under the sampler's own logits."""
     inputs = _left_padded(trainer, prompt_ids, fields)
+    config = copy.deepcopy(trainer.generation_config)
+    config.update(output_logits=True, return_dict_in_generate=True)
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-        output = model.generate(
-            **inputs,
-            generation_config=trainer.generation_config,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        output = model.generate(**inputs, generation_config=config)
     logits = torch.stack(output.logits, dim=1).float() / trainer.temperature
     length = inputs["input_ids"].shape[1]
     tokens = output.sequences[:, length:]
@@ -95,15 +93,17 @@ def _left_padded(trainer: GRPOTrainer, prompt_ids, fields) -> dict[str, torch.Te
     width = max(map(len, prompt_ids))
     pad = trainer._tokenizer.pad_token_id
     device = trainer.accelerator.device
+    ids_PT = [[pad] * (width - len(ids)) + list(ids) for ids in prompt_ids]
+    mask_PT = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids]
     inputs = {
-        "input_ids": torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompt_ids], device=device),
-        "attention_mask": torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=device),
+        "input_ids": torch.tensor(ids_PT, device=device),
+        "attention_mask": torch.tensor(mask_PT, device=device),
     }
     for key, value in fields.items():
-        if isinstance(value, torch.Tensor):
-            inputs[key] = value.to(device)
-        else:  # one list per prompt, one entry per token
+        if isinstance(value, list) and isinstance(value[0], list):  # one list per prompt, one entry per token
             inputs[key] = torch.tensor([[0] * (width - len(v)) + list(v) for v in value], device=device)
+        else:  # pixels and their grid, flattened over the images: a tensor, or arrays
+            inputs[key] = (value if isinstance(value, torch.Tensor) else torch.tensor(np.array(value))).to(device)
     return inputs
 
 
