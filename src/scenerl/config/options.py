@@ -92,7 +92,7 @@ class DataOptions(Options):
         positional=True,
     )
     source: str | None = option(
-        None, "JSONL file, folder, Parquet file or hub name (make: not needed)", positional=True
+        None, "JSONL file, folder, Parquet file or hub:OWNER/NAME (make: not needed)", positional=True
     )
     out: Path | None = option(None, "file or folder to write")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -128,7 +128,7 @@ class SFTOptions(AnswerOptions):
     model: str = option(
         ..., "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, no download"
     )
-    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub name")
+    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -149,7 +149,7 @@ class GRPOOptions(AnswerOptions):
     """Reinforcement learning with GRPO; rewards and their weights come from the recipe."""
 
     model: str = option(..., "model folder or hub name")
-    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub name")
+    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl, samples.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -185,7 +185,7 @@ class PredictOptions(AnswerOptions):
     """Answer every image of a data set; one JSONL row each, appended as it goes, resumable."""
 
     model: str = option(..., "model folder or hub name")
-    data: str = option(..., "JSONL file, folder, Parquet file or hub name")
+    data: str = option(..., "JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
     fresh: bool = option(False, "overwrite the file instead of going on with it")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -236,7 +236,7 @@ class EvalOptions(Options):
     pred: Path = option(
         ..., "JSONL file: rows with `image_id` and `answer`, or as `predict` writes them", positional=True
     )
-    data: str = option(..., "ground truth: JSONL file, folder, Parquet file or hub name")
+    data: str = option(..., "ground truth: JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path | None = option(None, "metrics.json to write; not given: the table only")
     task: Literal["sgdet", "det"] = option("sgdet", "scene graph detection, or object detection")
     format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
