@@ -19,7 +19,10 @@ def _rows(examples: Sequence[Example], make_row) -> Dataset:
         rows = [make_row(index) for index in batch["row"]]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
-    return Dataset.from_dict({"row": list(range(len(examples)))}).with_transform(transform)
+    dataset = Dataset.from_dict({"row": list(range(len(examples)))})
+    # set_format itself, without the wrapper that pickles the transform, model and images included, to hash it
+    Dataset.set_format.__wrapped__(dataset, "custom", transform=transform)
+    return dataset
 
 
 def sft_dataset(examples: Sequence[Example], conversation: Conversation) -> Dataset:

@@ -9,18 +9,24 @@ from typing import Any
 
 from trl import GRPOConfig, GRPOTrainer
 
+from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
-from scenerl.rewards import RewardOptions, build_reward_options
+from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
+from scenerl.training.resume import Resumable, fit
 from scenerl.training.rollout_check import check_rollout
-from scenerl.training.setup import SaveConversation, last_checkpoint, open_run
+from scenerl.training.setup import SaveConversation, open_run
 from scenerl.training.trl_rewards import RewardBatch
 from scenerl.training.watch import ConstantRewardWatch
 from scenerl.types import Example
 
 SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
+
+
+class ResumableGRPOTrainer(Resumable, GRPOTrainer):
+    """TRL's trainer, whose checkpoints give their weights back."""
 
 
 def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
@@ -31,6 +37,27 @@ def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
     else:
         kwargs["suppress_tokens"] = sorted({*kwargs.get("suppress_tokens", []), *banned_ids})
     args.generation_kwargs = kwargs
+
+
+def check_rewards(rewards: Sequence[str], weights: Sequence[float] | None) -> None:
+    """Raise ValueError unless the names are rewards, and as many as the weights where weights are given."""
+    if not select_rewards(rewards):
+        raise ValueError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+    if weights is not None and len(weights) != len(rewards):
+        raise ValueError(
+            f"reward_weights: {len(weights)} weights for {len(rewards)} rewards ({', '.join(rewards)}); give one each"
+        )
+
+
+def check_batch(args: GRPOConfig, num_examples: int) -> None:
+    """Raise ValueError where the data cannot fill one batch of prompts: TRL leaves incomplete ones out."""
+    num_prompts = args.generation_batch_size // args.num_generations
+    if num_examples < num_prompts:
+        raise ValueError(
+            f"the data set has {num_examples} examples, but a rollout takes {num_prompts} different prompts "
+            f"({args.generation_batch_size} completions in groups of {args.num_generations}); lower "
+            "per_device_train_batch_size or raise num_generations"
+        )
 
 
 def build_trainer(
@@ -50,12 +77,11 @@ def build_trainer(
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
 
     Raises:
-        ValueError: a name is no reward, or weights and rewards differ in number.
+        ValueError: a name is no reward, weights and rewards differ in number, or there are too few examples.
     """
-    if args.reward_weights is not None and len(args.reward_weights) != len(rewards):
-        raise ValueError(
-            f"reward_weights has {len(args.reward_weights)} numbers for {len(rewards)} rewards ({', '.join(rewards)})"
-        )
+    check_rewards(rewards, args.reward_weights)
+    check_batch(args, len(examples))
+    args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     checkpoint = conversation.checkpoint
     ban_vision_tokens(args, checkpoint.banned_ids)
     declared = checkpoint.model.generation_config.eos_token_id
@@ -70,7 +96,7 @@ def build_trainer(
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
     )
-    trainer = GRPOTrainer(
+    trainer = ResumableGRPOTrainer(
         model=checkpoint.model,
         reward_funcs=batch.functions(),
         args=args,
@@ -100,14 +126,13 @@ def train(
     if rollout_check_tolerance:
         difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
         _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
-    trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
-    trainer.save_model(args.output_dir)
-    conversation.save(args.output_dir)
+    fit(trainer, conversation)
     return trainer
 
 
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
+    check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
     reward_options = build_reward_options(
         similarity=options.similarity,
         iou_threshold=options.iou_threshold,

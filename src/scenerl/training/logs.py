@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from scenerl.runs import atomic_write_text
+
 LOG_NAME = "log.jsonl"
+_NUMBER_WIDTH = 9
 _COLUMNS = {
     "loss": "loss",
     "reward": "reward",
@@ -27,6 +32,24 @@ _COLUMNS = {
 }
 
 
+def take_back(path: Path, first_step: int) -> None:
+    """Drop from a JSONL file of steps what a run that goes on at ``first_step`` will write again.
+
+    That is every row from this step on, the summary that ends a run, and a line that a kill has cut off.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            if row["step"] < first_step and "train_runtime" not in row:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError, TypeError):
+            break
+    atomic_write_text(path, "".join(f"{line}\n" for line in kept))
+
+
 class LogFile(TrainerCallback):
     """Appends TRL's log dictionaries to ``log.jsonl``. A resumed run takes back the lines it will write again."""
 
@@ -37,21 +60,14 @@ class LogFile(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= state.global_step:
-                        kept.append(line)
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    break  # a line cut off by a kill; what follows it is written again
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        take_back(self.path, state.global_step + 1)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs:
-            row = {"step": state.global_step, "time": round(time.time(), 3), **logs}
+            row = {"step": state.global_step, "time": round(time.time(), 3)}
+            row |= {key: None if _is_no_number(value) else value for key, value in logs.items()}
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 class ConsoleTable(TrainerCallback):
@@ -86,21 +102,32 @@ class ConsoleTable(TrainerCallback):
         columns = [key for key in _COLUMNS if key in logs]
         rewards = [key for key in logs if key.startswith("rewards/") and key.endswith("/mean")]
         keys = columns[:2] + rewards + columns[2:] if rewards else columns
-        heading = keys != self._shown
-        self._shown = keys
-        table = Table(box=None, show_header=heading, pad_edge=False)
-        names = [_COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean")) for key in keys]
-        widths = [max(9, len(name)) for name in names]
-        table.add_column("step", justify="right", width=6)
-        for name, width in zip(names, widths, strict=True):
-            table.add_column(name, justify="right", width=width)
-        table.add_row(str(state.global_step), *(_number(logs[key]) for key in keys))
+        columns = {"step": str(state.global_step).rjust(6)}
+        room = self.console.width - len(columns["step"])
+        for key in keys:
+            name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean"))
+            width = max(_NUMBER_WIDTH, len(name))
+            room -= width + 1
+            if room < 0:  # on a narrow terminal the last columns, the least telling ones, are left to the log file
+                break
+            columns[name] = _number(logs[key]).rjust(width)
+        heading = list(columns) != self._shown
+        self._shown = list(columns)
+        table = Table(box=None, show_header=heading, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, text in columns.items():
+            table.add_column(Text(name), justify="right", min_width=len(text), no_wrap=True)
+        table.add_row(*map(Text, columns.values()))
         self.progress.console.print(table)
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.progress:
             self.progress.stop()
             self.progress = None
+
+
+def _is_no_number(value) -> bool:
+    """Whether JSON has no way to write it."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _number(value) -> str:

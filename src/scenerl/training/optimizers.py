@@ -28,7 +28,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._parts: list[torch.optim.Optimizer] = []
         if hidden:
             self._parts.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
-        self._parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95)))
+        if rest:
+            self._parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95)))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share_groups()
 

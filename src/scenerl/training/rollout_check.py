@@ -7,10 +7,12 @@ template, image size, position ids or weights trains on noise without any error.
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import torch
 from trl import GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
 
 
@@ -19,7 +21,7 @@ class RolloutMismatch(ValueError):
 
 
 @torch.no_grad()
-def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float = 0.05) -> float:
+def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float = 0.05, max_tokens: int = 128) -> float:
     """Sample completions of the first prompts the way a rollout does and score them the way an update does.
 
     Args:
@@ -27,58 +29,72 @@ def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float =
         num_prompts: how many prompts of the training set.
         tolerance: largest mean absolute difference of log-probabilities per token. In float32 the two agree to 1e-4;
             bfloat16 and other kernels differ by about 0.01.
+        max_tokens: length at which a completion is cut off; more say nothing new.
 
     Returns:
         The mean absolute difference per token, in nats.
 
     Raises:
-        RolloutMismatch: the difference exceeds the tolerance; names the difference and the worst token.
+        RolloutMismatch: the difference exceeds the tolerance or is no number; names it and the worst token.
     """
     rows = [trainer.train_dataset[index] for index in range(min(num_prompts, len(trainer.train_dataset)))]
-    prompts = [
-        [{"role": "user", "content": [{**part, "image": row["images"][0]} if part["type"] == "image" else part
-                                      for part in row["prompt"][0]["content"]]}]
-        for row in rows
-    ]
+    prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
     was_training = trainer.model.training
     trainer.model.eval()
-    state = torch.random.get_rng_state()
     try:
-        prompt_ids, images, fields = trainer._tokenize_prompts(prompts)
-        if trainer.use_vllm:
-            completion_ids, rollout = trainer._generate_single_turn(prompt_ids, images, fields, 1)
-        else:
-            completion_ids, rollout = _sample(trainer, prompt_ids, fields)
-        scored = _score(trainer, prompt_ids, completion_ids, fields)
+        with torch.random.fork_rng():
+            prompt_ids, images, fields = trainer._tokenize_prompts(prompts)
+            if trainer.use_vllm:
+                completion_ids, rollout = _sample_vllm(trainer, prompt_ids, images, fields)
+            else:
+                completion_ids, rollout = _sample(trainer, prompt_ids, fields, max_tokens)
+            scored = _score(trainer, prompt_ids, completion_ids, fields)
     finally:
-        torch.random.set_rng_state(state)
         trainer.model.train(was_training)
-    differences, worst = [], (0.0, "", 0.0, 0.0)
-    for ids, ours, theirs in zip(completion_ids, rollout, scored, strict=True):
-        for token, a, b in zip(ids, ours, theirs, strict=True):
-            differences.append(abs(a - b))
-            if differences[-1] >= worst[0]:
-                worst = (differences[-1], trainer._tokenizer.convert_ids_to_tokens(int(token)), a, b)
-    mean = sum(differences) / len(differences)
+    pairs = [
+        (abs(a - b), token, a, b)
+        for ids, ours, theirs in zip(completion_ids, rollout, scored, strict=True)
+        for token, a, b in zip(ids, ours, theirs, strict=True)
+    ]
+    mean = sum(pair[0] for pair in pairs) / len(pairs)
     if not mean <= tolerance:  # also catches NaN
+        _, token, a, b = max(pairs, key=lambda pair: (math.isnan(pair[0]), pair[0]))
+        text = trainer._tokenizer.decode([token])
         raise RolloutMismatch(
             f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
-            f"{tolerance:g} (--rollout_check_tolerance). Worst token {worst[1]!r}: rollout {worst[2]:.4f}, trainer "
-            f"{worst[3]:.4f}. Usual causes: another chat template, image size or weights on one side"
+            f"{tolerance:g} (--rollout_check_tolerance). Worst token {ascii(text)}: rollout {a:.4f}, trainer {b:.4f}. "
+            "Usual causes: another chat template, image size or weights on one side"
         )
     return mean
 
 
-def _sample(trainer: GRPOTrainer, prompt_ids, fields) -> tuple[list[list[int]], list[list[float]]]:
+def _sample_vllm(trainer: GRPOTrainer, prompt_ids, images, fields) -> tuple[list[list[int]], list[list[float]]]:
+    """Completions of vLLM and its log-probabilities, over the whole vocabulary as the trainer's are."""
+    engine = trainer.vllm_generation
+    unlimited = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    limits = {name: getattr(engine, name) for name in unlimited}
+    try:
+        for name, value in unlimited.items():
+            setattr(engine, name, value)
+        completion_ids, rollout = trainer._generate_single_turn(prompt_ids, images, fields, 1)
+    finally:
+        for name, value in limits.items():
+            setattr(engine, name, value)
+    return completion_ids, [[math.nan if value is None else value for value in row] for row in rollout]
+
+
+def _sample(trainer: GRPOTrainer, prompt_ids, fields, max_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
     """Sampled completions and the log-probability of each token under the sampler's own logits."""
     inputs = _left_padded(trainer, prompt_ids, fields)
     config = copy.deepcopy(trainer.generation_config)
-    config.update(output_logits=True, return_dict_in_generate=True)
-    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+    length = min(max_tokens, config.max_new_tokens)
+    config.update(output_logits=True, return_dict_in_generate=True, max_new_tokens=length)
+    with unwrap_model_for_generation(
+        trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
+    ) as model:
         output = model.generate(**inputs, generation_config=config)
     logits = torch.stack(output.logits, dim=1).float() / trainer.temperature
-    length = inputs["input_ids"].shape[1]
-    tokens = output.sequences[:, length:]
+    tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
     logps = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
     stops = set(trainer.eos_token_ids)
     completions, values = [], []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import TrainerCallback
+from transformers.integrations import get_available_reporting_integrations
+from trl.import_utils import is_vllm_available
 
 from scenerl import data
 from scenerl.config import plain, resolve_extra
@@ -18,21 +22,52 @@ from scenerl.runs import claim_folder
 from scenerl.training import from_scratch
 from scenerl.types import Example
 
-# Fields of TRL's configuration that change what is shown or kept, never what is learnt: a run may go on with others.
-_FREE = ("fresh", "logging_steps", "report_to", "save_steps", "save_total_limit", "log_completions", "run_name",
-         "disable_tqdm", "sample_log_every", "constant_reward_window", "rollout_check_tolerance", "logging_dir")
+# Fields that change what is shown or kept, never what is learnt: a run may go on with others.
+_FREE = (
+    "constant_reward_window",
+    "dataloader_num_workers",
+    "dataloader_pin_memory",
+    "disable_tqdm",
+    "fresh",
+    "log_completions",
+    "logging_steps",
+    "logging_strategy",
+    "out",
+    "report_to",
+    "rollout_check_tolerance",
+    "run_name",
+    "sample_log_every",
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+)
+
+# TRL 1.16 sets these fields by their old names itself; nobody who runs a command can do anything about it.
+warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
 
 
 def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **defaults: Any):
     """TRL's configuration from the fields given, over our defaults, over TRL's; and the fields given, converted.
 
     Without an accelerator TRL's default of bfloat16 becomes float32.
+
+    Raises:
+        ValueError: an unknown field, a value that is not allowed, or one that asks for a package that is missing.
     """
     given = resolve_extra(cls, extra, own=own)
     values = {**defaults, **given}
     if not torch.cuda.is_available() and "bf16" not in values and "fp16" not in values:
         values["bf16"] = False
-    return cls(output_dir=str(output_dir), **values), given
+    args = cls(output_dir=str(output_dir), **values)
+    installed = get_available_reporting_integrations()
+    missing = [name for name in args.report_to if name not in installed]
+    if missing:
+        raise ValueError(
+            f"report_to: {', '.join(missing)} is not installed or not known; allowed: {', '.join(['none', *installed])}"
+        )
+    if getattr(args, "use_vllm", False) and not is_vllm_available():
+        raise ValueError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
+    return args, given
 
 
 def open_run(
@@ -49,6 +84,7 @@ def open_run(
         ValueError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
             checkpoint that cannot be loaded.
     """
+    transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, given = trl_config(cls, extra, options.out, type(options), **defaults)
     build = may_build and from_scratch.is_wanted(options)
     style = style_for(options, from_scratch.FAMILY if build else family_of(options.model))
@@ -61,17 +97,6 @@ def open_run(
         model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
     checkpoint = load(model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
     return Conversation(style, checkpoint), examples, args
-
-
-def last_checkpoint(folder: str | Path) -> str | None:
-    """The newest whole checkpoint in a run folder; one that was cut off while it was saved is passed over."""
-    found = []
-    for path in Path(folder).glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        whole = (path / "trainer_state.json").is_file() and (path / "optimizer.pt").is_file()
-        if number.isdecimal() and whole:
-            found.append((int(number), path))
-    return str(max(found)[1]) if found else None
 
 
 class SaveConversation(TrainerCallback):

@@ -11,8 +11,13 @@ from scenerl.conversation import Conversation
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.optimizers import MuonFactory
-from scenerl.training.setup import SaveConversation, last_checkpoint
+from scenerl.training.resume import Resumable, fit
+from scenerl.training.setup import SaveConversation, open_run
 from scenerl.types import Example
+
+
+class ResumableSFTTrainer(Resumable, SFTTrainer):
+    """TRL's trainer, whose checkpoints give their weights back."""
 
 
 def build_trainer(
@@ -34,7 +39,7 @@ def build_trainer(
     if muon:
         settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
         optimizer = (MuonFactory, settings)
-    trainer = SFTTrainer(
+    trainer = ResumableSFTTrainer(
         model=conversation.checkpoint.model,
         args=args,
         train_dataset=sft_dataset(examples, conversation),
@@ -54,15 +59,12 @@ def train(
 ) -> SFTTrainer:
     """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there."""
     trainer = build_trainer(conversation, examples, args, **settings)
-    trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
-    trainer.save_model(args.output_dir)
-    conversation.save(args.output_dir)
+    fit(trainer, conversation)
     return trainer
 
 
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
-    from scenerl.training.setup import open_run
-
-    conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True)
+    # TRL's limit of 1,024 tokens would cut answers off, and images where they are large
+    conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     train(conversation, examples, args, muon=options.muon, muon_learning_rate=options.muon_learning_rate)

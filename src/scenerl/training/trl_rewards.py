@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import TrainerState
+
 from scenerl.conversation import Conversation
-from scenerl.rewards import REWARDS, Comparison, RewardOptions
+from scenerl.rewards import Comparison, RewardOptions, select_rewards
+from scenerl.training.logs import take_back
 from scenerl.training.watch import ConstantRewardWatch
 from scenerl.types import FAILURES, Example, ParseResult
 
@@ -42,7 +45,7 @@ class RewardBatch:
         sample_every: steps between samples.
 
     Raises:
-        ValueError: a name is no reward.
+        ValueError: a name is no reward, or given twice.
     """
 
     def __init__(
@@ -56,12 +59,7 @@ class RewardBatch:
         samples_path: Path | None = None,
         sample_every: int = 10,
     ):
-        unknown = [name for name in names if name not in REWARDS]
-        if unknown:
-            raise ValueError(f"rewards: unknown {', '.join(unknown)}; allowed: {', '.join(REWARDS)}")
-        if not names:
-            raise ValueError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
-        self.names = list(names)
+        self.rewards = select_rewards(names)
         self.examples = examples
         self.conversation = conversation
         self.options = options
@@ -71,17 +69,18 @@ class RewardBatch:
         self.sample_every = sample_every
         self._completions: object = None
         self._scored: list[_Scored] = []
+        self._last_step: int | None = None
 
     def functions(self) -> list[Callable]:
         """One function per reward, named as the reward, for GRPOTrainer's ``reward_funcs``."""
-        return [self._function(name) for name in self.names]
+        return [self._function(name) for name in self.rewards]
 
     def _function(self, name: str) -> Callable:
         def reward(completions, completion_ids, row, log_metric=None, trainer_state=None, **_) -> list[float]:
             if completions is not self._completions:  # the first reward of a batch does the work of all
                 self._scored = self._score(completions, completion_ids, row)
                 self._completions = completions
-                self._report(log_metric, trainer_state.global_step if trainer_state else 0)
+                self._report(log_metric, trainer_state)
             return [scored.rewards[name] for scored in self._scored]
 
         reward.__name__ = name
@@ -94,20 +93,28 @@ class RewardBatch:
             text = completion[-1]["content"]
             truncated = not ids or ids[-1] not in self.stop_ids
             result = self.conversation.parse(text, example, truncated=truncated)
-            pair = Comparison(
-                result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids)
-            )
-            scored.append(_Scored(example, text, result, {name: REWARDS[name](pair) for name in self.names}))
+            pair = Comparison(result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids))
+            values = {name: reward(pair) for name, reward in self.rewards.items()}
+            scored.append(_Scored(example, text, result, values))
         return scored
 
-    def _report(self, log_metric: Callable | None, step: int) -> None:
+    def _report(self, log_metric: Callable | None, state: TrainerState | None) -> None:
         if log_metric:
             for name, value in scene_metrics([scored.result for scored in self._scored]).items():
                 log_metric(name, value)
+        if state is not None and not state.is_world_process_zero:
+            return
+        step = 1 + (state.global_step if state else 0)  # the step that learns from these completions, as logs count
         if self.watch:
             self.watch.see(step, [(scored.text, scored.result, scored.rewards) for scored in self._scored])
-        if self.samples_path and self.sample_every and step % self.sample_every == 0:
-            self._write_samples(step)
+        if self.samples_path and self.sample_every:
+            if self._last_step is None:  # a resumed run takes back the rows that it will write again
+                take_back(self.samples_path, step)
+                self._last_step = step - 1
+            # rollouts may serve several steps, so that not every step has one
+            if (step - 1) // self.sample_every != (self._last_step - 1) // self.sample_every:
+                self._write_samples(step)
+            self._last_step = step
 
     def _write_samples(self, step: int) -> None:
         """Every completion of the batch's first prompt, with its rewards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from scenerl.types import FAILURES, ISSUES, ParseResult
@@ -16,6 +16,10 @@ _ADVICE = {
     "wrong_schema": "the model writes another format: check --format and --envelope against its training",
     "truncated": "raise max_completion_length, use --format compact, or add a length reward",
 }
+_GENERAL_ADVICE = (
+    "sample at a higher temperature, start from a better SFT checkpoint, or give an easier reward of its kind more "
+    "weight"
+)
 
 
 class ConstantRewardWatch:
@@ -32,7 +36,7 @@ class ConstantRewardWatch:
         self.warn = warn
         self._values: dict[str, float | None] = dict.fromkeys(names)
         self._steps: dict[str, int] = dict.fromkeys(names, 0)
-        self._kinds: dict[str, Counter] = defaultdict(Counter)
+        self._kinds: dict[str, Counter] = {name: Counter() for name in names}
         self._examples: dict[str, str] = {}
 
     def see(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
@@ -45,14 +49,14 @@ class ConstantRewardWatch:
                 self._examples[kind] = text
         for name in self._values:
             values = {round(rewards[name], 9) for _, _, rewards in batch}
-            if len(values) == 1 and self._values[name] in (None, *values):
-                self._values[name] = values.pop()
+            constant = values.pop() if len(values) == 1 else None
+            if constant is None or self._values[name] not in (None, constant):
+                self._steps[name] = 0
+                self._kinds[name] = Counter()
+            self._values[name] = constant
+            if constant is not None:
                 self._steps[name] += 1
-                self._kinds[name] += kinds
-            else:
-                self._values[name] = next(iter(values)) if len(values) == 1 else None
-                self._steps[name] = int(len(values) == 1)
-                self._kinds[name] = kinds if len(values) == 1 else Counter()
+                self._kinds[name].update(kinds)
             if self._steps[name] == self.window:
                 self.warn(self._message(name, step, len(batch)))
                 self._values[name], self._steps[name], self._kinds[name] = None, 0, Counter()
@@ -62,12 +66,15 @@ class ConstantRewardWatch:
             f"step {step}: reward '{name}' was {self._values[name]:g} for every completion of the last "
             f"{self.window} steps, so it teaches nothing."
         )
-        if not self._kinds[name]:
-            advice = "All answers parse: the reward is saturated, or the task is out of reach; weigh another one."
-            return f"{head} {advice}"
-        kind, count = self._kinds[name].most_common(1)[0]
-        share = count / (self.window * batch_size)
-        meaning = FAILURES.get(kind) or ISSUES[kind]
-        example = ascii(self._examples[kind][:_EXAMPLE_CHARS])
-        advice = _ADVICE.get(kind, "look at samples.jsonl, and at the prompt against the model's training")
-        return f"{head} Commonest problem: {kind} in {share:.0%} of the answers ({meaning}), e.g. {example}. {advice}."
+        if self._values[name] >= 1:
+            return f"{head} It is saturated, every answer gets it in full: lower its weight, or take it out."
+        problem, advice = "The answers can be read, but it does not tell them apart", _GENERAL_ADVICE
+        if self._kinds[name]:
+            kind, count = self._kinds[name].most_common(1)[0]
+            share = count / (self.window * batch_size)
+            meaning = FAILURES.get(kind) or ISSUES[kind]
+            example = ascii(self._examples[kind][:_EXAMPLE_CHARS])
+            problem = f"Commonest problem: {kind} in {share:.0%} of the answers ({meaning}), e.g. {example}"
+            if share >= 0.5:
+                advice = _ADVICE.get(kind, "look at samples.jsonl, and at the prompt against the model's training")
+        return f"{head} {problem}. What to do: {advice}."
