@@ -9,10 +9,16 @@ PIP_ARGS ?=
 # Test workers; each runs single-threaded, so that two of them fill two cores.
 JOBS ?= 2
 
-.PHONY: help demo test test-slow lint bench clean
+# `make photos PHOTOS=…/scene_graphs.jsonl`: rows with their photos, of which these are used.
+PHOTOS ?=
+ONLY ?= 'vcoco_*' 'psg_*'
+RUN := runs/photos
+
+.PHONY: help demo photos test test-slow lint bench clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 10 minutes on 2 cores"
+	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
 	@echo "make lint    style checks"
 	@echo "make bench   benchmarks against peers"
@@ -20,6 +26,16 @@ help:
 
 demo: $(STAMP)
 	@$(BIN)/scenerl demo $(ARGS)
+
+photos: $(STAMP)
+	@test -f "$(PHOTOS)" || { echo "make photos PHOTOS=rows.jsonl: a data set with photos (docs/photos.md)"; exit 2; }
+	@test -f $(RUN)/photos.jsonl || $(BIN)/scenerl data convert "$(PHOTOS)" --only $(ONLY) --out $(RUN)/photos.jsonl
+	@$(BIN)/scenerl data check $(RUN)/photos.jsonl
+	@$(BIN)/scenerl sft --config recipes/sft_tiny_photos.yaml
+	@$(BIN)/scenerl predict --model $(RUN)/sft --data $(RUN)/photos.jsonl --out $(RUN)/sft.jsonl --max_new_tokens 256
+	@$(BIN)/scenerl eval $(RUN)/sft.jsonl --data $(RUN)/photos.jsonl --out $(RUN)/metrics.json
+	@$(BIN)/scenerl report --data $(RUN)/photos.jsonl --title Photos --predictions SFT=$(RUN)/sft.jsonl \
+		--metrics SFT=$(RUN)/metrics.json --logs SFT=$(RUN)/sft/log.jsonl --out $(RUN)/report.html
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 5 $(ARGS)

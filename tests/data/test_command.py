@@ -126,3 +126,14 @@ def test_what_an_action_needs(action, message):
 def test_convert_needs_a_jsonl_name(tmp_path):
     with pytest.raises(ValueError, match=r"expected a file name that ends in \.jsonl"):
         run(DataOptions(action="convert", source="synthetic:count=1", out=Path(tmp_path / "x.txt")))
+
+
+def test_convert_only_some_rows(tmp_path):
+    source = tmp_path / "rows.jsonl"
+    write_jsonl(source, [ROW | {"image_id": name} for name in ("cat_1", "cat_2", "dog_1", "cow_1")])
+    out = tmp_path / "out.jsonl"
+    run(DataOptions(action="convert", source=str(source), out=out, only=["cat_*", "dog_1"]))
+    assert [row["image_id"] for _, row in read_jsonl(out)] == ["cat_1", "cat_2", "dog_1"]
+    with pytest.raises(ValueError, match="no image_id fits 'Cat_"):
+        run(DataOptions(action="convert", source=str(source), out=tmp_path / "none.jsonl", only=["Cat_*"]))
+    assert not (tmp_path / "none.jsonl").exists()
