@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answer
+from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint
+from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult
 
 FILE_NAME = "scenerl.json"
@@ -34,9 +36,19 @@ class Conversation:
     style: AnswerStyle
     checkpoint: Checkpoint
 
-    def input_wh(self, image_wh: tuple[int, int]) -> tuple[int, int]:
-        """Size in pixels of the resized input that the model sees of an image of size ``image_wh``."""
-        return self.checkpoint.family.input_wh(self.checkpoint.processor, image_wh)
+    def input_wh(self, example: Example) -> tuple[int, int]:
+        """Size in pixels of the resized input that the model sees of an example's image.
+
+        Raises:
+            DataError: the model takes no image of this shape; names the image.
+        """
+        try:
+            return self.checkpoint.family.input_wh(self.checkpoint.processor, example.image_wh)
+        except ValueError as error:
+            width, height = example.image_wh
+            raise DataError(
+                f"image {example.image_id!r}: {width} x {height} is no size for the model ({error})"
+            ) from error
 
     def _style_for(self, example: Example) -> AnswerStyle:
         """The style with the labels asked for as its vocabulary, where the example asks for some."""
@@ -54,7 +66,7 @@ class Conversation:
 
     def completion(self, example: Example) -> list[dict]:
         """The assistant message that imitates the ground truth."""
-        text = write_answer(example.graph, self._style_for(example), example.image_wh, self.input_wh(example.image_wh))
+        text = write_answer(example.graph, self._style_for(example), example.image_wh, self.input_wh(example))
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:
@@ -63,7 +75,7 @@ class Conversation:
             answer,
             self._style_for(example),
             example.image_wh,
-            self.input_wh(example.image_wh),
+            self.input_wh(example),
             truncated=truncated,
         )
 
@@ -71,25 +83,28 @@ class Conversation:
         """Write ``scenerl.json`` beside a checkpoint's files."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps({"style": asdict(self.style)}, indent=2, ensure_ascii=False)
-        (Path(folder) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+        atomic_write_text(Path(folder) / FILE_NAME, text + "\n")
 
 
-def saved_style(folder: str | Path) -> AnswerStyle | None:
-    """The style a checkpoint was trained with, or None where it was not trained by us.
+def saved_style(name: str | Path) -> AnswerStyle | None:
+    """The style a checkpoint (folder or hub name) was trained with, or None where it was not trained by us.
 
     Raises:
         ValueError: ``scenerl.json`` is there but cannot be read; the message names it.
     """
-    path = Path(folder) / FILE_NAME
+    path = Path(name) / FILE_NAME
+    if not Path(name).is_dir():
+        from transformers.utils import cached_file
+
+        try:
+            path = Path(cached_file(str(name), FILE_NAME))
+        except OSError:  # the hub, or its local copy, has no such file
+            return None
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["style"]
-        for name in ("objects", "predicates"):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
-        return AnswerStyle(**values)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        return AnswerStyle(**json.loads(path.read_text(encoding="utf-8"))["style"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a saved conversation ({error})") from error
 
 

@@ -19,7 +19,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.num_samples > 1 and self.temperature == 0:
-            raise ValueError(f"num_samples {self.num_samples} with temperature 0 gives equal answers; set a temperature")
+            raise ValueError(
+                f"num_samples {self.num_samples} with temperature 0 gives equal answers; set a temperature"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,41 +13,49 @@ from scenerl.models.loading import Checkpoint
 class HFEngine:
     """Answers batches of prompts with one model in this process.
 
-    Tokens that stand for visual input are never sampled. When a batch does not fit the memory of the GPU it is answered
-    in halves.
+    Tokens that stand for visual input are never sampled. A batch that does not fit the memory of the GPU is answered in
+    halves, and so are those after it.
     """
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling):
         self.checkpoint = checkpoint
         self.sampling = sampling
+        self._most: int | None = None  # prompts at a time, once the memory has been too small
+        declared = checkpoint.model.generation_config.eos_token_id
+        stops = [declared] if isinstance(declared, int) else list(declared or ())
+        self._stop_ids = sorted({*stops, checkpoint.processor.tokenizer.eos_token_id})
         checkpoint.model.eval()
 
     def answer(self, prompts: Sequence[list[dict]], seed: int = 0) -> list[list[Reply]]:
         torch.manual_seed(seed)
-        return self._answer(list(prompts))
+        replies: list[list[Reply]] = []
+        while len(replies) < len(prompts):
+            part = prompts[len(replies) :][: self._most]
+            try:
+                replies += self._generate(part)
+            except torch.cuda.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self._most = len(part) // 2
+                torch.cuda.empty_cache()
+        return replies
 
-    def _answer(self, prompts: list[list[dict]]) -> list[list[Reply]]:
-        try:
-            return self._generate(prompts)
-        except torch.cuda.OutOfMemoryError:
-            if len(prompts) == 1:
-                raise
-            torch.cuda.empty_cache()
-            middle = len(prompts) // 2
-            return self._answer(prompts[:middle]) + self._answer(prompts[middle:])
-
-    @torch.inference_mode()
-    def _generate(self, prompts: list[list[dict]]) -> list[list[Reply]]:
-        model, processor, sampling = self.checkpoint.model, self.checkpoint.processor, self.sampling
-        inputs = processor.apply_chat_template(
-            prompts,
+    def encode(self, prompts: Sequence[list[dict]]):
+        """The model's inputs for prompts of any lengths, padded on the left: token ids, mask, pixels."""
+        return self.checkpoint.processor.apply_chat_template(
+            list(prompts),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
-        ).to(model.device)
-        settings = {"do_sample": False}
+        )
+
+    def generation_settings(self) -> dict:
+        """What ``generate`` is told. Anything else comes from the checkpoint's ``generation_config.json``, where some
+        checkpoints ship a temperature or a repetition penalty; answers are lists, which repeat themselves."""
+        sampling = self.sampling
+        settings = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # only the first has an effect
         if sampling.temperature > 0:
             settings = {
                 "do_sample": True,
@@ -56,22 +64,26 @@ class HFEngine:
                 "top_k": sampling.top_k,
                 "num_return_sequences": sampling.num_samples,
             }
-        output = model.generate(
-            **inputs,
+        return {
             **settings,
-            max_new_tokens=sampling.max_new_tokens,
-            suppress_tokens=self.checkpoint.banned_ids,
-        )
+            "repetition_penalty": 1.0,
+            "max_new_tokens": sampling.max_new_tokens,
+            "suppress_tokens": self.checkpoint.banned_ids,
+            "eos_token_id": self._stop_ids,
+        }
+
+    @torch.inference_mode()
+    def _generate(self, prompts: Sequence[list[dict]]) -> list[list[Reply]]:
+        model = self.checkpoint.model
+        inputs = self.encode(prompts).to(model.device)
+        output = model.generate(**inputs, **self.generation_settings())
         completions = output[:, inputs["input_ids"].shape[1] :].tolist()
         replies = [self._reply(ids) for ids in completions]
-        count = sampling.num_samples
+        count = self.sampling.num_samples
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
     def _reply(self, ids: list[int]) -> Reply:
-        declared = self.checkpoint.model.generation_config.eos_token_id
-        ends = {declared} if isinstance(declared, int) else set(declared or ())
-        ends.add(self.checkpoint.processor.tokenizer.eos_token_id)
-        length = next((k for k, token in enumerate(ids) if token in ends), None)
+        length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
         kept = ids if length is None else ids[:length]
         text = self.checkpoint.processor.tokenizer.decode(kept, skip_special_tokens=True)
         return Reply(text, len(kept), "length" if length is None else "stop")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from scenerl import data
+from scenerl.answers import AnswerStyle
 from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
 from scenerl.conversation import Conversation, style_for
 from scenerl.data.images import open_image
 from scenerl.data.rows import DataError
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.hf import HFEngine
-from scenerl.inference.rows import PredictionFile, prediction_row
-from scenerl.models.loading import family_of, load
+from scenerl.inference.rows import PredictionFile, error_row, prediction_row
+from scenerl.models.loading import family_of, load, weights_digest
 from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
@@ -45,7 +47,7 @@ def predict(
     """Answer every example and append a row each to ``out``; rows that are there already are not done again.
 
     Batches are cut by position and seeded by their number, so an interrupted run ends with the same rows as one that
-    was never interrupted.
+    was never interrupted. An image that could not be read is tried again.
 
     Args:
         progress: called with the number of images after each batch, those found done included.
@@ -64,16 +66,17 @@ def predict(
                 if example.image_id in seen:
                     raise ValueError(f"two images of the data set have the image_id {example.image_id!r}")
                 seen.add(example.image_id)
-            missing = [
-                example
-                for example in batch
-                if any((example.image_id, sample) not in file.done for sample in range(num_samples))
-            ]
-            if missing:
-                problems += _answer_batch(batch, conversation, engine, file, num_samples, seed * 1_000_003 + number)
+            if any(_missing(example, file, num_samples) or example.image_id in file.failed for example in batch):
+                batch_seed = (seed * 1_000_003 + number) % 2**63
+                problems += _answer_batch(batch, conversation, engine, file, num_samples, batch_seed)
             if progress:
                 progress(len(batch))
     return problems
+
+
+def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[int]:
+    """The samples of an example that have no row yet."""
+    return [sample for sample in range(num_samples) if (example.image_id, sample) not in file.done]
 
 
 def _answer_batch(
@@ -86,26 +89,26 @@ def _answer_batch(
 ) -> list[str]:
     """Answer a whole batch, as its seed wants it, and write the rows that are missing."""
     frame = conversation.style.frame
-    readable, prompts, problems = [], [], []
+    readable, sizes, prompts, problems = [], [], [], []
     for example in batch:
         try:
-            prompts.append(conversation.prompt(example, open_image(example)))
-            readable.append(example)
+            size, image = conversation.input_wh(example), open_image(example)
         except DataError as error:
             problems.append(str(error))
-            result = conversation.parse(None, example)
-            for sample in range(num_samples):
-                if (example.image_id, sample) not in file.done:
-                    size = conversation.input_wh(example.image_wh)
-                    file.append(prediction_row(example, result, None, frame, size, sample, str(error)))
-    if not prompts:
+            for sample in _missing(example, file, num_samples):
+                file.append(error_row(example, frame, sample, str(error)))
+            continue
+        if example.image_id in file.failed:
+            file.forget(example.image_id)
+        readable.append(example)
+        sizes.append(size)
+        prompts.append(conversation.prompt(example, image))
+    if not any(_missing(example, file, num_samples) for example in readable):
         return problems
-    for example, replies in zip(readable, engine.answer(prompts, seed), strict=True):
-        for sample, reply in enumerate(replies):
-            if (example.image_id, sample) in file.done:
-                continue
+    for example, size, replies in zip(readable, sizes, engine.answer(prompts, seed), strict=True):
+        for sample in _missing(example, file, num_samples):
+            reply = replies[sample]
             result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
-            size = conversation.input_wh(example.image_wh)
             file.append(prediction_row(example, result, reply, frame, size, sample))
     return problems
 
@@ -117,25 +120,27 @@ def run(options: PredictOptions) -> None:
         ValueError: bad options, data or checkpoint, a file of another run; and, once every image is done, that some
             could not be read (their rows say why).
     """
-    sampling = Sampling(
-        options.max_new_tokens, options.temperature, options.top_p, options.top_k, options.num_samples
-    )
-    family = family_of(options.model)
-    style = style_for(options, family)
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k, options.num_samples)
+    style = style_for(options, family_of(options.model))
+    device = _device(options.device)
     examples = data.load(options.data, split=options.split, limit=options.limit)
     total = sum(1 for _ in examples)
-    _claim(options)
-    checkpoint = load(options.model, options.dtype, _device(options.device), options.min_pixels, options.max_pixels)
-    conversation = Conversation(style, checkpoint)
-    batch_size = options.batch_size or DEFAULT_BATCH
+    fingerprint = _fingerprint(options, style)
+    _check_owner(options, fingerprint)
+    checkpoint = load(options.model, options.dtype, device, options.min_pixels, options.max_pixels)
+    # The old file goes only now that nothing can be wrong any more.
+    if options.fresh:
+        options.out.unlink(missing_ok=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(_config_path(options.out), dump_yaml(fingerprint))
     with progress_bar(f"predict {Path(options.model).name}", total) as advance:
         problems = predict(
             examples,
-            conversation,
+            Conversation(style, checkpoint),
             HFEngine(checkpoint, sampling),
             options.out,
             options.num_samples,
-            batch_size,
+            options.batch_size or DEFAULT_BATCH,
             options.seed,
             advance,
         )
@@ -146,29 +151,41 @@ def run(options: PredictOptions) -> None:
         )
 
 
-def _claim(options: PredictOptions) -> None:
-    """Refuse to append to the predictions of other options: what they were stands in ``<out>.yaml`` beside the file."""
-    config = options.out.with_name(options.out.name + ".yaml")
+def _config_path(out: Path) -> Path:
+    """What a file of predictions was made with stands beside it."""
+    return out.with_name(f"{out.name}.yaml")
+
+
+def _fingerprint(options: PredictOptions, style: AnswerStyle) -> dict[str, Any]:
+    """Everything the answers depend on: the options, how the model is asked, and its weights."""
     wanted = {key: value for key, value in plain(options).items() if key not in ("fresh", "out", "device")}
-    if options.fresh:
-        options.out.unlink(missing_ok=True)
-    elif options.out.exists():
-        if not config.is_file():
-            raise ValueError(f"{options.out}: exists but was not written by predict; use --fresh or another --out")
-        earlier = load_yaml(config)
-        differing = [key for key in wanted if earlier.get(key) != wanted[key]]
-        if differing:
-            raise ValueError(
-                f"{options.out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
-                "it, or another --out"
-            )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(config, dump_yaml(wanted))
+    return {**wanted, "style": plain(style), "weights": weights_digest(options.model)}
+
+
+def _check_owner(options: PredictOptions, fingerprint: dict[str, Any]) -> None:
+    """Refuse to touch a file that is not of predictions, and to go on with those of another run."""
+    config = _config_path(options.out)
+    if not options.out.exists():
+        return
+    if not (options.out.is_file() and config.is_file()):
+        raise ValueError(f"{options.out}: exists but was not written by predict; choose another --out")
+    earlier = load_yaml(config)
+    differing = [key for key in fingerprint if earlier.get(key) != fingerprint[key]]
+    if differing and not options.fresh:
+        raise ValueError(
+            f"{options.out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
+            "it, or another --out"
+        )
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, a device that is not there, a torch without it
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:1, …") from error
+    return name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from scenerl.frames import FRAMES
 from scenerl.inference.engine import Reply
+from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph
 
 
@@ -15,7 +16,11 @@ def graph_to_json(graph: SceneGraph) -> dict:
     """A graph as ``predict`` writes it: ids are label and position, boxes pixels of the original image."""
     ids = [f"{obj.label}.{index + 1}" for index, obj in enumerate(graph.objects)]
     objects = [
-        {"id": name, "bbox": [round(value, 2) for value in obj.box], **({"score": obj.score} if obj.score is not None else {})}
+        {
+            "id": name,
+            "bbox": [round(value, 2) for value in obj.box],
+            **({"score": obj.score} if obj.score is not None else {}),
+        }
         for name, obj in zip(ids, graph.objects, strict=True)
     ]
     relations = [
@@ -31,17 +36,26 @@ def graph_to_json(graph: SceneGraph) -> dict:
 
 
 def prediction_row(
+    example: Example, result: ParseResult, reply: Reply, frame: str, input_wh: tuple[int, int], sample: int = 0
+) -> dict:
+    """One row of a prediction file: the raw answer, what it parsed to, and how it ended."""
+    return _row(example, result, reply, frame, input_wh, sample)
+
+
+def error_row(example: Example, frame: str, sample: int, error: str) -> dict:
+    """The row of an image that could not be read: no answer, and why."""
+    return {**_row(example, ParseResult("no_answer", None), None, frame, None, sample), "error": error}
+
+
+def _row(
     example: Example,
     result: ParseResult,
     reply: Reply | None,
     frame: str,
-    input_wh: tuple[int, int],
-    sample: int = 0,
-    error: str | None = None,
+    input_wh: tuple[int, int] | None,
+    sample: int,
 ) -> dict:
-    """One row of a prediction file: the raw answer, what it parsed to, and how it ended."""
-    assert frame in FRAMES
-    row = {
+    return {
         "image_id": example.image_id,
         "sample": sample,
         "file_name": str(example.image) if isinstance(example.image, os.PathLike) else None,
@@ -49,14 +63,13 @@ def prediction_row(
         "height": example.height,
         "answer": reply.text if reply else None,
         "status": result.status,
-        "issues": [{"kind": i.kind, "where": i.where, "detail": i.detail} for i in result.issues],
+        "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
         "graph": graph_to_json(result.graph) if result.graph is not None else None,
         "frame": frame,
-        "input_wh": list(input_wh),
+        "input_wh": list(input_wh) if input_wh else None,
         "num_tokens": reply.num_tokens if reply else 0,
         "finish_reason": reply.finish_reason if reply else None,
     }
-    return row if error is None else {**row, "error": error}
 
 
 class PredictionFile:
@@ -65,6 +78,10 @@ class PredictionFile:
     Opening it drops a last row that was cut off by a kill, and notes which (image_id, sample) are there. A row that
     cannot be written whole (a full disk) is taken back, so that the file stays valid.
 
+    Attributes:
+        done: (image_id, sample) of every row.
+        failed: image ids whose rows hold an error instead of an answer.
+
     Raises:
         ValueError: the file holds a row, other than a cut-off last one, that is no prediction; names file and row.
     """
@@ -72,29 +89,38 @@ class PredictionFile:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.done: set[tuple[str, int]] = set()
-        self.dropped_tail = False
+        self.failed: set[str] = set()
         self._size = 0
-        if self.path.exists():
-            self._scan()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab", buffering=0)
-        self._file.truncate(self._size)
+        if self.path.exists():
+            for line, row in self._rows():
+                self._note(row)
+                self._size += len(line)
+        self._open()
 
-    def _scan(self) -> None:
+    def _rows(self) -> Iterator[tuple[bytes, dict]]:
+        """The whole lines of the file with what they hold."""
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    self.dropped_tail = True
                     return
                 try:
                     row = json.loads(line)
-                    key = (row["image_id"], row.get("sample", 0))
-                    self.done.add(key)
-                except (ValueError, KeyError, TypeError) as error:
+                    hash((row["image_id"], row.get("sample", 0)))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ValueError(
                         f"{self.path}, row {number}: not a prediction row ({error}); use --fresh or another --out"
                     ) from error
-                self._size += len(line)
+                yield line, row
+
+    def _open(self) -> None:
+        self._file = self.path.open("ab", buffering=0)
+        self._file.truncate(self._size)
+
+    def _note(self, row: dict) -> None:
+        self.done.add((row["image_id"], row.get("sample", 0)))
+        if "error" in row:
+            self.failed.add(row["image_id"])
 
     def append(self, row: dict) -> None:
         """Write one row; on return it is in the file.
@@ -102,19 +128,33 @@ class PredictionFile:
         Raises:
             ValueError: the disk is full or the file cannot be written; earlier rows are kept.
         """
-        line = (json.dumps(row, ensure_ascii=True) + "\n").encode()
+        line = (json.dumps(row) + "\n").encode()
         try:
             view = memoryview(line)
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            os.truncate(self.path, self._size)
+            self._file.truncate(self._size)
             raise ValueError(
                 f"{self.path}: cannot write ({error.strerror}); the {len(self.done)} rows so far are kept, "
-                "run the same command again to go on"
+                "the same command goes on from there"
             ) from error
         self._size += len(line)
-        self.done.add((row["image_id"], row.get("sample", 0)))
+        self._note(row)
+
+    def forget(self, image_id: str) -> None:
+        """Take out the rows of an image that could not be read then and can now."""
+        kept = []
+        for line, row in self._rows():
+            if row["image_id"] == image_id:
+                self.done.discard((image_id, row.get("sample", 0)))
+            else:
+                kept.append(line)
+        self._file.close()
+        atomic_write_text(self.path, b"".join(kept).decode())
+        self.failed.discard(image_id)
+        self._size = sum(map(len, kept))
+        self._open()
 
     def close(self) -> None:
         self._file.close()

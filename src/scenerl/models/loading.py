@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+REQUIRED = (
+    ("config.json",),
+    ("tokenizer_config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+    (WEIGHTS, INDEX),
+)
+"""What a checkpoint folder must hold: of each group one file."""
+
+JSON_OBJECTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+)
+
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_DIGEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +58,27 @@ def family_of(name: str | Path) -> Family:
     """The family of a checkpoint folder or hub name, by its configuration's ``model_type`` and nothing else.
 
     Raises:
-        ValueError: the folder lacks its configuration, or the type is not supported; names what is.
+        ValueError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
+            names what is.
     """
     folder = Path(name)
     if folder.is_dir():
         path = folder / "config.json"
         if not path.is_file():
             raise ValueError(f"{folder}: no config.json, so this is not a checkpoint folder")
-        try:
-            model_type = json.loads(path.read_text()).get("model_type")
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-            raise ValueError(f"{path}: not a JSON object ({error})") from error
+        model_type = _json_object(path).get("model_type")
+    elif folder.exists():
+        raise ValueError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
+    elif not _HUB_NAME.fullmatch(str(name)):
+        raise ValueError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
     else:
-        if folder.suffix or str(name).startswith((".", "/", "~")) or str(name).count("/") != 1:
-            raise ValueError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
-        from transformers import AutoConfig
+        from transformers import PreTrainedConfig
 
         try:
-            model_type = AutoConfig.from_pretrained(str(name)).model_type
+            model_type = PreTrainedConfig.get_config_dict(str(name))[0].get("model_type")
         except OSError as error:
             raise ValueError(
-                f"model {str(name)!r}: no such folder, and the hub gives no such model ({_first_line(error)})"
+                f"model {str(name)!r}: no such folder, and the hub gives no such model ({_one_line(error)})"
             ) from error
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
@@ -64,25 +87,83 @@ def family_of(name: str | Path) -> Family:
     return importlib.import_module(FAMILIES[model_type]).FAMILY
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} …"
+
+
+def _json_object(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: not a JSON object but a {type(value).__name__}")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, whether they are there or not.
+
+    Raises:
+        ValueError: the index of a checkpoint in several files cannot be read.
+    """
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [folder / WEIGHTS]
+    shards = _json_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{index}: 'weight_map' is not an object of tensor names to files")
+    return [folder / name for name in sorted(set(shards.values()))]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ValueError naming every file that a checkpoint folder lacks (configuration, weights, tokenizer, images)."""
-    missing = [
-        name
-        for name in ("config.json", "tokenizer_config.json", "tokenizer.json", "preprocessor_config.json")
-        if not (folder / name).is_file()
-    ]
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        missing.append(" or ".join(WEIGHTS))
-    index = folder / WEIGHTS[1]
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        missing.extend(name for name in shards if not (folder / name).is_file())
+    """See that a checkpoint folder is whole, before anything large is loaded.
+
+    Raises:
+        ValueError: names every file that is missing, or the first that is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    missing = [" or ".join(names) for names in REQUIRED if not any((folder / name).is_file() for name in names)]
+    if (folder / INDEX).is_file():
+        missing += [path.name for path in weight_files(folder) if not path.is_file()]
     if missing:
-        raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}")
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        hint = f" ({', '.join(pickles[:3])}: pickled weights are never loaded)" if pickles else ""
+        raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
+    for path in (folder / name for name in JSON_OBJECTS):
+        if path.is_file():
+            _json_object(path)
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: damaged or cut off ({_one_line(error)})") from error
+
+
+def weights_digest(name: str | Path) -> str | None:
+    """A short digest by which the weights of a checkpoint folder are known again; None for a hub name.
+
+    It reads the size and both ends of each file, not gigabytes: training changes every tensor.
+
+    Raises:
+        ValueError: as :func:`check_folder`.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    check_folder(folder)
+    digest = hashlib.sha256()
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}\n".encode())
+            digest.update(file.read(_DIGEST_BYTES))
+            file.seek(max(0, size - _DIGEST_BYTES))
+            digest.update(file.read(_DIGEST_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def load(
@@ -102,22 +183,42 @@ def load(
         min_pixels, max_pixels: bounds of the resized input in pixels; None keeps the checkpoint's own.
 
     Raises:
-        ValueError: the folder is incomplete, damaged or of an unsupported family.
+        ValueError: the folder is incomplete, damaged or of an unsupported family; weights do not fit the
+            configuration; the tokenizer knows tokens that the model does not.
     """
     family = family_of(name)
     folder = Path(name)
     if folder.is_dir():
         check_folder(folder)
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
         processor = family.load_processor(name, min_pixels, max_pixels)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{name}: cannot be loaded ({_first_line(error)})") from error
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            name,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+        )
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError, StrictDataclassError) as error:
+        raise ValueError(f"{name}: cannot be loaded ({_one_line(error)})") from error
+    _refuse_bad_weights(name, found)
+    num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
+    if num_tokens > num_rows:
+        raise ValueError(f"{name}: the tokenizer has {num_tokens} tokens, but the model knows {num_rows}")
     if device:
         model.to(device)
     return Checkpoint(str(name), family, model, processor)
+
+
+def _refuse_bad_weights(name: str | Path, found: dict) -> None:
+    """transformers fills tensors that are missing or of another shape with noise; such a model must not be used."""
+    mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    for problem, keys in (("lack", found["missing_keys"]), ("have another shape in", mismatched)):
+        if keys:
+            shown = ", ".join(sorted(keys)[:3]) + (" …" if len(keys) > 3 else "")
+            raise ValueError(f"{name}: the weights {problem} {len(keys)} tensors that config.json asks for: {shown}")

@@ -11,6 +11,9 @@ from transformers.processing_utils import ProcessorMixin
 
 from scenerl.models.family import Family
 
+IMAGE_TOKEN = "<|image_pad|>"
+VIDEO_TOKEN = "<|video_pad|>"
+
 
 class Qwen2VLImageTextProcessor(Qwen2VLProcessor):
     """The family's processor without its video half, which alone would need torchvision.
@@ -20,8 +23,8 @@ class Qwen2VLImageTextProcessor(Qwen2VLProcessor):
     """
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
-        self.image_token = "<|image_pad|>"
-        self.video_token = "<|video_pad|>"
+        self.image_token = IMAGE_TOKEN
+        self.video_token = VIDEO_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
         # Qwen2VLProcessor.__init__ insists on a video processor; everything it sets besides is above
@@ -38,11 +41,22 @@ class Qwen2VLImageTextProcessor(Qwen2VLProcessor):
 def load_processor(
     name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None
 ) -> Qwen2VLImageTextProcessor:
-    """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
+
+    Raises:
+        ValueError: there is no chat template, or the tokenizer has no token for an image.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     image_processor = Qwen2VLImageProcessorPil.from_pretrained(name)
     set_pixel_bounds(image_processor, min_pixels, max_pixels)
-    return Qwen2VLImageTextProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
+    template = tokenizer.chat_template
+    if template is None:  # older checkpoints keep it in a file of the processor
+        template = Qwen2VLProcessor.get_processor_dict(name)[0].get("chat_template")
+    if template is None:
+        raise ValueError("no chat template: neither chat_template.jinja nor an entry of tokenizer_config.json")
+    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
+        raise ValueError(f"the tokenizer has no token {IMAGE_TOKEN}")
+    return Qwen2VLImageTextProcessor(image_processor, tokenizer, chat_template=template)
 
 
 def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | None) -> None:
@@ -56,7 +70,11 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
 
 
 def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
-    """Size of the resized input: both sides multiples of patch size times merge size, within the pixel bounds."""
+    """Size of the resized input: both sides multiples of patch size times merge size, within the pixel bounds.
+
+    Raises:
+        ValueError: one side is more than 200 times the other, which the family does not take.
+    """
     images = processor.image_processor
     height, width = smart_resize(
         image_wh[1],
@@ -71,7 +89,7 @@ def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
 FAMILY = Family(
     model_type="qwen2_vl",
     frame="norm1000",
-    banned_tokens=("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"),
+    banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     load_processor=load_processor,
     input_wh=input_wh,
 )
