@@ -16,7 +16,7 @@ from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answe
 from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.family import Family
-from scenerl.models.loading import Checkpoint
+from scenerl.models.loading import Checkpoint, is_hub_name
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult
 
@@ -93,7 +93,7 @@ def saved_style(name: str | Path) -> AnswerStyle | None:
         ValueError: ``scenerl.json`` is there but cannot be read; the message names it.
     """
     path = Path(name) / FILE_NAME
-    if not Path(name).is_dir():
+    if is_hub_name(name):
         from transformers.utils import cached_file
 
         try:
@@ -108,12 +108,12 @@ def saved_style(name: str | Path) -> AnswerStyle | None:
         raise ValueError(f"{path}: not a saved conversation ({error})") from error
 
 
-def style_for(options, family: Family) -> AnswerStyle:
+def style_for(options, family: Family, is_new: bool = False) -> AnswerStyle:
     """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
 
-    The frame is always the model family's.
+    The frame is always the model family's. ``is_new``: the model is yet to be built, so there is no checkpoint to ask.
     """
-    saved = saved_style(options.model)
+    saved = None if is_new else saved_style(options.model)
     style = saved or AnswerStyle()
     objects, predicates = style.objects, style.predicates
     if options.vocabulary is not None:

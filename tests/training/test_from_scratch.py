@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scenerl import cli, data
-from scenerl.answers import AnswerStyle, write_answer
+from scenerl.answers import AnswerStyle, build_prompt, write_answer
 from scenerl.conversation import FILE_NAME, saved_style
 from scenerl.models import tiny
 from scenerl.models.loading import load
@@ -34,8 +34,6 @@ def test_every_coordinate_and_the_prompt_are_one_token(examples, grid):
     _, processor = tiny.build(examples, style, SHAPE)
     tokens = processor.tokenizer.tokenize(" 0 20 440 1000")
     assert len(tokens) == 4
-    from scenerl.answers import build_prompt
-
     assert len(processor.tokenizer(build_prompt(style))["input_ids"]) == 1
 
 
@@ -50,12 +48,8 @@ def test_answers_survive_the_tokenizer(examples, style):
 
 def test_prompts_that_differ_by_row_are_text(examples):
     style = AnswerStyle("detections", grid=20)
-    asked = [
-        replace(example, query=("apple", "book", f"thing {number}")) for number, example in enumerate(examples)
-    ]
+    asked = [replace(example, query=("apple", "book", f"thing {number}")) for number, example in enumerate(examples)]
     _, processor = tiny.build(asked, style, SHAPE)
-    from scenerl.answers import build_prompt
-
     prompt = build_prompt(style, asked[0].query)
     ids = processor.tokenizer(prompt)["input_ids"]
     assert len(ids) > 1 and processor.tokenizer.decode(ids) == prompt
@@ -91,8 +85,8 @@ def test_sft_builds_trains_and_goes_on(rows, tmp_path, small, monkeypatch):
     settings = json.loads((out / "tiny" / "preprocessor_config.json").read_text())
     assert settings["size"]["longest_edge"] == 6272
     answers = tmp_path / "answers.jsonl"
-    assert cli.main(words({}) + ["predict", "--model", str(out), "--data", str(rows), "--out", str(answers),
-                                 "--max_new_tokens", "4"]) == 0
+    predict = ["predict", "--model", str(out), "--data", str(rows), "--out", str(answers), "--max_new_tokens", "4"]
+    assert cli.main(predict) == 0
     assert len(read_rows(answers)) == 6
 
     def fail(*_, **__):
@@ -136,7 +130,8 @@ def test_every_command_runs_on_photos(tmp_path, small, caplog):
     assert cli.main(["data", "convert", str(PHOTOS), *only, "--out", str(rows)]) == 0
     assert len(list(data.load(rows, need_images=True))) == 21
     assert cli.main(["data", "check", str(rows)]) == 0
-    assert cli.main(["sft", "--model", "tiny", "--data", str(rows), "--out", str(out), "--max_pixels", "12544", *ARGS]) == 0
+    sft = ["sft", "--model", "tiny", "--data", str(rows), "--out", str(out), "--max_pixels", "12544"]
+    assert cli.main([*sft, *ARGS]) == 0
     predictions, metrics = tmp_path / "sft.jsonl", tmp_path / "metrics.json"
     predict = ["predict", "--model", str(out), "--data", str(rows), "--out", str(predictions), "--max_new_tokens", "4"]
     assert cli.main(predict) == 0

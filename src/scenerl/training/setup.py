@@ -87,7 +87,7 @@ def open_run(
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, given = trl_config(cls, extra, options.out, type(options), **defaults)
     build = may_build and from_scratch.is_wanted(options)
-    style = style_for(options, from_scratch.FAMILY if build else family_of(options.model))
+    style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
     examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True))
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
