@@ -54,6 +54,11 @@ class Checkpoint:
         return sorted({i for i in ids if i is not None and i != tokenizer.unk_token_id})
 
 
+def is_hub_name(name: str | Path) -> bool:
+    """Whether a name has the form ``owner/name`` and is nothing on this machine."""
+    return bool(_HUB_NAME.fullmatch(str(name))) and not Path(name).exists()
+
+
 def family_of(name: str | Path) -> Family:
     """The family of a checkpoint folder or hub name, by its configuration's ``model_type`` and nothing else.
 
@@ -69,7 +74,7 @@ def family_of(name: str | Path) -> Family:
         model_type = _json_object(path).get("model_type")
     elif folder.exists():
         raise ValueError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
-    elif not _HUB_NAME.fullmatch(str(name)):
+    elif not is_hub_name(name):
         raise ValueError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
     else:
         from transformers import PreTrainedConfig

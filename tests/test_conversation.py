@@ -1,0 +1,263 @@
+"""One object asks and reads: the same ids in training, rollout and prediction, and boxes that survive the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("transformers")
+
+import huggingface_hub
+import numpy as np
+from hub_cache import fill_cache
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training.small_run import STYLE, examples_of, load_conversation, save_base, write_data
+
+from scenerl.answers import AnswerStyle
+from scenerl.conversation import FILE_NAME, Conversation, saved_style, style_for
+from scenerl.data.images import open_image
+from scenerl.data.rows import DataError
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.frames import FRAMES, frame_wh
+from scenerl.inference.engine import Sampling
+from scenerl.inference.hf import HFEngine
+from scenerl.models.qwen2_vl import FAMILY, input_wh
+from scenerl.types import Example, Relation, SceneGraph, SceneObject
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Square images and wider ones."""
+    return examples_of(write_data(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, examples):
+    return save_base(tmp_path_factory.mktemp("base") / "checkpoint", examples)
+
+
+@pytest.fixture(scope="module")
+def conversation(base):
+    return load_conversation(base)
+
+
+def without_weights(style: AnswerStyle, patch: int = 14) -> Conversation:
+    """A conversation for everything that needs sizes only."""
+    images = SimpleNamespace(patch_size=patch, merge_size=2, size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448})
+    processor = SimpleNamespace(image_processor=images)
+    return Conversation(style, SimpleNamespace(family=FAMILY, processor=processor))
+
+
+# --- the same ids everywhere ---
+
+
+def predicted_ids(conversation: Conversation, examples) -> list[list[int]]:
+    engine = HFEngine(conversation.checkpoint, Sampling())
+    encoded = engine.encode([conversation.prompt(example, open_image(example)) for example in examples])
+    return [row[mask.bool()].tolist() for row, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)]
+
+
+def test_training_and_prediction_see_the_same_prompt(conversation, examples, tmp_path):
+    pytest.importorskip("trl")
+    from trl import SFTConfig
+
+    from scenerl.training.sft import build_trainer
+
+    args = SFTConfig(output_dir=str(tmp_path), report_to="none", bf16=False, gradient_checkpointing=False)
+    trainer = build_trainer(conversation, examples, args)
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(examples))])
+    tokenizer = conversation.checkpoint.processor.tokenizer
+    prompts = predicted_ids(conversation, examples)
+    for index, example in enumerate(examples):
+        ids, mask, labels = (batch[key][index] for key in ("input_ids", "attention_mask", "labels"))
+        learnt = labels != -100
+        assert ids[mask.bool() & ~learnt].tolist() == prompts[index]
+        # what is learnt is the ideal answer, the end of the turn included, and nothing of the prompt
+        answer = tokenizer.decode(ids[learnt])
+        assert answer == conversation.completion(example)[0]["content"][0]["text"] + "<|im_end|>\n"
+        assert not {*ids[learnt].tolist()} & {*conversation.checkpoint.banned_ids}
+
+
+def test_rollout_and_prediction_see_the_same_prompt(base, examples, tmp_path):
+    """What ``generate`` is given, and what the update is computed on, in a real training step."""
+    pytest.importorskip("trl")
+    from training.small_run import QUICK_GRPO
+    from trl import GRPOConfig
+
+    from scenerl.training.grpo import build_trainer
+
+    conversation = load_conversation(base)
+    prompts = predicted_ids(conversation, examples)
+    args = GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "max_steps": 1, "per_device_train_batch_size": 4})
+    trainer = build_trainer(conversation, examples, args, ["format"])
+    rolled_out, updated = [], []
+    generate, logps = trainer.model.generate, trainer._get_per_token_logps_and_entropies
+
+    def watched_generate(*args, **kwargs):
+        rolled_out.extend(unpadded(kwargs["input_ids"], kwargs["attention_mask"]))
+        assert {*conversation.checkpoint.banned_ids} <= {*kwargs["generation_config"].suppress_tokens}
+        return generate(*args, **kwargs)
+
+    def watched_logps(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
+        updated.extend(unpadded(input_ids[:, :-logits_to_keep], attention_mask[:, :-logits_to_keep]))
+        return logps(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+
+    trainer.model.generate, trainer._get_per_token_logps_and_entropies = watched_generate, watched_logps
+    trainer.train()
+    assert len(rolled_out) == len(updated) == 4
+    assert all(ids in prompts for ids in rolled_out + updated)
+
+
+def unpadded(ids, mask) -> list[list[int]]:
+    return [row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True)]
+
+
+def test_the_prompt_is_the_image_and_the_question(conversation, examples):
+    [ids] = predicted_ids(conversation, examples[:1])
+    text = conversation.checkpoint.processor.tokenizer.decode(ids)
+    start, image, rest = text.partition("<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>")
+    assert start == "<|im_start|>user\n" and image
+    question = conversation.prompt(examples[0], None)[0]["content"][1]["text"]
+    assert rest == f"{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+# --- boxes ---
+
+
+@st.composite
+def scenes(draw):
+    """An image of any size with objects that are at least a pixel wide."""
+    width, height = draw(st.integers(20, 2000)), draw(st.integers(20, 2000))
+    objects = []
+    for _ in range(draw(st.integers(1, 4))):
+        x1, y1 = draw(st.floats(0, width - 8)), draw(st.floats(0, height - 8))
+        box = (x1, y1, draw(st.floats(x1 + 8, width)), draw(st.floats(y1 + 8, height)))
+        objects.append(SceneObject(draw(st.sampled_from(["dog", "red ball", "tree 2"])), box))
+    relations = (Relation(0, "left of", 1),) if len(objects) > 1 else ()
+    return Example("a", width, height, SceneGraph(tuple(objects), relations))
+
+
+@settings(max_examples=25)
+@given(scenes(), st.sampled_from(["json", "compact"]), st.sampled_from(["plain", "think"]), st.sampled_from(list(FRAMES)))
+def test_boxes_survive_the_way_through_the_answer(example, name, envelope, frame):
+    conversation = without_weights(AnswerStyle(name, envelope, frame=frame))
+    text = conversation.completion(example)[0]["content"][0]["text"]
+    result = conversation.parse(text, example)
+    assert result.ok and not result.issues and result.in_envelope
+    assert [obj.label for obj in result.graph.objects] == [obj.label for obj in example.graph.objects]
+    assert result.graph.relations == example.graph.relations
+    unit = 1e-4 if frame == "norm1" else 1
+    across, down = frame_wh(frame, example.image_wh, conversation.input_wh(example))
+    # half a unit of the frame, in pixels of the original
+    half = np.array([example.width / across, example.height / down] * 2) * unit / 2
+    for found, wanted in zip(result.graph.objects, example.graph.objects, strict=True):
+        assert (np.abs(np.subtract(found.box, wanted.box)) <= half * (1 + 1e-9) + 1e-9).all()
+
+
+@pytest.mark.parametrize("size", [(641, 427), (333, 999), (29, 31), (1, 57)])
+def test_the_frame_of_the_resized_input_is_that_of_the_processor(size):
+    """A box over the whole image has the resized input's own size in that frame."""
+    conversation = without_weights(AnswerStyle("compact", frame="resized"))
+    example = Example("a", *size, SceneGraph((SceneObject("dog", (0, 0, *size)),)))
+    width, height = input_wh(conversation.checkpoint.processor, size)
+    assert conversation.input_wh(example) == (width, height)
+    assert conversation.completion(example)[0]["content"][0]["text"] == f"dog 0 0 {width} {height}\nend"
+
+
+def test_an_image_the_model_cannot_take_is_named():
+    conversation = without_weights(STYLE)
+    with pytest.raises(DataError, match=r"image 'thin': 3000 x 10 is no size for the model \(.*200"):
+        conversation.completion(Example("thin", 3000, 10, SceneGraph()))
+
+
+def test_a_query_closes_the_vocabulary_of_its_answer():
+    conversation = without_weights(AnswerStyle("detections", objects=("cat",)))
+    example = Example("a", 100, 100, SceneGraph((SceneObject("dog", (0, 0, 50, 50)),)), query=("dog", "bird"))
+    assert "dog, bird" in conversation.prompt(example, None)[0]["content"][1]["text"]
+    text = conversation.completion(example)[0]["content"][0]["text"]
+    assert conversation.parse(text, example).graph == example.graph
+    other = conversation.parse(text, replace(example, query=("bird",)))
+    assert [issue.kind for issue in other.issues] == ["unknown_label"]
+
+
+# --- what is saved with a checkpoint ---
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        AnswerStyle(),
+        AnswerStyle("compact", "think", ("dog", "Größe", "犬"), ("on",), "resized", 20),
+        AnswerStyle("detections", objects=()),
+    ],
+)
+def test_a_style_survives(style, tmp_path):
+    without_weights(style).save(tmp_path / "new" / "folder")
+    assert saved_style(tmp_path / "new" / "folder") == style
+
+
+def test_a_checkpoint_that_is_not_ours_has_no_style(tmp_path):
+    assert saved_style(tmp_path) is None
+    assert saved_style("tiny") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"style": []}',
+        '{"style": null}',
+        '{"style": {"format": "xml"}}',
+        '{"style": {"grid": 0}}',
+        '{"style": {"objects": "dog"}}',
+        '{"style": {"objects": 3}}',
+        '{"style": {"colour": "red"}}',
+        "\xff",
+    ],
+)
+def test_a_damaged_style_is_named(content, tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{FILE_NAME}: not a saved conversation") as caught:
+        saved_style(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_style_of_a_checkpoint_on_the_hub(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert saved_style(fill_cache(tmp_path, base, "owner/small-1.5")) == STYLE
+    assert saved_style("owner/unknown") is None
+
+
+def options(model, **given):
+    return SimpleNamespace(**{"model": str(model), "format": None, "envelope": None, "vocabulary": None, "grid": None} | given)
+
+
+def test_nothing_given_is_as_trained(tmp_path, caplog):
+    style = AnswerStyle("compact", "think", ("dog", "ball"), ("on",), "norm1000", 20)
+    without_weights(style).save(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert style_for(options(tmp_path), FAMILY) == style
+    assert not caplog.records
+
+
+def test_what_is_given_comes_first_and_is_warned_about(tmp_path, caplog):
+    without_weights(AnswerStyle("compact", "think", ("dog",), ("on",), "norm1000", 20)).save(tmp_path)
+    Vocabulary(("cat", "sofa"), ("under",)).write(tmp_path / "vocabulary.json")
+    given = options(tmp_path, format="json", envelope="plain", grid=5, vocabulary=tmp_path / "vocabulary.json")
+    with caplog.at_level(logging.WARNING):
+        style = style_for(given, FAMILY)
+    assert style == AnswerStyle("json", "plain", ("cat", "sofa"), ("under",), "norm1000", 5)
+    [record] = caplog.records
+    assert record.getMessage().endswith("another format and envelope and objects and predicates and grid")
+
+
+def test_a_model_that_is_not_ours_gets_the_defaults_and_its_familys_frame(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+    assert style_for(options(tmp_path), FAMILY) == AnswerStyle(frame=FAMILY.frame)
