@@ -14,9 +14,9 @@ import scenerl
 ROOT = Path(scenerl.__file__).parent
 
 # From the ground up: a room may import rooms on lower floors, and itself. Rooms on one floor do not know each other.
-# `config` stands on the ground because it imports nothing of ours: options are plain dataclasses that commands read.
+# `config` and `progress` stand on the ground because they import nothing of ours.
 FLOORS = [
-    {"types", "config"},
+    {"types", "config", "progress"},
     {"boxes", "runs"},
     {"frames", "matching"},
     {"similarity"},
