@@ -270,7 +270,7 @@ def _box_marks(
         if not (x2 > x1 and y2 > y1):
             continue
         tag = f"{n + 1} {short(item.label, 14)}" if tag_labels else f"{n + 1}"
-        tag_width = (0.56 * len(tag) + 0.6) * font
+        tag_width = (0.64 * len(tag) + 0.6) * font
         above = y1 - 1.35 * font
         score = "" if item.score is None else f", score {item.score:.2f}"
         marks.append(
