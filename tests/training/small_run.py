@@ -8,11 +8,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from scenerl import data
-from scenerl.answers import AnswerStyle, build_prompt, write_answer
+from scenerl.answers import AnswerStyle
 from scenerl.conversation import Conversation
 from scenerl.models import tiny
-from scenerl.models.loading import Checkpoint, load
-from scenerl.models.qwen2_vl import FAMILY
+from scenerl.models.loading import load
+from scenerl.training import from_scratch
 from scenerl.types import Example
 
 SHAPE = tiny.TinyShape(text_width=64, text_layers=2, vision_width=32, vision_layers=1)
@@ -85,11 +85,7 @@ def examples_of(rows: Path) -> list[Example]:
 
 def save_base(folder: Path, examples: list[Example]) -> Path:
     """An untrained checkpoint whose tokenizer knows the answers to ``examples``."""
-    answers = [write_answer(example.graph, STYLE, example.image_wh) for example in examples]
-    tokenizer = tiny.build_tokenizer(answers, range(0, 1001, STYLE.grid), [build_prompt(STYLE)], vocab_size=400)
-    processor, model = tiny.build_processor(tokenizer, SHAPE), tiny.build_model(tokenizer, SHAPE)
-    tiny.save(model, processor, folder)
-    Conversation(STYLE, Checkpoint("base", FAMILY, model, processor)).save(folder)
+    from_scratch.create(folder, examples, STYLE, SHAPE)
     return folder
 
 

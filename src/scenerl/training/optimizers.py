@@ -26,10 +26,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 matrix = parameter.ndim == 2 and not any(word in name for word in _NOT_HIDDEN)
                 (hidden if matrix else rest).append(parameter)
         self._parts: list[torch.optim.Optimizer] = []
+        if rest:  # first, because trainers log the first group's learning rate
+            self._parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95)))
         if hidden:
             self._parts.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
-        if rest:
-            self._parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95)))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share_groups()
 

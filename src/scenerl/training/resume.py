@@ -71,7 +71,8 @@ def fit(trainer: Resumable, conversation: Conversation) -> None:
         # saving the conversation comes after saving the checkpoint, and a kill may have come between
         conversation.save(checkpoint)
         where = "all" if step >= num_steps else f"{step} of {num_steps}"
-        Console(stderr=True).print(f"{folder}: {where} steps were done before; --fresh starts over", highlight=False)
+        text = f"{folder}: {where} steps were done before; --fresh starts over"
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
     if checkpoint and step >= num_steps:
         trainer._load_from_checkpoint(str(checkpoint))
     else:

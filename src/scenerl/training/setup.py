@@ -56,7 +56,7 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     """
     given = resolve_extra(cls, extra, own=own)
     values = {**defaults, **given}
-    if not torch.cuda.is_available() and "bf16" not in values and "fp16" not in values:
+    if not torch.cuda.is_available() and values.get("bf16") is None and not values.get("fp16"):
         values["bf16"] = False
     args = cls(output_dir=str(output_dir), **values)
     installed = get_available_reporting_integrations()

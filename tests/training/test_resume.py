@@ -1,0 +1,246 @@
+"""Going on after a kill: nothing lost, nothing doubled, the same weights in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+from trl import SFTConfig
+
+from scenerl import cli
+from scenerl.training import sft
+from scenerl.training.logs import LogFile, take_back
+from scenerl.training.resume import last_checkpoint
+from training.small_run import QUICK, QUICK_GRPO, load_conversation, read_rows, words
+
+# Three batches are an epoch: 7 steps end in the middle of one, which is where transformers would train on.
+FIELDS = {**QUICK, "max_steps": 7, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
+
+KILLED_AT_5 = """
+import os, signal, sys
+import torch
+from transformers import TrainerCallback
+from scenerl import cli
+from scenerl.training import sft
+
+torch.set_num_threads(1)
+
+class Kill(TrainerCallback):
+    def on_log(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+build = sft.build_trainer
+
+def build_doomed(*args, **settings):
+    trainer = build(*args, **settings)
+    trainer.add_callback(Kill())
+    return trainer
+
+sft.build_trainer = build_doomed
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def command(base, rows, out, *more) -> list[str]:
+    return ["sft", "--model", str(base), "--data", str(rows), "--out", str(out), *words(FIELDS), *more]
+
+
+def steps(out) -> list[int]:
+    return [row["step"] for row in read_rows(out / "log.jsonl") if "loss" in row]
+
+
+def assert_equal_weights(folder, other):
+    a, b = load_file(folder / "model.safetensors"), load_file(other / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(base, rows, tmp_path_factory):
+    """A run that nobody interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert cli.main(command(base, rows, out, "--muon")) == 0
+    return out
+
+
+class Killed(BaseException):
+    """As sudden as a kill, for what runs in this process."""
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+def interrupted(monkeypatch, module, step, argv) -> None:
+    """Run a command that is cut off after ``step`` steps."""
+    build = module.build_trainer
+
+    def build_doomed(*args, **settings):
+        trainer = build(*args, **settings)
+        trainer.add_callback(KillAt(step))
+        return trainer
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module, "build_trainer", build_doomed)
+        cli.main(argv)
+
+
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = command(base, rows, out, "--muon")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_5, *argv], env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert steps(out) == [1, 2, 3, 4, 5]
+    assert not (out / "model.safetensors").exists()
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # a kill in the middle of a line
+    assert cli.main(argv) == 0
+    assert "4 of 7 steps were done before" in capsys.readouterr().err
+    assert steps(out) == steps(whole) == [1, 2, 3, 4, 5, 6, 7]
+    assert_equal_weights(out, whole)
+    losses, wanted = ([row.get("loss") for row in read_rows(folder / "log.jsonl")] for folder in (out, whole))
+    assert losses == wanted
+
+
+def test_a_finished_run_stays_as_it_is(whole, base, rows, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    log = (out / "log.jsonl").read_text()
+    (out / "model.safetensors").unlink()  # killed between the last checkpoint and the final model
+    assert cli.main(command(base, rows, out, "--muon")) == 0
+    assert "all steps were done before" in capsys.readouterr().err
+    assert (out / "log.jsonl").read_text() == log
+    assert_equal_weights(out, whole)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:500]),
+        lambda folder: (folder / "rng_state.pth").write_bytes(b""),
+        lambda folder: os.truncate(folder / "model.safetensors", 5000),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "optimizer.pt").unlink(),
+        lambda folder: (folder / "trainer_state.json").unlink(),
+        lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 6, "max_'),
+        lambda folder: (folder / "trainer_state.json").write_text("{}"),
+        shutil.rmtree,
+    ],
+)
+def test_a_damaged_newest_checkpoint_is_passed_over(whole, tmp_path, damage):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "checkpoint-7")
+    (out / "checkpoint-best").mkdir()
+    assert last_checkpoint(out) == out / "checkpoint-6"
+    damage(out / "checkpoint-6")
+    assert last_checkpoint(out) == out / "checkpoint-4"
+
+
+def test_after_damage_the_run_ends_the_same(whole, base, rows, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for number in (6, 7):
+        os.truncate(out / f"checkpoint-{number}" / "optimizer.pt", 100)
+    (out / "checkpoint-4" / "scenerl.json").unlink()  # killed between a checkpoint and its conversation
+    assert cli.main(command(base, rows, out, "--muon")) == 0
+    assert steps(out) == [1, 2, 3, 4, 5, 6, 7]
+    assert_equal_weights(out, whole)
+    assert (out / "checkpoint-4" / "scenerl.json").is_file()
+
+
+def test_no_checkpoint_is_a_start(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_grpo_goes_on_too(base, rows, tmp_path, monkeypatch):
+    from scenerl.training import grpo
+
+    fields = {**QUICK_GRPO, "max_steps": 5, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
+    words_of = ["--model", str(base), "--data", str(rows), "--rewards", "cosine_length", "--sample_log_every", "1"]
+    argv = ["grpo", "--traceback", *words_of, *words(fields)]
+    assert cli.main([*argv, "--out", str(tmp_path / "whole")]) == 0
+    interrupted(monkeypatch, grpo, 3, [*argv, "--out", str(tmp_path / "run")])
+    assert cli.main([*argv, "--out", str(tmp_path / "run")]) == 0
+    for name in ("log.jsonl", "samples.jsonl"):
+        wanted, found = (read_rows(tmp_path / folder / name) for folder in ("whole", "run"))
+        assert [row["step"] for row in found] == [row["step"] for row in wanted]
+    assert found == wanted  # the same completions with the same rewards
+    assert_equal_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_another_run_is_refused_and_fresh_starts_over(whole, base, rows, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    assert cli.main(command(base, rows, out, "--muon", "--learning_rate", "0.5")) == 2
+    error = capsys.readouterr().err
+    assert "belongs to another run; differing: learning_rate (0.001 there, 0.5 now)" in error
+    assert_equal_weights(out, whole)
+    # How often it logs and saves changes nothing that is learnt.
+    assert cli.main(command(base, rows, out, "--muon", "--logging_steps", "7", "--save_steps", "5")) == 0
+    assert_equal_weights(out, whole)
+    assert cli.main(command(base, rows, out, "--fresh", "--max_steps", "1", "--save_strategy", "no")) == 0
+    assert steps(out) == [1] and not (out / "checkpoint-2").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(base, rows, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    assert cli.main(command(base, rows, tmp_path, "--fresh")) == 2
+    assert "holds files but no config.yaml" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_weights_that_do_not_fit_are_an_error_not_a_silent_start(whole, base, examples, tmp_path):
+    """transformers would warn and go on from the initial weights."""
+    trainer = sft.build_trainer(load_conversation(base), examples, SFTConfig(output_dir=str(tmp_path), **QUICK))
+    trainer._load_from_checkpoint(str(whole / "checkpoint-2"))
+    loaded = trainer.model.state_dict()
+    wanted = load_conversation(whole / "checkpoint-2").checkpoint.model.state_dict()
+    assert all(torch.equal(loaded[key], wanted[key]) for key in wanted)
+    shutil.copytree(whole / "checkpoint-2", tmp_path / "other")
+    tensors = load_file(tmp_path / "other" / "model.safetensors")
+    from safetensors.torch import save_file
+
+    tensors.pop("model.embed_tokens.weight")  # it serves as lm_head.weight too
+    save_file(tensors, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="the weights lack 2 tensors"):
+        trainer._load_from_checkpoint(str(tmp_path / "other"))
+
+
+def test_rows_that_will_be_written_again_are_taken_back(tmp_path):
+    path = tmp_path / "log.jsonl"
+    take_back(path, 3)
+    assert not path.exists()
+    path.write_text('{"step": 1}\n{"step": 2, "train_runtime": 9}\n{"step": 2}\n{"step": 3}\n{"step": 2, "x": tru')
+    take_back(path, 3)
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]
+    path.write_text('{"step": 1}\n[]\n{"step": 2}\n')
+    take_back(path, 9)
+    assert read_rows(path) == [{"step": 1}]
+
+
+def test_the_log_is_strict_json(tmp_path):
+    class State:
+        is_world_process_zero, global_step = True, 4
+
+    LogFile(tmp_path).on_log(None, State, None, logs={"loss": float("nan"), "grad_norm": float("inf"), "epoch": 1.5})
+    (row,) = read_rows(tmp_path / "log.jsonl")
+    assert (row["step"], row["loss"], row["grad_norm"], row["epoch"]) == (4, None, None, 1.5)
+    assert json.loads(Path(tmp_path / "log.jsonl").read_text()) == row

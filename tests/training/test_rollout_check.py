@@ -1,0 +1,144 @@
+"""The check before GRPO: both sides must give the same tokens the same probability."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from trl import GRPOConfig
+
+from scenerl.models.qwen2_vl import set_pixel_bounds
+from scenerl.training import grpo, rollout_check
+from scenerl.training.rollout_check import RolloutMismatch, check_rollout
+from training.small_run import QUICK_GRPO
+
+
+def build(conversation, examples, folder, **fields):
+    args = GRPOConfig(output_dir=str(folder), **{**QUICK_GRPO, "max_completion_length": 6, "top_p": 0.9, **fields})
+    # An untrained model gives everything the same probability, whatever it sees; larger weights make it care.
+    with torch.no_grad():
+        for parameter in conversation.checkpoint.model.parameters():
+            if parameter.ndim > 1:
+                parameter *= 8
+    return grpo.build_trainer(conversation, examples[1:], args, ["format"])  # images of two sizes
+
+
+@pytest.fixture
+def trainer(conversation, examples, tmp_path):
+    return build(conversation, examples, tmp_path)
+
+
+def mismatch(trainer) -> tuple[str, float, float]:
+    """The message, and the two log-probabilities of the worst token that it names."""
+    with pytest.raises(RolloutMismatch) as caught:
+        check_rollout(trainer)
+    message = str(caught.value)
+    found = re.search(r"rollout (\S+), trainer (\S+)\. ", message)
+    return message, float(found[1]), float(found[2])
+
+
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0.5}, {"repetition_penalty": 1.3}, {"top_k": 3}])
+def test_passes_on_a_healthy_trainer_and_leaves_no_trace(conversation, examples, tmp_path, fields):
+    trainer = build(conversation, examples, tmp_path, **fields)
+    trainer.model.train()
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    assert 0 <= check_rollout(trainer) < 1e-4
+    assert trainer.model.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+
+
+def test_other_weights_on_one_side(trainer, monkeypatch):
+    score = trainer._get_per_token_logps_and_entropies
+
+    def perturbed(model, *args, **kwargs):
+        saved = model.lm_head.weight.clone()
+        model.lm_head.weight.data[5:] *= 0.5
+        try:
+            return score(model, *args, **kwargs)
+        finally:
+            model.lm_head.weight.data.copy_(saved)
+
+    monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", perturbed)
+    message, rollout, scored = mismatch(trainer)
+    assert abs(rollout - scored) > 0.05
+    assert "allowed 0.05 (--rollout_check_tolerance)" in message
+    assert "chat template, image size or weights" in message
+
+
+def test_another_template_on_one_side(trainer, monkeypatch):
+    score = rollout_check._score
+
+    def without_last_token(trainer, prompt_ids, completion_ids, fields):
+        shorter = [[*ids[:-2], ids[-1]] for ids in prompt_ids]
+        fields = {**fields, "mm_token_type_ids": [[*v[:-2], v[-1]] for v in fields["mm_token_type_ids"]]}
+        return score(trainer, shorter, completion_ids, fields)
+
+    monkeypatch.setattr(rollout_check, "_score", without_last_token)
+    _, rollout, scored = mismatch(trainer)
+    assert abs(rollout - scored) > 0.05
+
+
+def test_another_image_size_on_one_side(trainer, conversation, monkeypatch):
+    score = rollout_check._score
+    tokenize = trainer._tokenize_prompts
+    seen = []
+    monkeypatch.setattr(trainer, "_tokenize_prompts", lambda prompts: (seen.append(prompts), tokenize(prompts))[1])
+
+    def larger(trainer, prompt_ids, completion_ids, fields):
+        set_pixel_bounds(conversation.checkpoint.processor.image_processor, 112 * 112, None)
+        prompt_ids, _, fields = tokenize(seen[0])
+        return score(trainer, prompt_ids, completion_ids, fields)
+
+    monkeypatch.setattr(rollout_check, "_score", larger)
+    _, rollout, scored = mismatch(trainer)
+    assert abs(rollout - scored) > 0.05
+
+
+def test_nan_is_a_mismatch_and_is_named(trainer, monkeypatch):
+    score = trainer._get_per_token_logps_and_entropies
+
+    def broken(*args, **kwargs):
+        logps, *rest = score(*args, **kwargs)
+        logps[0, 1] = float("nan")
+        return logps, *rest
+
+    monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", broken)
+    message, rollout, scored = mismatch(trainer)
+    assert "differ by nan" in message
+    assert rollout < 0 and scored != scored
+
+
+def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer, monkeypatch):
+    class Engine:
+        top_p, top_k, min_p, repetition_penalty = 0.9, 50, None, 1.1
+
+    seen = {}
+
+    def generate(prompt_ids, images, fields, num_generations):
+        seen.update(vars(trainer.vllm_generation))
+        completion_ids = [[50, 60], [70]]
+        logps = rollout_check._score(trainer, prompt_ids, completion_ids, fields)
+        return completion_ids, logps if seen["healthy"] else [[None, None], [None]]
+
+    trainer.use_vllm, trainer.vllm_generation = True, Engine()
+    monkeypatch.setattr(trainer, "_generate_single_turn", generate)
+    seen["healthy"] = True
+    assert check_rollout(trainer) < 1e-4
+    assert (seen["top_p"], seen["top_k"], seen["min_p"], seen["repetition_penalty"]) == (1.0, 0, 0.0, 1.0)
+    kept = trainer.vllm_generation
+    assert (kept.top_p, kept.top_k, kept.min_p, kept.repetition_penalty) == (0.9, 50, None, 1.1)
+    seen["healthy"] = False  # vLLM says None where it has no number
+    message, rollout, _ = mismatch(trainer)
+    assert rollout != rollout and "differ by nan" in message
+
+
+def test_training_stops_before_it_begins(trainer, conversation, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo, "build_trainer", lambda *args, **settings: trainer)
+    monkeypatch.setattr(rollout_check, "_score", lambda trainer, p, ids, fields: [[-99.0] * len(row) for row in ids])
+    monkeypatch.setattr(trainer, "train", lambda **kwargs: pytest.fail("trained all the same"))
+    with pytest.raises(RolloutMismatch, match="trainer -99.0000"):
+        grpo.train(conversation, examples, trainer.args, ["format"])
+    assert not (tmp_path / "model.safetensors").exists()
