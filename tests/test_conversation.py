@@ -13,11 +13,10 @@ pytest.importorskip("transformers")
 
 import huggingface_hub
 import numpy as np
-from hub_cache import fill_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.small_run import STYLE, examples_of, load_conversation, save_base, write_data
 
+from hub_cache import fill_cache
 from scenerl.answers import AnswerStyle
 from scenerl.conversation import FILE_NAME, Conversation, saved_style, style_for
 from scenerl.data.images import open_image
@@ -28,6 +27,7 @@ from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.qwen2_vl import FAMILY, input_wh
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
+from training.small_run import STYLE, examples_of, load_conversation, save_base, write_data
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def without_weights(style: AnswerStyle, patch: int = 14) -> Conversation:
 def predicted_ids(conversation: Conversation, examples) -> list[list[int]]:
     engine = HFEngine(conversation.checkpoint, Sampling())
     encoded = engine.encode([conversation.prompt(example, open_image(example)) for example in examples])
-    return [row[mask.bool()].tolist() for row, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)]
+    return [
+        row[mask.bool()].tolist() for row, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
+    ]
 
 
 def test_training_and_prediction_see_the_same_prompt(conversation, examples, tmp_path):
@@ -86,10 +88,10 @@ def test_training_and_prediction_see_the_same_prompt(conversation, examples, tmp
 def test_rollout_and_prediction_see_the_same_prompt(base, examples, tmp_path):
     """What ``generate`` is given, and what the update is computed on, in a real training step."""
     pytest.importorskip("trl")
-    from training.small_run import QUICK_GRPO
     from trl import GRPOConfig
 
     from scenerl.training.grpo import build_trainer
+    from training.small_run import QUICK_GRPO
 
     conversation = load_conversation(base)
     prompts = predicted_ids(conversation, examples)
@@ -143,7 +145,9 @@ def scenes(draw):
 
 
 @settings(max_examples=25)
-@given(scenes(), st.sampled_from(["json", "compact"]), st.sampled_from(["plain", "think"]), st.sampled_from(list(FRAMES)))
+@given(
+    scenes(), st.sampled_from(["json", "compact"]), st.sampled_from(["plain", "think"]), st.sampled_from(list(FRAMES))
+)
 def test_boxes_survive_the_way_through_the_answer(example, name, envelope, frame):
     conversation = without_weights(AnswerStyle(name, envelope, frame=frame))
     text = conversation.completion(example)[0]["content"][0]["text"]
@@ -236,7 +240,9 @@ def test_the_style_of_a_checkpoint_on_the_hub(base, tmp_path, monkeypatch):
 
 
 def options(model, **given):
-    return SimpleNamespace(**{"model": str(model), "format": None, "envelope": None, "vocabulary": None, "grid": None} | given)
+    return SimpleNamespace(
+        **{"model": str(model), "format": None, "envelope": None, "vocabulary": None, "grid": None} | given
+    )
 
 
 def test_nothing_given_is_as_trained(tmp_path, caplog):

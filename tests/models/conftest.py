@@ -11,6 +11,7 @@ if importlib.util.find_spec("transformers") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     import huggingface_hub
+
     from hub_cache import fill_cache
     from training.small_run import examples_of, save_base, write_data
 

@@ -69,7 +69,9 @@ def test_weights_in_several_files_load(saved, tmp_path):
     assert refused(tmp_path).endswith(f"incomplete checkpoint, missing tokenizer.json or vocab.json, {shards[1]}")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 1}}']
+)
 def test_an_index_that_cannot_be_read_is_named(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)

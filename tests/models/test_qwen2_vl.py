@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training.small_run import SHAPE
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
@@ -17,6 +16,7 @@ from transformers.processing_utils import ProcessorMixin
 from scenerl.models.loading import load
 from scenerl.models.qwen2_vl import FAMILY, input_wh, load_processor
 from scenerl.models.tiny import CHAT_TEMPLATE
+from training.small_run import SHAPE
 
 SIZES = [(56, 56), (57, 55), (1, 1), (3, 200), (199, 1), (331, 97), (500, 333), (1001, 667), (28, 28 * 40)]
 TEXT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>1 near 2<|im_end|>\n"
@@ -38,7 +38,9 @@ def transformers_own(processor) -> Qwen2VLProcessor:
     own.image_processor, own.tokenizer = processor.image_processor, processor.tokenizer
     own.chat_template = processor.chat_template
     own.image_token, own.video_token = "<|image_pad|>", "<|video_pad|>"
-    own.image_token_id, own.video_token_id = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+    own.image_token_id, own.video_token_id = processor.tokenizer.convert_tokens_to_ids(
+        ["<|image_pad|>", "<|video_pad|>"]
+    )
     return own
 
 

@@ -70,6 +70,8 @@ DATASETS: dict[str, Callable[[str, str | None], Iterator[Record]]] = {
 class Examples:
     """A data set that can be iterated any number of times, each time anew from its source.
 
+    ``quiet`` leaves out the warnings, for a pass after one that gave them.
+
     Raises:
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
             earlier row has, and at the end when there was no row at all.
@@ -80,6 +82,7 @@ class Examples:
     limit: int | None = None
     skip_bad: bool = False
     need_images: bool = False
+    quiet: bool = False
 
     def __iter__(self) -> Iterator[Example]:
         seen: dict[str, str] = {}
@@ -89,11 +92,12 @@ class Examples:
                 num_rows += 1
                 for warning in record.warnings:
                     num_warnings += 1
-                    if num_warnings <= _SHOWN_WARNINGS:
+                    if num_warnings <= _SHOWN_WARNINGS and not self.quiet:
                         _log.warning("%s: %s", record.where, warning)
                 if record.example is None and self.skip_bad:
                     num_bad += 1
-                    _log.warning("%s: row skipped: %s", record.where, record.errors[0])
+                    if not self.quiet:
+                        _log.warning("%s: row skipped: %s", record.where, record.errors[0])
                     continue
                 example = record.unwrap()
                 if example.image_id in seen:
@@ -106,7 +110,7 @@ class Examples:
                     _require_image(example, record.where)
                 yield example
         finally:
-            if num_warnings > _SHOWN_WARNINGS or num_bad:
+            if (num_warnings > _SHOWN_WARNINGS or num_bad) and not self.quiet:
                 _log.warning(
                     "%s: %d warnings and %d skipped rows in %d rows; see them all with: scenerl data check %s",
                     self.source,

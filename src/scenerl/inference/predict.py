@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def run(options: PredictOptions) -> None:
     style = style_for(options, family_of(options.model))
     device = _device(options.device)
     examples = data.load(options.data, split=options.split, limit=options.limit)
-    total = sum(1 for _ in examples)
+    total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
     fingerprint = _fingerprint(options, style)
     _check_owner(options, fingerprint)
     checkpoint = load(options.model, options.dtype, device, options.min_pixels, options.max_pixels)
@@ -135,7 +136,7 @@ def run(options: PredictOptions) -> None:
     atomic_write_text(_config_path(options.out), dump_yaml(fingerprint))
     with progress_bar(f"predict {Path(options.model).name}", total) as advance:
         problems = predict(
-            examples,
+            replace(examples, quiet=True),
             Conversation(style, checkpoint),
             HFEngine(checkpoint, sampling),
             options.out,

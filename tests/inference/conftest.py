@@ -1,0 +1,41 @@
+"""What the tests of inference share. Without the packages of the extra ``train`` they are skipped as a whole."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+if importlib.util.find_spec("transformers") is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    import torch
+
+    from training.small_run import examples_of, load_conversation, save_base, write_data
+
+    @pytest.fixture(scope="session", autouse=True)
+    def one_thread():
+        """Sums in one order, so that answers can be compared exactly, also with those of another process."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+
+    @pytest.fixture(scope="module")
+    def rows(tmp_path_factory):
+        """Path of a JSONL file of six examples."""
+        return write_data(tmp_path_factory.mktemp("data"))
+
+    @pytest.fixture(scope="module")
+    def examples(rows):
+        return examples_of(rows)
+
+    @pytest.fixture(scope="module")
+    def base(tmp_path_factory, examples):
+        """Folder of an untrained checkpoint; not to be changed."""
+        return save_base(tmp_path_factory.mktemp("base") / "checkpoint", examples)
+
+    @pytest.fixture
+    def conversation(base):
+        """A freshly loaded model, which a test may change."""
+        return load_conversation(base)

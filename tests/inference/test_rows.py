@@ -1,0 +1,140 @@
+"""The file of predictions holds whole rows only, each once, whatever happens to the process or the disk."""
+
+from __future__ import annotations
+
+import json
+import resource
+
+import pytest
+
+from scenerl.inference.engine import Reply
+from scenerl.inference.rows import PredictionFile, error_row, graph_to_json, prediction_row
+from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
+from training.small_run import read_rows
+
+EXAMPLE = Example("a", 101, 57, SceneGraph())
+GRAPH = SceneGraph(
+    (SceneObject("dog", (0, 1.23456, 10, 20)), SceneObject("red ball", (5, 5, 9, 9), 0.5)), (Relation(1, "near", 0),)
+)
+
+
+def row(name: str, sample: int = 0) -> dict:
+    reply = Reply("dog 0 0 100 200\nend", 7, "stop")
+    return prediction_row(
+        Example(name, 101, 57, SceneGraph()), ParseResult("ok", GRAPH), reply, "norm1000", (112, 56), sample
+    )
+
+
+def test_a_row_holds_everything():
+    issues = (Issue("bad_box", "line 3", "cat 1"),)
+    result = ParseResult("ok", GRAPH, issues, True)
+    assert prediction_row(EXAMPLE, result, Reply("text", 7, "length"), "norm1000", (112, 56), 2) == {
+        "image_id": "a",
+        "sample": 2,
+        "file_name": None,
+        "width": 101,
+        "height": 57,
+        "answer": "text",
+        "status": "ok",
+        "issues": [{"kind": "bad_box", "where": "line 3", "detail": "cat 1"}],
+        "graph": {
+            "objects": [
+                {"id": "dog.1", "bbox": [0, 1.23, 10, 20]},
+                {"id": "red ball.2", "bbox": [5, 5, 9, 9], "score": 0.5},
+            ],
+            "relationships": [{"subject": "red ball.2", "predicate": "near", "object": "dog.1"}],
+        },
+        "frame": "norm1000",
+        "input_wh": [112, 56],
+        "num_tokens": 7,
+        "finish_reason": "length",
+    }
+
+
+def test_the_row_of_an_image_without_answer_says_why():
+    found = error_row(EXAMPLE, "norm1000", 0, "no such file")
+    assert found.keys() - {"error"} == row("a").keys()
+    assert (found["status"], found["answer"], found["graph"], found["error"]) == (
+        "no_answer",
+        None,
+        None,
+        "no such file",
+    )
+
+
+def test_the_score_of_a_relation_is_kept():
+    scored = SceneGraph(GRAPH.objects, (Relation(0, "on", 1, 0.25),))
+    assert graph_to_json(scored)["relationships"][0]["score"] == 0.25
+
+
+def test_a_row_is_in_the_file_when_it_is_appended(tmp_path):
+    path = tmp_path / "new" / "out.jsonl"
+    with PredictionFile(path) as file:
+        for name in ("a", "b\u2028\n\ud800", "c"):
+            file.append(row(name))
+            assert read_rows(path)[-1] == row(name)
+    with PredictionFile(path) as file:
+        assert file.done == {("a", 0), ("b\u2028\n\ud800", 0), ("c", 0)}
+        file.append(row("a", sample=1))
+    assert [(r["image_id"], r["sample"]) for r in read_rows(path)][-1] == ("a", 1)
+
+
+def test_a_last_row_that_was_cut_off_anywhere_is_dropped(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with PredictionFile(path) as file:
+        file.append(row("a"))
+        first = path.stat().st_size
+        file.append(row("b"))
+    whole = path.read_bytes()
+    for length in range(first, len(whole)):
+        path.write_bytes(whole[:length])
+        with PredictionFile(path) as file:
+            assert file.done == {("a", 0)}
+            assert path.read_bytes() == whole[:first]
+    with PredictionFile(path) as file:
+        file.append(row("b"))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", "7", "null", "{}", '{"image_id": []}', "[" * 100_000, "\x00\x00"])
+def test_a_row_that_is_no_prediction_is_named(tmp_path, line):
+    path = tmp_path / "out.jsonl"
+    before = f"{json.dumps(row('a'))}\n{line}\n{json.dumps(row('b'))}\n"
+    path.write_text(before)
+    with pytest.raises(ValueError, match=r"out.jsonl, row 2: not a prediction row"):
+        PredictionFile(path)
+    assert path.read_text() == before
+
+
+def test_a_limit_on_the_size_of_files_leaves_whole_rows(tmp_path):
+    """The same as a full disk: a row is written in part, and the rest is refused."""
+    path = tmp_path / "out.jsonl"
+    size = len(json.dumps(row("a"))) + 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with PredictionFile(path) as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * size + size // 2, hard))
+        try:
+            for name in "abc":
+                file.append(row(name))
+            with pytest.raises(ValueError, match=r"cannot write \(File too large\); the 3 rows so far are kept"):
+                file.append(row("d"))
+            assert read_rows(path) == [row(name) for name in "abc"]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        file.append(row("e"))  # there is room again
+    assert read_rows(path) == [row(name) for name in "abce"]
+
+
+def test_rows_of_an_image_that_can_be_read_now_are_taken_out(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with PredictionFile(path) as file:
+        file.append(row("a"))
+        for sample in (0, 1):
+            file.append(error_row(Example("b", 5, 5, SceneGraph()), "norm1000", sample, "gone"))
+        file.append(row("c"))
+    with PredictionFile(path) as file:
+        assert file.failed == {"b"}
+        file.forget("b")
+        assert file.failed == set() and file.done == {("a", 0), ("c", 0)}
+        file.append(row("b"))
+    assert read_rows(path) == [row("a"), row("c"), row("b")]
