@@ -37,6 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "sft": (
         "scenerl sft --model models/small --data data/shapes/train.jsonl --out runs/sft --num_train_epochs 3",
+        "scenerl sft --model tiny --data mine.jsonl --out runs/tiny --format compact --grid 5 --muon --max_steps 300",
         "scenerl sft --config my_sft.yaml --learning_rate 2e-5",
     ),
     "grpo": (
