@@ -24,7 +24,7 @@ from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text, claim_folder
 
 TARGETS = {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}
-GRID = 20
+GRID = 40  # the raster that the scenes are drawn on
 HEADLINE = {
     "failure_rate": "failed",
     "Recall": "Recall",
@@ -116,32 +116,21 @@ class Demo:
             )
 
     def _make_base(self) -> None:
-        from scenerl.answers import AnswerStyle, build_prompt, write_answer
-        from scenerl.conversation import Conversation
-        from scenerl.models import tiny
-        from scenerl.models.loading import Checkpoint
-        from scenerl.models.qwen2_vl import FAMILY
-        from scenerl.training.warmup import warm_up_vision
+        from scenerl.answers import AnswerStyle
+        from scenerl.training.from_scratch import create
 
-        style = AnswerStyle(format="compact", frame=FAMILY.frame, grid=GRID)
-        examples = self._examples("train.jsonl")
-        answers = [write_answer(example.graph, style, example.image_wh) for example in examples[:2000]]
-        tokenizer = tiny.build_tokenizer(answers, range(0, 1001, GRID), [build_prompt(style)])
-        shape = tiny.TinyShape()
-        processor, model = tiny.build_processor(tokenizer, shape), tiny.build_model(tokenizer, shape, self.options.seed)
+        style = AnswerStyle(format="compact", grid=GRID)
         with progress_bar("vision warm-up", self.scale.warmup_steps) as advance:
-            metrics = warm_up_vision(
-                model,
-                processor,
-                examples,
-                self.scale.warmup_steps,
-                self.scale.batch_size,
+            metrics = create(
+                self.out / "base",
+                self._examples("train.jsonl"),
+                style,
                 seed=self.options.seed,
+                warmup_steps=self.scale.warmup_steps,
+                batch_size=self.scale.batch_size,
                 progress=lambda step, metrics: advance(1),
             )
         self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
-        tiny.save(model, processor, self.out / "base")
-        Conversation(style, Checkpoint("base", FAMILY, model, processor)).save(self.out / "base")
 
     def _examples(self, name: str) -> list:
         from scenerl import data

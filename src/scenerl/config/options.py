@@ -67,6 +67,7 @@ SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (wor
 IOU_HELP = "a predicted and a target box agree from this IoU on"
 ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
 COUNTS_HELP = "JSON file {predicate: count in the training set}, for predicate_weighted_recall"
+FREEZE_HELP = "keep the vision tower's weights as they are"
 PIXELS_HELP = "pixels of the resized input at {}; not given: the model's own setting"
 
 
@@ -135,6 +136,7 @@ class SFTOptions(AnswerOptions):
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
+    freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)
     tiny_warmup_steps: int = option(
         0, "steps in which its vision tower learns where things are, before SFT; 0: none", "With --model tiny", low=0
     )
@@ -156,6 +158,7 @@ class GRPOOptions(AnswerOptions):
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
+    freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)
     rewards: list[str] = option(
         ["format", "node_label", "node_box", "hard_recall"],
         "rewards by name; weights: --reward_weights, in order",

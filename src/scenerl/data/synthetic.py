@@ -1,6 +1,6 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
-Scenes are drawn on a raster of 50 x 50 cells, so that every box is exact in steps of 20 on the 0-1000 frame. Each pair
+Scenes are drawn on a raster of 25 x 25 cells, so that every box is exact in steps of 40 on the 0-1000 frame. Each pair
 of objects stands in at most one relation, which the picture alone decides; how the pairs come about makes the
 predicates long-tailed (``left of`` about fifty times as common as ``in``).
 
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from scenerl.data.jsonl import example_to_row, write_jsonl
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
-CELLS = 50
+CELLS = 25
 CLASSES = ("apple", "book", "box", "grape", "lamp", "leaf")
 PREDICATES = ("left of", "above", "near", "on", "in", "behind")
 KEEP_PROBABILITY = 0.5
@@ -36,7 +36,7 @@ _COLOUR = {
     "lamp": (235, 195, 30),
     "leaf": (50, 170, 60),
 }
-_NEAR_GAP = 4
+_NEAR_GAP = 1
 _DOMINANCE = 1.2  # a direction counts when its offset is this much larger than the other: diagonals have no relation
 _SPECIAL = (("on", 0.6), ("in", 0.25), ("behind", 0.15))
 
@@ -58,9 +58,9 @@ def _fits(box: Cells, others: list[Cells]) -> bool:
 
 
 def _free_box(rng: random.Random, label: str) -> Cells:
-    low, high = (14, 20) if label == "box" else (9, 16)
+    low, high = (8, 10) if label == "box" else (5, 8)
     width = rng.randint(low, high)
-    height = max(low, min(high, width + rng.randint(-3, 3)))
+    height = max(low, min(high, width + rng.randint(-1, 1)))
     x, y = rng.randint(0, CELLS - width), rng.randint(0, CELLS - height)
     return x, y, x + width, y + height
 
@@ -69,18 +69,18 @@ def _arranged_box(rng: random.Random, predicate: str, anchor: Cells) -> Cells:
     """A box for a new subject that stands in ``predicate`` to ``anchor``."""
     ax1, ay1, ax2, ay2 = anchor
     if predicate == "on":
-        width, height = rng.randint(9, 13), rng.randint(9, 13)
-        x = (ax1 + ax2 - width) // 2 + rng.randint(-3, 3)
+        width, height = rng.randint(5, 7), rng.randint(5, 7)
+        x = (ax1 + ax2 - width) // 2 + rng.randint(-1, 1)
         return x, ay1 - height, x + width, ay1
     if predicate == "in":
-        size = rng.randint(8, 10)
-        x, y = rng.randint(ax1 + 2, max(ax1 + 2, ax2 - 2 - size)), rng.randint(ay1 + 2, max(ay1 + 2, ay2 - 2 - size))
+        size = rng.randint(4, 5)
+        x, y = rng.randint(ax1 + 1, ax2 - 1 - size), rng.randint(ay1 + 1, ay2 - 1 - size)
         return x, y, x + size, y + size
     # behind: shifted sideways so that about a third of it is covered
-    width, height = rng.randint(11, 15), rng.randint(11, 15)
+    width, height = rng.randint(6, 8), rng.randint(6, 8)
     cover = width // 3
     x = ax2 - cover if rng.random() < 0.5 else ax1 - width + cover
-    y = ay1 + rng.randint(-3, 3)
+    y = ay1 + rng.randint(-1, 1)
     return x, y, x + width, y + height
 
 
@@ -98,7 +98,7 @@ def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int] | None
 
 def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[int, int], str]]:
     """Objects in drawing order, and the special relations by (subject, object) index."""
-    count = rng.randint(2, 4)
+    count = rng.randint(3, 4)
     placed: list[tuple[str, Cells]] = []
     special: dict[tuple[int, int], str] = {}
     for _ in range(200):
@@ -171,19 +171,8 @@ def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: 
     return image
 
 
-def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
-    """One scene with its complete graph.
-
-    Args:
-        seed: any text; the same text gives the same scene.
-        size: width and height of the image in pixels.
-
-    Returns:
-        The image, and its graph: objects by class then x, relations by subject then object, boxes in pixels.
-    """
-    rng = random.Random(seed)
-    placed, special = _compose(rng)
-    image = _render(rng, placed, special, size)
+def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str], size: int) -> SceneGraph:
+    """Objects by class then x, relations by subject then object, boxes in pixels."""
     order = sorted(range(len(placed)), key=lambda k: (placed[k][0], placed[k][1][0], placed[k][1][1]))
     rank = {old: new for new, old in enumerate(order)}
     relations = [(rank[s], predicate, rank[o]) for (s, o), predicate in special.items()]
@@ -198,13 +187,34 @@ def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
         for label, box in (placed[k] for k in order)
     )
     found = sorted(relation for relation in relations if relation is not None)
-    return image, SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in found))
+    return SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in found))
+
+
+def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
+    """One scene with its complete graph.
+
+    Args:
+        seed: any text; the same text gives the same scene.
+        size: width and height of the image in pixels.
+
+    Returns:
+        The image, and its graph: objects by class then x, relations by subject then object, boxes in pixels.
+    """
+    rng = random.Random(seed)
+    placed, special = _compose(rng)
+    image = _render(rng, placed, special, size)
+    return image, _graph(placed, special, size)
 
 
 def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> SceneGraph:
-    """The graph as a hurried annotator gives it: every relation with probability ``keep``, in random order."""
+    """The graph as a hurried annotator gives it: every relation with probability ``keep``, in random order.
+
+    One is always there, as in VG150, which leaves out images without any.
+    """
     rng = random.Random(seed)
     kept = [relation for relation in graph.relations if rng.random() < keep]
+    if graph.relations and not kept:
+        kept = [rng.choice(graph.relations)]
     rng.shuffle(kept)
     return SceneGraph(graph.objects, tuple(kept))
 

@@ -90,6 +90,7 @@ FAMILY = Family(
     model_type="qwen2_vl",
     frame="norm1000",
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    vision_tower="model.visual",
     load_processor=load_processor,
     input_wh=input_wh,
 )

@@ -23,6 +23,8 @@ from scenerl.types import Example
 NAME = "tiny"
 """The value of ``--model`` that asks for such a model, and the folder in the run folder that it is saved in."""
 
+_MOST_BINS = 50  # finer coordinates are learnt in fine-tuning
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +59,8 @@ def create(
     model, processor = tiny.build(examples, style, shape, seed)
     metrics = {}
     if warmup_steps:
-        metrics = warm_up_vision(model, processor, examples, warmup_steps, batch_size, seed=seed, progress=progress)
+        bins = min(_MOST_BINS, 1000 // style.grid)
+        metrics = warm_up_vision(model, processor, examples, warmup_steps, batch_size, bins, seed=seed, progress=progress)
     tiny.save(model, processor, folder)
     Conversation(style, Checkpoint(str(folder), FAMILY, model, processor)).save(folder)
     return metrics

@@ -96,6 +96,8 @@ def open_run(
     if build:
         model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
     checkpoint = load(model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
+    if options.freeze_vision:
+        checkpoint.model.get_submodule(checkpoint.family.vision_tower).requires_grad_(False)
     return Conversation(style, checkpoint), examples, args
 
 

@@ -1,6 +1,8 @@
 """Dense vision warm-up: a small vision tower that starts from noise learns where things are before it has to tell.
 
-Each image token predicts the class of the object that covers most of its cell (or background) and that object's box.
+Each image token predicts the class of the object that covers most of its cell (or background) and that object's box,
+each coordinate as one of a row of bins: so features come to hold coordinates in the form in which a language model says
+them, as a choice among tokens, and are read out by a linear map.
 Real checkpoints bring a trained tower and need none of this; a random one learns boxes from text alone very slowly
 (docs/log.md has the figures).
 """
@@ -18,11 +20,9 @@ from torch import nn
 
 from scenerl.boxes import as_boxes, rescale
 from scenerl.data.images import open_image
-from scenerl.training.optimizers import MuonWithAdamW
 from scenerl.types import Example
 
 _LEAST_COVER = 0.05  # share of a cell that an object must cover to be its class
-_BOX_WEIGHT = 5.0
 
 
 def cell_targets(
@@ -66,8 +66,8 @@ def warm_up_vision(
     examples: Sequence[Example],
     steps: int = 300,
     batch_size: int = 64,
+    bins: int = 25,
     learning_rate: float = 2e-3,
-    muon_learning_rate: float = 0.02,
     seed: int = 0,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
@@ -75,6 +75,7 @@ def warm_up_vision(
 
     Args:
         examples: images with boxes; all classes that occur in them become classes of the warm-up.
+        bins: number of intervals a side of the image is cut into; best the number that the answers' grid makes.
         progress: called after each step with the step's number and its metrics.
 
     Returns:
@@ -92,7 +93,7 @@ def warm_up_vision(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         width = model.config.text_config.hidden_size
-        class_head, box_head = nn.Linear(width, len(classes) + 1), nn.Linear(width, 4)
+        class_head, box_head = nn.Linear(width, len(classes) + 1), nn.Linear(width, 4 * (bins + 1))
         learner = nn.ModuleDict({"tower": tower, "class_head": class_head, "box_head": box_head})
         optimizer = torch.optim.AdamW(learner.parameters(), lr=learning_rate, weight_decay=0.01)
         full_rates = [group["lr"] for group in optimizer.param_groups]
@@ -110,19 +111,24 @@ def warm_up_vision(
             ]
             labels, boxes = torch.cat([t[0] for t in targets]), torch.cat([t[1] for t in targets])
             features = tower(inputs["pixel_values"], grid_thw=grids).pooler_output
-            class_logits, box_values = class_head(features), box_head(features).sigmoid()
-            class_loss = F.cross_entropy(class_logits, labels)
+            class_logits, bin_logits = class_head(features), box_head(features).unflatten(-1, (4, bins + 1))
             covered = labels > 0
-            box_l1 = (box_values - boxes).abs()[covered].mean() if covered.any() else features.new_zeros(())
-            (class_loss + _BOX_WEIGHT * box_l1).backward()
+            class_loss = F.cross_entropy(class_logits, labels)
+            targets_C4 = (boxes[covered] * bins).round().long()
+            box_loss = F.cross_entropy(bin_logits[covered].flatten(0, 1), targets_C4.flatten(), reduction="sum")
+            (class_loss + box_loss / max(1, targets_C4.numel())).backward()
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             metrics = {
                 "class_loss": class_loss.item(),
-                "box_l1": box_l1.item(),
+                "box_l1": _mean((bin_logits[covered].argmax(-1) - targets_C4).abs() / bins),
                 "accuracy": (class_logits.argmax(-1) == labels).float().mean().item(),
             }
             if progress:
                 progress(step, metrics)
     return metrics
+
+
+def _mean(values: torch.Tensor) -> float:
+    return values.mean().item() if values.numel() else 0.0
