@@ -143,12 +143,16 @@ class Demo:
         options = SFTOptions(
             model=str(self.out / "base"), data=self._data("train.jsonl"), out=self.out / "sft", muon=True
         )
-        run(options, self._training(self.scale.sft_steps, self.scale.batch_size) | {
-            "learning_rate": 2e-3,
-            "weight_decay": 0.01,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": min(30, self.scale.sft_steps // 2),
-        })
+        run(
+            options,
+            self._training(self.scale.sft_steps, self.scale.batch_size)
+            | {
+                "learning_rate": 2e-3,
+                "weight_decay": 0.01,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": min(30, self.scale.sft_steps // 2),
+            },
+        )
 
     def _grpo(self, folder: str, model: str, reward: str, steps: int | None = None) -> None:
         from scenerl.training.grpo import run
@@ -159,17 +163,21 @@ class Demo:
             out=self.out / folder,
             rewards=["format", "node_box", reward],
         )
-        run(options, self._training(steps or self.scale.grpo_steps, self.scale.rollouts) | {
-            "reward_weights": [0.5, 1.0, 3.0],
-            "num_generations": 8,
-            "max_completion_length": 80,
-            "learning_rate": 1e-4,
-            "lr_scheduler_type": "constant",
-            "temperature": 1.0,
-            "top_p": 0.9,
-            "beta": 0.0,
-            "loss_type": "dr_grpo",
-        })
+        run(
+            options,
+            self._training(steps or self.scale.grpo_steps, self.scale.rollouts)
+            | {
+                "reward_weights": [0.5, 1.0, 3.0],
+                "num_generations": 8,
+                "max_completion_length": 80,
+                "learning_rate": 1e-4,
+                "lr_scheduler_type": "constant",
+                "temperature": 1.0,
+                "top_p": 0.9,
+                "beta": 0.0,
+                "loss_type": "dr_grpo",
+            },
+        )
 
     def _training(self, steps: int, batch_size: int) -> dict[str, Any]:
         return {
@@ -195,14 +203,16 @@ class Demo:
         from scenerl.evaluate import run_eval
         from scenerl.inference.predict import run
 
-        run(PredictOptions(
-            model=str(self.out / folder),
-            data=self._data("test.jsonl"),
-            out=predictions,
-            batch_size=64,
-            max_new_tokens=80,
-            seed=self.options.seed,
-        ))
+        run(
+            PredictOptions(
+                model=str(self.out / folder),
+                data=self._data("test.jsonl"),
+                out=predictions,
+                batch_size=64,
+                max_new_tokens=80,
+                seed=self.options.seed,
+            )
+        )
         quiet = Console(quiet=True)
         for target, path in metrics.items():
             run_eval(EvalOptions(pred=predictions, data=self._data(TARGETS[target]), out=path), quiet)
@@ -214,9 +224,7 @@ class Demo:
         from scenerl.report.command import run
 
         everything = {
-            shown: {
-                target: json.loads(self._metrics_path(folder, target).read_text())["metrics"] for target in TARGETS
-            }
+            shown: {target: json.loads(self._metrics_path(folder, target).read_text())["metrics"] for target in TARGETS}
             for folder, shown in self.stages.items()
         }
         atomic_write_text(self.out / "metrics.json", json.dumps(everything, indent=1) + "\n")
@@ -230,14 +238,16 @@ class Demo:
         stages = []
         for folder, shown in self.stages.items():
             log = self.out / folder / "log.jsonl"
-            stages.append({
-                "name": shown,
-                "predictions": f"predictions/{folder}.jsonl",
-                "metrics": {
-                    target: str(self._metrics_path(folder, target).relative_to(self.out)) for target in TARGETS
-                },
-                **({"log": f"{folder}/log.jsonl"} if log.is_file() else {}),
-            })
+            stages.append(
+                {
+                    "name": shown,
+                    "predictions": f"predictions/{folder}.jsonl",
+                    "metrics": {
+                        target: str(self._metrics_path(folder, target).relative_to(self.out)) for target in TARGETS
+                    },
+                    **({"log": f"{folder}/log.jsonl"} if log.is_file() else {}),
+                }
+            )
         counts = Counter(
             relation.predicate for example in self._examples("train.jsonl") for relation in example.graph.relations
         )

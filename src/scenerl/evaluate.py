@@ -114,19 +114,24 @@ def read_predictions(path: Path) -> Predictions:
     for number, row in _rows(predictions):
         image_id = row.get("image_id")
         if isinstance(image_id, bool) or not isinstance(image_id, str | int):
-            raise DataError(f"{path}, row {number}: image_id must be a text or a whole number, found "
-                            f"{excerpt(image_id) if 'image_id' in row else 'none'}")
+            raise DataError(
+                f"{path}, row {number}: image_id must be a text or a whole number, found "
+                f"{excerpt(image_id) if 'image_id' in row else 'none'}"
+            )
         if row.get("sample", 0) != 0:
             predictions.ignored_samples += 1
             continue
         # Data rows have the white space of their ids tidied as well.
         earlier = predictions.rows.setdefault(" ".join(str(image_id).split()), (number, row))
         if earlier[0] != number:
-            raise DataError(f"{path}, row {number}: the image_id {excerpt(image_id)} is that of row {earlier[0]} "
-                            "already; one answer per image is expected")
+            raise DataError(
+                f"{path}, row {number}: the image_id {excerpt(image_id)} is that of row {earlier[0]} "
+                "already; one answer per image is expected"
+            )
     if predictions.ignored_samples:
-        predictions.warnings.append(f"{predictions.ignored_samples} rows with sample above 0 were left out; "
-                                    "metrics are of sample 0")
+        predictions.warnings.append(
+            f"{predictions.ignored_samples} rows with sample above 0 were left out; metrics are of sample 0"
+        )
     if not predictions.rows:
         raise DataError(f"{path} holds no prediction; expected a row per image with 'image_id' and 'answer'")
     return predictions
@@ -170,8 +175,10 @@ def pair_up(
     known = {example.image_id for example in examples}
     unknown = [image_id for image_id in predictions.rows if image_id not in known]
     if len(unknown) == len(predictions.rows):
-        raise DataError(f"{predictions.path}: none of its {len(unknown)} image ids is in the data; the first is "
-                        f"{excerpt(unknown[0])}, the data's first is {excerpt(examples[0].image_id)}")
+        raise DataError(
+            f"{predictions.path}: none of its {len(unknown)} image ids is in the data; the first is "
+            f"{excerpt(unknown[0])}, the data's first is {excerpt(examples[0].image_id)}"
+        )
     pairs, missing, num_bad_scores = [], [], 0
     for example in examples:
         result = MISSING
@@ -300,9 +307,7 @@ def read_training_triplets(source: str) -> set[Triplet]:
         DataError: the file or a row of it cannot be used.
     """
     if Path(source).suffix != ".json":
-        return {
-            example.graph.triplet(relation) for example in load(source) for relation in example.graph.relations
-        }
+        return {example.graph.triplet(relation) for example in load(source) for relation in example.graph.relations}
     allowed = "expected a JSON list of [subject, predicate, object], bare or under 'triplets'"
     try:
         value = json.loads(Path(source).read_text(encoding="utf-8"))

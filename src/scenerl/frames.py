@@ -19,7 +19,9 @@ FRAMES = {
 """Frame name to meaning."""
 
 
-def frame_wh(frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None) -> tuple[float, float]:
+def frame_wh(
+    frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
+) -> tuple[float, float]:
     """The (width, height) that the whole image has in ``frame``.
 
     Args:
@@ -43,12 +45,16 @@ def frame_wh(frame: str, image_wh: tuple[float, float], input_wh: tuple[float, f
     raise ValueError(f"unknown frame {frame!r}; allowed: {', '.join(FRAMES)}")
 
 
-def frame_to_pixels(boxes, frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None) -> Array:
+def frame_to_pixels(
+    boxes, frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
+) -> Array:
     """Boxes (..., 4) in ``frame`` to pixels of the original image, as float64, neither rounded nor clipped."""
     return rescale(boxes, frame_wh(frame, image_wh, input_wh), image_wh)
 
 
-def pixels_to_frame(boxes, frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None) -> Array:
+def pixels_to_frame(
+    boxes, frame: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
+) -> Array:
     """Boxes (..., 4) in pixels of the original image to ``frame``.
 
     Rounded to whole units, as models write them, except in ``norm1`` (four decimals): the round trip stays within half

@@ -60,9 +60,7 @@ def test_recall_and_mean_recall(seed):
         for guess, target in zip(predicted, targets, strict=True):
             boxes, labels, triplets = arrays(guess)
             true_boxes, true_labels, true_triplets = arrays(target)
-            matched = sgbench.remap_triplets(
-                sgbench.match_instances(true_boxes, true_labels, boxes, labels), triplets
-            )
+            matched = sgbench.remap_triplets(sgbench.match_instances(true_boxes, true_labels, boxes, labels), triplets)
             rest = (true_triplets, matched, len(PREDICATES))
             plain.append(sgbench.recall(k, False, *rest))
             mean.append(sgbench.recall(k, True, *rest))

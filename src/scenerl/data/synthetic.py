@@ -183,8 +183,7 @@ def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str],
                 relations.append(_relation(first, placed[order[first]][1], second, placed[order[second]][1]))
     scale = size / CELLS
     objects = tuple(
-        SceneObject(label, tuple(round(value * scale, 2) for value in box))
-        for label, box in (placed[k] for k in order)
+        SceneObject(label, tuple(round(value * scale, 2) for value in box)) for label, box in (placed[k] for k in order)
     )
     found = sorted(relation for relation in relations if relation is not None)
     return SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in found))

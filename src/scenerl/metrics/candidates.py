@@ -262,6 +262,7 @@ def _relation_hits(
     """
     (image_P, rows_P), (image_T, rows_T) = predicted, target
     starts_P, starts_T, starts_hit = starts
+
     def ends(rows: Array, image: Array, label: Array, first: Array) -> Array:
         return label[first[image][:, None] + rows[:, [0, 2]]]
 

@@ -77,7 +77,5 @@ class Ratios:
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (metrics, B), NaN where nothing is divided by."""
-        numerator, denominator = (
-            np.stack(columns) @ weights_NB for columns in zip(*self.rows.values(), strict=True)
-        )
+        numerator, denominator = (np.stack(columns) @ weights_NB for columns in zip(*self.rows.values(), strict=True))
         return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

@@ -60,7 +60,9 @@ def create(
     metrics = {}
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // style.grid)
-        metrics = warm_up_vision(model, processor, examples, warmup_steps, batch_size, bins, seed=seed, progress=progress)
+        metrics = warm_up_vision(
+            model, processor, examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
+        )
     tiny.save(model, processor, folder)
     Conversation(style, Checkpoint(str(folder), FAMILY, model, processor)).save(folder)
     return metrics
