@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Scale:
     rollouts: int
 
 
-REAL = Scale(8000, 384, 250, 600, 120, 120, 32, 64)
+REAL = Scale(8000, 384, 200, 450, 100, 100, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
@@ -70,9 +70,8 @@ class Demo:
 
     def run(self) -> None:
         started = time.time()
-        fingerprint = {**plain(self.options), "grid": GRID}
-        fingerprint.pop("fresh")
-        if claim_folder(self.out, fingerprint, fresh=self.options.fresh):
+        fingerprint = {**plain(self.options), "grid": GRID, **asdict(self.scale)}
+        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out")):
             self._say(f"Going on in {self.out}; --fresh starts over")
         self.once("data", "making scenes", self._make_data)
         self.once("base", "building a small Qwen2-VL and warming up its vision tower", self._make_base)
@@ -162,12 +161,13 @@ class Demo:
             data=self._data("train.jsonl"),
             out=self.out / folder,
             rewards=["format", "node_box", reward],
+            freeze_vision=True,
         )
         run(
             options,
             self._training(steps or self.scale.grpo_steps, self.scale.rollouts)
             | {
-                "reward_weights": [0.5, 1.0, 3.0],
+                "reward_weights": [0.5, 0.5, 3.0],
                 "num_generations": 8,
                 "max_completion_length": 80,
                 "learning_rate": 1e-4,

@@ -47,7 +47,7 @@ def create(
         shape: its sizes; not given: :class:`~scenerl.models.tiny.TinyShape`'s own.
         seed: of the weights and of the warm-up's batches.
         warmup_steps: steps of :func:`~scenerl.training.warmup.warm_up_vision`; 0 for none.
-        batch_size: images in a step of the warm-up.
+        batch_size: images in a step of that warm-up.
         progress: called after each step of the warm-up with its number and metrics.
 
     Returns:
