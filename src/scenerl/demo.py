@@ -25,6 +25,7 @@ from scenerl.runs import atomic_write_text, claim_folder
 
 TARGETS = {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}
 GRID = 40  # the raster that the scenes are drawn on
+MOST_TOKENS = 96  # the longest answer of the training data takes about 55
 HEADLINE = {
     "failure_rate": "failed",
     "Recall": "Recall",
@@ -118,7 +119,7 @@ class Demo:
         from scenerl.answers import AnswerStyle
         from scenerl.training.from_scratch import create
 
-        style = AnswerStyle(format="compact", grid=GRID)
+        style = AnswerStyle(format="json", grid=GRID)
         with progress_bar("vision warm-up", self.scale.warmup_steps) as advance:
             metrics = create(
                 self.out / "base",
@@ -169,7 +170,7 @@ class Demo:
             | {
                 "reward_weights": [0.5, 0.5, 3.0],
                 "num_generations": 8,
-                "max_completion_length": 80,
+                "max_completion_length": MOST_TOKENS,
                 "learning_rate": 1e-4,
                 "lr_scheduler_type": "constant",
                 "temperature": 1.0,
@@ -209,7 +210,7 @@ class Demo:
                 data=self._data("test.jsonl"),
                 out=predictions,
                 batch_size=64,
-                max_new_tokens=80,
+                max_new_tokens=MOST_TOKENS,
                 seed=self.options.seed,
             )
         )

@@ -38,8 +38,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# A number with the space before it is one piece, and everything between numbers another: a coordinate costs one token.
-_PIECES = r" ?\d+|[^\d]+?(?= ?\d)|[^\d]+"
+# A number with the comma and space before it is one piece, and everything between numbers another: in every format a
+# coordinate costs one token, and the rest of an object or a relation a few.
+_PIECES = r",? ?\d+|[^\d]+?(?=,? ?\d)|[^\d]+"
 
 _TOKENIZER_EXAMPLES = 2000
 
@@ -78,7 +79,7 @@ def build_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     texts = list(texts)
-    coordinates = [f" {number}" for number in numbers] * max(1, len(texts))
+    coordinates = [f"{lead}{number}" for number in numbers for lead in ("", " ", ", ")] * max(1, len(texts))
     tokenizer.train_from_iterator(
         texts + coordinates,
         trainers.BpeTrainer(
