@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 # A number with the comma and space before it is one piece, and everything between numbers another: in every format a
 # coordinate costs one token, and the rest of an object or a relation a few.
 _PIECES = r",? ?\d+|[^\d]+?(?=,? ?\d)|[^\d]+"
-
+_LEADS = ("", " ", ", ")
 _TOKENIZER_EXAMPLES = 2000
 
 
@@ -79,7 +79,7 @@ def build_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     texts = list(texts)
-    coordinates = [f"{lead}{number}" for number in numbers for lead in ("", " ", ", ")] * max(1, len(texts))
+    coordinates = [f"{lead}{number}" for number in numbers for lead in _LEADS] * max(1, len(texts))
     tokenizer.train_from_iterator(
         texts + coordinates,
         trainers.BpeTrainer(
@@ -180,7 +180,7 @@ def build(
     # one prompt for all rows becomes a token; many are text like the answers
     one_prompt = sorted(prompts) if len(prompts) == 1 else []
     tokenizer = build_tokenizer(
-        texts if one_prompt else texts + sorted(prompts), numbers, one_prompt, vocab_size=1000 + len(numbers)
+        texts if one_prompt else texts + sorted(prompts), numbers, one_prompt, vocab_size=1000 + len(_LEADS) * len(numbers)
     )
     shape = shape or TinyShape()
     return build_model(tokenizer, shape, seed), build_processor(tokenizer, shape)
