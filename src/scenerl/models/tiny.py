@@ -180,7 +180,10 @@ def build(
     # one prompt for all rows becomes a token; many are text like the answers
     one_prompt = sorted(prompts) if len(prompts) == 1 else []
     tokenizer = build_tokenizer(
-        texts if one_prompt else texts + sorted(prompts), numbers, one_prompt, vocab_size=1000 + len(_LEADS) * len(numbers)
+        texts if one_prompt else texts + sorted(prompts),
+        numbers,
+        one_prompt,
+        vocab_size=1000 + len(_LEADS) * len(numbers),
     )
     shape = shape or TinyShape()
     return build_model(tokenizer, shape, seed), build_processor(tokenizer, shape)
