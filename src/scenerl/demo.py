@@ -53,7 +53,7 @@ class Scale:
     rollouts: int
 
 
-REAL = Scale(8000, 384, 200, 450, 100, 100, 32, 64)
+REAL = Scale(8000, 384, 200, 400, 80, 80, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
@@ -177,6 +177,7 @@ class Demo:
                 "top_p": 0.9,
                 "beta": 0.0,
                 "loss_type": "dr_grpo",
+                "scale_rewards": "batch",  # in a group without a hit nothing but noise would be blown up
             },
         )
 
