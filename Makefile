@@ -14,14 +14,13 @@ PHOTOS ?=
 ONLY ?= 'vcoco_*' 'psg_*'
 RUN := runs/photos
 
-.PHONY: help demo photos test test-slow lint bench clean
+.PHONY: help demo photos test test-slow lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 10 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
 	@echo "make lint    style checks"
-	@echo "make bench   benchmarks against peers"
 	@echo "make clean   remove .venv and caches; runs/ stays"
 
 demo: $(STAMP)
@@ -47,9 +46,6 @@ lint: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff
 	@$(BIN)/ruff check src tests
 	@$(BIN)/ruff format --check src tests
-
-bench: $(STAMP)
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
