@@ -36,6 +36,7 @@ HEADLINE = {
     "AP50": "AP50",
     "relations_per_image": "rel/img",
 }
+TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
 REWARD_NAMES = {"triplet_f1": "F1", "hard_recall": "Hard Recall"}
 
 
@@ -232,8 +233,9 @@ class Demo:
         atomic_write_text(self.out / "metrics.json", json.dumps(everything, indent=1) + "\n")
         self._write_manifest()
         run(ReportOptions(run=self.out))
+        wide = Console(width=max(self.console.width, TABLE_WIDTH), file=self.console.file)
         for target in TARGETS:
-            self.console.print(headline_table(target, {name: found[target] for name, found in everything.items()}))
+            wide.print(headline_table(target, {name: found[target] for name, found in everything.items()}))
         self._say(f"{seconds:.0f} s. Report: {self.out / 'report.html'}")
 
     def _write_manifest(self) -> None:

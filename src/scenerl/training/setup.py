@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", Fu
 def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **defaults: Any):
     """TRL's configuration from the fields given, over our defaults, over TRL's; and the fields given, converted.
 
-    Without an accelerator TRL's default of bfloat16 becomes float32.
+    Without an accelerator TRL's default of bfloat16 becomes float32, and memory is not pinned.
 
     Raises:
         ValueError: an unknown field, a value that is not allowed, or one that asks for a package that is missing.
@@ -58,6 +58,8 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     values = {**defaults, **given}
     if not torch.cuda.is_available() and values.get("bf16") is None and not values.get("fp16"):
         values["bf16"] = False
+    if not torch.cuda.is_available():
+        values.setdefault("dataloader_pin_memory", False)
     args = cls(output_dir=str(output_dir), **values)
     installed = get_available_reporting_integrations()
     missing = [name for name in args.report_to if name not in installed]
