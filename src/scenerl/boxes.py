@@ -18,11 +18,35 @@ def area(boxes: Array, offset: float = 0.0) -> Array:
     return size[..., 0] * size[..., 1]
 
 
-def _intersection(a_N: Array, b_M: Array, offset: float) -> Array:
-    top_left = np.maximum(a_N[:, None, :2], b_M[None, :, :2])
-    bottom_right = np.minimum(a_N[:, None, 2:], b_M[None, :, 2:])
-    size = np.maximum(bottom_right - top_left + offset, 0.0)
-    return size[..., 0] * size[..., 1]
+_SIGNS = np.array([[-1.0], [-1.0], [1.0], [1.0]])
+
+
+def _corners(boxes: Array) -> Array:
+    """Boxes (N, 4) as (4, N), left and top negated.
+
+    So one minimum over pairs of boxes finds all four sides of the overlap and one maximum those of the hull, and width
+    and height are the sum of the halves. Arrays of a dozen boxes cost what their number of operations costs.
+    """
+    return np.multiply(boxes.T, _SIGNS, order="C")
+
+
+def _area_between(corners: Array, offset: float = 0.0) -> Array:
+    """Areas from (4, ...) corners of :func:`_corners`; reversed ones count as no area."""
+    size = corners[:2] + corners[2:]
+    if offset:
+        size += offset
+    np.maximum(size, 0.0, out=size)
+    return size[0] * size[1]
+
+
+def iou_and_union(a_N: Array, b_M: Array, offset: float = 0.0) -> tuple[Array, Array]:
+    """As :func:`iou_matrix`, with the area of the union of every pair, (N, M), beside it."""
+    a_4N, b_4M = _corners(a_N), _corners(b_M)
+    overlap = _area_between(np.minimum(a_4N[:, :, None], b_4M[:, None, :]), offset)
+    union = np.add.outer(_area_between(a_4N, offset), _area_between(b_4M, offset))
+    union -= overlap
+    iou = np.divide(overlap, union, out=np.zeros(overlap.shape), where=union > 0)
+    return iou, union
 
 
 def iou_matrix(a_N: Array, b_M: Array, offset: float = 0.0) -> Array:
@@ -39,30 +63,29 @@ def iou_matrix(a_N: Array, b_M: Array, offset: float = 0.0) -> Array:
     >>> iou_matrix(as_boxes([[0, 0, 10, 10]]), as_boxes([[5, 0, 15, 10], [20, 20, 30, 30]])).round(4).tolist()
     [[0.3333, 0.0]]
     """
-    overlap = _intersection(a_N, b_M, offset)
-    union = area(a_N, offset)[:, None] + area(b_M, offset)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou_and_union(a_N, b_M, offset)[0]
 
 
-def giou_matrix(a_N: Array, b_M: Array) -> Array:
+def giou_matrix(a_N: Array, b_M: Array, iou_union: tuple[Array, Array] | None = None) -> Array:
     """Generalised IoU of every pair (Rezatofighi et al. 2019): IoU less the empty share of the enclosing box.
+
+    Args:
+        a_N: (N, 4) boxes. b_M: (M, 4) boxes of the same frame.
+        iou_union: what :func:`iou_and_union` gave for them, where it is known already.
 
     Returns:
         (N, M) in [-1, 1]; boxes that enclose no area together give -1.
     """
-    overlap = _intersection(a_N, b_M, 0.0)
-    union = area(a_N)[:, None] + area(b_M)[None, :] - overlap
-    top_left = np.minimum(a_N[:, None, :2], b_M[None, :, :2])
-    bottom_right = np.maximum(a_N[:, None, 2:], b_M[None, :, 2:])
-    hull = area(np.concatenate([top_left, bottom_right], axis=-1))
-    iou = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    empty_share = np.divide(hull - union, hull, out=np.ones_like(hull), where=hull > 0)
+    iou, union = iou_union or iou_and_union(a_N, b_M)
+    hull = _area_between(np.maximum(_corners(a_N)[:, :, None], _corners(b_M)[:, None, :]))
+    empty_share = np.divide(hull - union, hull, out=np.ones(hull.shape), where=hull > 0)
     return iou - empty_share
 
 
 def l1_matrix(a_N: Array, b_M: Array) -> Array:
     """Sum of absolute coordinate differences of every pair, (N, M), in the units of the boxes."""
-    return np.abs(a_N[:, None, :] - b_M[None, :, :]).sum(axis=-1)
+    difference = np.subtract(a_N.T[:, :, None], b_M.T[:, None, :], order="C")
+    return np.add.reduce(np.abs(difference, out=difference))
 
 
 def xywh_to_xyxy(boxes: Array) -> Array:

@@ -88,7 +88,7 @@ def describe_matches(comparison: Comparison) -> dict:
                 "label": item.label,
                 "target": m,
                 "iou": None if m is None else round(comparison.iou[n][m], 4),
-                "similarity": None if m is None else round(comparison.similarity[n][m], 4),
+                "similarity": None if m is None else round(comparison.similarity(n, m), 4),
                 "hit": n in hits,
             }
         )

@@ -41,9 +41,8 @@ def similarity_matrix(similarity: Similarity, a: Sequence[str], b: Sequence[str]
     """Similarity of every pair, (len(a), len(b))."""
     if similarity is exact:
         number: dict[str, int] = {}
-        a_N = np.array([number.setdefault(label, len(number)) for label in a], dtype=np.int64)
-        b_M = np.array([number.setdefault(label, len(number)) for label in b], dtype=np.int64)
-        return (a_N[:, None] == b_M).astype(np.float64)
+        codes = np.array([number.setdefault(label, len(number)) for label in (*a, *b)], dtype=np.int64)
+        return (codes[: len(a), None] == codes[len(a) :]).astype(np.float64)
     values = [similarity(x, y) for x in a for y in b]
     return np.array(values, dtype=np.float64).reshape(len(a), len(b))
 

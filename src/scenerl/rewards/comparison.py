@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from itertools import pairwise
+from operator import eq
 
 import numpy as np
 
-from scenerl.boxes import as_boxes, giou_matrix, iou_matrix, l1_matrix
+from scenerl.boxes import as_boxes, giou_matrix, iou_and_union, l1_matrix
 from scenerl.matching import hungarian
 from scenerl.rewards.average_precision import average_precisions
 from scenerl.rewards.options import RewardOptions
@@ -18,6 +20,21 @@ ObjectKey = tuple[Box, str]
 
 # Boxes are cut here before any arithmetic: model text may say 1e308, whose area is infinite.
 _FARTHEST = 1e9
+
+
+class _shared:
+    """``functools.cached_property`` without its lock, which costs Python 3.11 more than many of the values here."""
+
+    def __init__(self, compute: Callable) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        value = instance.__dict__[self.name] = self.compute(instance)
+        return value
 
 
 class Comparison:
@@ -55,57 +72,78 @@ class Comparison:
 
     # Objects
 
-    @cached_property
+    @_shared
     def predicted_keys(self) -> list[ObjectKey]:
         """What a predicted object is, whatever its place in the list."""
         return [(item.box, item.label) for item in self.predicted.objects]
 
-    @cached_property
+    @_shared
     def target_keys(self) -> list[ObjectKey]:
         """What a target object is, whatever its place in the list."""
         return [(item.box, item.label) for item in self.target.objects]
 
-    @cached_property
-    def _boxes_N4(self) -> Array:
-        boxes = as_boxes([item.box for item in self.predicted.objects])
-        return boxes.clip(-_FARTHEST, _FARTHEST)
+    @_shared
+    def predicted_order(self) -> list[int]:
+        """Predicted objects sorted by :attr:`predicted_keys`: an order that no listing can change."""
+        return sorted(range(len(self.predicted_keys)), key=self.predicted_keys.__getitem__)
 
-    @cached_property
-    def _boxes_M4(self) -> Array:
-        return as_boxes([item.box for item in self.target.objects])
+    @_shared
+    def target_order(self) -> list[int]:
+        """Target objects sorted by :attr:`target_keys`."""
+        return sorted(range(len(self.target_keys)), key=self.target_keys.__getitem__)
 
-    @cached_property
-    def _iou_NM(self) -> Array:
-        return iou_matrix(self._boxes_N4, self._boxes_M4)
+    @_shared
+    def predicted_twins(self) -> list[int]:
+        """For each predicted object the first one with the same label and box, usually itself."""
+        return _twins(self.predicted_keys, self.predicted_order)
 
-    @cached_property
+    @_shared
+    def target_twins(self) -> list[int]:
+        """For each target object the first one with the same label and box, usually itself."""
+        return _twins(self.target_keys, self.target_order)
+
+    @_shared
+    def _boxes(self) -> tuple[Array, Array]:
+        """Boxes of predicted (N, 4) and target objects (M, 4)."""
+        num_predicted = len(self.predicted_keys)
+        boxes = as_boxes([box for box, _ in self.predicted_keys + self.target_keys])
+        predicted = boxes[:num_predicted]
+        predicted.clip(-_FARTHEST, _FARTHEST, out=predicted)
+        return predicted, boxes[num_predicted:]
+
+    @_shared
+    def _iou_and_union_NM(self) -> tuple[Array, Array]:
+        return iou_and_union(*self._boxes)
+
+    @_shared
     def iou(self) -> list[list[float]]:
         """IoU of predicted object n and target object m at ``iou[n][m]``."""
-        return self._iou_NM.tolist()
+        return self._iou_and_union_NM[0].tolist()
 
-    @cached_property
+    @_shared
     def _similarity_NM(self) -> Array:
-        predicted, targets = self.predicted.objects, self.target.objects
+        predicted, targets = self.predicted_keys, self.target_keys
         return similarity_matrix(
-            self.options.similarity, [item.label for item in predicted], [item.label for item in targets]
+            self.options.similarity, [label for _, label in predicted], [label for _, label in targets]
         )
 
-    @cached_property
-    def similarity(self) -> list[list[float]]:
-        """Label similarity of predicted object n and target object m at ``similarity[n][m]``."""
-        return self._similarity_NM.tolist()
+    @_shared
+    def similarity(self) -> Callable[[int, int], float]:
+        """``similarity(n, m)``: label similarity of predicted object n and target object m."""
+        return self._similarity_NM.item
 
-    @cached_property
-    def l1(self) -> list[list[float]]:
-        """Sum of absolute coordinate differences, boxes scaled to [0, 1] by the image's size, at ``l1[n][m]``."""
-        return self._l1_NM.tolist()
-
-    @cached_property
+    @_shared
     def _l1_NM(self) -> Array:
         size = np.array([*self.image_wh, *self.image_wh], dtype=np.float64)
-        return l1_matrix(self._boxes_N4 / size, self._boxes_M4 / size)
+        predicted, targets = self._boxes
+        return l1_matrix(predicted / size, targets / size)
 
-    @cached_property
+    @_shared
+    def l1(self) -> Callable[[int, int], float]:
+        """``l1(n, m)``: sum of absolute coordinate differences, boxes scaled to [0, 1] by the image's size."""
+        return self._l1_NM.item
+
+    @_shared
     def node_match(self) -> list[tuple[int, int]]:
         """Hungarian match of objects: (predicted, target) index pairs, min(N, M) of them.
 
@@ -114,14 +152,15 @@ class Comparison:
         if not self.predicted.objects or not self.target.objects:
             return []
         # Less the constant 1 + 2, which every pair has.
-        cost_NM = 5.0 * self._l1_NM - self._similarity_NM - 2.0 * giou_matrix(self._boxes_N4, self._boxes_M4)
+        cost_NM = 5.0 * self._l1_NM
+        cost_NM -= self._similarity_NM
+        cost_NM -= 2.0 * giou_matrix(*self._boxes, self._iou_and_union_NM)
         # Rows and columns in an order of their own, so that equal costs do not fall to whoever was listed first.
-        rows = sorted(range(len(self.predicted_keys)), key=self.predicted_keys.__getitem__)
-        columns = sorted(range(len(self.target_keys)), key=self.target_keys.__getitem__)
+        rows, columns = self.predicted_order, self.target_order
         matched_rows, matched_columns = hungarian(cost_NM.take(rows, axis=0).take(columns, axis=1))
         return [(rows[n], columns[m]) for n, m in zip(matched_rows.tolist(), matched_columns.tolist(), strict=True)]
 
-    @cached_property
+    @_shared
     def detection_match(self) -> list[tuple[int, int]]:
         """Greedy match of objects with equal labels: (predicted, target) index pairs.
 
@@ -147,7 +186,7 @@ class Comparison:
                 match.append((n, m))
         return match
 
-    @cached_property
+    @_shared
     def average_precisions(self) -> list[float]:
         """AP at each of COCO's ten IoU thresholds; follows the order of emission. Needs a target object."""
         return average_precisions(
@@ -158,45 +197,38 @@ class Comparison:
 
     # Relations
 
-    @cached_property
+    @_shared
     def candidates(self) -> list[list[int]]:
         """For each target relation, the predicted relations whose subject and object boxes both pass the IoU gate."""
         if not self.predicted.relations or not self.target.relations:
             return [[] for _ in self.target.relations]
-        by_subject: dict[int, list[tuple[int, int]]] = {}
-        for r, relation in enumerate(self.predicted.relations):
-            by_subject.setdefault(relation.subject, []).append((relation.object, r))
-        near: list[set[int]] = [set() for _ in self.target.objects]
-        close_n, close_m = np.nonzero(self._iou_NM >= self.options.iou_threshold)
-        for n, m in zip(close_n.tolist(), close_m.tolist(), strict=True):
-            near[m].add(n)
+        near = (self._iou_and_union_NM[0] >= self.options.iou_threshold).T.tolist()
+        ends = [(r, edge.subject, edge.object) for r, edge in enumerate(self.predicted.relations)]
         found = []
-        for relation in self.target.relations:
-            near_object, group = near[relation.object], []
-            for n in near[relation.subject]:
-                for object_index, r in by_subject.get(n, ()):
-                    if object_index in near_object:
-                        group.append(r)
-            found.append(group)
+        for wanted in self.target.relations:
+            near_subject, near_object = near[wanted.subject], near[wanted.object]
+            found.append([r for r, s, o in ends if near_subject[s] and near_object[o]])
         return found
 
-    @cached_property
+    @_shared
     def hits(self) -> list[list[int]]:
         """For each target relation, the candidates whose three labels equal its own."""
-        objects, relations = self.predicted.objects, self.predicted.relations
+        if not self.predicted.relations or not self.target.relations:
+            return [[] for _ in self.target.relations]
+        predicted, targets = self.predicted_keys, self.target_keys
+        named: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
+        for r, edge in enumerate(self.predicted.relations):
+            s, o = edge.subject, edge.object
+            named.setdefault((predicted[s][1], edge.predicate, predicted[o][1]), []).append((r, s, o))
+        iou, threshold = self.iou, self.options.iou_threshold
         found = []
-        for wanted, candidates in zip(self.target.relations, self.candidates, strict=True):
-            subject_label, predicate, object_label = self.target.triplet(wanted)
-            group = []
-            for r in candidates:
-                relation = relations[r]
-                if relation.predicate == predicate and objects[relation.subject].label == subject_label:
-                    if objects[relation.object].label == object_label:
-                        group.append(r)
-            found.append(group)
+        for edge in self.target.relations:
+            subject, object_ = edge.subject, edge.object
+            alike = named.get((targets[subject][1], edge.predicate, targets[object_][1]), ())
+            found.append([r for r, s, o in alike if iou[s][subject] >= threshold and iou[o][object_] >= threshold])
         return found
 
-    @cached_property
+    @_shared
     def triplet_match(self) -> list[tuple[int, int]]:
         """A largest one-to-one match of hits: (predicted, target) relation index pairs."""
         single = [(hits[0], t) for t, hits in enumerate(self.hits) if hits]
@@ -221,3 +253,14 @@ class Comparison:
                 value_RT[row_of[r], t] = value
         matched = zip(*(indices.tolist() for indices in hungarian(-value_RT)), strict=True)
         return [(rows[row], t) for row, t in matched if value_RT[row, t] > 0.0]
+
+
+def _twins(keys: list[ObjectKey], order: list[int]) -> list[int]:
+    """For each object the index of the first one with the same key; ``order`` sorts the keys and is stable."""
+    twins = list(range(len(keys)))
+    ranked = [keys[index] for index in order]
+    if any(map(eq, ranked, ranked[1:])):
+        for before, after in pairwise(order):
+            if keys[before] == keys[after]:
+                twins[after] = twins[before]
+    return twins

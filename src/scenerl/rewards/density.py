@@ -93,11 +93,10 @@ def repetition(comparison: Comparison) -> float:
     """
     graph = comparison.predicted
     num_dropped = sum(1 for issue in comparison.result.issues if issue.kind in _DUPLICATES)
-    objects = comparison.predicted_keys
-    parts: list[tuple] = objects + [
-        (objects[edge.subject], edge.predicate, objects[edge.object]) for edge in graph.relations
-    ]
-    if not parts:
+    if graph.objects:
+        twins = comparison.predicted_twins
+        parts: list = twins + [(twins[edge.subject], edge.predicate, twins[edge.object]) for edge in graph.relations]
+    else:
         words = (comparison.text or "")[:_READ_CHARACTERS].lower().split()
         parts = list(zip(*(words[start:] for start in range(_PHRASE_WORDS)), strict=False))
         num_dropped = 0

@@ -5,7 +5,7 @@ All of them pay for more relations and never charge for wrong ones; see :mod:`sc
 
 from __future__ import annotations
 
-from scenerl.rewards.comparison import Comparison, ObjectKey
+from scenerl.rewards.comparison import Comparison
 from scenerl.similarity import exact
 
 
@@ -64,7 +64,7 @@ def _candidate_values(comparison: Comparison) -> list[list[float]]:
         worth = []
         for r in candidates:
             relation = relations[r]
-            ends = similarity[relation.subject][wanted.subject] * similarity[relation.object][wanted.object]
+            ends = similarity(relation.subject, wanted.subject) * similarity(relation.object, wanted.object)
             worth.append(ends and ends * predicate_similarity(relation.predicate, wanted.predicate))
         values.append(worth)
     return values
@@ -87,32 +87,28 @@ def soft_recall(comparison: Comparison) -> float:
     targets = comparison.target.relations
     if not targets:
         return 1.0
+    if not comparison.predicted.relations:
+        return 0.0
     similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
-    predicted_twin, target_twin = _twins(comparison.predicted_keys), _twins(comparison.target_keys)
+    predicted_twins, target_twins = comparison.predicted_twins, comparison.target_twins
     partners: dict[int, set[int]] = {}
     for n, m in comparison.node_match:
-        partners.setdefault(target_twin[m], set()).add(predicted_twin[n])
-    predicates: dict[tuple[int, int], set[str]] = {}
+        partners.setdefault(target_twins[m], set()).add(predicted_twins[n])
+    predicates: dict[tuple[int, int], list[str]] = {}
     for relation in comparison.predicted.relations:
-        ends = predicted_twin[relation.subject], predicted_twin[relation.object]
-        predicates.setdefault(ends, set()).add(relation.predicate)
+        ends = predicted_twins[relation.subject], predicted_twins[relation.object]
+        predicates.setdefault(ends, []).append(relation.predicate)
     total = 0.0
     for wanted in targets:
         best = 0.0
-        for s in partners.get(target_twin[wanted.subject], ()):
-            for o in partners.get(target_twin[wanted.object], ()):
+        for s in partners.get(target_twins[wanted.subject], ()):
+            for o in partners.get(target_twins[wanted.object], ()):
                 if (s, o) in predicates:
-                    ends = similarity[s][wanted.subject] * similarity[o][wanted.object]
-                    alike = max(predicate_similarity(name, wanted.predicate) for name in predicates[s, o])
+                    ends = similarity(s, wanted.subject) * similarity(o, wanted.object)
+                    alike = max([predicate_similarity(name, wanted.predicate) for name in predicates[s, o]])
                     best = max(best, ends * alike)
         total += best
     return total / len(targets)
-
-
-def _twins(keys: list[ObjectKey]) -> list[int]:
-    """For each object the index of the first one with the same label and box (usually its own)."""
-    first: dict[ObjectKey, int] = {}
-    return [first.setdefault(key, index) for index, key in enumerate(keys)]
 
 
 def predicate_weighted_recall(comparison: Comparison) -> float:

@@ -8,7 +8,8 @@ from string import punctuation
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.detection import weighted_sum
 
-_SIGNS = str.maketrans(dict.fromkeys(punctuation, " "))
+_SIGNS = punctuation.encode()
+_SIGNS_TO_SPACES = str.maketrans(dict.fromkeys(punctuation, " "))
 _READ_CHARACTERS = 100_000  # of an answer of any length; the cosine has long reached its end there
 
 
@@ -44,7 +45,12 @@ def cosine_length(comparison: Comparison) -> float:
     """
     num_tokens = comparison.num_tokens
     if num_tokens is None:
-        text = (comparison.text or "")[:_READ_CHARACTERS]
-        num_tokens = len(text.translate(_SIGNS).split()) + sum(map(text.count, punctuation))
+        num_tokens = _words_and_signs((comparison.text or "")[:_READ_CHARACTERS])
     swing = 0.25 * cos(pi * min(num_tokens / comparison.options.cosine_max_tokens, 1.0))
     return 0.75 + swing if weighted_sum(comparison) >= comparison.options.cosine_correct else -0.25 - swing
+
+
+def _words_and_signs(text: str) -> int:
+    ascii_text = text.encode("ascii", "ignore")  # all signs are ASCII
+    num_signs = len(ascii_text) - len(ascii_text.translate(None, _SIGNS))
+    return len(text.translate(_SIGNS_TO_SPACES).split()) + num_signs

@@ -20,7 +20,7 @@ def node_label(comparison: Comparison) -> float:
     if not comparison.target.objects:
         return 1.0
     similarity = comparison.similarity
-    return sum(similarity[n][m] for n, m in comparison.node_match) / len(comparison.target.objects)
+    return sum([similarity(n, m) for n, m in comparison.node_match]) / len(comparison.target.objects)
 
 
 def node_box(comparison: Comparison) -> float:
@@ -38,5 +38,5 @@ def node_box(comparison: Comparison) -> float:
     if not comparison.target.objects:
         return 1.0
     iou, l1 = comparison.iou, comparison.l1
-    total = sum((2.0 * iou[n][m] + 5.0 * exp(-l1[n][m])) / 7.0 for n, m in comparison.node_match)
+    total = sum([(2.0 * iou[n][m] + 5.0 * exp(-l1(n, m))) / 7.0 for n, m in comparison.node_match])
     return total / len(comparison.target.objects)
