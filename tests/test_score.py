@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
-from scenerl.answers import AnswerStyle, write_answer
+from scenerl.answers import AnswerStyle, parse_answer, write_answer
 from scenerl.config import ScoreOptions
 from scenerl.data.jsonl import DataError, parse_row
+from scenerl.inference.engine import Reply
+from scenerl.inference.rows import prediction_row
 from scenerl.rewards import RELATION_REWARDS, REWARDS
 from scenerl.score import run_score, score_row
 
@@ -217,13 +219,92 @@ def test_bad_rows_are_named_and_the_others_scored(tmp_path, capsys):
     assert "row 3" in shown
 
 
-def test_reading_stops_at_a_line_that_is_no_json(tmp_path):
+def test_a_line_that_is_no_json_costs_itself_only(tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    good = json.dumps({**ROW, "answer": None}).encode()
+    rows.write_bytes(b"\n".join([good, b"{broken", b"[1]", b'{"answer": "\xff"}', b"", good, good[:40]]))
+    with pytest.raises(DataError, match=r"4 rows could not be used and were left out, the first: .*row 2: not JSON"):
+        run_score(ScoreOptions(rows=rows, out=out))
+    assert len(read_rows(out)) == 2
+    shown = capsys.readouterr().err
+    for row, wrong in ((2, "not JSON"), (3, "a row must be a JSON object"), (4, "not UTF-8"), (7, "not JSON")):
+        assert f"{rows}, row {row}: {wrong}" in shown
+
+
+def test_reading_stops_where_the_file_cannot_be_read_further(tmp_path, monkeypatch):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     good = json.dumps({**ROW, "answer": None})
-    rows.write_text(f"{good}\n{{broken\n", encoding="utf-8")
-    with pytest.raises(DataError, match="row 2"):
+    write_rows(rows, [{**ROW, "answer": None}, {**ROW, "answer": "x" * 1000}])
+    monkeypatch.setattr("scenerl.data.jsonl.MAX_ROW_BYTES", len(good) + 10)
+    with pytest.raises(DataError, match="row 2: longer than .*; reading stopped there"):
         run_score(ScoreOptions(rows=rows, out=out))
     assert len(read_rows(out)) == 1
+
+
+def predicted(row, answer, style=PIXELS, sample=0, input_wh=(100, 50), **changes) -> dict:
+    """A row as `predict` writes it."""
+    example, _ = parse_row(row, "row")
+    result = parse_answer(answer, style, example.image_wh, input_wh)
+    reply = Reply(answer, 7, "stop")
+    return {**prediction_row(example, result, reply, style.frame, input_wh, sample), **changes}
+
+
+def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):
+    rows, data, out = tmp_path / "predictions.jsonl", tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    other = {**ROW, "image_id": "the  other", "objects": ROW["objects"][:1], "relationships": []}
+    write_rows(data, [ROW, other, {**ROW, "image_id": "9"}])
+    # The frame of each row counts, not that of the options: 1000 is right in one, 200 in the other.
+    norm1000 = AnswerStyle(frame="norm1000")
+    write_rows(
+        rows,
+        [
+            predicted(ROW, json.dumps(ANSWER), sample=1),
+            predicted(ROW, gold_answer(ROW, norm1000), norm1000),
+            predicted(other, "no idea"),
+        ],
+    )
+    run_score(ScoreOptions(rows=rows, data=str(data), out=out, frame="norm1"))
+    first, gold, failed = read_rows(out)
+    assert (first["image_id"], first["sample"], first["rewards"]["hard_recall"]) == ("7", 1, 0.5)
+    assert first == {**scored({**ROW, "answer": json.dumps(ANSWER), "num_tokens": 7}), "sample": 1}
+    assert (gold["sample"], gold["rewards"]["hard_recall"], gold["rewards"]["node_box"]) == (0, 1.0, 1.0)
+    assert (failed["image_id"], failed["status"]) == ("the other", "invalid_json")
+    assert "1 images of" in capsys.readouterr().err  # image 9
+
+
+def test_ground_truth_beside_the_rows_replaces_theirs(tmp_path):
+    rows, data, out = tmp_path / "rows.jsonl", tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    write_rows(rows, [{**ROW, "answer": gold_answer(ROW, PIXELS)}])
+    write_rows(data, [{**ROW, "relationships": ROW["relationships"][:1]}])
+    run_score(ScoreOptions(rows=rows, data=str(data), out=out, frame="pixels", rewards=["triplet_precision"]))
+    assert read_rows(out)[0]["rewards"] == {"triplet_precision": 0.5}
+
+
+def test_predictions_that_cannot_be_joined_are_named_and_the_others_scored(tmp_path, capsys):
+    rows, data, out = tmp_path / "predictions.jsonl", tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    write_rows(data, [ROW])
+    good = predicted(ROW, gold_answer(ROW, PIXELS))
+    resized = {**good, "frame": "resized", "input_wh": None}
+    bad_rows = [{**good, "image_id": "8"}, {**good, "image_id": ["7"]}, {**good, "frame": "inches"}, resized]
+    write_rows(rows, [good, *bad_rows, {key: good[key] for key in ("answer", "frame")}])
+    with pytest.raises(DataError, match=r"5 rows could not be used.*row 2: .*data.jsonl has no image_id '8'"):
+        run_score(ScoreOptions(rows=rows, data=str(data), out=out))
+    assert [row["rewards"]["hard_recall"] for row in read_rows(out)] == [1.0]
+    shown = capsys.readouterr().err
+    assert "row 3: image_id must be a text or a whole number, found ['7']" in shown
+    assert "row 4: unknown frame 'inches'; allowed: pixels, norm1000" in shown
+    assert "row 5: the frame 'resized' needs input_wh" in shown
+    assert "row 6: image_id must be a text or a whole number, found none" in shown
+
+
+def test_predictions_read_in_another_format_than_they_were_made_in_are_noticed(tmp_path, capsys):
+    rows, data, out = tmp_path / "predictions.jsonl", tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    write_rows(data, [ROW])
+    write_rows(rows, [predicted(ROW, gold_answer(ROW, PIXELS))])
+    run_score(ScoreOptions(rows=rows, data=str(data), out=out, format="compact"))
+    assert read_rows(out)[0]["status"] == "wrong_schema"
+    shown = capsys.readouterr().err
+    assert f"{rows}, row 1: the answer was 'ok' when it was predicted and is wrong_schema now" in shown
 
 
 @pytest.mark.parametrize("content", [None, "", "\n\n", "{}\n", "[]\n"])

@@ -9,12 +9,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle, parse_answer
 from scenerl.config import ScoreOptions
-from scenerl.data.jsonl import DataError, excerpt, parse_row, read_jsonl, write_jsonl
+from scenerl.data import load
+from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.frames import FRAMES
 from scenerl.rewards import (
     RELATION_REWARDS,
     REWARDS,
@@ -78,8 +81,9 @@ def describe_matches(comparison: Comparison) -> dict:
         `relations`: per predicted relation its `triplet`, the `target` relation it hits one-to-one (or None), and
         `boxes_agree`, the target relations with fitting boxes, whatever their labels.
     """
+    iou, similarity = comparison.iou, comparison.similarity
     target_of = dict(comparison.node_match)
-    hits = {n for n, _ in comparison.detection_match}
+    hits = dict(comparison.detection_match)
     objects = []
     for n, item in enumerate(comparison.predicted.objects):
         m = target_of.get(n)
@@ -87,24 +91,19 @@ def describe_matches(comparison: Comparison) -> dict:
             {
                 "label": item.label,
                 "target": m,
-                "iou": None if m is None else round(comparison.iou[n][m], 4),
-                "similarity": None if m is None else round(comparison.similarity(n, m), 4),
+                "iou": None if m is None else round(iou[n][m], 4),
+                "similarity": None if m is None else round(similarity(n, m), 4),
                 "hit": n in hits,
             }
         )
     relation_target = dict(comparison.triplet_match)
-    fitting: dict[int, list[int]] = {}
-    for t, candidates in enumerate(comparison.candidates):
-        for r in candidates:
-            fitting.setdefault(r, []).append(t)
     relations = [
-        {
-            "triplet": comparison.predicted.triplet(relation),
-            "target": relation_target.get(r),
-            "boxes_agree": fitting.get(r, []),
-        }
+        {"triplet": comparison.predicted.triplet(relation), "target": relation_target.get(r), "boxes_agree": []}
         for r, relation in enumerate(comparison.predicted.relations)
     ]
+    for t, candidates in enumerate(comparison.candidates):
+        for r in candidates:
+            relations[r]["boxes_agree"].append(t)
     return {"objects": objects, "relations": relations}
 
 
@@ -115,19 +114,22 @@ def score_row(
     options: RewardOptions | None = None,
     rewards: Mapping[str, Reward] = REWARDS,
     strict: bool = False,
+    example: Example | None = None,
 ) -> tuple[dict, list[str]]:
-    """As :func:`score_answer`, for a data row with an `answer`.
+    """As :func:`score_answer`, for a data row with an `answer`, or for a row of `predict` and its ``example``.
 
     The row may also hold `input_wh` (needed by the frame `resized`), `num_tokens` and `finish_reason`, as `predict`
-    writes them.
+    writes them. With an ``example`` the ground truth is that, the row's `frame` comes before the style's, and a
+    `status` that the answer does not have any more gives a warning.
 
     Returns:
-        The output row and the warnings about the data row.
+        The output row, with the row's `sample` if it has one, and the warnings about the row.
 
     Raises:
         DataError: the row cannot be used; names ``where`` and what is allowed.
     """
-    example, warnings = parse_row(row, where)
+    joined = example is not None
+    example, warnings = (example, []) if joined else parse_row(row, where)
     if "answer" not in row:
         raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
     answer = row["answer"]
@@ -137,11 +139,42 @@ def score_row(
     if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
         raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
     input_wh = _input_wh(row.get("input_wh"), where)
+    if joined and (frame := row.get("frame", style.frame)) != style.frame:
+        if frame not in FRAMES:
+            raise DataError(f"{where}: unknown frame {excerpt(frame)}; allowed: {', '.join(FRAMES)}")
+        style = replace(style, frame=frame)
     if style.frame == "resized" and input_wh is None:
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
     truncated = row.get("finish_reason") == "length"
     scored = score_answer(example, answer, style, options, rewards, input_wh, strict, truncated, num_tokens)
+    if joined and not strict and row.get("status", scored["status"]) != scored["status"]:
+        warnings.append(
+            f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {scored['status']} now; "
+            "are the format and the envelope the same?"
+        )
+    if "sample" in row:
+        scored["sample"] = row["sample"]
     return scored, warnings
+
+
+class _GroundTruth:
+    """Examples by image id, and which of them no row has named yet."""
+
+    def __init__(self, source: str, split: str | None) -> None:
+        self.source = source
+        self.examples = {example.image_id: example for example in load(source, split)}
+        self.unanswered = dict.fromkeys(self.examples)
+
+    def of(self, row: dict, where: str) -> Example:
+        image_id = row.get("image_id")
+        if isinstance(image_id, bool) or not isinstance(image_id, str | int):
+            found = excerpt(image_id) if "image_id" in row else "none"
+            raise DataError(f"{where}: image_id must be a text or a whole number, found {found}")
+        image_id = " ".join(str(image_id).split())  # as in data rows
+        if image_id not in self.examples:
+            raise DataError(f"{where}: {self.source} has no image_id {excerpt(image_id)}")
+        self.unanswered.pop(image_id, None)
+        return self.examples[image_id]
 
 
 def _input_wh(value: object, where: str) -> tuple[float, float] | None:
@@ -196,16 +229,21 @@ def run_score(options: ScoreOptions) -> None:
         predicate_counts=options.predicate_counts,
         strict_format=options.strict,
     )
+    truth = None if options.data is None else _GroundTruth(options.data, options.split)
     errors, warnings = _Messages("error"), _Messages("warning")
     statuses: Counter[str] = Counter()
     totals = dict.fromkeys(rewards, 0.0)
 
     def scored_rows() -> Iterator[dict]:
         try:
-            for number, row in read_jsonl(options.rows):
+            for number, row, wrong in read_rows(options.rows):
+                where = f"{options.rows}, row {number}"
                 try:
+                    if wrong:
+                        raise DataError(f"{where}: {wrong}")
+                    example = None if truth is None else truth.of(row, where)
                     scored, row_warnings = score_row(
-                        row, f"{options.rows}, row {number}", style, reward_options, rewards, options.strict
+                        row, where, style, reward_options, rewards, options.strict, example
                     )
                 except DataError as error:
                     errors.add(str(error))
@@ -216,10 +254,13 @@ def run_score(options: ScoreOptions) -> None:
                 for name, value in scored["rewards"].items():
                     totals[name] += value
                 yield scored
-        except DataError as error:  # a row that is no JSON object, or a file that is not there
+        except DataError as error:  # a file that cannot be read, or not further
             errors.add(f"{error}; reading stopped there")
         if not statuses:
             raise DataError(errors.first or f"{options.rows} holds no rows; expected data rows with an 'answer'")
+        if truth is not None and truth.unanswered:
+            first = excerpt(next(iter(truth.unanswered)))
+            warnings.add(f"{len(truth.unanswered)} images of {options.data} have no answer, the first: {first}")
 
     if options.out is None:
         for row in scored_rows():
@@ -228,7 +269,7 @@ def run_score(options: ScoreOptions) -> None:
         write_jsonl(options.out, scored_rows())
     print(_summary(options.out, statuses, totals), file=sys.stderr)
     if warnings.count:
-        print(f"scenerl: {warnings.count} warnings about the data", file=sys.stderr)
+        print(f"scenerl: {warnings.count} warnings", file=sys.stderr)
     if errors.count:
         raise DataError(f"{errors.count} rows could not be used and were left out, the first: {errors.first}")
 

@@ -217,7 +217,15 @@ class PredictOptions(AnswerOptions):
 class ScoreOptions(Options):
     """Every reward of every answer, and why it is what it is. Needs no torch."""
 
-    rows: Path = option(..., "JSONL file: data rows with an `answer` (text or null)", positional=True)
+    rows: Path = option(
+        ...,
+        "JSONL file: data rows with an `answer` (text or null); with --data, rows as `predict` writes them",
+        positional=True,
+    )
+    data: str | None = option(
+        None, "ground truth by image_id: JSONL file, folder, Parquet file or hub:OWNER/NAME; not given: in the rows"
+    )
+    split: str | None = option(None, "split of the ground truth, where the source has several")
     out: Path | None = option(None, "JSONL file to write; not given: standard output")
     format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
     envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)

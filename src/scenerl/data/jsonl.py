@@ -22,6 +22,7 @@ __all__ = [
     "parse_row",
     "read",
     "read_jsonl",
+    "read_rows",
     "write_jsonl",
 ]
 
@@ -35,11 +36,20 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
     Raises:
         DataError: the file is missing or unreadable, or a row is not a JSON object; the message names file and row.
     """
-    for number, line in _lines(Path(path)):
-        row, error = _decode(line)
+    for number, row, error in read_rows(path):
         if error:
             raise DataError(f"{path}, row {number}: {error}")
         yield number, row
+
+
+def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
+    """As :func:`read_jsonl`, with what is wrong with a row (or None) beside it, and reading goes on.
+
+    Raises:
+        DataError: the file is missing or unreadable.
+    """
+    for number, line in _lines(Path(path)):
+        yield number, *_decode(line)
 
 
 def load_examples(path: Path | str, images_dir: Path | None = None) -> Iterator[Example]:
@@ -64,8 +74,7 @@ def read(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
     """
     path = Path(path)
     images_dir = path.parent / "images" if images_dir is None else images_dir
-    for number, line in _lines(path):
-        row, error = _decode(line)
+    for number, row, error in read_rows(path):
         where = f"{path}, row {number}"
         yield Record(where, None, (error,)) if error else read_row(row, where, images_dir)
 
