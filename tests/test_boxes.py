@@ -77,6 +77,9 @@ def test_iou_and_giou_are_symmetric_and_in_range(a, b):
     iou, giou = boxes.iou_matrix(a, b), boxes.giou_matrix(a, b)
     assert_allclose(iou, boxes.iou_matrix(b, a).T)
     assert_allclose(giou, boxes.giou_matrix(b, a).T)
+    known, union = boxes.iou_and_union(a, b)
+    assert (known == iou).all() and (boxes.giou_matrix(a, b, (known, union)) == giou).all()
+    assert_allclose(boxes.area(a)[:, None] + boxes.area(b), union * (1 + iou))  # overlap and union are both areas
     assert ((iou >= 0) & (iou <= 1)).all()
     assert ((giou > -1) & (giou <= iou + 1e-12)).all()
     assert (np.diag(boxes.iou_matrix(a, a)) == 1).all()

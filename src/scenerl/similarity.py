@@ -43,8 +43,8 @@ def similarity_matrix(similarity: Similarity, a: Sequence[str], b: Sequence[str]
         number: dict[str, int] = {}
         codes = np.array([number.setdefault(label, len(number)) for label in (*a, *b)], dtype=np.int64)
         return (codes[: len(a), None] == codes[len(a) :]).astype(np.float64)
-    values = [similarity(x, y) for x in a for y in b]
-    return np.array(values, dtype=np.float64).reshape(len(a), len(b))
+    rows = {label: [similarity(label, other) for other in b] for label in dict.fromkeys(a)}
+    return np.array([rows[label] for label in a], dtype=np.float64).reshape(len(a), len(b))
 
 
 class VectorSimilarity:

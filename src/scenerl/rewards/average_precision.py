@@ -35,6 +35,14 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
     totals = [0.0] * len(IOU_THRESHOLDS)
     for label, columns in columns_of.items():
         rows = rows_of.get(label, [])[:MAX_DETECTIONS]
+        if len(columns) == 1:  # most labels of an image: the first box that reaches a threshold is its only hit
+            start = 0
+            for rank, n in enumerate(rows, start=1):
+                end = bisect_right(IOU_THRESHOLDS, iou[n][columns[0]])
+                for index in range(start, end):
+                    totals[index] += 1.0 / rank
+                start = max(start, end)
+            continue
         # Per prediction the targets it may take, best first; of equal IoU COCO takes the later target.
         choices = [
             sorted([(iou[n][m], m) for m in columns if iou[n][m] >= IOU_THRESHOLDS[0]], reverse=True) for n in rows

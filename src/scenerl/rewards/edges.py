@@ -101,12 +101,12 @@ def soft_recall(comparison: Comparison) -> float:
     total = 0.0
     for wanted in targets:
         best = 0.0
+        objects = partners.get(target_twins[wanted.object], ())
         for s in partners.get(target_twins[wanted.subject], ()):
-            for o in partners.get(target_twins[wanted.object], ()):
-                if (s, o) in predicates:
-                    ends = similarity(s, wanted.subject) * similarity(o, wanted.object)
-                    alike = max([predicate_similarity(name, wanted.predicate) for name in predicates[s, o]])
-                    best = max(best, ends * alike)
+            for o in objects:
+                if ends := (s, o) in predicates and similarity(s, wanted.subject) * similarity(o, wanted.object):
+                    for name in predicates[s, o]:
+                        best = max(best, ends * predicate_similarity(name, wanted.predicate))
         total += best
     return total / len(targets)
 
