@@ -130,7 +130,8 @@ def test_parsed_rows_are_taken_as_they_are(tmp_path, data):
     assert found["failures"] == {"truncated": 1}
     assert found["issues"] == {"self_relation": 1}
     assert found["per_predicate"]["near"] == {
-        "recall": 1, "R@20": 1, "R@50": 1, "R@100": 1, "num_targets": 1, "num_images": 1
+        "recall": 1, "R@20": 1, "R@50": 1, "R@100": 1, "ng-R@20": 1, "ng-R@50": 1, "ng-R@100": 1,
+        "num_targets": 1, "num_images": 1,
     }  # fmt: skip
 
 

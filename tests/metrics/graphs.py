@@ -16,9 +16,9 @@ def graph(objects, relations=()):
     return SceneGraph(tuple(SceneObject(*entry) for entry in objects), tuple(Relation(*entry) for entry in relations))
 
 
-def pair(predicted, target, image_id="1", status="ok", issues=()):
+def pair(predicted, target, image_id="1", status="ok", issues=(), crowds=()):
     result = ParseResult("ok", predicted, issues) if status == "ok" else ParseResult(status, None, issues)
-    return Pair(image_id, result, target, (100, 100))
+    return Pair(image_id, result, target, (100, 100), tuple(crowds))
 
 
 def pairs_of(predicted, targets):

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.graphs import QUICK, data_sets, graph, pair, pairs_of, values
-from scenerl.metrics.average_precision import NAMES, CocoFamily, coco_values, greedy_matches
+from metrics.graphs import QUICK, boxes, data_sets, graph, pair, pairs_of, values
+from scenerl.metrics.average_precision import NAMES, CocoFamily, greedy_matches, scan
+from scenerl.metrics.bootstrap import resample_weights
 from scenerl.metrics.candidates import collect
 from scenerl.types import SceneGraph, SceneObject
 
@@ -27,41 +28,56 @@ def own_values(pairs):
     return dict(zip(NAMES, family(pairs)(np.ones((len(pairs), 1)))[:, 0].tolist(), strict=True))
 
 
-def pycocotools_values(pairs):
+def pycocotools_evaluator():
     coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    return coco.COCO, pytest.importorskip("pycocotools.cocoeval").COCOeval
+
+
+def faster_evaluator():
+    faster = pytest.importorskip("faster_coco_eval")
+    return faster.COCO, faster.COCOeval_faster
+
+
+EVALUATORS = (pycocotools_evaluator, faster_evaluator)
+
+
+def coco_values(pairs, evaluator):
+    """The family from one of the maintained evaluators. Crowd regions are annotations with ``iscrowd``."""
+    coco, cocoeval = evaluator()
     labels = sorted({entry.label for both in pairs for entry in both.target.objects})
 
-    def rows(graphs):
-        for image, found in enumerate(graphs, start=1):
-            for entry in found.objects:
-                x1, y1, x2, y2 = entry.box
-                if entry.label in labels:
-                    yield {
-                        "image_id": image,
-                        "category_id": labels.index(entry.label) + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                        "score": 1.0 if entry.score is None else entry.score,
-                    }
+    def row(image, entry, crowd=0):
+        x1, y1, x2, y2 = entry.box
+        box = [x1, y1, x2 - x1, y2 - y1]
+        score = 1.0 if entry.score is None else entry.score
+        label = labels.index(entry.label) + 1
+        return {
+            "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd,
+            "score": score,
+        }  # fmt: skip
 
+    annotations, found = [], []
+    for image, both in enumerate(pairs, start=1):
+        annotations += [row(image, entry) for entry in both.target.objects]
+        annotations += [row(image, entry, 1) for entry in both.crowds if entry.label in labels]
+        found += [row(image, entry) for entry in both.result.graph.objects if entry.label in labels]
+    if not found:
+        return dict.fromkeys(NAMES, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
+        truth = coco()
         truth.dataset = {
+            "info": {},
             "images": [{"id": n + 1} for n in range(len(pairs))],
             "categories": [{"id": n + 1} for n in range(len(labels))],
-            "annotations": [{**row, "id": n + 1} for n, row in enumerate(rows(both.target for both in pairs))],
+            "annotations": [{**row, "id": n + 1} for n, row in enumerate(annotations)],
         }
         truth.createIndex()
-        found = list(rows(both.result.graph for both in pairs))
-        if not found:
-            return dict.fromkeys(NAMES, 0.0)
-        evaluator = cocoeval.COCOeval(truth, truth.loadRes(found), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return dict(zip(NAMES, evaluator.stats[[0, 1, 2, 8]].tolist(), strict=True))
+        evaluation = cocoeval(truth, truth.loadRes(found), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = list(evaluation.stats)
+    return dict(zip(NAMES, [float(stats[n]) for n in (0, 1, 2, 8)], strict=True))
 
 
 def test_average_precision_by_hand():
@@ -118,9 +134,9 @@ def test_equal_to_both_coco_evaluators(data):
     if not any(target.objects for target in data[1]):
         assert values(pairs)["AP"] is None
         return
-    reported = coco_values(collect(pairs, QUICK).objects, len(pairs))
-    for other in (pycocotools_values(pairs), own_values(pairs)):
-        assert reported == pytest.approx(other, abs=1e-9)
+    reported = own_values(pairs)
+    for evaluator in EVALUATORS:
+        assert reported == pytest.approx(coco_values(pairs, evaluator), abs=1e-9)
 
 
 def test_equal_to_both_coco_evaluators_on_crowded_images():
@@ -138,10 +154,10 @@ def test_equal_to_both_coco_evaluators_on_crowded_images():
 
     for scored in (False, True):
         pairs = pairs_of([crowd(120, scored) for _ in range(4)], [crowd(30, False) for _ in range(4)])
-        reported = coco_values(collect(pairs, QUICK).objects, len(pairs))
+        reported = own_values(pairs)
         assert reported["AP"] > 0.01
-        for other in (pycocotools_values(pairs), own_values(pairs)):
-            assert reported == pytest.approx(other, abs=1e-9)
+        for evaluator in EVALUATORS:
+            assert reported == pytest.approx(coco_values(pairs, evaluator), abs=1e-9)
 
 
 def numbered(found, start):
@@ -158,8 +174,82 @@ def test_an_image_weight_is_a_number_of_copies(data, draw):
     copies = [n for n, weight in enumerate(weights) for _ in range(weight)]
     weighted = family(pairs_of(predicted, data[1]))(np.array(weights, dtype=float)[:, None])[:, 0]
     repeated = pairs_of([predicted[n] for n in copies], [data[1][n] for n in copies])
-    expected = coco_values(collect(repeated, QUICK).objects, len(repeated))
-    if expected:
+    if any(both.target.objects for both in repeated):
+        expected = coco_values(repeated, pycocotools_evaluator)
         assert weighted == pytest.approx([expected[name] for name in NAMES], abs=1e-9)
     else:
         assert np.isnan(weighted).all()
+
+
+@settings(max_examples=40)
+@given(data_sets(scored=True, max_images=3), st.data())
+def test_crowd_regions_are_ignored_as_coco_ignores_them(data, draw):
+    crowds = draw.draw(
+        st.lists(
+            st.lists(st.builds(SceneObject, st.sampled_from(("dog", "cat")), boxes), max_size=2),
+            min_size=len(data[0]), max_size=len(data[0]),
+        )
+    )  # fmt: skip
+    pairs = [pair(found, target, str(n), crowds=crowds[n]) for n, (found, target) in enumerate(zip(*data, strict=True))]
+    if any(both.target.objects for both in pairs):
+        assert own_values(pairs) == pytest.approx(coco_values(pairs, pycocotools_evaluator), abs=1e-9)
+
+
+def test_a_prediction_on_a_crowd_is_neither_right_nor_wrong():
+    target, crowd = graph([("dog", A)]), [SceneObject("dog", (20, 0, 60, 10))]
+    found = graph([("dog", B), ("dog", C), ("dog", A)])
+    assert own_values([pair(found, target)])["AP50"] == pytest.approx(1 / 3)
+    assert own_values([pair(found, target, crowds=crowd)])["AP50"] == 1
+    assert values([pair(found, target, crowds=crowd)])["greedy_precision"] == 1
+
+
+def test_the_bootstraps_fast_curve_is_the_exact_one():
+    """Whole-number weights in single precision; class sizes whose recalls never fall on a recall point but 0 and 1."""
+    generator = np.random.default_rng(3)
+    target, found = [], []
+    for n in range(97):
+        target.append(graph([("dog", A), ("cat", B)] if n % 3 else [("dog", A)]))
+        miss = generator.integers(0, 7, size=3).tolist()
+        guesses = [("dog", (0, miss[0], 10, 10)), ("cat", (20, miss[1], 30, 10)), ("dog", (0, 0, 10, 10 - miss[2]))]
+        scores = generator.random(3).tolist()
+        found.append(graph([(*guess, score) for guess, score in zip(guesses, scores, strict=True)]))
+    both = family(pairs_of(found, target))
+    weights = generator.integers(0, 3, size=(97, 40)).astype(np.float32)
+    exact, fast = both(weights.astype(np.float64)), both(weights)
+    assert 0.2 < exact[0].min() and exact[0].std() > 0.005
+    close = np.abs(exact - fast) < 1e-5
+    # A recall that falls on a point may move by that point, and only then.
+    assert close.mean() > 0.8 and np.abs(exact - fast).max() < 1 / 101
+
+
+def test_intervals_of_a_class_with_many_true_positives():
+    """Its curve is read at 200 rows, yet the bootstrap gives what the exact curve gives."""
+    generator = np.random.default_rng(5)
+    found, target = [], []
+    for _ in range(500):
+        target.append(graph([("dog", A), ("dog", B), ("dog", C)]))
+        score = generator.random(6)
+        right = [("dog", box, 0.4 + 0.6 * s) for box, s in zip((A, B, C), score[:3].tolist(), strict=True) if s > 0.2]
+        wrong = [("dog", (60, 0, 70, 10), s) for s in score[3:].tolist()]
+        found.append(graph(right + wrong))
+    both = family(pairs_of(found, target))
+    assert both.classes[0].is_long
+    weights = next(resample_weights(500, 200, 0))
+    exact, fast = both(weights.astype(np.float64)), both(weights)
+    for precise, quick in zip(exact, fast, strict=True):
+        assert precise.std() > 0.003
+        ends = np.quantile(precise, [0.025, 0.975]), np.quantile(quick, [0.025, 0.975])
+        assert np.abs(ends[0] - ends[1]).max() < 0.15 * precise.std()
+    ones = np.ones((500, 1))
+    assert both(ones) == pytest.approx(both(ones.astype(np.float32)), abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 50])
+def test_scan_accumulates_along_rows_in_place_forwards_and_backwards(rows):
+    values = np.random.default_rng(rows).integers(0, 9, (rows, 5)).astype(np.float32)
+    forwards = values.copy()
+    assert scan(np.add, forwards) is forwards
+    assert (forwards == np.cumsum(values, axis=0)).all()
+    backwards = values.copy()
+    scan(np.maximum, backwards[::-1])
+    assert (backwards == np.maximum.accumulate(values[::-1], axis=0)[::-1]).all()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metrics.graphs import QUICK, graph, pair, values
-from scenerl.metrics import evaluate
-from scenerl.metrics.counts import count_duplicates
+from metrics import reference
+from metrics.graphs import QUICK, graph, pair, scene_graphs, values
+from scenerl.metrics import counts, evaluate
+from scenerl.metrics.columns import Codes, object_columns, relation_columns
 from scenerl.metrics.failures import is_failed
 from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
 
@@ -47,6 +50,11 @@ def test_object_matching_is_the_largest_and_greedy_is_greedy():
     assert found["object_recall"] == found["object_precision"] == 1
 
 
+def count_duplicates(*found):
+    columns = object_columns([entry.objects for entry in found], Codes()), relation_columns(found, Codes())
+    return tuple(int(repeated.sum()) for repeated in counts.duplicates(*columns))
+
+
 def test_duplicates():
     # dog 2 repeats dog 1 (IoU 0.9); cat is another label; the far dog is another place
     objects = [("dog", A), ("dog", (0, 0, 10, 9)), ("cat", A), ("dog", B)]
@@ -55,6 +63,27 @@ def test_duplicates():
     assert count_duplicates(graph(objects, [(0, "on", 2), (1, "near", 2), (2, "on", 1), (3, "on", 2)])) == (1, 0)
     assert count_duplicates(graph(objects, [(0, "on", 2)] * 3)) == (1, 2)
     assert count_duplicates(SceneGraph()) == (0, 0)
+    # never across images
+    assert count_duplicates(graph(objects, [(0, "on", 2)]), graph(objects, [(1, "on", 2)])) == (2, 0)
+
+
+@given(st.lists(scene_graphs(max_objects=6, max_relations=12), max_size=4), st.sampled_from((1, 4_000_000)))
+def test_duplicates_are_those_of_the_plain_definition(found, joined):
+    """Also when pairs of relations are looked at in small parts."""
+    objects = relations = 0
+    for entry in found:
+        same = [[reference.objects_agree(a, b) for b in entry.objects] for a in entry.objects]
+        objects += sum(any(same[n][:n]) for n in range(len(entry.objects)))
+        for n, one in enumerate(entry.relations):
+            relations += any(
+                one.predicate == other.predicate
+                and (one.subject == other.subject or same[one.subject][other.subject])
+                and (one.object == other.object or same[one.object][other.object])
+                for other in entry.relations[:n]
+            )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "_JOINED", joined)
+        assert count_duplicates(*found) == (objects, relations)
 
 
 def test_duplicates_that_the_parser_dropped_count_too():

@@ -1,71 +1,87 @@
 """COCO's AP family over objects, and the greedy matches behind greedy precision, recall and F1 at an IoU.
 
-The values come from a maintained COCO evaluator (faster-coco-eval). The evaluator cannot weight images, so the
-bootstrap has its own accumulation: the same matches and the same 101-point curve, with a weight per image. At weights
-of 1 both agree to rounding; tests hold them to 1e-9.
+COCO's evaluators cannot weight images, which the bootstrap needs, so the accumulation is our own: the same matches and
+the same 101-point curve, with a weight per image. At weights of 1 it equals faster-coco-eval and pycocotools; tests
+hold it to 1e-9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
-from scenerl.boxes import area, xyxy_to_xywh
-from scenerl.matching import greedy
-from scenerl.metrics.candidates import Array, Objects
+from scenerl.metrics.candidates import Candidates, Objects
+from scenerl.metrics.columns import Array, positions
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100
 NAMES = ("AP", "AP50", "AP75", "AR100")
+_LONGEST = 200  # rows of a curve in the bootstrap
+_BLOCK = 8_000_000  # numbers in a block of a class's detections, which bounds memory
+_ROUNDING = 2e-5  # of recall in percent in single precision; below the step between two recalls
 
 
-def greedy_matches(objects: Objects) -> Array:
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Predictions that are true positives at each of the ten IoU thresholds, (10, P), and those that do not count."""
+
+    hit_LP: Array
+    ignored_LP: Array
+
+    def select(self, keep_P: Array) -> Matches:
+        return Matches(self.hit_LP[:, keep_P], self.ignored_LP[:, keep_P])
+
+
+def greedy_matches(objects: Objects) -> Matches:
     """Which predictions COCO's greedy matching makes true positives, at each of the ten IoU thresholds.
 
     In each image and class, predictions take in the order of their scores (emission where they are equal) the free
-    target of highest IoU; of equal IoUs the later target, as COCO does.
-
-    Returns:
-        (10, P) bool.
+    target of highest IoU; of equal IoUs the later target, as COCO does. Those that take none but lie on a crowd region
+    are ignored.
     """
-    candidates = objects.coco
-    hit_TP = np.zeros((len(IOU_THRESHOLDS), len(objects.image_P)), dtype=bool)
-    lonely = np.bincount(candidates.prediction_C, minlength=len(objects.image_P))[candidates.prediction_C] == 1
+    candidates, num_predictions = objects.coco, len(objects.image_P)
+    hit_LP = np.zeros((len(IOU_THRESHOLDS), num_predictions), dtype=bool)
+    lonely = np.bincount(candidates.prediction_C, minlength=num_predictions)[candidates.prediction_C] == 1
     lonely &= np.bincount(candidates.target_C, minlength=len(objects.image_T))[candidates.target_C] == 1
-    hit_TP[:, candidates.prediction_C[lonely]] = candidates.iou_C[lonely] >= IOU_THRESHOLDS[:, None]
-    for predictions, iou_NM in _contested(objects, ~lonely):
-        for level, threshold in enumerate(IOU_THRESHOLDS):
-            # Reversed columns: `greedy` breaks ties towards the first target, COCO towards the last.
-            matched, _ = greedy(iou_NM[:, ::-1], threshold)
-            hit_TP[level, predictions[matched]] = True
-    return hit_TP
+    hit_LP[:, candidates.prediction_C[lonely]] = candidates.iou_C[lonely] >= IOU_THRESHOLDS[:, None]
+    _match_rounds(objects, candidates.select(~lonely), hit_LP)
+    ignored_LP = ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None])
+    return Matches(hit_LP, ignored_LP)
 
 
-def _contested(objects: Objects, keep_C: Array) -> Iterator[tuple[Array, Array]]:
-    """Per image and class the predictions, best first, and the IoU matrix of the chosen candidates (-1 elsewhere)."""
-    candidates = objects.coco.select(keep_C)
-    p, t = candidates.prediction_C, candidates.target_C
-    order = np.lexsort((t, p, -objects.score_P[p], objects.label_P[p], objects.image_P[p]))
-    p, t, iou = p[order], t[order], candidates.iou_C[order]
-    if not len(p):
-        return
-    change = (np.diff(objects.image_P[p]) != 0) | (np.diff(objects.label_P[p]) != 0)
-    bounds = [0, *(np.flatnonzero(change) + 1).tolist(), len(p)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        group = slice(start, stop)
-        # Candidates of one prediction stand together and in rank order, so first occurrences give the ranking.
-        _, first = np.unique(p[group], return_index=True)
-        ranked = p[group][np.sort(first)]
-        targets = np.unique(t[group])
-        matrix = np.full((len(ranked), len(targets)), -1.0)
-        row_of = {int(prediction): row for row, prediction in enumerate(ranked)}
-        rows = [row_of[prediction] for prediction in p[group].tolist()]
-        matrix[rows, np.searchsorted(targets, t[group])] = iou[group]
-        yield ranked, matrix
+def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> None:
+    """Match the candidates that compete. Round n takes the n-th prediction of every image and class at once."""
+    p = np.unique(candidates.prediction_C)
+    p = p[np.lexsort((-objects.score_P[p], objects.label_P[p], objects.image_P[p]))]
+    number = objects.image_P[p] * (int(objects.label_P.max(initial=0)) + 1) + objects.label_P[p]
+    round_P = np.zeros(len(hit_LP[0]), dtype=np.int64)
+    round_P[p] = positions(number)
+    order = np.lexsort(
+        (candidates.target_C, candidates.iou_C, candidates.prediction_C, round_P[candidates.prediction_C])
+    )
+    candidates = candidates.select(order)
+    prediction_C, target_C = candidates.prediction_C, candidates.target_C
+    enough_LC = candidates.iou_C >= IOU_THRESHOLDS[:, None]
+    first = np.ones(len(prediction_C), dtype=bool)
+    first[1:] = np.diff(prediction_C) != 0
+    taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.image_T)), dtype=bool)
+    rounds = round_P[prediction_C]
+    bounds = np.searchsorted(rounds, np.arange(rounds.max(initial=-1) + 2))
+    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        targets = target_C[start:stop]
+        free = enough_LC[:, start:stop] & ~taken_LT[:, targets]
+        # Candidates of a prediction stand in rising order: the last free one is the best.
+        last = np.maximum.reduceat(
+            np.where(free, np.arange(stop - start), -1), np.flatnonzero(first[start:stop]), axis=1
+        )
+        level, which = np.nonzero(last >= 0)
+        best = last[level, which]
+        taken_LT[level, targets[best]] = True
+        hit_LP[level, prediction_C[start:stop][best]] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +89,46 @@ class _Class:
     """One class that has targets: its detections in COCO's order, and its targets per image."""
 
     image_D: Array
-    hit_TD: Array
+    hit_LD: Array
+    ignored_LD: Array | None
     target_image: Array
     target_count: Array
+
+    @property
+    def images(self) -> Array:
+        return np.concatenate([self.image_D, self.target_image])
+
+    @property
+    def is_long(self) -> bool:
+        return bool((self.hit_LD.sum(axis=1) > _LONGEST).any())
+
+    def add(
+        self, weights_NB: Array, positives_B: Array, curve: Callable, precision_LB: Array, recall_LB: Array
+    ) -> None:
+        """Add average precisions and final recalls. Only rows of true positives matter: between two of them recall
+        stands still and precision falls."""
+        rows = np.flatnonzero(self.hit_LD.any(axis=0))
+        if not len(rows):
+            return
+        weight_DB = weights_NB.take(self.image_D, axis=0)
+        weight_RB = weight_DB.take(rows, axis=0)
+        seen_RB = None if self.ignored_LD is not None else scan(np.add, weight_DB).take(rows, axis=0)
+        for level, hit_D in enumerate(self.hit_LD):
+            chosen = np.flatnonzero(hit_D[rows])
+            if not len(chosen):
+                continue
+            weight_HB, last = weight_RB.take(chosen, axis=0), chosen
+            if curve is _fast_curve and len(chosen) > _LONGEST:
+                weight_HB, ends = _merge_rows(weight_HB)
+                last = chosen[ends]
+            if seen_RB is None:
+                counted = weight_DB * ~self.ignored_LD[level][:, None]
+                seen_HB = scan(np.add, counted).take(rows[last], axis=0)
+            else:
+                seen_HB = seen_RB.take(last, axis=0)
+            average, final = curve(weight_HB, seen_HB, positives_B)
+            precision_LB[level] += average
+            recall_LB[level] += final
 
 
 class CocoFamily:
@@ -83,27 +136,32 @@ class CocoFamily:
 
     Args:
         objects: all objects; a class without any target plays no part, as in COCO.
-        hit_TP: (10, P) from :func:`greedy_matches`.
+        matches: from :func:`greedy_matches`.
+        prefix: put before the metrics' names.
     """
 
-    names = NAMES
-
-    def __init__(self, objects: Objects, hit_TP: Array) -> None:
-        order = np.lexsort((np.arange(len(objects.image_P)), -objects.score_P, objects.image_P, objects.label_P))
-        label, image = objects.label_P[order], objects.image_P[order]
-        new_group = np.ones(len(order), dtype=bool)
-        new_group[1:] = (np.diff(label) != 0) | (np.diff(image) != 0)
-        start = np.maximum.accumulate(np.where(new_group, np.arange(len(order)), 0))
-        kept = order[np.arange(len(order)) - start < MAX_DETECTIONS]
+    def __init__(self, objects: Objects, matches: Matches, prefix: str = "") -> None:
+        self.names = tuple(prefix + name for name in NAMES)
+        order = np.lexsort((-objects.score_P, objects.image_P, objects.label_P))
+        group = objects.label_P[order] * (int(objects.image_P.max(initial=0)) + 1) + objects.image_P[order]
+        kept = order[positions(group) < MAX_DETECTIONS]
         # Across images COCO sorts by score alone, stably: equal scores stay in the order of the images.
-        kept = kept[np.lexsort((np.arange(len(kept)), -objects.score_P[kept], objects.label_P[kept]))]
-        sorted_labels = objects.label_P[kept]
+        kept = kept[np.lexsort((-objects.score_P[kept], objects.label_P[kept]))]
+        labels, target_order = objects.label_P[kept], np.argsort(objects.label_T, kind="stable")
+        target_labels, target_images = objects.label_T[target_order], objects.image_T[target_order]
+        any_ignored = bool(matches.ignored_LP.any())
         self.classes = []
-        for name in np.unique(objects.label_T):
-            low, high = np.searchsorted(sorted_labels, name, "left"), np.searchsorted(sorted_labels, name, "right")
-            chosen = kept[low:high]
-            images, counts = np.unique(objects.image_T[objects.label_T == name], return_counts=True)
-            self.classes.append(_Class(objects.image_P[chosen], hit_TP[:, chosen], images, counts))
+        for name in np.unique(target_labels):
+            chosen = kept[np.searchsorted(labels, name, "left") : np.searchsorted(labels, name, "right")]
+            own = slice(np.searchsorted(target_labels, name, "left"), np.searchsorted(target_labels, name, "right"))
+            self.classes.append(
+                _Class(
+                    objects.image_P[chosen],
+                    matches.hit_LP[:, chosen],
+                    matches.ignored_LP[:, chosen] if any_ignored else None,
+                    *np.unique(target_images[own], return_counts=True),
+                )
+            )
 
     @property
     def support(self) -> Array:
@@ -111,32 +169,77 @@ class CocoFamily:
         return np.full(len(NAMES), len(self.classes))
 
     def __call__(self, weights_NB: Array) -> Array:
-        """The family under image weights: (4, B), NaN without any target."""
+        """The family under image weights: (4, B), NaN without any target.
+
+        Weights in double precision give COCO's numbers exactly. Whole-number weights in single precision, which the
+        bootstrap uses, are several times faster. They differ by rounding, by a recall point where recall falls exactly
+        on one, and in classes with more than 200 true positives by reading the curve at some 200 of them (about a
+        twentieth of the metric's standard error); what that moves at weights of 1 is put right.
+        """
+        if weights_NB.dtype != np.float32:
+            return self._values(weights_NB, _exact_curve)
+        return self._values(weights_NB, _fast_curve) + self._correction
+
+    @cached_property
+    def _correction(self) -> Array:
+        """(4, 1): what the fast curve misses at weights of 1."""
+        if not any(entry.is_long for entry in self.classes):
+            return np.zeros((len(NAMES), 1))
+        ones = np.ones((1 + max(int(entry.images.max(initial=0)) for entry in self.classes), 1))
+        return self._values(ones, _exact_curve) - self._values(ones.astype(np.float32), _fast_curve)
+
+    def _values(self, weights_NB: Array, curve: Callable) -> Array:
         num_samples = weights_NB.shape[1]
         precision = np.zeros((len(IOU_THRESHOLDS), num_samples))
         recall = np.zeros_like(precision)
         num_classes = np.zeros(num_samples)
         for entry in self.classes:
-            positives_B = entry.target_count @ weights_NB[entry.target_image]
-            num_classes += positives_B > 0
-            weight_DB = weights_NB[entry.image_D]
-            seen_DB = np.cumsum(weight_DB, axis=0)
-            for level, hit_D in enumerate(entry.hit_TD):
-                where = np.flatnonzero(hit_D)
-                if len(where):
-                    average, final = _curve(weight_DB[where], seen_DB[where], positives_B)
-                    precision[level] += average
-                    recall[level] += final
+            step = max(1, _BLOCK // max(1, len(entry.image_D)))
+            for start in range(0, num_samples, step):
+                part = slice(start, start + step)
+                positives_B = entry.target_count.astype(weights_NB.dtype) @ weights_NB[entry.target_image, part]
+                num_classes[part] += positives_B > 0
+                entry.add(weights_NB[:, part], positives_B, curve, precision[:, part], recall[:, part])
         with np.errstate(invalid="ignore"):
             precision, recall = precision / num_classes, recall / num_classes
         fifty, seventy_five = 0, 5
         return np.stack([precision.mean(axis=0), precision[fifty], precision[seventy_five], recall.mean(axis=0)])
 
 
-def _curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[Array, Array]:
-    """Interpolated average precision and final recall of one class at one threshold.
+def _merge_rows(weight_HB: Array) -> tuple[Array, Array]:
+    """About 200 rows for many: the first 100 as they are, where precision moves most, the others in equal groups.
 
-    Only true positives matter: between two of them recall stands still and precision falls.
+    Returns:
+        The sums of the groups, and the index of each group's last row.
+    """
+    head = _LONGEST // 2
+    size = -(-(len(weight_HB) - head) // head)
+    groups = (len(weight_HB) - head) // size
+    whole = head + groups * size
+    sums = weight_HB[head:whole].reshape(groups, size, -1).sum(axis=1)
+    ends = np.concatenate([np.arange(head), np.arange(head + size, whole + 1, size) - 1])
+    if whole == len(weight_HB):
+        return np.concatenate([weight_HB[:head], sums]), ends
+    rest = weight_HB[whole:].sum(axis=0, keepdims=True)
+    return np.concatenate([weight_HB[:head], sums, rest]), np.append(ends, len(weight_HB) - 1)
+
+
+def scan(operation: np.ufunc, rows_HB: Array) -> Array:
+    """``operation.accumulate`` along the first axis, in place, several times faster: whole blocks of rows at a time."""
+    size = max(1, int(len(rows_HB) ** 0.5))
+    blocks = len(rows_HB) // size
+    block = rows_HB[: blocks * size].reshape(blocks, size, -1)
+    for row in range(1, size):
+        operation(block[:, row - 1], block[:, row], out=block[:, row])
+    for number in range(1, blocks):
+        operation(block[number], block[number - 1, -1], out=block[number])
+    for row in range(blocks * size, len(rows_HB)):
+        operation(rows_HB[row - 1], rows_HB[row], out=rows_HB[row])
+    return rows_HB
+
+
+def _exact_curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[Array, Array]:
+    """Interpolated average precision and final recall of one class at one threshold.
 
     Args:
         weight_HB: weights of the H true positives. seen_HB: weight of all detections up to each of them.
@@ -156,53 +259,36 @@ def _curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[Array,
     return np.where(positives_B > 0, average_B, 0.0), recall_HB[-1]
 
 
-def coco_values(objects: Objects, num_images: int) -> dict[str, float]:
-    """AP, AP50, AP75 and AR100 from the COCO evaluator, in [0, 1].
+def _fast_curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[Array, Array]:
+    """As :func:`_exact_curve` for whole-number weights in single precision; overwrites its arguments.
 
-    All areas, at most 100 detections per image and class. Objects without a score have score 1, so their order is the
-    order of the images and, within an image, of emission: AP of answers without scores depends on that order.
+    A row may also stand for several true positives, with the sum of their weights and what was seen up to the last.
+    """
+    found_HB = scan(np.add, weight_HB)
+    share_B = np.where(positives_B > 0, 1.0 / np.maximum(positives_B, 1.0), 0.0).astype(np.float32)
+    # Nothing seen means nothing found: precision 0.
+    precision_HB = np.divide(found_HB, np.maximum(seen_HB, 1.0, out=seen_HB), out=seen_HB)
+    final_B = found_HB[-1] * share_B
+    reached_HB = np.multiply(found_HB, 100.0 * share_B, out=found_HB)
+    np.floor(np.add(reached_HB, np.float32(1.0 + _ROUNDING), out=reached_HB), out=reached_HB)
+    envelope_HB = scan(np.maximum, precision_HB[::-1])[::-1]
+    # Summed by parts: every fall of the envelope counts for the points reached before it.
+    total_B = reached_HB[-1] * envelope_HB[-1]
+    total_B += np.einsum("hb,hb->b", reached_HB[:-1], envelope_HB[:-1] - envelope_HB[1:])
+    return total_B / len(RECALL_POINTS), final_B
+
+
+def values(objects: Objects, matches: Matches, prefix: str = "") -> dict[str, float]:
+    """AP, AP50, AP75 and AR100 in [0, 1], COCO's to rounding: all areas, at most 100 detections per image and class.
+
+    Objects without a score have score 1, so their order is the order of the images and, within an image, of emission:
+    AP of answers without scores depends on that order.
 
     Returns:
         An empty dictionary when there is no target object.
     """
     if not len(objects.image_T):
         return {}
-    if not len(objects.image_P):
-        return dict.fromkeys(NAMES, 0.0)
-    # Ids start at 1: the evaluator takes a match with id 0 for no match.
-    truth = COCO()
-    truth.dataset = {
-        "images": [{"id": image + 1} for image in range(num_images)],
-        "categories": [{"id": int(label) + 1} for label in np.unique(objects.label_T)],
-        "annotations": [
-            {"id": n + 1, "image_id": image + 1, "category_id": label + 1, "bbox": box, "area": size, "iscrowd": 0}
-            for n, (image, label, box, size) in enumerate(_rows(objects.image_T, objects.label_T, objects.box_T))
-        ],
-    }
-    truth.createIndex()
-    known = np.isin(objects.label_P, objects.label_T)
-    if not known.any():
-        return dict.fromkeys(NAMES, 0.0)
-    columns = _rows(objects.image_P[known], objects.label_P[known], objects.box_P[known])
-    predictions = truth.loadRes(
-        [
-            {"image_id": image + 1, "category_id": label + 1, "bbox": box, "score": score}
-            for (image, label, box, _), score in zip(columns, objects.score_P[known].tolist(), strict=True)
-        ]
-    )
-    evaluator = COCOeval_faster(truth, predictions, iouType="bbox")
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0.0, 1e10]], ["all"]
-    evaluator.params.maxDets = [MAX_DETECTIONS]
-    evaluator.evaluate()
-    evaluator.accumulate()
-    precision, recall = np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
-    return {
-        "AP": float(precision[precision > -1].mean()),
-        "AP50": float(precision[0][precision[0] > -1].mean()),
-        "AP75": float(precision[5][precision[5] > -1].mean()),
-        "AR100": float(recall[recall > -1].mean()),
-    }
-
-
-def _rows(image: Array, label: Array, boxes: Array) -> Iterator[tuple[int, int, list[float], float]]:
-    return zip(image.tolist(), label.tolist(), xyxy_to_xywh(boxes).tolist(), area(boxes).tolist(), strict=True)
+    num_images = int(max(objects.image_P.max(initial=0), objects.image_T.max(initial=0))) + 1
+    family = CocoFamily(objects, matches, prefix)
+    return dict(zip(family.names, family(np.ones((num_images, 1)))[:, 0].tolist(), strict=True))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scenerl.metrics.candidates import Array
+from scenerl.metrics.columns import Array
 
 LEVEL = 0.95
 _BLOCK = 2_000_000  # numbers in a block of weights, which bounds memory whatever the number of images
@@ -25,7 +25,28 @@ class Family(Protocol):
         """(metrics,) what each is averaged over; 0: the metric does not exist here."""
 
     def __call__(self, weights_NB: Array) -> Array:
-        """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support."""
+        """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support.
+
+        Whole numbers in single precision are enough for an interval; a family may take a faster way for them.
+        """
+
+
+class Subset:
+    """A family over some of the images only, under weights of all of them."""
+
+    def __init__(self, family: Family, images: Array) -> None:
+        self.family, self.images = family, images
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.family.names
+
+    @property
+    def support(self) -> Array:
+        return self.family.support
+
+    def __call__(self, weights_NB: Array) -> Array:
+        return self.family(weights_NB[self.images])
 
 
 def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[Array]:
@@ -34,10 +55,22 @@ def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[A
     size = max(1, min(num_samples, _BLOCK // max(num_images, 1)))
     for start in range(0, num_samples, size):
         count = min(size, num_samples - start)
-        drawn = generator.integers(0, num_images, size=(count, num_images))
-        drawn += np.arange(count)[:, None] * num_images
-        weights = np.bincount(drawn.ravel(), minlength=count * num_images).reshape(count, num_images)
-        yield np.ascontiguousarray(weights.T, dtype=np.float64)
+        drawn = generator.integers(0, num_images, size=(count, num_images), dtype=np.int32)
+        weights = np.empty((num_images, count), dtype=np.float32)
+        for column, images in enumerate(drawn):
+            weights[:, column] = np.bincount(images, minlength=num_images)
+        yield weights
+
+
+def samples(families: Sequence[Family], num_images: int, num_samples: int, seed: int) -> dict[str, Array]:
+    """Metric name to its (num_samples,) values over resampled images, NaN where a resample leaves it no support."""
+    if not num_images or not num_samples:
+        return {}
+    blocks = [[family(weights) for family in families] for weights in resample_weights(num_images, num_samples, seed)]
+    found: dict[str, Array] = {}
+    for family, drawn in zip(families, zip(*blocks, strict=True), strict=True):
+        found.update(zip(family.names, np.concatenate(drawn, axis=1).astype(np.float64), strict=True))
+    return found
 
 
 def values(families: Sequence[Family], num_images: int) -> dict[str, float]:
@@ -47,28 +80,26 @@ def values(families: Sequence[Family], num_images: int) -> dict[str, float]:
         name: float(value)
         for family in families
         for name, value, support in zip(family.names, family(ones)[:, 0], family.support, strict=True)
-        if support > 0
+        if support > 0 and not np.isnan(value)
     }
+
+
+def interval(sample_B: Array) -> tuple[float, float] | None:
+    """The 95 % percentile interval of resampled values; resamples without support are left out, None if all are.
+
+    Source: Efron & Tibshirani 1993, chapter 13 (the percentile interval).
+    """
+    known = sample_B[~np.isnan(sample_B)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def intervals(
     families: Sequence[Family], num_images: int, num_samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of every metric over resampled images.
-
-    Resamples that leave a metric without support (no target at all) are left out for that metric; a metric without
-    support is left out altogether.
-
-    Source: Efron & Tibshirani 1993, chapter 13 (the percentile interval).
-    """
-    if not num_images or not num_samples:
-        return {}
-    blocks = [[family(weights) for family in families] for weights in resample_weights(num_images, num_samples, seed)]
-    found = {}
-    for family, drawn in zip(families, zip(*blocks, strict=True), strict=True):
-        for name, sample in zip(family.names, np.concatenate(drawn, axis=1), strict=True):
-            sample = sample[~np.isnan(sample)]
-            if len(sample):
-                low, high = np.quantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-                found[name] = (float(low), float(high))
-    return found
+    """95 % percentile intervals of every metric over resampled images; a metric without support is left out."""
+    drawn = samples(families, num_images, num_samples, seed)
+    found = {name: interval(sample) for name, sample in drawn.items()}
+    return {name: bounds for name, bounds in found.items() if bounds is not None}

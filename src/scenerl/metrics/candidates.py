@@ -13,13 +13,17 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from scenerl.boxes import as_boxes, iou_matrix
+from scenerl.boxes import area
+from scenerl.metrics.columns import Array, Codes, ObjectColumns, RelationColumns, join, object_columns, relation_columns
+from scenerl.metrics.given_objects import with_given_objects
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
+from scenerl.metrics.ranking import Ranking, rank
 from scenerl.types import SceneGraph
 
-Array = np.ndarray
 EMPTY = SceneGraph()
 COCO_IOU = 0.5
+CROWDED = 10
+"""COCO filtered leaves out, per image, categories with more target boxes than this (VLM-R1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,11 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """All objects. ``hits`` follow the options' IoU; ``coco`` are pairs of equal label with plain IoU >= 0.5."""
+    """All objects. ``hits`` follow the options' IoU; ``coco`` are pairs of equal label with plain IoU >= 0.5.
+
+    ``score_P`` is 1 where a prediction has no score. ``crowd_P`` is the share of each prediction that lies on its
+    class's most fitting crowd region, 0 without one: COCO counts a prediction there neither as right nor as wrong.
+    """
 
     image_P: Array
     label_P: Array
@@ -48,23 +56,43 @@ class Objects:
     box_T: Array
     hits: Candidates
     coco: Candidates
+    crowd_P: Array
+
+    def select(self, keep_P: Array) -> Objects:
+        """Some of the predictions against all targets."""
+        number = np.cumsum(keep_P) - 1
+
+        def part(candidates: Candidates) -> Candidates:
+            chosen = candidates.select(keep_P[candidates.prediction_C])
+            return Candidates(number[chosen.prediction_C], chosen.target_C, chosen.iou_C)
+
+        return Objects(
+            *(column[keep_P] for column in (self.image_P, self.label_P, self.score_P, self.box_P)),
+            *(self.image_T, self.label_T, self.box_T, part(self.hits), part(self.coco), self.crowd_P[keep_P]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """All relations. ``rank_P`` counts from 0 in the order of ranking; ``pair_rank_P`` is the rank under the graph
-    constraint, infinite for the relations that it leaves out. ``unseen_T`` marks target triplet types that training
-    lacks (None without a list of training triplets).
+    """All relations. ``free`` ranks predictions without the graph constraint, ``constrained`` with it.
+
+    ``hits``: three labels and both boxes fit. ``phrase_hits``: three labels and the box around both objects fit.
+    ``pair_hits``: subject and object fit, whatever the predicate; its targets are ``pair_T``, the (subject, object)
+    pairs of the targets, numbered over the data set, of image ``image_Q``. ``unseen_T`` marks target triplet types that
+    training lacks (None without a list of training triplets).
     """
 
     image_P: Array
-    rank_P: Array
-    pair_rank_P: Array
+    free: Ranking
+    constrained: Ranking
     image_T: Array
     predicate_T: Array
     unseen_T: Array | None
     predicates: tuple[str, ...]
     hits: Candidates
+    phrase_hits: Candidates
+    pair_hits: Candidates
+    image_Q: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +103,8 @@ class DataSet:
     objects: Objects
     relations: Relations
     labels: tuple[str, ...]
+    predicted: ObjectColumns
+    predicted_relations: RelationColumns
 
 
 def one_to_one(candidates: Candidates, num_predictions: int, num_targets: int) -> tuple[Array, Array]:
@@ -84,82 +114,26 @@ def one_to_one(candidates: Candidates, num_predictions: int, num_targets: int) -
         Two integer arrays of equal length, prediction and target indices. How many targets of one image and one label
         are matched does not depend on the order of either side.
     """
-    ones = np.ones(len(candidates.prediction_C), dtype=np.int8)
-    graph = coo_matrix((ones, (candidates.prediction_C, candidates.target_C)), shape=(num_predictions, num_targets))
-    partner_P = maximum_bipartite_matching(graph.tocsr(), perm_type="column")
-    matched = np.flatnonzero(partner_P >= 0)
-    return matched, partner_P[matched]
+    # Only those that have a candidate take part: most of a large data set has none.
+    rows, row_C = np.unique(candidates.prediction_C, return_inverse=True)
+    columns, column_C = np.unique(candidates.target_C, return_inverse=True)
+    ones = np.ones(len(row_C), dtype=np.int8)
+    graph = coo_matrix((ones, (row_C, column_C)), shape=(len(rows), len(columns)))
+    partner = maximum_bipartite_matching(graph.tocsr(), perm_type="column")
+    matched = np.flatnonzero(partner >= 0)
+    return rows[matched], columns[partner[matched]]
 
 
-def _score(score: float | None) -> float:
-    return 1.0 if score is None else score
+def iou_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
+    """IoU of box pairs, (C, 4) and (C, 4) to (C,): the diagonal of :func:`scenerl.boxes.iou_matrix`, bit for bit."""
+    overlap = _overlap(a_C, b_C, offset)
+    union = area(a_C, offset) + area(b_C, offset) - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
-def _ranks(graph: SceneGraph, graph_constraint: str) -> tuple[Array, Array]:
-    """Rank of each relation among all, and under the graph constraint (infinite for those that it leaves out)."""
-    count = len(graph.relations)
-    scored = any(relation.score is not None for relation in graph.relations)
-    order: Sequence[int] = range(count)
-    if scored:
-        order = sorted(order, key=lambda index: -_score(graph.relations[index].score))
-    rank, pair_rank = np.empty(count), np.full(count, np.inf)
-    if graph_constraint == "never" or (graph_constraint == "scored" and not scored):
-        rank[list(order)] = range(count)
-        return rank, rank
-    seen: set[tuple[int, int]] = set()
-    for position, index in enumerate(order):
-        rank[index] = position
-        relation = graph.relations[index]
-        ends = (relation.subject, relation.object)
-        if ends not in seen:
-            pair_rank[index] = len(seen)
-            seen.add(ends)
-    return rank, pair_rank
-
-
-def _join(key_P: Array, key_T: Array) -> tuple[Array, Array]:
-    """All (prediction, target) index pairs with equal keys, sorted by prediction."""
-    order = np.argsort(key_T, kind="stable")
-    keys = key_T[order]
-    low, high = np.searchsorted(keys, key_P, "left"), np.searchsorted(keys, key_P, "right")
-    count = high - low
-    prediction = np.repeat(np.arange(len(key_P)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return prediction, order[np.repeat(low, count) + within]
-
-
-class _Side:
-    """Growing lists of one side, predictions or targets."""
-
-    def __init__(self) -> None:
-        self.image: list[int] = []
-        self.label: list[int] = []
-        self.score: list[float] = []
-        self.boxes: list[Array] = []
-        self.relation_image: list[int] = []
-        self.relations: list[tuple[int, int, int]] = []
-
-    def add(self, image: int, graph: SceneGraph, labels: dict[str, int], predicates: dict[str, int]) -> Array:
-        boxes = as_boxes([entry.box for entry in graph.objects])
-        self.boxes.append(boxes)
-        self.image.extend([image] * len(graph.objects))
-        self.label.extend(labels.setdefault(entry.label, len(labels)) for entry in graph.objects)
-        self.score.extend(_score(entry.score) for entry in graph.objects)
-        self.relation_image.extend([image] * len(graph.relations))
-        self.relations.extend(
-            (relation.subject, predicates.setdefault(relation.predicate, len(predicates)), relation.object)
-            for relation in graph.relations
-        )
-        return boxes
-
-
-def _ints(values: Sequence[int] | Sequence[tuple[int, int, int]], width: int | None = None) -> Array:
-    array = np.asarray(values, dtype=np.int64)
-    return array if width is None else array.reshape(-1, width)
-
-
-def _stack(parts: list[Array], empty: Array) -> Array:
-    return np.concatenate(parts) if parts else empty
+def _overlap(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
+    size = np.maximum(np.minimum(a_C[:, 2:], b_C[:, 2:]) - np.maximum(a_C[:, :2], b_C[:, :2]) + offset, 0.0)
+    return size[:, 0] * size[:, 1]
 
 
 def collect(
@@ -169,122 +143,163 @@ def collect(
 
     Args:
         pairs: one per image. An answer that failed counts as an empty graph.
-        options: the conventions (IoU threshold and box offset matter here).
+        options: the conventions.
         training_triplets: label triplets that training has, for zR@K.
     """
-    labels: dict[str, int] = {}
-    predicates: dict[str, int] = {}
-    predicted, target = _Side(), _Side()
-    ranks: list[Array] = []
-    pair_ranks: list[Array] = []
-    unseen: list[bool] = []
-    hit_parts: list[Array] = []  # per image the raveled (predicted x target) hits of objects
-    hits: list[tuple[Array, Array, Array]] = []
-    coco: list[tuple[Array, Array, Array]] = []
-    starts_P, starts_T, starts_hit = [], [], []
-    num_hits = 0
-    for image, pair in enumerate(pairs):
-        graph = pair.result.graph or EMPTY
-        first_P, first_T = len(predicted.label), len(target.label)
-        starts_P.append(first_P)
-        starts_T.append(first_T)
-        starts_hit.append(num_hits)
-        boxes_P = predicted.add(image, graph, labels, predicates)
-        boxes_T = target.add(image, pair.target, labels, predicates)
-        for values, into in zip(_ranks(graph, options.graph_constraint), (ranks, pair_ranks), strict=True):
-            into.append(values)
-        if training_triplets is not None:
-            unseen.extend(pair.target.triplet(relation) not in training_triplets for relation in pair.target.relations)
-        if not (len(boxes_P) and len(boxes_T)):
-            continue
-        same = _ints(predicted.label[first_P:])[:, None] == _ints(target.label[first_T:])[None, :]
-        plain = iou_matrix(boxes_P, boxes_T)
-        iou = iou_matrix(boxes_P, boxes_T, options.box_offset) if options.plus_one else plain
-        hit = same & (iou >= options.iou_threshold)
-        hit_parts.append(hit.ravel())
-        num_hits += hit.size
-        for chosen, measure, into in ((hit, iou, hits), (same & (plain >= COCO_IOU), plain, coco)):
-            rows, columns = np.nonzero(chosen)
-            into.append((rows + first_P, columns + first_T, measure[rows, columns]))
-
-    no_ints, no_floats = np.zeros(0, dtype=np.int64), np.zeros(0)
-    objects = Objects(
-        image_P=_ints(predicted.image),
-        label_P=_ints(predicted.label),
-        score_P=np.asarray(predicted.score, dtype=np.float64),
-        box_P=_stack(predicted.boxes, as_boxes([])),
-        image_T=_ints(target.image),
-        label_T=_ints(target.label),
-        box_T=_stack(target.boxes, as_boxes([])),
-        hits=_candidates(hits),
-        coco=_candidates(coco),
+    graphs = [pair.result.graph or EMPTY for pair in pairs]
+    if options.task in ("sgcls", "predcls"):
+        graphs = [
+            with_given_objects(graph, pair.target, options.task) for graph, pair in zip(graphs, pairs, strict=True)
+        ]
+    targets = [pair.target for pair in pairs]
+    labels, predicates = Codes(), Codes()
+    predicted = object_columns([graph.objects for graph in graphs], labels)
+    target = object_columns([graph.objects for graph in targets], labels)
+    crowds = object_columns([pair.crowds for pair in pairs], labels)
+    if options.filtered:
+        predicted, target = _without_crowded(predicted, target, len(labels))
+    objects = _objects(predicted, target, crowds, len(labels), options)
+    if options.task == "det":
+        graphs = targets = []
+    predicted_relations = relation_columns(graphs, predicates)
+    target_relations = relation_columns(targets, predicates)
+    unseen_T = None
+    if training_triplets is not None:
+        unseen = (graph.triplet(entry) not in training_triplets for graph in targets for entry in graph.relations)
+        unseen_T = np.fromiter(unseen, bool, len(target_relations))
+    free, constrained = rank(predicted_relations, len(pairs), options.graph_constraint)
+    pair_of_T, image_Q = _target_pairs(target_relations, len(target))
+    hits, phrase_hits, pair_hits = _relation_hits(
+        predicted_relations, target_relations, pair_of_T, predicted, target, objects.hits, options
     )
-    relations_P, relations_T = _ints(predicted.relations, 3), _ints(target.relations, 3)
-    image_P, image_T = _ints(predicted.relation_image), _ints(target.relation_image)
     relations = Relations(
-        image_P=image_P,
-        rank_P=_stack(ranks, no_floats),
-        pair_rank_P=_stack(pair_ranks, no_floats),
-        image_T=image_T,
-        predicate_T=relations_T[:, 1],
-        unseen_T=None if training_triplets is None else np.asarray(unseen, dtype=bool),
+        image_P=predicted_relations.image_R,
+        free=free,
+        constrained=constrained,
+        image_T=target_relations.image_R,
+        predicate_T=target_relations.predicate_R,
+        unseen_T=unseen_T,
         predicates=tuple(predicates),
-        hits=_relation_hits(
-            (image_P, relations_P),
-            (image_T, relations_T),
-            objects,
-            tuple(_ints(starts) for starts in (starts_P, starts_T, starts_hit)),
-            _stack(hit_parts, no_ints.astype(bool)),
-        ),
+        hits=hits,
+        phrase_hits=phrase_hits,
+        pair_hits=pair_hits,
+        image_Q=image_Q,
     )
-    return DataSet(len(pairs), objects, relations, tuple(labels))
+    return DataSet(len(pairs), objects, relations, tuple(labels), predicted, predicted_relations)
 
 
-def _candidates(parts: list[tuple[Array, Array, Array]]) -> Candidates:
-    if not parts:
-        return Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
-    return Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+def _key(side: ObjectColumns, num_labels: int) -> Array:
+    return side.image_O * max(num_labels, 1) + side.label_O
+
+
+def _without_crowded(
+    predicted: ObjectColumns, target: ObjectColumns, num_labels: int
+) -> tuple[ObjectColumns, ObjectColumns]:
+    keys, number = np.unique(_key(target, num_labels), return_counts=True)
+    crowded = keys[number > CROWDED]
+    parts = []
+    for side in (predicted, target):
+        keep = ~np.isin(_key(side, num_labels), crowded)
+        parts.append(
+            ObjectColumns(*(column[keep] for column in (side.image_O, side.label_O, side.box_O, side.score_O)))
+        )
+    return parts[0], parts[1]
+
+
+def _objects(
+    predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, num_labels: int, options: MetricOptions
+) -> Objects:
+    p, t = join(_key(predicted, num_labels), _key(target, num_labels))
+    plain = iou_of_pairs(predicted.box_O[p], target.box_O[t])
+    iou = iou_of_pairs(predicted.box_O[p], target.box_O[t], options.box_offset) if options.plus_one else plain
+    every, hit = Candidates(p, t, iou), iou >= options.iou_threshold
+    if options.hits == "best_target":
+        hit &= _best_of_each_prediction(p, iou)
+    crowd_P = np.zeros(len(predicted))
+    if len(crowds):
+        on, crowd = join(_key(predicted, num_labels), _key(crowds, num_labels))
+        boxes, size = predicted.box_O[on], area(predicted.box_O[on])
+        inside = np.divide(_overlap(boxes, crowds.box_O[crowd]), size, out=np.zeros(len(on)), where=size > 0)
+        np.maximum.at(crowd_P, on, inside)
+    return Objects(
+        image_P=predicted.image_O,
+        label_P=predicted.label_O,
+        score_P=np.where(np.isnan(predicted.score_O), 1.0, predicted.score_O),
+        box_P=predicted.box_O,
+        image_T=target.image_O,
+        label_T=target.label_O,
+        box_T=target.box_O,
+        hits=every.select(hit),
+        coco=Candidates(p, t, plain).select(plain >= COCO_IOU),
+        crowd_P=crowd_P,
+    )
+
+
+def _best_of_each_prediction(prediction_C: Array, iou_C: Array) -> Array:
+    """Marks each prediction's candidate of highest IoU, of equal ones the first target."""
+    order = np.lexsort((np.arange(len(iou_C)), -iou_C, prediction_C))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = np.diff(prediction_C[order]) != 0
+    best = np.zeros(len(order), dtype=bool)
+    best[order[first]] = True
+    return best
+
+
+def _target_pairs(relations: RelationColumns, num_objects: int) -> tuple[Array, Array]:
+    """Number of each target relation's (subject, object) pair, and the image of each pair."""
+    key = relations.subject_R * max(num_objects, 1) + relations.object_R
+    _, first, pair_T = np.unique(key, return_index=True, return_inverse=True)
+    return pair_T, relations.image_R[first]
 
 
 def _relation_hits(
-    predicted: tuple[Array, Array],
-    target: tuple[Array, Array],
-    objects: Objects,
-    starts: tuple[Array, Array, Array],
-    hit_flat: Array,
-) -> Candidates:
-    """Relation pairs whose predicate, subject (label and box) and object (label and box) agree.
+    predicted: RelationColumns,
+    target: RelationColumns,
+    pair_of_T: Array,
+    objects_P: ObjectColumns,
+    objects_T: ObjectColumns,
+    object_hits: Candidates,
+    options: MetricOptions,
+) -> tuple[Candidates, Candidates, Candidates]:
+    """Candidates of relations, of phrases and of (subject, object) pairs, see :class:`Relations`."""
+    p, t = join(*_ends_keys(predicted, target, objects_P, objects_T))
+    # Object hits are looked up by their number in (prediction, target) order, in which they are sorted.
+    width = max(len(objects_T), 1)
+    known = object_hits.prediction_C * width + object_hits.target_C
 
-    Args:
-        predicted, target: image index and (subject, predicate, object) rows of each relation.
-        starts: per image the first predicted object, the first target object, and the first entry in ``hit_flat``.
-        hit_flat: the (predicted x target) object hits of all images, raveled one after another.
-    """
-    (image_P, rows_P), (image_T, rows_T) = predicted, target
-    starts_P, starts_T, starts_hit = starts
+    def both_hit(p_end: Array, t_end: Array) -> Array:
+        wanted = p_end[p] * width + t_end[t]
+        place = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        return known[place] == wanted if len(known) else np.zeros(len(wanted), dtype=bool)
 
-    def ends(rows: Array, image: Array, label: Array, first: Array) -> Array:
-        return label[first[image][:, None] + rows[:, [0, 2]]]
-
-    # Labels are part of the key only to keep the number of joined pairs small, so they are numbered densely first.
-    labels = np.concatenate(
-        [
-            ends(rows_P, image_P, objects.label_P, starts_P),
-            ends(rows_T, image_T, objects.label_T, starts_T),
-        ]
+    fit = both_hit(predicted.subject_R, target.subject_R) & both_hit(predicted.object_R, target.object_R)
+    same = predicted.predicate_R[p] == target.predicate_R[t]
+    around = iou_of_pairs(
+        _around(objects_P.box_O, predicted, p[same]), _around(objects_T.box_O, target, t[same]), options.box_offset
     )
-    num_labels = int(labels.max(initial=0)) + 1
-    distinct, code = np.unique(labels[:, 0] * num_labels + labels[:, 1], return_inverse=True)
-    num_predicates = int(max(rows_P[:, 1].max(initial=0), rows_T[:, 1].max(initial=0))) + 1
+    phrase = around >= options.iou_threshold
+    return (
+        Candidates(p[fit & same], t[fit & same]),
+        Candidates(p[same][phrase], t[same][phrase]),
+        Candidates(p[fit], pair_of_T[t[fit]]),
+    )
 
-    def key(image: Array, rows: Array, code: Array) -> Array:
-        return (image * num_predicates + rows[:, 1]) * len(distinct) + code
 
-    p, t = _join(key(image_P, rows_P, code[: len(rows_P)]), key(image_T, rows_T, code[len(rows_P) :]))
-    image = image_P[p]
-    width = np.diff(starts_T, append=len(objects.label_T))[image] if len(starts_T) else image
-    first = starts_hit[image]
-    subject_hit = hit_flat[first + rows_P[p, 0] * width + rows_T[t, 0]]
-    object_hit = hit_flat[first + rows_P[p, 2] * width + rows_T[t, 2]]
-    keep = subject_hit & object_hit
-    return Candidates(p[keep], t[keep])
+def _ends_keys(
+    predicted: RelationColumns, target: RelationColumns, objects_P: ObjectColumns, objects_T: ObjectColumns
+) -> tuple[Array, Array]:
+    """Keys that are equal for relations of one image between objects of the same labels."""
+    most = int(max(objects_P.label_O.max(initial=0), objects_T.label_O.max(initial=0))) + 1
+
+    def key(relations: RelationColumns, objects: ObjectColumns) -> Array:
+        ends = objects.label_O[relations.subject_R] * most + objects.label_O[relations.object_R]
+        return relations.image_R * (most * most) + ends
+
+    return key(predicted, objects_P), key(target, objects_T)
+
+
+def _around(boxes: Array, relations: RelationColumns, chosen: Array) -> Array:
+    """The smallest boxes around subject and object, (C, 4)."""
+    subject, object_ = boxes[relations.subject_R[chosen]], boxes[relations.object_R[chosen]]
+    corner = np.minimum(subject[:, :2], object_[:, :2])
+    return np.concatenate([corner, np.maximum(subject[:, 2:], object_[:, 2:])], axis=1)

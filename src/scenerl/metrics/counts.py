@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenerl.boxes import as_boxes, iou_matrix
-from scenerl.metrics.candidates import Array, Candidates, one_to_one
-from scenerl.types import SceneGraph
+from scenerl.metrics.candidates import Candidates, iou_of_pairs, one_to_one
+from scenerl.metrics.columns import Array, ObjectColumns, RelationColumns, join
+
+_JOINED = 4_000_000  # pairs of relations held at a time
 
 
 def matched_per_image(candidates: Candidates, image_P: Array, num_targets: int, num_images: int) -> Array:
@@ -22,33 +23,70 @@ def unmatched_per_image(candidates: Candidates, image_P: Array, num_images: int)
     return np.bincount(image_P[~fits], minlength=num_images).astype(float)
 
 
-def count_duplicates(graph: SceneGraph, iou_threshold: float = 0.5, offset: float = 0.0) -> tuple[int, int]:
-    """Objects and relations that repeat an earlier one of the same graph.
+def duplicates(
+    objects: ObjectColumns, relations: RelationColumns, iou_threshold: float = 0.5, offset: float = 0.0
+) -> tuple[Array, Array]:
+    """Which objects and relations repeat an earlier one of the same image.
 
     An object repeats another with the same label and an IoU of at least the threshold, a relation repeats another with
     the same predicate between repeated (or the same) subjects and objects: no target could tell them apart.
 
     Returns:
-        Number of repeating objects, number of repeating relations.
+        (O,) bool and (R,) bool.
     """
-    num_labels = len({entry.label for entry in graph.objects})
-    if num_labels == len(graph.objects) and len(set(graph.relations)) == len(graph.relations):
-        return 0, 0
-    boxes = as_boxes([entry.box for entry in graph.objects])
-    names: dict[str, int] = {}
-    label = np.array([names.setdefault(entry.label, len(names)) for entry in graph.objects])
-    same = (label[:, None] == label[None, :]) & (iou_matrix(boxes, boxes, offset) >= iou_threshold)
-    num_objects = int(np.tril(same, -1).any(axis=1).sum())
-    if len({graph.triplet(relation) for relation in graph.relations}) == len(graph.relations):
-        return num_objects, 0
-    np.fill_diagonal(same, True)
-    names.clear()
-    subject = np.array([relation.subject for relation in graph.relations])
-    object_ = np.array([relation.object for relation in graph.relations])
-    predicate = np.array([names.setdefault(relation.predicate, len(names)) for relation in graph.relations])
-    repeated = same[subject[:, None], subject] & same[object_[:, None], object_]
-    repeated &= predicate[:, None] == predicate[None, :]
-    return num_objects, int(np.tril(repeated, -1).any(axis=1).sum())
+    key = objects.image_O * (int(objects.label_O.max(initial=0)) + 1) + objects.label_O
+    later, earlier = _same(key, np.arange(len(key)))
+    alike = iou_of_pairs(objects.box_O[later], objects.box_O[earlier], offset) >= iou_threshold
+    later, earlier = later[alike], earlier[alike]
+    repeated_O = np.zeros(len(objects), dtype=bool)
+    repeated_O[later] = True
+    return repeated_O, _repeated_relations(objects, relations, later, earlier)
+
+
+def _repeated_relations(objects: ObjectColumns, relations: RelationColumns, later: Array, earlier: Array) -> Array:
+    width = max(len(objects), 1)
+    exact = np.stack([relations.subject_R, relations.object_R, relations.predicate_R])
+    order = np.lexsort(exact)
+    repeated_R = np.zeros(len(relations), dtype=bool)
+    repeated_R[order[1:]] = (np.diff(exact[:, order], axis=1) == 0).all(axis=0)
+    # Only images with objects that look the same can hold other repetitions.
+    unclear = np.zeros(int(objects.image_O.max(initial=0)) + 1, dtype=bool)
+    unclear[objects.image_O[later]] = True
+    some = np.flatnonzero(unclear[relations.image_R]) if len(relations) else np.zeros(0, dtype=np.int64)
+    same = np.sort(np.concatenate([later * width + earlier, earlier * width + later]))
+    labels = int(objects.label_O.max(initial=0)) + 1
+    key = objects.label_O[relations.subject_R[some]] * labels + objects.label_O[relations.object_R[some]]
+    key = (relations.image_R[some] * (int(relations.predicate_R.max(initial=0)) + 1) + relations.predicate_R[some]) * (
+        labels * labels
+    ) + key
+
+    def alike(a: Array, b: Array) -> Array:
+        wanted = a * width + b
+        place = np.minimum(np.searchsorted(same, wanted), len(same) - 1)
+        return (a == b) | (same[place] == wanted)
+
+    for part in _parts(key):
+        late, early = _same(key[part], some[part])
+        both = alike(relations.subject_R[late], relations.subject_R[early])
+        both &= alike(relations.object_R[late], relations.object_R[early])
+        repeated_R[late[both]] = True
+    return repeated_R
+
+
+def _same(key: Array, index: Array) -> tuple[Array, Array]:
+    """Pairs of elements with equal keys, the later and the earlier one, as entries of ``index``."""
+    a, b = join(key, key)
+    later = a > b
+    return index[a[later]], index[b[later]]
+
+
+def _parts(key: Array) -> list[Array]:
+    """Indices in groups that keep equal keys together and bound the number of pairs within."""
+    order = np.argsort(key, kind="stable")
+    _, first, number = np.unique(key[order], return_index=True, return_counts=True)
+    load = np.cumsum(number.astype(np.int64) ** 2) // _JOINED
+    cuts = first[1:][np.diff(load) > 0]
+    return [np.sort(part) for part in np.split(order, cuts)] if len(key) else []
 
 
 class Ratios:
@@ -77,5 +115,8 @@ class Ratios:
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (metrics, B), NaN where nothing is divided by."""
-        numerator, denominator = (np.stack(columns) @ weights_NB for columns in zip(*self.rows.values(), strict=True))
+        numerator, denominator = (
+            np.stack(columns).astype(weights_NB.dtype, copy=False) @ weights_NB
+            for columns in zip(*self.rows.values(), strict=True)
+        )
         return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

@@ -1,35 +1,66 @@
-"""Recall of relations: R@K, ng-R@K, mR@K, zR@K, and R1-SGG's Recall and mRecall (all predictions, no K)."""
+"""Recall of relations: R@K, ng-R@K, mR@K, zR@K, phrases, pairs, and R1-SGG's Recall and mRecall (all predictions)."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import gammaln
 
-from scenerl.metrics.candidates import Array, Relations, one_to_one
+from scenerl.metrics.candidates import Candidates, one_to_one
+from scenerl.metrics.columns import Array
+from scenerl.metrics.ranking import Ranking
 
 
-def hit_targets(relations: Relations, rank_P: Array, k: float, hits: str = "one_to_many") -> Array:
-    """Which target relations the predictions ranked before ``k`` hit.
+def hit_targets(
+    candidates: Candidates,
+    ranking: Ranking,
+    num_targets: int,
+    k: float,
+    hits: str = "one_to_many",
+    ties: str = "emission",
+) -> Array:
+    """Which targets the predictions ranked before ``k`` hit.
 
     Args:
-        relations: the data set's relations and their candidate hits.
-        rank_P: rank of each prediction from 0 (infinite: not ranked at all), one of ``relations``' two rankings.
+        candidates: pairs of predictions and targets that fit.
+        ranking: of the predictions.
+        num_targets: T.
         k: how many predictions of each image count; infinite for all that are ranked.
-        hits: ``one_to_many`` or ``one_to_one``, see :data:`scenerl.metrics.options.HITS`.
+        hits: see :data:`scenerl.metrics.options.HITS`; ``one_to_one`` matches, the others let a prediction hit several.
+        ties: see :data:`scenerl.metrics.options.TIES`.
 
     Returns:
-        (T,) bool.
+        (T,) floats: 1 for a hit and 0 for none, or with ``expected`` ties the probability of a hit.
 
     Source: Lu et al. 2016 (R@K); the union of hits over the top K as in Neural Motifs' evaluator (Zellers et al. 2018).
     """
-    hit_T = np.zeros(len(relations.image_T), dtype=bool)
-    rank_C = rank_P[relations.hits.prediction_C]
-    chosen = relations.hits.select((rank_C < k) & np.isfinite(rank_C))
-    if hits == "one_to_many":
-        hit_T[chosen.target_C] = True
+    hit_T = np.zeros(num_targets)
+    rank_C = ranking.rank_R[candidates.prediction_C]
+    if hits == "one_to_one":
+        chosen = candidates.select((rank_C < k) & np.isfinite(rank_C))
+        hit_T[one_to_one(chosen, len(ranking.rank_R), num_targets)[1]] = 1.0
+    elif ties == "emission" or np.isinf(k):
+        hit_T[candidates.target_C[(rank_C < k) & np.isfinite(rank_C)]] = 1.0
     else:
-        hit_T[one_to_one(chosen, len(relations.image_P), len(hit_T))[1]] = True
+        _expected_hits(candidates.select(np.isfinite(rank_C)), ranking, k, hit_T)
     return hit_T
+
+
+def _expected_hits(candidates: Candidates, ranking: Ranking, k: float, hit_T: Array) -> None:
+    """Fill in the probability that the top k holds a hit of each target when tied predictions are shuffled.
+
+    A target with c of its candidates among the g members of a group, of which the top k takes m at random, is missed
+    with probability C(g - c, m) / C(g, m). Only one group is cut; groups above it count whole, those below not at all.
+    """
+    start_C = ranking.tie_start_R[candidates.prediction_C]
+    key = np.stack([candidates.target_C.astype(float), start_C])
+    (target, start), first, c = np.unique(key, axis=1, return_index=True, return_counts=True)
+    g = ranking.tie_size_R[candidates.prediction_C[first]]
+    m = np.clip(k - start, 0, g)
+    possible = g - c >= m  # otherwise some candidate is always taken
+    rest = np.where(possible, g - c, m)
+    log_missed = gammaln(rest + 1) - gammaln(rest - m + 1) - gammaln(g + 1) + gammaln(g - m + 1)
+    np.maximum.at(hit_T, target.astype(int), np.where(possible, 1.0 - np.exp(log_missed), 1.0))
 
 
 def image_recall(hit_T: Array, image_T: Array, num_images: int) -> tuple[Array, Array]:
@@ -47,23 +78,35 @@ class PredicateMeans:
     """Mean recall: a predicate is averaged over the images in which it occurs, then predicates are averaged.
 
     Args:
-        relations: the data set's relations.
-        hits: metric name to (T,) bool of hit targets.
+        predicate_T: predicate of each target relation. image_T: its image.
+        hits: metric name to (T,) hits of the targets.
         num_images: N.
+        counted_N: images that count, all by default.
         num_predicates: size of the vocabulary when absent predicates count as 0, else None: they are left out.
+        groups: suffix to the predicates that a further mean of every metric is over.
 
     Source: VCTree (Tang et al. 2019) and KERN (Chen et al. 2019); their evaluators count absent predicates as 0.
     """
 
     def __init__(
-        self, relations: Relations, hits: dict[str, Array], num_images: int, num_predicates: int | None = None
+        self,
+        predicate_T: Array,
+        image_T: Array,
+        hits: dict[str, Array],
+        num_images: int,
+        counted_N: Array | None = None,
+        num_predicates: int | None = None,
+        groups: dict[str, Array] | None = None,
     ) -> None:
-        self.names = tuple(hits)
-        self.num_predicates = num_predicates
+        if counted_N is not None:
+            keep = counted_N[image_T] > 0
+            predicate_T, image_T = predicate_T[keep], image_T[keep]
+            hits = {name: hit_T[keep] for name, hit_T in hits.items()}
+        self.metrics = tuple(hits)
         # One row per predicate that occurs in the targets, one column per image.
-        self.present, row_T = np.unique(relations.predicate_T, return_inverse=True)
+        self.present, row_T = np.unique(predicate_T, return_inverse=True)
         shape = (len(self.present), num_images)
-        cells, cell_T = np.unique(row_T * max(num_images, 1) + relations.image_T, return_inverse=True)
+        cells, cell_T = np.unique(row_T * max(num_images, 1) + image_T, return_inverse=True)
         total = np.bincount(cell_T, minlength=len(cells))
         where = np.divmod(cells, max(num_images, 1))
         self.occurs = csr_matrix((np.ones(len(cells)), where), shape=shape)
@@ -71,11 +114,21 @@ class PredicateMeans:
             name: csr_matrix((np.bincount(cell_T, weights=hit_T, minlength=len(cells)) / total, where), shape=shape)
             for name, hit_T in hits.items()
         }
+        # Which predicates each mean is over, and what it divides by (None: those that have weight).
+        self.means = {"": (np.ones(len(self.present), dtype=bool), num_predicates)}
+        for suffix, members in (groups or {}).items():
+            size = len(members) if num_predicates is not None else None
+            self.means[suffix] = (np.isin(self.present, members), size)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{name}{suffix}" for name in self.metrics for suffix in self.means)
 
     @property
     def support(self) -> Array:
         """Number of predicates averaged, per metric."""
-        return np.full(len(self.names), len(self.present) if self.num_predicates is None else self.num_predicates)
+        sizes = [int(rows.sum()) if size is None else size for rows, size in self.means.values()]
+        return np.array(sizes * len(self.metrics))
 
     def per_predicate(self, name: str, weights_NB: Array) -> Array:
         """Recall of each present predicate under image weights: (predicates, B), NaN where it has no weight."""
@@ -84,11 +137,17 @@ class PredicateMeans:
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (metrics, B), NaN without any target."""
-        occurs = (self.occurs @ weights_NB) > 0
-        count_B = occurs.sum(axis=0)
-        divisor_B = count_B if self.num_predicates is None else np.where(count_B > 0, self.num_predicates, 0)
-        values = np.full((len(self.names), weights_NB.shape[1]), np.nan)
-        for row, name in enumerate(self.names):
-            total_B = np.nansum(self.per_predicate(name, weights_NB), axis=0)
-            np.divide(total_B, divisor_B, out=values[row], where=divisor_B > 0)
-        return values
+        images = np.asarray(self.occurs @ weights_NB)
+        occurs = images > 0
+        divisors = []
+        for rows, size in self.means.values():
+            count_B = occurs[rows].sum(axis=0)
+            divisors.append(count_B if size is None else np.where(occurs.any(axis=0), size, 0))
+        values = []
+        for name in self.metrics:
+            found = np.asarray(self.recall[name] @ weights_NB)
+            recall = np.divide(found, images, out=np.zeros(images.shape), where=occurs)
+            for (rows, _), divisor_B in zip(self.means.values(), divisors, strict=True):
+                total_B = recall[rows].sum(axis=0)
+                values.append(np.divide(total_B, divisor_B, out=np.full(len(total_B), np.nan), where=divisor_B > 0))
+        return np.stack(values) if values else np.zeros((0, weights_NB.shape[1]))
