@@ -26,6 +26,7 @@ def _integer(digits: str) -> int | float:
 
 # A key that comes twice keeps its last value, as json.loads has it.
 _DECODER = json.JSONDecoder(parse_int=_integer)
+_FAST_DECODER = json.JSONDecoder()  # fails on endless integers, and calls nothing of ours for the usual ones
 
 _STRING = r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _SCALAR = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity"
@@ -134,11 +135,11 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], noth
         answer, else ``invalid_json``. An empty list or ``nothing`` behind broken JSON is not believed: it may be a
         splinter of the broken value, and could not parse must not become found nothing.
     """
-    try:
-        value = _DECODER.decode(inner)
-    except (ValueError, RecursionError):
-        pass
-    else:
+    for decoder in (_FAST_DECODER, _DECODER):
+        try:
+            value = decoder.decode(inner)
+        except (ValueError, RecursionError):
+            continue
         return Found(value, None, True) if is_answer(value) else Found(None, "wrong_schema", True)
     scan = scan_values(text)
     damaged = scan.broken or scan.breaks_off
