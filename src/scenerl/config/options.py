@@ -159,6 +159,9 @@ class GRPOOptions(AnswerOptions):
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
     freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)
+    shared_prefix: Literal["auto", "on", "off"] = option(
+        "auto", "run each image and prompt once per group of completions; auto: where the model allows it", "Speed"
+    )
     rewards: list[str] = option(
         ["format", "node_label", "node_box", "hard_recall"],
         "rewards by name; weights: --reward_weights, in order",

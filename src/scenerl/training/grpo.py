@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
@@ -17,6 +17,7 @@ from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import SaveConversation, open_run
+from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
 from scenerl.training.trl_rewards import RewardBatch
 from scenerl.training.watch import ConstantRewardWatch
 from scenerl.types import Example
@@ -25,8 +26,8 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class ResumableGRPOTrainer(Resumable, GRPOTrainer):
-    """TRL's trainer, whose checkpoints give their weights back."""
+class SceneGRPOTrainer(Resumable, SharedPrefixGRPOTrainer):
+    """TRL's trainer, with shared prompts, whose checkpoints give their weights back."""
 
 
 def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
@@ -68,13 +69,16 @@ def build_trainer(
     reward_options: RewardOptions | None = None,
     constant_reward_window: int = 20,
     sample_log_every: int = 10,
-) -> GRPOTrainer:
-    """A GRPOTrainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
+    shared_prefix: str = "auto",
+) -> SceneGRPOTrainer:
+    """A trainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
 
     Args:
         rewards: names from :data:`scenerl.rewards.REWARDS`.
         constant_reward_window: steps after which a constant reward is reported; 0 for never.
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
+        shared_prefix: run each image and prompt once per group in the update (see
+            :class:`~scenerl.training.shared_prefix.SharedPrefixGRPOTrainer`).
 
     Raises:
         ValueError: a name is no reward, weights and rewards differ in number, or there are too few examples.
@@ -96,13 +100,14 @@ def build_trainer(
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
     )
-    trainer = ResumableGRPOTrainer(
+    trainer = SceneGRPOTrainer(
         model=checkpoint.model,
         reward_funcs=batch.functions(),
         args=args,
         train_dataset=grpo_dataset(examples, conversation),
         processing_class=checkpoint.processor,
         callbacks=[LogFile(args.output_dir), SaveConversation(conversation)],
+        shared_prefix=shared_prefix,
     )
     quiet_console(trainer)
     return trainer
@@ -115,7 +120,7 @@ def train(
     rewards: Sequence[str],
     rollout_check_tolerance: float = 0.05,
     **settings: Any,
-) -> GRPOTrainer:
+) -> SceneGRPOTrainer:
     """Check the rollout, train, going on from the newest checkpoint in ``args.output_dir``, and save the final model.
 
     Raises:
@@ -150,4 +155,5 @@ def run(options, extra: Mapping[str, Any]) -> None:
         reward_options=reward_options,
         constant_reward_window=options.constant_reward_window,
         sample_log_every=options.sample_log_every,
+        shared_prefix=options.shared_prefix,
     )

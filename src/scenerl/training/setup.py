@@ -40,6 +40,7 @@ _FREE = (
     "save_steps",
     "save_strategy",
     "save_total_limit",
+    "shared_prefix",
 )
 
 # TRL 1.16 sets these fields by their old names itself; nobody who runs a command can do anything about it.

@@ -1,0 +1,463 @@
+"""Sharing the prompt changes what an update costs and nothing else: TRL's own path is the reference."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+from trl import GRPOConfig, GRPOTrainer
+
+from scenerl.conversation import Conversation
+from scenerl.models.loading import Checkpoint
+from scenerl.training import grpo, prefix_attention, shared_prefix
+from scenerl.training.datasets import grpo_dataset
+from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer, SharedPrefixMismatch
+from training.small_run import QUICK_GRPO, load_conversation, read_rows
+
+VISION_25 = {
+    "depth": 2, "hidden_size": 32, "out_hidden_size": 64, "num_heads": 2, "intermediate_size": 48, "patch_size": 14,
+    "window_size": 56, "fullatt_block_indexes": [1], "spatial_merge_size": 2, "temporal_patch_size": 2,
+}  # fmt: skip
+VISION_3 = {
+    "depth": 3, "hidden_size": 32, "out_hidden_size": 64, "num_heads": 2, "intermediate_size": 48, "patch_size": 14,
+    "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1], "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}  # fmt: skip
+
+
+def sharpened(model):
+    """An untrained model gives everything the same probability, whatever it sees; larger weights make it care."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter *= 6
+    return model
+
+
+def another_model(conversation: Conversation, config_class, model_class, vision: dict, **rope):
+    """A small model of another architecture with the tokens of ``conversation``'s own."""
+    old = conversation.checkpoint.model.config
+    text = old.text_config.to_dict()
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "num_key_value_heads", "max_position_embeddings", "rope_parameters", "bos_token_id", "eos_token_id",
+            "pad_token_id", "tie_word_embeddings")  # fmt: skip
+    tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    text_config = {key: text[key] for key in kept} | {"rope_parameters": {**text["rope_parameters"], **rope}}
+    if model_class is Qwen3VLForConditionalGeneration:
+        text_config["head_dim"] = 32
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_class(
+            config_class(
+                text_config=text_config, vision_config=vision, tie_word_embeddings=True,
+                **{key: getattr(old, key) for key in tokens},
+            )
+        )  # fmt: skip
+    model.generation_config = conversation.checkpoint.model.generation_config
+    checkpoint = conversation.checkpoint
+    return Conversation(conversation.style, Checkpoint(checkpoint.name, checkpoint.family, model, checkpoint.processor))
+
+
+def of_kind(kind: str, base) -> Conversation:
+    conversation = load_conversation(base)
+    if kind == "qwen2_5_vl":
+        conversation = another_model(conversation, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, VISION_25)
+    elif kind == "qwen3_vl":
+        conversation = another_model(
+            conversation, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION_3, mrope_interleaved=True
+        )
+    sharpened(conversation.checkpoint.model)
+    return conversation
+
+
+def build(conversation: Conversation, examples, folder, shared="on", peft_config=None, **fields):
+    """A trainer that rewards tokens by number, so that advantages differ within every group."""
+
+    def reward(completion_ids, **_):
+        return [float(sum(ids) % 7) for ids in completion_ids]
+
+    args = GRPOConfig(output_dir=str(folder), remove_unused_columns=False, **{**QUICK_GRPO, **fields})
+    return SharedPrefixGRPOTrainer(
+        model=conversation.checkpoint.model,
+        reward_funcs=[reward],
+        args=args,
+        train_dataset=grpo_dataset(examples, conversation),
+        processing_class=conversation.checkpoint.processor,
+        peft_config=peft_config,
+        shared_prefix=shared,
+    )
+
+
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def any_model(request, base, examples, tmp_path_factory):
+    return build(of_kind(request.param, base), examples, tmp_path_factory.mktemp("any"))
+
+
+def padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows))
+    ids = [[pad] * (width - len(row)) + row if left else row + [pad] * (width - len(row)) for row in rows]
+    mask = [[0] * (width - len(r)) + [1] * len(r) if left else [1] * len(r) + [0] * (width - len(r)) for r in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def random_batch(draw, config) -> tuple[dict, dict]:
+    """Groups of any sizes with no, one or two images, as TRL hands them to the model; and with any padding."""
+    seed = draw(st.integers(0, 10_000))
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = config.text_config.vocab_size
+
+    def text(length: int) -> list[int]:
+        return torch.randint(10, vocabulary, (length,), generator=generator).tolist()
+
+    prompts, completions, pixels, grids, num_images = [], [], [], [], []
+    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    with_images = draw(st.booleans())
+    for size in sizes:
+        shapes = draw(st.lists(st.tuples(st.sampled_from([2, 4, 6]), st.sampled_from([2, 4])), max_size=2))
+        shapes = shapes if with_images else []
+        prompt = text(draw(st.integers(1, 4)))
+        images = []
+        for height, width in shapes:
+            images.append(torch.randn(height * width, 3 * 2 * 14 * 14, generator=generator))
+            prompt += [config.vision_start_token_id] + [config.image_token_id] * (height * width // 4)
+            prompt += [config.vision_end_token_id]
+        prompt += text(draw(st.integers(1, 5)))
+        for _ in range(size):
+            prompts.append(prompt)
+            completions.append(text(draw(st.integers(0, 6))))
+            pixels += images
+            grids += [[1, height, width] for height, width in shapes]
+            num_images.append(len(shapes))
+    answer_ids, answer_mask = padded([row or [0] for row in completions], 0, left=False)
+    answer_mask *= torch.tensor([[bool(row)] for row in completions])  # an empty one: masked as truncated ones may be
+    batches = []
+    for left in (True, draw(st.booleans())):  # TRL takes prompts padded on the left only
+        ids, mask = padded(prompts, 0, left)
+        batch = {
+            "input_ids": torch.cat([ids, answer_ids], 1),
+            "attention_mask": torch.cat([mask, answer_mask], 1),
+            "logits_to_keep": answer_ids.shape[1],
+        }
+        if pixels:
+            batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.tensor(grids)}
+            batch |= {
+                "num_images": num_images,
+                "mm_token_type_ids": (batch["input_ids"] == config.image_token_id).int(),
+            }
+        batches.append(batch)
+    return batches[0], batches[1]
+
+
+def gradients(loss, model) -> torch.Tensor:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for w, g in zip(weights, found, strict=True)])
+
+
+def close(got: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Within 1e-5, relative to the whole."""
+    return bool((got - wanted).norm() <= 1e-5 * wanted.norm() + 1e-9)
+
+
+def both_ways(trainer, compute):
+    """What ``compute`` gives with the shared prefix and on TRL's own path."""
+    results = []
+    for shares in (True, False):
+        trainer.shares_prefix = shares
+        try:
+            results.append(compute())
+        finally:
+            trainer.shares_prefix = True
+    return results
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=8)
+def test_log_probabilities_entropies_and_gradients_are_trls(any_model, data):
+    trainer = any_model
+    batch, any_batch = random_batch(data.draw, trainer.model.config)
+    seen = batch["attention_mask"][:, -batch["logits_to_keep"] :]
+    weight = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))
+
+    def compute():
+        rows = any_batch if trainer.shares_prefix else batch
+        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, compute_entropy=True, **rows)
+        loss = ((logps + 0.1 * entropies) * weight * seen).sum()
+        return logps.detach() * seen, entropies.detach() * seen, gradients(loss, trainer.model)
+
+    ours, trls = both_ways(trainer, compute)
+    torch.testing.assert_close(ours[0], trls[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours[1], trls[1], rtol=0, atol=1e-5)
+    assert close(ours[2], trls[2])
+    if seen.sum() > 2:
+        assert trls[0].std() > 0.1  # a model that says the same of everything would prove nothing
+    chunks, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, batch_size=2, **batch)
+    torch.testing.assert_close(chunks * seen, trls[0], rtol=0, atol=1e-5)
+
+
+LOSSES = [
+    {"loss_type": "grpo"},
+    {"loss_type": "bnpo"},
+    {"loss_type": "dr_grpo"},
+    {"loss_type": "dapo"},
+    {"loss_type": "cispo", "epsilon_high": 5.0},
+    {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+    {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+    {"loss_type": "sapo"},
+    {"loss_type": "dapo", "mask_truncated_completions": True, "entropy_coef": 0.1, "top_entropy_quantile": 0.5},
+    {"loss_type": "dapo", "gradient_checkpointing": True},
+    {"loss_type": "dapo", "beta": 0.2},
+    {"loss_type": "dapo", "num_iterations": 2},
+    {"loss_type": "dr_grpo", "steps_per_generation": 2, "per_device_train_batch_size": 2},
+]
+
+
+@pytest.mark.parametrize("fields", LOSSES, ids=lambda fields: "-".join(map(str, fields.values())))
+def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_path, fields):
+    fields = {"per_device_train_batch_size": 6, "num_generations": 3, "temperature": 1.5, **fields}
+    fields["num_generations"] = min(fields["num_generations"], fields["per_device_train_batch_size"])
+    trainer = build(of_kind("qwen2_vl", base), examples, tmp_path, **fields)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    rows = [trainer.train_dataset[index] for index in (0, 2, 3) for _ in range(trainer.num_generations)]
+    rows = rows[: trainer.args.generation_batch_size]
+
+    def roll_out():
+        torch.manual_seed(3)
+        return trainer._generate_and_score_completions([dict(row) for row in rows])
+
+    ours, trls = both_ways(trainer, roll_out)
+    assert ours.keys() == trls.keys()
+    tracked = {"old_per_token_logps", "ref_per_token_logps"} & ours.keys()
+    assert bool(tracked) == any(key in fields for key in ("beta", "num_iterations", "steps_per_generation"))
+    for key in ("completion_ids", "completion_mask", "advantages", *tracked):
+        torch.testing.assert_close(ours[key], trls[key], rtol=0, atol=1e-5)
+    with torch.no_grad():  # so that old and reference log-probabilities are no longer the model's
+        for parameter in trainer.model.parameters():
+            parameter += 0.02 * parameter.abs().mean() * torch.randn(parameter.shape)
+    batches = shared_prefix.split_tensor_dict(
+        shared_prefix._share_images(shared_prefix.split_pixel_values_by_grid(ours)), trainer.args.steps_per_generation
+    )
+    for batch in batches:
+
+        def loss_and_gradient(batch=batch):
+            inputs = batch if trainer.shares_prefix else {**batch, **shared_prefix._join_images(images_of(batch))}
+            loss = trainer._compute_loss(trainer.model, inputs)
+            return loss.detach(), gradients(loss, trainer.model)
+
+        (our_loss, our_gradient), (trl_loss, trl_gradient) = both_ways(trainer, loss_and_gradient)
+        torch.testing.assert_close(our_loss, trl_loss, rtol=1e-5, atol=1e-6)
+        assert trl_gradient.norm() > 0 or fields.get("mask_truncated_completions")
+        assert close(our_gradient, trl_gradient)
+
+
+def images_of(batch: dict) -> dict:
+    return {key: batch[key] for key in ("pixel_values", "image_grid_thw", "num_images")}
+
+
+def test_an_adapter_and_its_reference(base, examples, tmp_path):
+    from peft import LoraConfig
+
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    trainer = build(
+        of_kind("qwen2_vl", base), examples, tmp_path, peft_config=config, beta=0.1, gradient_checkpointing=True,
+        per_device_train_batch_size=4,
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.3 * torch.randn(parameter.shape)
+    trainer.current_gradient_accumulation_steps = 1
+    rows = [trainer.train_dataset[index] for index in (0, 0, 2, 2)]
+
+    def compute():
+        torch.manual_seed(3)
+        batch = trainer._generate_and_score_completions([dict(row) for row in rows])
+        loss = trainer._compute_loss(trainer.model, batch)
+        return batch["ref_per_token_logps"], loss.detach(), gradients(loss, trainer.model)
+
+    ours, trls = both_ways(trainer, compute)
+    torch.testing.assert_close(ours[0], trls[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours[1], trls[1], rtol=1e-5, atol=1e-6)
+    assert trls[2].norm() > 0 and close(ours[2], trls[2])
+
+
+class Pictures:
+    """Counts the patches that go through the vision tower."""
+
+    def __init__(self, model):
+        self.count = 0
+        model.model.visual.patch_embed.register_forward_pre_hook(self.see)
+
+    def see(self, module, args):
+        self.count += len(args[0])
+
+
+def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_path):
+    """Twenty steps of two micro-batches, each of two groups of three: TRL mixes sequences, the totals are the same."""
+    fields = {
+        "per_device_train_batch_size": 6, "gradient_accumulation_steps": 2, "num_generations": 3, "max_steps": 20,
+        "learning_rate": 1e-4, "lr_scheduler_type": "constant", "max_completion_length": 6,
+    }  # fmt: skip
+    logs = {}
+    for shared in ("on", "off"):
+        conversation = of_kind("qwen2_vl", base)
+        trainer = build(conversation, examples, tmp_path / shared, shared, **fields)
+        trainer.train()
+        logs[shared] = trainer.state.log_history[:-1]
+    assert len(logs["on"]) == 20
+    for ours, trls in zip(logs["on"], logs["off"], strict=True):
+        assert ours["reward"] == pytest.approx(trls["reward"], abs=1e-6)  # the same completions
+        assert ours["loss"] == pytest.approx(trls["loss"], abs=2e-4)
+        assert ours["grad_norm"] == pytest.approx(trls["grad_norm"], rel=2e-3)
+        assert ours["entropy"] == pytest.approx(trls["entropy"], abs=1e-3)
+
+
+def test_each_image_once_and_groups_together(base, examples, tmp_path, monkeypatch):
+    trainer = build(
+        of_kind("qwen2_vl", base), examples, tmp_path, per_device_train_batch_size=6, num_generations=3,
+        steps_per_generation=2, gradient_accumulation_steps=2,
+    )  # fmt: skip
+    processed = []
+    process = trainer.processing_class.image_processor.preprocess
+    monkeypatch.setattr(
+        trainer.processing_class.image_processor,
+        "preprocess",
+        lambda images, **kwargs: (processed.append(len(images)), process(images, **kwargs))[1],
+    )
+    trainer.model.train()
+    rows = trainer.train_dataset.__getitems__([index for index in (0, 1, 2, 3) for _ in range(3)])
+    first = trainer._prepare_inputs(rows)
+    assert sum(processed) == 4  # images of 12 completions, asked for twice
+    trainer._step = 1
+    second = trainer._prepare_inputs(rows)
+    prompts = []
+    for batch in (first, second):
+        assert len(batch["prompt_ids"]) == 6 and len(batch["advantages"]) == 6
+        pixels = batch["pixel_values"]
+        assert len({id(pixel) for pixel in pixels}) == 2
+        assert [a is b for a, b in zip(pixels, pixels[1:], strict=False)] == [True, True, False, True, True]
+        pictures = Pictures(trainer.model)
+        trainer.current_gradient_accumulation_steps = 2
+        trainer._is_checked = True
+        trainer._compute_loss(trainer.model, batch)
+        assert pictures.count == len(pixels[0]) + len(pixels[3])
+        prompts += [pixels[0], pixels[3]]
+    for index in range(4):  # every group is in one of the batches
+        wanted = trainer.processing_class.image_processor([rows[3 * index]["images"][0]], return_tensors="pt")
+        assert sum(torch.equal(pixel, wanted["pixel_values"]) for pixel in prompts) == 1
+
+
+def test_a_group_whose_members_differ_is_taken_apart(any_model):
+    """The third row's prompt differs in a token, the fourth's in a pixel: each is scored by what it is."""
+    config = any_model.model.config
+    prompt = [11, config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, 12, 13]
+    prompts = [prompt, prompt, [*prompt[:-1], 14], prompt]
+    ids = torch.tensor([[*p, 20, 21 + k] for k, p in enumerate(prompts)])
+    pixels = torch.randn(4, 4, 1176, generator=torch.Generator().manual_seed(0))
+    pixels[1] = pixels[2] = pixels[0]
+    pixels[3] = pixels[0]
+    pixels[3, 2, 1100] += 3
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "logits_to_keep": 2,
+        "pixel_values": pixels.flatten(0, 1),
+        "image_grid_thw": torch.tensor([[1, 2, 2]] * 4),
+        "num_images": [1] * 4,
+        "mm_token_type_ids": (ids == config.image_token_id).int(),
+    }
+    ours, trls = both_ways(
+        any_model, lambda: any_model._get_per_token_logps_and_entropies(any_model.model, **batch)[0].detach()
+    )
+    torch.testing.assert_close(ours, trls, rtol=0, atol=1e-5)
+    first = trls[:, 0]
+    assert abs(first[0] - first[1]) < 1e-5 < abs(first[0] - first[2]) and abs(first[0] - first[3]) > 1e-5
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda b: b["attention_mask"].__setitem__((0, -2), 0), "without gaps"),
+        (lambda b: b["attention_mask"][0, :6].fill_(0), "must end with text"),
+        (lambda b: b["mm_token_type_ids"].__setitem__((0, -1), 1), "must be text"),
+        (
+            lambda b: b["image_grid_thw"][0].copy_(torch.tensor([1, 2, 4])),
+            r"holds 1 image tokens, but its images make \[2\]",
+        ),
+        (lambda b: b["image_grid_thw"][0].copy_(torch.tensor([1, 1, 2])), r"images make \[0\]"),
+    ],
+)
+def test_rows_that_cannot_be_packed_are_refused(any_model, change, said):
+    config = any_model.model.config
+    ids = torch.tensor(
+        [[11, config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, 12, 13, 20, 21, 22]]
+    )
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == config.image_token_id).int(),
+        "image_grid_thw": torch.tensor([[1, 2, 2]]),
+    }
+    change(batch)
+    count = int(batch["image_grid_thw"].prod())
+    with pytest.raises(ValueError, match=said):
+        any_model._get_per_token_logps_and_entropies(
+            any_model.model, logits_to_keep=3, num_images=[1], pixel_values=torch.randn(count, 1176), **batch
+        )
+
+
+def test_a_wrong_number_at_the_first_step_stops_the_run(conversation, examples, tmp_path, monkeypatch):
+    sharpened(conversation.checkpoint.model)
+    right = prefix_attention.packed_attention
+
+    def blind(query, key, value, groups, scale):
+        """The second completion also sees the first."""
+        group = groups[0]
+        wrong = (type(group)(group.start, group.prefix, (sum(group.suffixes),)), *groups[1:])
+        return right(query, key, value, wrong, scale)
+
+    monkeypatch.setattr(prefix_attention, "packed_attention", blind)
+    with pytest.raises(SharedPrefixMismatch) as caught:
+        build(conversation, examples, tmp_path, learning_rate=0.1).train()
+    found = re.search(r"Worst token '.*': (\S+) with, (\S+) without; train with --shared_prefix off", str(caught.value))
+    assert abs(float(found[1]) - float(found[2])) > 1e-3
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_healthy_runs_pass_the_check_once(conversation, examples, tmp_path, monkeypatch):
+    calls = []
+    check = SharedPrefixGRPOTrainer._check_first_group
+    monkeypatch.setattr(SharedPrefixGRPOTrainer, "_check_first_group", lambda *args: (calls.append(1), check(*args))[1])
+    trainer = grpo.train(
+        conversation, examples, GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO), ["format"], shared_prefix="on"
+    )
+    assert calls == [1] and trainer.shares_prefix
+    assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]
+
+
+def test_auto_falls_back_and_says_so(conversation, examples, tmp_path, caplog):
+    conversation.checkpoint.model.config.text_config.attention_dropout = 0.1
+    trainer = build(conversation, examples, tmp_path, shared="auto")
+    assert not trainer.shares_prefix
+    assert "prompts are run once per completion: the model drops out attention weights" in caplog.text
+    with pytest.raises(ValueError, match="shared_prefix: on is not possible: the model drops out"):
+        build(conversation, examples, tmp_path, shared="on")
+
+
+def test_off_is_trls_path(conversation, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_prefix, "pack", lambda *args: pytest.fail("packed all the same"))
+    trainer = build(conversation, examples, tmp_path, shared="off", max_steps=1)
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert conversation.checkpoint.model.config.text_config._attn_implementation == "sdpa"
+    assert isinstance(trainer, GRPOTrainer)
