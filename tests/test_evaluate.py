@@ -10,7 +10,9 @@ import pytest
 from scenerl.answers import AnswerStyle, write_answer
 from scenerl.config.options import EvalOptions
 from scenerl.data import load
-from scenerl.evaluate import read_predictions, read_training_triplets, run_eval
+from scenerl.evaluate import run_eval
+from scenerl.formats import read_predictions
+from scenerl.formats.training import read_training
 
 ROWS = [
     {
@@ -172,6 +174,60 @@ def test_further_samples_are_left_out(tmp_path, data):
     assert found["counts"]["ignored_samples"] == 2
 
 
+def test_rows_that_are_no_json_are_counted_and_listed(tmp_path, data):
+    rows = answers(data)
+    found = run(tmp_path, write(tmp_path / "p.jsonl", [rows[0], "{not json", "[1, 2]", rows[1]]), data)
+    assert found["counts"]["broken_rows"] == 2 and found["counts"]["missing_answers"] == 0
+    assert any("row 2: not JSON" in warning and "row 3: [1, 2]" in warning for warning in found["warnings"])
+    assert found["metrics"]["Recall"]["value"] == 1
+
+
+def test_of_two_rows_with_one_id_the_first_counts(tmp_path, data):
+    rows = answers(data)
+    found = run(tmp_path, write(tmp_path / "p.jsonl", [*rows, {"image_id": "a", "answer": ""}]), data)
+    assert found["counts"]["doubled_images"] == 1
+    assert any("'a'" in warning and "row 3" in warning for warning in found["warnings"])
+    assert found["metrics"]["Recall"]["value"] == 1
+
+
+def test_rows_without_an_id_are_counted(tmp_path, data):
+    rows = [*answers(data), {"answer": ""}, {"image_id": True, "answer": ""}]
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data)
+    assert found["counts"]["unnamed_rows"] == 2
+
+
+def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
+    rows = parsed_rows()
+    rows[0]["graph"]["objects"][0]["id"] = "Dog.1"
+    rows[0]["graph"]["relationships"] = []
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data)
+    assert found["counts"]["misspelled_labels"] == 1
+    assert any("'Dog' (1 times) for 'dog'" in warning for warning in found["warnings"])
+    assert found["metrics"]["object_recall"]["value"] == 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "suspected"),
+    [("pixels", "norm1000", "pixels"), ("norm1000", "pixels", "norm1000"), ("norm1", "norm1000", "norm1"),
+     ("norm1000", "norm1000", None), ("pixels", "pixels", None)],
+)  # fmt: skip
+def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
+    found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, frame=written)), data, frame=read)
+    told = [warning for warning in found["warnings"] if "would be" in warning]
+    assert bool(told) == bool(suspected)
+    assert found["options"]["frame"] == read
+    if suspected:
+        assert f"read as {suspected!r} it would be 1.00" in told[0]
+        assert found["metrics"]["object_recall"]["value"] < 0.5  # nothing was converted
+
+
+def test_ground_truth_without_relations(tmp_path):
+    row = {**ROWS[0], "relationships": []}
+    data = write(tmp_path / "data.jsonl", [row])
+    found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data)), data)
+    assert found["metrics"]["R@50"] == {"value": None, "interval": None, "support": 0, "note": "no target relations"}
+
+
 def test_a_last_row_that_breaks_off_is_left_out_with_a_warning(tmp_path, data):
     rows = answers(data)
     whole = write(tmp_path / "p.jsonl", rows).read_text().rstrip("\n")
@@ -189,6 +245,7 @@ def test_scores_that_are_no_numbers_are_counted(tmp_path, data):
     rows[0]["graph"]["objects"][0]["score"] = float("nan")
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data)
     assert found["counts"]["bad_scores"] == 1
+    assert any("objects[0]" in warning for warning in found["warnings"])
     assert found["metrics"]["Recall"]["value"] == 1 / 4
 
 
@@ -198,14 +255,11 @@ GOOD = {"image_id": "a", "answer": "None"}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([GOOD, "{not json", GOOD], r"p\.jsonl, row 2: not JSON"),
-        ([GOOD, "[1, 2]"], r"p\.jsonl, row 2: a row must be a JSON object"),
-        ([GOOD, GOOD], r"p\.jsonl, row 2: the image_id 'a' is that of row 1 already"),
-        ([{"answer": ""}], r"row 1: image_id must be a text or a whole number, found none"),
-        ([{"image_id": True, "answer": ""}], r"row 1: image_id must be"),
         ([{"image_id": "a"}], r"row 1: neither 'answer' nor a parsed 'graph'"),
         ([{"image_id": "nowhere", "answer": ""}], r"none of its 1 image ids is in the data.*'nowhere'.*'a'"),
-        ([], r"p\.jsonl holds no prediction"),
+        ([], r"p\.jsonl holds no usable prediction; it is empty"),
+        ([{"answer": ""}], r"p\.jsonl holds no usable prediction; .*1 rows without an image_id"),
+        (["{not json"], r"p\.jsonl holds no usable prediction; .*row 1: not JSON"),
         ([{"image_id": "a", "status": "fine"}], r"unknown status 'fine'; allowed: ok, no_answer"),
         ([{"image_id": "a", "status": "ok", "graph": None}], r"status 'ok' needs a 'graph'"),
         ([{"image_id": "a", "graph": {"objects": {}}}], r"objects must be a list"),
@@ -242,21 +296,22 @@ def test_files_that_are_not_there(tmp_path, data):
 
 def test_deep_nesting_in_a_prediction_row_is_an_error_not_a_crash(tmp_path):
     path = write(tmp_path / "p.jsonl", ['{"image_id": ' + "[" * 100_000, json.dumps(GOOD)])
-    with pytest.raises(ValueError, match="row 1"):
-        read_predictions(path)
+    assert read_predictions(path).counts["broken_rows"] == 1
 
 
 def test_training_triplets(tmp_path, data):
     expected = {("dog", "near", "cat"), ("cat", "watching", "dog"), ("hat", "on", "dog")}
-    assert read_training_triplets(str(data)) == expected
+    counts = {"near": 1, "watching": 1, "on": 1}
+    assert read_training(str(data)) == (expected, counts)
     bare, keyed = tmp_path / "bare.json", tmp_path / "keyed.json"
     bare.write_text(json.dumps([list(triplet) for triplet in expected]))
-    keyed.write_text(json.dumps({"triplets": [list(triplet) for triplet in expected], "predicate_counts": {}}))
-    assert read_training_triplets(str(bare)) == read_training_triplets(str(keyed)) == expected
+    keyed.write_text(json.dumps({"triplets": [list(triplet) for triplet in expected], "predicate_counts": counts}))
+    assert read_training(str(bare)) == (expected, None)
+    assert read_training(str(keyed)) == (expected, counts)
     for text in ("{", "{}", '[["a", "b"]]', '[["a", "b", 3]]'):
         bare.write_text(text)
         with pytest.raises(ValueError, match=r"bare\.json.*\[subject, predicate, object\]"):
-            read_training_triplets(str(bare))
+            read_training(str(bare))
 
 
 def test_conventions_reach_the_metrics(tmp_path, data):
@@ -266,7 +321,7 @@ def test_conventions_reach_the_metrics(tmp_path, data):
     )
     pred = write(tmp_path / "p.jsonl", answers(data))
     found = run(
-        tmp_path, pred, data, vocabulary=vocabulary, absent_as_zero=True, one_to_one=True, plus_one=True, ks=[5]
+        tmp_path, pred, data, vocabulary=vocabulary, absent_as_zero=True, hits="one_to_one", plus_one=True, ks=[5]
     )
     assert found["metrics"]["mR@5"]["value"] == 3 / 4
     assert found["counts"]["absent_predicates"] == 1
@@ -288,3 +343,84 @@ def test_without_out_only_the_table_is_made(tmp_path, data, capsys):
     run_eval(EvalOptions(pred=write(tmp_path / "p.jsonl", answers(data)), data=str(data), resamples=0))
     assert "R@50" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.jsonl", "p.jsonl"]
+
+
+def test_a_protocol_sets_conventions_together_and_options_win_over_it(tmp_path, data):
+    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary.write_text(
+        json.dumps({"objects": ["dog", "cat", "hat"], "predicates": ["near", "watching", "on", "at"]})
+    )
+    pred = write(tmp_path / "p.jsonl", answers(data)[:1])
+    options = run(tmp_path, pred, data, vocabulary=vocabulary, protocol="motifs")["options"]
+    assert options["protocol"] == "motifs" and "1711.06640" in options["protocol_source"]
+    assert options["plus_one"] and options["absent_predicates_as_zero"]
+    assert (options["graph_constraint"], options["failed"]) == ("always", "skipped_if_empty")
+    found = run(tmp_path, pred, data, vocabulary=vocabulary, protocol="motifs", plus_one=False)
+    assert found["options"]["plus_one"] is False and found["options"]["graph_constraint"] == "always"
+    # image 7 has no prediction and is left out; two of four predicates occur in image a
+    assert found["metrics"]["R@50"]["value"] == 1 and found["metrics"]["mR@50"]["value"] == 2 / 4
+    assert found["counts"]["skipped_images"] == 1
+    with pytest.raises(ValueError, match="protocol coco is for task det, not sgdet"):
+        run(tmp_path, pred, data, protocol="coco", task="sgdet")
+    with pytest.raises(ValueError, match="--vocabulary"):
+        run(tmp_path, pred, data, protocol="motifs")
+
+
+def test_comparison_of_two_predictions(tmp_path, data, capsys):
+    rows = answers(data)
+    good, bad = write(tmp_path / "good.jsonl", rows), write(tmp_path / "bad.jsonl", rows[:1])
+    out = tmp_path / "compare.json"
+    run_eval(EvalOptions(compare=[bad, good], data=str(data), out=out, resamples=200))
+    found = json.loads(out.read_text())
+    recall = found["compare"]["metrics"]["R@50"]
+    assert (recall["a"], recall["b"], recall["difference"]) == (1 / 2, 1, 1 / 2)
+    assert 0 < recall["p_value"] <= 1 and recall["interval"] == [0, 1]
+    assert found["compare"]["images"] == [{"image_id": "7", "a": 0, "b": 1}]
+    shown = capsys.readouterr().out
+    assert "B − A" in shown and "7: 0.00, 1.00" in shown
+    run_eval(EvalOptions(compare=[good, good], data=str(data), out=out, resamples=50))
+    same = json.loads(out.read_text())["compare"]
+    assert all(entry["difference"] == 0 and entry["p_value"] == 1 for entry in same["metrics"].values())
+    assert same["images"] == []
+
+
+def test_predictions_or_two_files_to_compare(tmp_path, data):
+    for options in ({}, {"pred": tmp_path, "compare": [tmp_path, tmp_path]}):
+        with pytest.raises(ValueError, match="--compare with two"):
+            run_eval(EvalOptions(data=str(data), **options))
+    with pytest.raises(ValueError, match="compare: two files"):
+        EvalOptions(data=str(data), compare=[tmp_path])
+
+
+def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
+    rows = parsed_rows()
+    rows[0]["graph"]["objects"][0]["id"] = "puppy.1"
+    rows[0]["graph"]["relationships"] = [{"subject": "cat.2", "predicate": "watched by", "object": "puppy.1"}]
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({
+        "objects": {"puppy": "dog"}, "predicates": {"watched by": {"to": "watching", "swap": True}},
+    }))  # fmt: skip
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, map_table=table)
+    assert found["metrics"]["object_recall"]["value"] == 1 / 4
+    assert found["mapped"]["metrics"]["object_recall"]["value"] == 2 / 4
+    assert found["mapped"]["mappings"] == [
+        {"kind": "objects", "label": "puppy", "to": "dog", "by": "table", "count": 1, "swap": False},
+        {"kind": "predicates", "label": "watched by", "to": "watching", "by": "table", "count": 1, "swap": True},
+    ]
+    # "cat watched by dog" became "dog watching cat", which is no target; the other way round it is
+    assert found["mapped"]["metrics"]["Recall"]["value"] == 0
+    rows[0]["graph"]["relationships"] = [{"subject": "puppy.1", "predicate": "watched by", "object": "cat.2"}]
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, map_table=table)
+    assert found["mapped"]["metrics"]["Recall"]["value"] == (1 / 2 + 0) / 2
+    assert "puppy → dog: 1 (table)" in capsys.readouterr().out
+
+
+def test_scores_give_a_calibration(tmp_path, data):
+    rows = parsed_rows()
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data)
+    # one scored object, confidence 0.5 and right; one scored relation, confidence 0.25 and right
+    assert found["calibration"]["objects"]["ece"] == 0.5
+    assert found["calibration"]["relations"]["ece"] == 0.75
+    for row in rows[0]["graph"]["objects"] + rows[0]["graph"]["relationships"]:
+        row.pop("score", None)
+    assert "calibration" not in run(tmp_path, write(tmp_path / "p.jsonl", rows), data)

@@ -23,6 +23,7 @@ FLOORS = [
     {"answers"},
     {"rewards", "metrics"},
     {"data", "models"},
+    {"formats"},
     {"conversation", "score", "evaluate"},
     {"training", "inference", "report"},
     {"demo"},
@@ -37,7 +38,6 @@ ONLY_IN = {
     "peft": {"training"},
     "torch": {"models", "training", "inference", "demo"},
     "transformers": {"models", "training", "inference", "conversation", "demo"},
-    "faster_coco_eval": {"metrics"},
     "jinja2": {"report"},
 }
 
@@ -93,7 +93,7 @@ def test_scoring_and_evaluation_never_need_torch():
     script = (
         "import sys, importlib\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
-        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'report', 'runs']:\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'formats', 'report', 'runs']:\n"
         "    importlib.import_module(f'scenerl.{name}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import AnswerStyle
 from scenerl.config.options import EvalOptions
-from scenerl.data import DataError, load
-from scenerl.data.rows import excerpt, label_of
+from scenerl.data.rows import DataError, excerpt
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.metrics import MetricOptions, Pair, Report, evaluate
-from scenerl.metrics.options import Triplet
+from scenerl.formats import Names, Predictions, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.formats.frame_check import check_frame
+from scenerl.formats.predictions import shown
+from scenerl.formats.rows import read_row
+from scenerl.formats.table import print_comparison, print_report
+from scenerl.formats.training import read_training
+from scenerl.metrics import (
+    LabelMapper,
+    MetricOptions,
+    Pair,
+    Report,
+    WordNetSynonyms,
+    compare,
+    evaluate,
+    evaluate_subsets,
+    map_pairs,
+    misspelled,
+    protocol,
+    read_table,
+)
 from scenerl.runs import atomic_write_text
-from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
+from scenerl.similarity import build_similarity
+from scenerl.types import ParseResult, SceneGraph
 
 MISSING = ParseResult("no_answer", None)
-_SHOWN_IDS = 5
+NOTHING = ParseResult("ok", SceneGraph())
+DETECTION_LISTS = ("coco", "ovdeval")
+"""Inputs that list detections: an image that is not in them has none, which is no failure."""
 
 
-@dataclass
-class Predictions:
-    """What a file of predictions holds: a row per image id, and what was left out on the way."""
+@dataclass(frozen=True)
+class Evaluation:
+    """What the files of a run of the command turned out to be."""
 
-    path: Path
-    rows: dict[str, tuple[int, dict]] = field(default_factory=dict)
-    ignored_samples: int = 0
-    warnings: list[str] = field(default_factory=list)
+    options: EvalOptions
+    metric_options: MetricOptions
+    vocabulary: Vocabulary | None
+    style: AnswerStyle
+    truth: Truth
+    names: Names
 
 
 def run_eval(options: EvalOptions, console: Console | None = None) -> None:
@@ -43,128 +62,124 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     Raises:
         ValueError: a file or a row that cannot be used; the message names it and what is allowed.
     """
+    console = console or Console()
+    if bool(options.compare) == bool(options.pred):
+        raise ValueError("eval needs a file of predictions, or --compare with two of them; see `scenerl eval --help`")
+    if options.input == "ovdeval" and options.pred is not None and options.pred.is_dir():
+        report, warnings = _run_subsets(options)
+        content = _described(report, options, warnings)
+        print_report(content, console)
+        _finish(content.to_json(), content.warnings, options, console)
+        return
+    setup = _prepare(options)
+    training = (None, None) if options.train is None else read_training(options.train)
+    if options.compare:
+        warnings: list[str] = []
+        sides = [_pairs(setup, path, warnings)[0] for path in options.compare]
+        found = compare(*sides, setup.metric_options, *training)
+        print_comparison(found, tuple(map(str, options.compare)), console)
+        described = evaluate([], setup.metric_options, *training).options
+        content = {"compare": found.to_json(), "options": {**described, **_options(options)}, "warnings": warnings}
+        _finish(content, warnings, options, console)
+        return
+    warnings = []
+    pairs, counts = _pairs(setup, options.pred, warnings)
+    if setup.metric_options.task != "det" and all(example.query is not None for example in setup.truth.examples):
+        warnings.append(f"{options.data} is annotated for detection; use --task det")
+    report = evaluate(pairs, setup.metric_options, *training)
+    report = replace(report, counts={**report.counts, **counts}, mapped=_mapped(setup, pairs, training))
+    report = _described(report, options, warnings)
+    for target in options.export:
+        name, equals, path = target.partition("=")
+        if not equals or not path:
+            raise DataError(f"export: {target!r} is not FORMAT=FILE")
+        beside = write_predictions(name, Path(path), setup.truth.examples, [pair.result for pair in pairs])
+        console.print(f"Written to {path}, the ground truth to {beside}", highlight=False, markup=False)
+    print_report(report, console)
+    _finish(report.to_json(), report.warnings, options, console)
+
+
+def _prepare(options: EvalOptions) -> Evaluation:
     vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-    metric_options = _metric_options(options, vocabulary)
+    truth = read_truth(options.data, options.split)
+    names = truth.names
+    if not names.predicates and vocabulary is not None:
+        names = Names(names.objects, vocabulary.predicates)
+    # Where labels are to be mapped, those outside the vocabulary have to be kept.
+    closed = None if wants_mapping(options) else vocabulary
     style = AnswerStyle(
         format=options.format,
         envelope=options.envelope,
-        objects=vocabulary and vocabulary.objects,
-        predicates=vocabulary and vocabulary.predicates,
+        objects=closed and closed.objects,
+        predicates=closed and closed.predicates,
         frame=options.frame,
     )
-    predictions = read_predictions(options.pred)
-    examples = list(load(options.data, options.split))
-    pairs, counts = pair_up(predictions, examples, style)
-    if options.task == "sgdet" and all(example.query is not None for example in examples):
-        predictions.warnings.append(f"{options.data} is annotated for detection; use --task det")
-    training_triplets = None if options.train is None else read_training_triplets(options.train)
-    report = evaluate(pairs, metric_options, training_triplets)
-    report = replace(
-        report,
-        counts={**report.counts, **counts},
-        warnings=[*report.warnings, *predictions.warnings],
-        options={
-            **report.options,
-            "predictions": str(options.pred),
-            "data": options.data,
-            "split": options.split,
-            "train": options.train,
-            "format": options.format,
-            "envelope": options.envelope,
-            "frame": options.frame,
-        },
-    )
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(options.out, json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n")
-    console = console or Console()
-    print_report(report, console)
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if options.out is not None:
-        console.print(f"Written to {options.out}", highlight=False, markup=False)
+    return Evaluation(options, metric_options(options, names), vocabulary, style, truth, names)
 
 
-def _metric_options(options: EvalOptions, vocabulary: Vocabulary | None) -> MetricOptions:
-    if options.absent_as_zero and vocabulary is None:
+def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
+    """The conventions: what the options say, else what the protocol says, else the defaults.
+
+    Raises:
+        ValueError: conventions that do not go together, or that need a vocabulary where there is none.
+    """
+    chosen = None if options.protocol is None else protocol(options.protocol)
+    settings: dict[str, object] = {} if chosen is None else {**chosen.settings, "task": chosen.tasks[0]}
+    given = {
+        "task": options.task,
+        "plus_one": options.plus_one,
+        "absent_predicates_as_zero": options.absent_as_zero,
+        "hits": options.hits,
+        "graph_constraint": options.graph_constraint,
+        "ties": options.ties,
+        "failed": options.failed,
+        "f1_average": options.f1_average,
+    }
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if chosen is not None and settings["task"] not in chosen.tasks:
+        raise ValueError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
+    if settings.get("absent_predicates_as_zero") and not names.predicates:
         raise ValueError("absent_as_zero needs to know which predicates there are; give --vocabulary FILE.json")
     return MetricOptions(
-        task=options.task,
+        **settings,
         ks=tuple(options.ks),
         iou_threshold=options.iou_threshold,
-        plus_one=options.plus_one,
-        hits="one_to_one" if options.one_to_one else "one_to_many",
-        absent_predicates_as_zero=options.absent_as_zero,
-        predicates=vocabulary and vocabulary.predicates,
+        predicates=tuple(names.predicates) or None,
+        group_bounds=tuple(options.group_bounds) or None,
+        filtered=options.filtered,
         bootstrap_samples=options.resamples,
         seed=options.seed,
     )
 
 
-def read_predictions(path: Path) -> Predictions:
-    """The rows of a JSONL file of predictions by image id; of several samples of an image, the first (sample 0).
-
-    A last line that breaks off (a run that was killed) is left out with a warning.
-
-    Raises:
-        DataError: the file is missing or empty, a row is not a JSON object, lacks ``image_id``, or has the id of an
-            earlier row.
-    """
-    predictions = Predictions(Path(path))
-    for number, row in _rows(predictions):
-        image_id = row.get("image_id")
-        if isinstance(image_id, bool) or not isinstance(image_id, str | int):
-            raise DataError(
-                f"{path}, row {number}: image_id must be a text or a whole number, found "
-                f"{excerpt(image_id) if 'image_id' in row else 'none'}"
-            )
-        if row.get("sample", 0) != 0:
-            predictions.ignored_samples += 1
-            continue
-        # Data rows have the white space of their ids tidied as well.
-        earlier = predictions.rows.setdefault(" ".join(str(image_id).split()), (number, row))
-        if earlier[0] != number:
-            raise DataError(
-                f"{path}, row {number}: the image_id {excerpt(image_id)} is that of row {earlier[0]} "
-                "already; one answer per image is expected"
-            )
-    if predictions.ignored_samples:
-        predictions.warnings.append(
-            f"{predictions.ignored_samples} rows with sample above 0 were left out; metrics are of sample 0"
+def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pair], dict[str, int]]:
+    """Predictions with their ground truth, and the counts of what was odd; warnings are added to."""
+    options = setup.options
+    name = sniff(path) if options.input == "auto" else options.input
+    predictions = read_predictions(path, name, setup.names)
+    pairs, counts = pair_up(predictions, setup.truth, setup.style, NOTHING if name in DETECTION_LISTS else MISSING)
+    frames = {entry.row.get("frame", options.frame) for entry in predictions.entries.values() if entry.row is not None}
+    frame = frames.pop() if len(frames) == 1 else "pixels"
+    suspicious = check_frame(setup.truth.examples, [pair.result for pair in pairs], frame)
+    warnings += predictions.warnings + [f"{path}: {sentence}" for sentence in suspicious]
+    labels, predicates = _target_vocabulary(setup)
+    near = misspelled(pairs, labels, predicates)
+    counts["misspelled_labels"] = sum(entry.count for entry in near)
+    if near and not wants_mapping(options):
+        listed = shown([f"{entry.label!r} ({entry.count} times) for {entry.to!r}" for entry in near])
+        warnings.append(
+            f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
         )
-    if not predictions.rows:
-        raise DataError(f"{path} holds no prediction; expected a row per image with 'image_id' and 'answer'")
-    return predictions
-
-
-def _rows(predictions: Predictions) -> Iterator[tuple[int, dict]]:
-    path = predictions.path
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    if not line.endswith(b"\n"):
-                        predictions.warnings.append(f"{path}, row {number}: the last row breaks off; it was left out")
-                        return
-                    raise DataError(f"{path}, row {number}: not JSON ({error}): {excerpt(line)}") from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, row {number}: a row must be a JSON object, found {excerpt(row)}")
-                yield number, row
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSONL file of predictions") from error
+    return pairs, counts
 
 
 def pair_up(
-    predictions: Predictions, examples: Sequence[Example], style: AnswerStyle
+    predictions: Predictions, truth: Truth, style: AnswerStyle, missing: ParseResult = MISSING
 ) -> tuple[list[Pair], dict[str, int]]:
     """Predictions with their ground truth, one pair per example and in their order.
 
-    An image without a prediction counts as a failed answer; predictions of unknown images are left out. Both are
-    counted and put on the predictions' warnings.
+    An image without a prediction gets ``missing``; predictions of unknown images are left out. Both are counted and put
+    on the predictions' warnings.
 
     Returns:
         The pairs and the counts.
@@ -172,175 +187,123 @@ def pair_up(
     Raises:
         DataError: a row cannot be used, or no image id is known.
     """
-    known = {example.image_id for example in examples}
-    unknown = [image_id for image_id in predictions.rows if image_id not in known]
-    if len(unknown) == len(predictions.rows):
+    known = {example.image_id for example in truth.examples}
+    unknown = [image_id for image_id in predictions.entries if image_id not in known]
+    if len(unknown) == len(predictions.entries):
         raise DataError(
             f"{predictions.path}: none of its {len(unknown)} image ids is in the data; the first is "
-            f"{excerpt(unknown[0])}, the data's first is {excerpt(examples[0].image_id)}"
+            f"{excerpt(unknown[0])}, the data's first is {excerpt(truth.examples[0].image_id)}"
         )
-    pairs, missing, num_bad_scores = [], [], 0
-    for example in examples:
-        result = MISSING
-        if example.image_id in predictions.rows:
-            number, row = predictions.rows[example.image_id]
-            reader = _RowReader(f"{predictions.path}, row {number}")
-            result = reader.result(row, style, example)
-            num_bad_scores += reader.num_bad_scores
-        else:
-            missing.append(example.image_id)
-        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh))
+    pairs, absent = [], []
+    for example in truth.examples:
+        entry = predictions.entries.get(example.image_id)
+        result = missing if entry is None else entry.result
+        if entry is None:
+            absent.append(example.image_id)
+        elif result is None:
+            result = read_row(entry.row, entry.where, style, example, predictions)
+        crowds = truth.crowds.get(example.image_id, ())
+        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds))
+    predictions.warnings.clear()
+    predictions.close()  # reading rows has found more to note
+    means = "count as empty" if missing is MISSING else "have no detection"
     for ids, text in (
-        (missing, "images have no prediction and count as empty"),
+        (absent, f"images have no prediction and {means}"),
         (unknown, "predictions are of images that the data does not have and were left out"),
     ):
-        if ids:
-            shown = ", ".join(excerpt(image_id) for image_id in ids[:_SHOWN_IDS])
-            predictions.warnings.append(f"{len(ids)} {text}: {shown}{', …' if len(ids) > _SHOWN_IDS else ''}")
-    if num_bad_scores:
-        predictions.warnings.append(f"{num_bad_scores} scores are not finite numbers and were taken as missing")
+        if ids and not (ids is absent and missing is NOTHING):
+            predictions.warnings.append(f"{len(ids)} {text}: {shown([excerpt(image_id) for image_id in ids])}")
     return pairs, {
-        "predictions": len(predictions.rows),
-        "missing_answers": len(missing),
+        "predictions": len(predictions.entries),
+        "missing_answers": len(absent),
         "unknown_images": len(unknown),
-        "ignored_samples": predictions.ignored_samples,
-        "bad_scores": num_bad_scores,
+        **predictions.counts,
     }
 
 
-class _RowReader:
-    """One prediction row to a parse result; ``where`` names file and row in errors."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.num_bad_scores = 0
-
-    def result(self, row: Mapping, style: AnswerStyle, example: Example) -> ParseResult:
-        if "status" in row or isinstance(row.get("graph"), Mapping):
-            return self._parsed(row)
-        # Objects beside an answer are ground truth, as in the rows that `score` reads: never taken for a prediction.
-        if "answer" not in row:
-            raise DataError(f"{self.where}: neither 'answer' nor a parsed 'graph'; one of them is expected")
-        input_wh = row.get("input_wh")
-        if input_wh is not None:
-            input_wh = tuple(self._numbers(input_wh, 2, "input_wh"))
-        return parse_answer(
-            row["answer"],
-            replace(style, frame=row.get("frame", style.frame)),
-            example.image_wh,
-            input_wh,
-            truncated=row.get("finish_reason") == "length",
-        )
-
-    def _parsed(self, row: Mapping) -> ParseResult:
-        status = row.get("status", "ok")
-        if status != "ok" and status not in FAILURES:
-            raise DataError(f"{self.where}: unknown status {excerpt(status)}; allowed: ok, {', '.join(FAILURES)}")
-        issues = []
-        for n, issue in enumerate(self._list(row.get("issues", []), "issues")):
-            if not isinstance(issue, Mapping) or not isinstance(issue.get("kind"), str):
-                raise DataError(f"{self.where}: issues[{n}] must be an object with a 'kind', found {excerpt(issue)}")
-            issues.append(Issue(issue["kind"], str(issue.get("where", "")), str(issue.get("detail", ""))))
-        if status != "ok":
-            return ParseResult(status, None, tuple(issues))
-        if not isinstance(row.get("graph"), Mapping):
-            raise DataError(f"{self.where}: status 'ok' needs a 'graph' object, found {excerpt(row.get('graph'))}")
-        return ParseResult("ok", self._graph(row["graph"]), tuple(issues))
-
-    def _graph(self, graph: Mapping) -> SceneGraph:
-        """A parsed graph, boxes in pixels of the original image."""
-        objects: list[SceneObject] = []
-        index: dict[str, int] = {}
-        for n, item in enumerate(self._list(graph.get("objects"), "objects")):
-            name = self._text(item, "id", f"objects[{n}]")
-            if index.setdefault(name, n) != n:
-                raise DataError(f"{self.where}: objects[{n}] has the id {excerpt(name)} of objects[{index[name]}]")
-            box = tuple(self._numbers(item.get("bbox"), 4, f"bbox of objects[{n}]"))
-            objects.append(SceneObject(label_of(name), box, self._score(item)))
-        relations = []
-        for n, item in enumerate(self._list(graph.get("relationships", []), "relationships")):
-            ends = [self._text(item, key, f"relationships[{n}]") for key in ("subject", "predicate", "object")]
-            for end in (ends[0], ends[2]):
-                if end not in index:
-                    raise DataError(f"{self.where}: relationships[{n}] names {excerpt(end)}, which is no object's id")
-            relations.append(Relation(index[ends[0]], ends[1], index[ends[2]], self._score(item)))
-        return SceneGraph(tuple(objects), tuple(relations))
-
-    def _score(self, item: Mapping) -> float | None:
-        score = item.get("score")
-        if score is None:
-            return None
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            self.num_bad_scores += 1
-            return None
-        return float(score)
-
-    def _list(self, value: object, name: str) -> list:
-        if not isinstance(value, list):
-            raise DataError(f"{self.where}: {name} must be a list, found {excerpt(value)}")
-        return value
-
-    def _text(self, item: object, key: str, name: str) -> str:
-        value = item.get(key) if isinstance(item, Mapping) else None
-        if not isinstance(value, str):
-            raise DataError(f"{self.where}: {name} must be an object with a text {key!r}, found {excerpt(item)}")
-        return value
-
-    def _numbers(self, value: object, count: int, name: str) -> list[float]:
-        numbers = value if isinstance(value, list) else []
-        if len(numbers) != count or not all(
-            isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < 1e12
-            for number in numbers
-        ):
-            raise DataError(f"{self.where}: {name} must be {count} finite numbers, found {excerpt(value)}")
-        return [float(number) for number in numbers]
+def wants_mapping(options: EvalOptions) -> bool:
+    """Whether labels outside the vocabulary are to be mapped."""
+    return any(way is not None for way in (options.map_table, options.map_wordnet, options.map_similarity))
 
 
-def read_training_triplets(source: str) -> set[Triplet]:
-    """Label triplets of the training data.
-
-    Args:
-        source: a data source, or a ``.json`` file with a list of [subject, predicate, object], bare or under
-            ``triplets`` as ``scenerl data stats --triplets_out`` writes it.
-
-    Raises:
-        DataError: the file or a row of it cannot be used.
-    """
-    if Path(source).suffix != ".json":
-        return {example.graph.triplet(relation) for example in load(source) for relation in example.graph.relations}
-    allowed = "expected a JSON list of [subject, predicate, object], bare or under 'triplets'"
-    try:
-        value = json.loads(Path(source).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror}); {allowed}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON ({error}); {allowed}") from error
-    entries = value.get("triplets") if isinstance(value, dict) else value
-    if not isinstance(entries, list):
-        raise DataError(f"{source}: {allowed}")
-    for n, entry in enumerate(entries):
-        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(part, str) for part in entry)):
-            raise DataError(f"{source}, entry {n}: {allowed}, found {excerpt(entry)}")
-    return {(subject, predicate, object_) for subject, predicate, object_ in entries}
+def mapper(options: EvalOptions) -> LabelMapper:
+    """How labels outside the vocabulary are mapped."""
+    similarity = None
+    if options.map_similarity is not None:
+        similarity = build_similarity(options.map_similarity), options.map_threshold
+    return LabelMapper(
+        table={} if options.map_table is None else read_table(options.map_table),
+        synonyms=None if options.map_wordnet is None else WordNetSynonyms(options.map_wordnet),
+        similarity=similarity,
+    )
 
 
-def print_report(report: Report, console: Console) -> None:
-    """The metrics as a table, then failures, issues and what the averages leave out."""
-    table = Table(title=f"{report.counts['images']} images", title_justify="left")
-    for title, justify in (("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("over", "right")):
-        table.add_column(title, justify=justify)
-    for name, metric in report.metrics.items():
-        if metric.value is None:
-            table.add_row(name, "–", Text(metric.note or "", style="dim"), "")
-            continue
-        interval = "" if metric.interval is None else f"{metric.interval[0]:.4f} – {metric.interval[1]:.4f}"
-        table.add_row(name, f"{metric.value:.4f}", interval, str(metric.support))
-    console.print(table)
-    for title, counted in (("Failures", report.failures), ("Issues", report.issues)):
-        if counted:
-            listed = ", ".join(f"{name} {count}" for name, count in counted.items())
-            console.print(Text(f"{title}: {listed}"), soft_wrap=True)
-    if "absent_predicates" in report.counts:
-        treated = "count as 0 in" if report.options["absent_predicates_as_zero"] else "are left out of"
-        absent = report.counts["absent_predicates"]
-        console.print(Text(f"{absent} predicates have no target and {treated} mean recall."))
+def _target_vocabulary(setup: Evaluation) -> tuple[list[str], list[str]]:
+    if setup.vocabulary is not None:
+        return list(setup.vocabulary.objects), list(setup.vocabulary.predicates)
+    graphs = [example.graph for example in setup.truth.examples]
+    labels = dict.fromkeys(entry.label for graph in graphs for entry in graph.objects)
+    predicates = dict.fromkeys(entry.predicate for graph in graphs for entry in graph.relations)
+    names = setup.names
+    return [*dict.fromkeys([*names.objects.values(), *labels])], [*dict.fromkeys([*names.predicates, *predicates])]
+
+
+def _mapped(setup: Evaluation, pairs: list[Pair], training: tuple) -> dict[str, object]:
+    """The metrics with labels mapped, and every mapping; empty where nothing is to be mapped."""
+    if not wants_mapping(setup.options):
+        return {}
+    changed, used = map_pairs(pairs, mapper(setup.options), *_target_vocabulary(setup))
+    report = evaluate(changed, setup.metric_options, *training)
+    return {
+        "metrics": {name: metric.to_json() for name, metric in report.metrics.items()},
+        "mappings": [entry.to_json() for entry in used],
+    }
+
+
+def _run_subsets(options: EvalOptions) -> tuple[Report, list[str]]:
+    """OVDEval: a folder of annotations and a folder of results, a file per subset in each."""
+    folder = Path(options.data)
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    if not files:
+        raise DataError(f"{folder} holds no *.json; --data of ovdeval is its folder of annotations")
+    subsets, warnings = {}, []
+    chosen = metric_options(replace(options, protocol=options.protocol or "ovdeval"), Names())
+    for file in files:
+        found = [path for end in ("", "_results") if (path := options.pred / f"{file.stem}{end}.json").is_file()]
+        if not found:
+            raise DataError(f"{options.pred} holds neither {file.stem}.json nor {file.stem}_results.json")
+        part = replace(options, pred=found[0], data=str(file), protocol=options.protocol or "ovdeval")
+        subsets[file.stem] = _pairs(_prepare(part), found[0], warnings)[0]
+    return evaluate_subsets(subsets, chosen), warnings
+
+
+def _options(options: EvalOptions) -> dict[str, object]:
+    described: dict[str, object] = {
+        "predictions": [str(path) for path in options.compare] if options.compare else str(options.pred),
+        **{key: getattr(options, key) for key in ("data", "split", "train", "input", "format", "envelope", "frame")},
+        "protocol": options.protocol,
+    }
+    if options.protocol is not None:
+        chosen = protocol(options.protocol)
+        described |= {"protocol_source": chosen.source, "protocol_differs": chosen.differs}
+    if wants_mapping(options):
+        described |= {
+            "map_table": None if options.map_table is None else str(options.map_table),
+            "map_wordnet": None if options.map_wordnet is None else str(options.map_wordnet),
+            "map_similarity": options.map_similarity,
+            "map_threshold": options.map_threshold,
+        }
+    return described
+
+
+def _described(report: Report, options: EvalOptions, warnings: list[str]) -> Report:
+    return replace(report, warnings=[*report.warnings, *warnings], options={**report.options, **_options(options)})
+
+
+def _finish(content: Mapping, warnings: list[str], options: EvalOptions, console: Console) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(options.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        console.print(f"Written to {options.out}", highlight=False, markup=False)

@@ -14,6 +14,9 @@ from typing import Any, Literal
 AnswerFormat = Literal["json", "compact", "detections"]
 Envelope = Literal["plain", "think"]
 Frame = Literal["pixels", "norm1000", "norm1", "resized"]
+Task = Literal["sgdet", "sgcls", "predcls", "det"]
+PredictionFormat = Literal["auto", "jsonl", "r1-sgg", "toon", "sgbench", "arrays", "coco", "ovdeval"]
+ProtocolName = Literal["r1-sgg", "motifs", "sgbench", "rex-omni", "ovdeval", "coco"]
 
 
 def option(
@@ -58,11 +61,13 @@ MATCH = "Matching"
 SAMPLE = "Sampling"
 IMAGE = "Images"
 REWARD = "Rewards"
+MAP = "Labels outside the vocabulary"
 
 FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
 ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
 VOCABULARY_HELP = 'JSON file {"objects": […], "predicates": […]}; labels outside it are issues; not given: any label'
 AS_TRAINED = "not given: as the model was trained"
+AS_PROTOCOL = "not given: as the protocol says"
 SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (word vectors) or spacy:MODEL"
 IOU_HELP = "a predicted and a target box agree from this IoU on"
 ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
@@ -245,27 +250,68 @@ class ScoreOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(Options):
-    """Metrics of predictions against ground truth, with 95 % bootstrap intervals."""
+    """Metrics of predictions against ground truth, with 95 % bootstrap intervals; or two predictions compared."""
 
-    pred: Path = option(
-        ..., "JSONL file: rows with `image_id` and `answer`, or as `predict` writes them", positional=True
+    pred: Path | None = option(
+        None, "predictions: JSONL rows with `image_id` and `answer`, or another project's file", positional=True
     )
-    data: str = option(..., "ground truth: JSONL file, folder, Parquet file or hub:OWNER/NAME")
+    data: str = option(
+        ..., "ground truth: JSONL file, folder, Parquet file, hub:OWNER/NAME, COCO instances or psg.json"
+    )
     out: Path | None = option(None, "metrics.json to write; not given: the table only")
-    task: Literal["sgdet", "det"] = option("sgdet", "scene graph detection, or object detection")
+    input: PredictionFormat = option("auto", "what kind of file the predictions are; auto: by its content")
+    task: Task | None = option(None, f"scene graphs, or object detection; {AS_PROTOCOL}, else sgdet")
+    compare: list[Path] = option(
+        [], "two files of predictions: paired bootstrap with p-values, and the images where they differ most"
+    )
+    export: list[str] = option([], "FORMAT=FILE: write the predictions for other tools, as sgbench or coco")
     format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
     envelope: Envelope = option("plain", ENVELOPE_HELP, ANSWER)
     frame: Frame = option("norm1000", "what the numbers of a box mean; parsed rows say it themselves", ANSWER)
     vocabulary: Path | None = option(None, VOCABULARY_HELP, ANSWER)
+    protocol: ProtocolName | None = option(None, "conventions of a publication; options given win over it", MATCH)
     ks: list[int] = option([20, 50, 100], "the K of R@K, ng-R@K, mR@K, zR@K", MATCH, low=1)
     iou_threshold: float = option(0.5, IOU_HELP, MATCH, low=0, high=1)
-    plus_one: bool = option(False, "add a pixel to widths and heights, as evaluators descended from Motifs do", MATCH)
-    absent_as_zero: bool = option(False, "mR@K counts predicates absent from the targets as 0", MATCH)
-    one_to_one: bool = option(False, ONE_TO_ONE_HELP, MATCH)
-    train: str | None = option(None, "training data: its triplet types are the seen ones of zR@K", MATCH)
+    plus_one: bool | None = option(
+        None, f"add a pixel to widths and heights, as Motifs' descendants do; {AS_PROTOCOL}, else no", MATCH
+    )
+    absent_as_zero: bool | None = option(
+        None, f"mR@K counts predicates absent from the targets as 0; {AS_PROTOCOL}, else no", MATCH
+    )
+    hits: Literal["one_to_many", "one_to_one", "best_target"] | None = option(
+        None, f"what one prediction may hit; {AS_PROTOCOL}, else one_to_many", MATCH
+    )
+    graph_constraint: Literal["scored", "always", "never"] | None = option(
+        None, f"only one predicate of each pair counts in R@K; {AS_PROTOCOL}, else where there are scores", MATCH
+    )
+    ties: Literal["emission", "expected"] | None = option(
+        None, f"equal scores rank by emission, or in expectation over all orders; {AS_PROTOCOL}, else emission", MATCH
+    )
+    failed: Literal["empty", "skipped", "skipped_in_means", "skipped_if_empty"] | None = option(
+        None, f"what becomes of failed answers; {AS_PROTOCOL}, else empty", MATCH
+    )
+    f1_average: Literal["micro", "classes"] | None = option(
+        None, f"F1 at IoU over all boxes, or over classes first; {AS_PROTOCOL}, else micro", MATCH
+    )
+    filtered: bool = option(False, "COCO filtered: leave out, per image, categories with more than 10 boxes", MATCH)
+    train: str | None = option(None, "training data: seen triplet types of zR@K; head, body and tail", MATCH)
+    group_bounds: list[int] = option(
+        [], "fewest training relations of body and of head, as 500 10000; not given: thirds of the predicates", MATCH
+    )
+    map_table: Path | None = option(None, "JSON file {objects: {label: target}, predicates: {…}}", MAP)
+    map_wordnet: Path | None = option(None, "WordNet's database folder: map synonyms", MAP)
+    map_similarity: str | None = option(None, f"map the most similar label; {SIMILARITY_HELP}", MAP)
+    map_threshold: float = option(0.8, "least similarity of a mapping", MAP, low=0, high=1)
     split: str | None = option(None, "split of the ground truth, where the source has several", WHICH)
     resamples: int = option(1000, "bootstrap resamples over images; 0: no intervals", "Intervals", low=0)
     seed: int = option(0, "seed of the bootstrap", "Intervals", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.compare) not in (0, 2):
+            raise ValueError(f"compare: two files of predictions are needed, found {len(self.compare)}")
+        if len(self.group_bounds) not in (0, 2):
+            raise ValueError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,16 @@ is documented; conventions that belong together are a :class:`~scenerl.metrics.p
 
 from __future__ import annotations
 
+from scenerl.metrics.accumulate import SceneGraphMetric
+from scenerl.metrics.compare import Comparison, Difference, compare
+from scenerl.metrics.confidence import Reliability, reliability
+from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.options import F1_AVERAGES, FAILED, GRAPH_CONSTRAINTS, HITS, TASKS, TIES, MetricOptions, Pair
 from scenerl.metrics.protocols import PROTOCOLS, Protocol, protocol
 from scenerl.metrics.report import Metric, Report
+from scenerl.metrics.subsets import evaluate_subsets
 from scenerl.metrics.summary import evaluate
+from scenerl.metrics.wordnet import WordNetSynonyms
 
 __all__ = [
     "F1_AVERAGES",
@@ -22,11 +28,24 @@ __all__ = [
     "PROTOCOLS",
     "TASKS",
     "TIES",
+    "Comparison",
+    "Difference",
+    "LabelMapper",
+    "Mapped",
     "Metric",
     "MetricOptions",
     "Pair",
     "Protocol",
+    "Reliability",
     "Report",
+    "SceneGraphMetric",
+    "WordNetSynonyms",
+    "compare",
     "evaluate",
+    "evaluate_subsets",
+    "map_pairs",
+    "misspelled",
     "protocol",
+    "read_table",
+    "reliability",
 ]

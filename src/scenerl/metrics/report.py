@@ -65,11 +65,15 @@ class Report:
     counts: dict[str, int]
     per_predicate: dict[str, dict[str, object]]
     warnings: list[str] = field(default_factory=list)
+    calibration: dict[str, dict] = field(default_factory=dict)
+    mapped: dict[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         """Plain JSON values: ``metrics``, ``failures``, ``issues``, ``options``, ``counts``, ``per_predicate`` and
-        ``warnings``. No NaN: a metric without support has value null and a note.
+        ``warnings``, where there are scores ``calibration``, and with label mappings ``mapped``. No NaN: a metric
+        without support has value null and a note.
         """
+        extra = {"calibration": self.calibration, "mapped": self.mapped}
         return {
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
             "failures": self.failures,
@@ -78,4 +82,5 @@ class Report:
             "counts": self.counts,
             "per_predicate": self.per_predicate,
             "warnings": self.warnings,
+            **{key: value for key, value in extra.items() if value},
         }

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from scenerl.metrics import bootstrap
+from scenerl.metrics.confidence import calibration
 from scenerl.metrics.failures import count_failures, count_issues, is_failed
 from scenerl.metrics.families import Families, build, target_predicates
 from scenerl.metrics.groups import GROUPS
@@ -76,6 +77,7 @@ def evaluate(
         options=_describe(options, seen, predicate_counts),
         counts=_counts(built, pairs, options),
         per_predicate=_per_predicate(built, predicate_counts),
+        calibration={name: curve.to_json() for name, curve in calibration(built).items()},
     )
 
 

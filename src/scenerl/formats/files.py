@@ -1,0 +1,98 @@
+"""Whole JSON files of other projects, and the parts of them that may be wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from scenerl.data.rows import DataError, excerpt
+from scenerl.formats.predictions import Names, Predictions
+from scenerl.types import Box, Relation, SceneGraph, SceneObject
+
+_FAR = 1e12
+LAST = -math.inf
+"""Score of an element whose own is no finite number, in a file where the others have scores."""
+
+
+def read_json(path: Path, expected: str) -> object:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
+
+
+def part(value: object, key: str, kind: type, where: str, default=None):
+    """The entry ``key`` of a JSON object, held to its kind.
+
+    Raises:
+        DataError: it is missing (and there is no default) or of another kind.
+    """
+    found = value.get(key, default) if isinstance(value, Mapping) else None
+    if not isinstance(found, kind) or isinstance(found, bool):
+        names = {list: "a list", dict: "an object", str: "a text", int: "a whole number"}
+        raise DataError(f"{where}: {key!r} must be {names.get(kind, kind)}, found {excerpt(found)}")
+    return found
+
+
+def box_of(value: object) -> Box | None:
+    """Four finite numbers (of more, as some files have, the first four), else None."""
+    if not isinstance(value, list | tuple) or len(value) < 4:
+        return None
+    for number in value[:4]:
+        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) < _FAR:
+            return None
+    return tuple(float(number) for number in value[:4])
+
+
+def xywh_box(value: object) -> Box | None:
+    """COCO's x, y, width, height as corners, else None."""
+    box = box_of(value)
+    return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
+
+
+def score_of(value: object, predictions: Predictions, where: str) -> float | None:
+    """A score, None where there is none; what is no finite number is noted and ranks last."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        predictions.note("bad_scores", where)
+        return LAST
+    return float(value)
+
+
+def category_name(number: object, names: Names, predictions: Predictions, where: str) -> str:
+    """The name of a category id; an unknown one is noted and gets a name that no target has."""
+    if isinstance(number, int) and number in names.objects:
+        return names.objects[number]
+    predictions.note("unknown_categories", f"{excerpt(number)} ({where})")
+    return f"category {excerpt(number)}"
+
+
+class GraphBuilder:
+    """A graph from numbered objects and relations; an object that is left out takes its relations with it."""
+
+    def __init__(self) -> None:
+        self.objects: list[SceneObject] = []
+        self.relations: list[Relation] = []
+        self.place: dict[int, int] = {}
+
+    def add_object(self, number: int, label: str, box: Box, score: float | None = None) -> None:
+        self.place[number] = len(self.objects)
+        self.objects.append(SceneObject(label, box, score))
+
+    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> None:
+        """Relations to objects that are not there are dropped."""
+        if subject in self.place and object_ in self.place:
+            self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+
+    def graph(self) -> SceneGraph:
+        return SceneGraph(tuple(self.objects), tuple(self.relations))

@@ -1,0 +1,150 @@
+"""SGBench's predictions and OpenPSG's ground truth, which sgbench reads beside them.
+
+Ground truth (psg.json): ``{"data": [{"image_id", "annotations": [{"bbox": [x1, y1, x2, y2], "category_id"}],
+"relations": [[subject, object, predicate]]}], "thing_classes", "stuff_classes", "predicate_classes",
+"test_image_ids"}``. Predictions: ``{"version": 1, "images": [{"id", "triplets": [[subject, object, predicate]],
+"annotation": [{"category", "bbox"}]}]}``. Only boxes are read; masks are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scenerl.data.rows import DataError, excerpt
+from scenerl.formats.files import GraphBuilder, box_of, category_name, part, read_json
+from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
+from scenerl.formats.truth import Truth
+from scenerl.runs import atomic_write_text
+from scenerl.types import Example, ParseResult, SceneGraph
+
+VERSION = 1
+
+
+def is_truth(value: object) -> bool:
+    """Whether a JSON value looks like psg.json."""
+    return isinstance(value, Mapping) and isinstance(value.get("data"), list) and "predicate_classes" in value
+
+
+def truth(path: Path, value: object) -> Truth:
+    """The test images of a psg.json (all, where it names none).
+
+    Raises:
+        DataError: it is not of the schema; the message names file and entry.
+    """
+    classes = [*part(value, "thing_classes", list, str(path)), *part(value, "stuff_classes", list, str(path), [])]
+    names = Names(dict(enumerate(classes)), tuple(part(value, "predicate_classes", list, str(path))))
+    chosen = value.get("test_image_ids")
+    wanted = None if chosen is None else {tidy_id(image_id) for image_id in chosen}
+    examples = []
+    for n, row in enumerate(value["data"]):
+        where = f"{path}: data[{n}]"
+        image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
+        if image_id is None:
+            raise DataError(f"{where} must be an object with an image_id, found {excerpt(row)}")
+        if wanted is not None and image_id not in wanted:
+            continue
+        graph = GraphBuilder()
+        for m, entry in enumerate(part(row, "annotations", list, where)):
+            box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
+            if box is None or entry.get("category_id") not in names.objects:
+                raise DataError(f"{where}.annotations[{m}] must have a bbox and a known category_id")
+            graph.add_object(m, names.objects[entry["category_id"]], box)
+        # A relation may stand there twice; each counts once.
+        for m, entry in enumerate(dict.fromkeys(map(tuple, part(row, "relations", list, where)))):
+            if len(entry) != 3 or not all(isinstance(number, int) for number in entry):
+                raise DataError(f"{where}.relations[{m}] must be [subject, object, predicate], found {excerpt(entry)}")
+            subject, object_, predicate = entry
+            if not (subject in graph.place and object_ in graph.place and 0 <= predicate < len(names.predicates)):
+                raise DataError(f"{where}.relations[{m}] names what is not there: {excerpt(entry)}")
+            graph.add_relation(subject, names.predicates[predicate], object_)
+        examples.append(Example(image_id, int(row.get("width") or 0), int(row.get("height") or 0), graph.graph()))
+    return Truth(examples, names)
+
+
+def read(path: Path, names: Names) -> Predictions:
+    """A file of SGBench predictions; ``triplets`` are ranked as listed.
+
+    Raises:
+        DataError: the file is not of the schema, or the ground truth has no names for its numbers.
+    """
+    value = read_json(path, "SGBench predictions: a JSON object with version and images")
+    images = part(value, "images", list, str(path))
+    if not names.objects or not names.predicates:
+        raise DataError(f"{path}: SGBench predictions are numbers; their names come from --data psg.json")
+    predictions = Predictions(path)
+    for n, image in enumerate(images):
+        where = f"{path}: images[{n}]"
+        image_id = tidy_id(image.get("id")) if isinstance(image, Mapping) else None
+        if image_id is None:
+            predictions.note("unnamed_rows", f"images[{n}]")
+            continue
+        graph = GraphBuilder()
+        for m, entry in enumerate(part(image, "annotation", list, where)):
+            box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
+            if box is None:
+                predictions.note("bad_boxes", f"images[{n}].annotation[{m}]")
+            else:
+                graph.add_object(m, category_name(entry.get("category"), names, predictions, where), box)
+        for m, entry in enumerate(part(image, "triplets", list, where)):
+            if not (isinstance(entry, list) and len(entry) == 3 and entry[2] in range(len(names.predicates))):
+                raise DataError(f"{where}.triplets[{m}] must be [subject, object, predicate], found {excerpt(entry)}")
+            graph.add_relation(entry[0], names.predicates[entry[2]], entry[1])
+        predictions.add(image_id, Entry(where, result=ParseResult("ok", graph.graph())))
+    return predictions.close()
+
+
+def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:
+    """Write predictions for sgbench, and the ground truth beside them as ``<name>_psg.json``.
+
+    Failed answers are left out of the predictions, as sgbench expects of a missing image. It raises on an image without
+    a relation, so answers that hold none are left out as well. Relations stand in the order of their rank.
+
+    Returns:
+        The path of the ground truth.
+    """
+    graphs = [result.graph or SceneGraph() for result in results]
+    every = [*(example.graph for example in examples), *graphs]
+    classes = sorted({entry.label for graph in every for entry in graph.objects})
+    predicates = sorted({relation.predicate for graph in every for relation in graph.relations})
+    class_of, predicate_of = ({name: n for n, name in enumerate(listed)} for listed in (classes, predicates))
+
+    def triplets(graph: SceneGraph) -> list[list[int]]:
+        ranked = sorted(graph.relations, key=lambda relation: -(1.0 if relation.score is None else relation.score))
+        return [[entry.subject, entry.object, predicate_of[entry.predicate]] for entry in ranked]
+
+    data = [
+        {
+            "image_id": example.image_id,
+            "file_name": example.image_id,
+            "width": example.width,
+            "height": example.height,
+            "annotations": [
+                {"bbox": list(entry.box), "bbox_mode": 0, "category_id": class_of[entry.label]}
+                for entry in example.graph.objects
+            ],
+            "relations": triplets(example.graph),
+        }
+        for example in examples
+    ]
+    annotations = {
+        "data": data,
+        "thing_classes": classes,
+        "stuff_classes": [],
+        "predicate_classes": predicates,
+        "test_image_ids": [example.image_id for example in examples],
+    }
+    images = [
+        {
+            "id": example.image_id,
+            "triplets": triplets(graph),
+            "annotation": [{"category": class_of[entry.label], "bbox": list(entry.box)} for entry in graph.objects],
+        }
+        for example, graph in zip(examples, graphs, strict=True)
+        if graph.relations
+    ]
+    beside = path.with_name(f"{path.stem}_psg.json")
+    atomic_write_text(beside, json.dumps(annotations))
+    atomic_write_text(path, json.dumps({"version": VERSION, "images": images}))
+    return beside

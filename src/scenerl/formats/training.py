@@ -1,0 +1,48 @@
+"""What the training data hold: triplet types for zR@K and predicate counts for head, body and tail."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from scenerl.data import load
+from scenerl.data.rows import DataError, excerpt
+
+Triplet = tuple[str, str, str]
+
+
+def read_training(source: str) -> tuple[set[Triplet], dict[str, int] | None]:
+    """Label triplets of the training data, and how often each predicate occurs in them (None where unknown).
+
+    Args:
+        source: a data source, or a ``.json`` file with a list of [subject, predicate, object], bare or under
+            ``triplets`` beside ``predicate_counts``, as ``scenerl data stats --triplets_out`` writes it.
+
+    Raises:
+        DataError: the file or a row of it cannot be used.
+    """
+    if Path(source).suffix != ".json":
+        triplets: set[Triplet] = set()
+        counts: Counter[str] = Counter()
+        for example in load(source):
+            triplets.update(example.graph.triplet(relation) for relation in example.graph.relations)
+            counts.update(relation.predicate for relation in example.graph.relations)
+        return triplets, dict(counts)
+    allowed = "expected a JSON list of [subject, predicate, object], bare or under 'triplets'"
+    try:
+        value = json.loads(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror}); {allowed}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: not JSON ({error}); {allowed}") from error
+    entries = value.get("triplets") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        raise DataError(f"{source}: {allowed}")
+    for n, entry in enumerate(entries):
+        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(part, str) for part in entry)):
+            raise DataError(f"{source}, entry {n}: {allowed}, found {excerpt(entry)}")
+    counts = value.get("predicate_counts") if isinstance(value, dict) else None
+    if counts is not None and not (isinstance(counts, dict) and all(type(number) is int for number in counts.values())):
+        raise DataError(f"{source}: predicate_counts must be an object of whole numbers, found {excerpt(counts)}")
+    return {(subject, predicate, object_) for subject, predicate, object_ in entries}, counts or None

@@ -1,0 +1,99 @@
+"""Calibration of scores: how often a prediction of confidence p is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scenerl.metrics.candidates import Candidates, one_to_one
+from scenerl.metrics.columns import Array
+from scenerl.metrics.families import Families
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability curve over equal bins of confidence, and the expected calibration error (ECE).
+
+    ``edges`` (bins + 1,), ``counts`` (bins,), mean ``confidence`` and ``accuracy`` (bins,), NaN in empty bins.
+    """
+
+    edges: Array
+    counts: Array
+    confidence: Array
+    accuracy: Array
+    ece: float | None
+
+    def to_json(self) -> dict:
+        def plain(values: Array) -> list:
+            return [None if np.isnan(value) else float(value) for value in values]
+
+        return {
+            "ece": self.ece,
+            "edges": plain(self.edges),
+            "counts": self.counts.tolist(),
+            "confidence": plain(self.confidence),
+            "accuracy": plain(self.accuracy),
+        }
+
+
+def reliability(confidence: Sequence[float], correct: Sequence[bool], num_bins: int = NUM_BINS) -> Reliability:
+    """The reliability curve and the ECE: the mean gap between confidence and accuracy, weighted by bin counts.
+
+    Args:
+        confidence: in [0, 1]; a value on an edge belongs to the bin above it, 1 to the last.
+        correct: whether each prediction is right.
+        num_bins: bins of equal width.
+
+    Returns:
+        The curve; ``ece`` is None without predictions.
+
+    Raises:
+        ValueError: a confidence outside [0, 1], or lists of different lengths.
+
+    Source: Guo et al. 2017, arXiv 1706.04599.
+
+    >>> reliability([0.9, 0.9, 0.1, 0.1], [True, False, False, False], 2).ece
+    0.25
+    """
+    confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if confidence.shape != correct.shape:
+        raise ValueError(f"{len(confidence)} confidences but {len(correct)} outcomes")
+    if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
+        raise ValueError("confidences must lie in [0, 1]")
+    place = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    counts = np.bincount(place, minlength=num_bins)
+    sums = [np.bincount(place, weights=values, minlength=num_bins) for values in (confidence, correct)]
+    with np.errstate(invalid="ignore"):
+        mean_confidence, accuracy = (total / counts for total in sums)
+    gaps = np.abs(sums[0] - sums[1]).sum()
+    ece = float(gaps / len(confidence)) if len(confidence) else None
+    return Reliability(np.linspace(0, 1, num_bins + 1), counts, mean_confidence, accuracy, ece)
+
+
+def calibration(built: Families) -> dict[str, Reliability]:
+    """Reliability of scored objects and of scored relations, where all their scores are probabilities.
+
+    A prediction is right when a largest one-to-one matching with the targets holds it. Elements without a score are
+    left out; a kind without any score, or with one outside [0, 1], is not there.
+    """
+    objects, relations = built.data.objects, built.data.relations
+    found = {}
+    for name, scores, hits, num_targets in (
+        ("objects", built.data.predicted.score_O, objects.hits, len(objects.image_T)),
+        ("relations", built.data.predicted_relations.score_R, relations.hits, len(relations.image_T)),
+    ):
+        scored = ~np.isnan(scores)
+        if scored.any() and scores[scored].min() >= 0 and scores[scored].max() <= 1:
+            right = _right(hits, len(scores), num_targets)
+            found[name] = reliability(scores[scored], right[scored])
+    return found
+
+
+def _right(hits: Candidates, num_predictions: int, num_targets: int) -> Array:
+    right = np.zeros(num_predictions, dtype=bool)
+    right[one_to_one(hits, num_predictions, num_targets)[0]] = True
+    return right

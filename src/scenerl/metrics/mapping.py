@@ -1,0 +1,161 @@
+"""Open vocabulary, auditable: labels outside the target vocabulary mapped into it, every mapping with its count.
+
+Strict numbers never see a mapping; mapped ones stand beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenerl.metrics.options import Pair
+from scenerl.similarity import Similarity
+from scenerl.types import ParseResult, Relation, SceneGraph
+
+KINDS = ("objects", "predicates")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """One mapping that was used: ``label`` became ``to`` ``count`` times, because of ``by``; ``swap`` turns the
+    relation round (*worn by* to *wearing*)."""
+
+    kind: str
+    label: str
+    to: str
+    by: str
+    count: int = 0
+    swap: bool = False
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class LabelMapper:
+    """How labels outside the vocabulary are mapped. The first rule that knows a label wins: ``table``, ``spelling``,
+    ``synonyms``, ``similarity``.
+
+    Args:
+        table: kind (``objects`` or ``predicates``) to label to the target label, or ``{"to": label, "swap": true}``.
+        spelling: map labels that differ from a target's in case, white space, underscores or hyphens only.
+        synonyms: (label, vocabulary) to a synonym in the vocabulary or None; see :mod:`scenerl.metrics.wordnet`.
+        similarity: of labels, with the least value of a mapping.
+    """
+
+    table: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    spelling: bool = True
+    synonyms: Callable[[str, Sequence[str]], str | None] | None = None
+    similarity: tuple[Similarity, float] | None = None
+
+    def find(self, kind: str, label: str, vocabulary: Sequence[str]) -> Mapped | None:
+        """What a label becomes, or None where it stays as it is.
+
+        >>> LabelMapper().find("objects", "Traffic_Light", ["car", "traffic light"]).to
+        'traffic light'
+        """
+        entry = self.table.get(kind, {}).get(label)
+        if entry is not None:
+            to, swap = (entry["to"], bool(entry.get("swap"))) if isinstance(entry, Mapping) else (entry, False)
+            return Mapped(kind, label, str(to), "table", swap=swap)
+        if self.spelling:
+            plain = spelled(label)
+            for other in vocabulary:
+                if spelled(other) == plain:
+                    return Mapped(kind, label, other, "spelling")
+        if self.synonyms is not None and (other := self.synonyms(label, vocabulary)) is not None:
+            return Mapped(kind, label, other, "synonym")
+        if self.similarity is not None and vocabulary:
+            measure, least = self.similarity
+            value, other = max((measure(label, other), other) for other in vocabulary)
+            if value >= least:
+                return Mapped(kind, label, other, f"similarity {value:.2f}")
+        return None
+
+
+def spelled(label: str) -> str:
+    """A label without the differences that are none: case, underscores, hyphens, white space.
+
+    >>> spelled(" In-front_of ")
+    'in front of'
+    """
+    return " ".join(re.split(r"[\s_-]+", label.casefold())).strip()
+
+
+def map_pairs(
+    pairs: Sequence[Pair], mapper: LabelMapper, objects: Sequence[str], predicates: Sequence[str]
+) -> tuple[list[Pair], list[Mapped]]:
+    """Predictions with labels outside the vocabularies mapped, and every mapping used, the commonest first.
+
+    Args:
+        pairs: predictions and targets; targets stay as they are.
+        mapper: the rules.
+        objects: the target vocabulary of labels. predicates: of predicates.
+    """
+    graphs = [pair.result.graph for pair in pairs if pair.result.graph]
+    counts = {
+        "objects": Counter(entry.label for graph in graphs for entry in graph.objects),
+        "predicates": Counter(entry.predicate for graph in graphs for entry in graph.relations),
+    }
+    used: dict[str, dict[str, Mapped]] = {}
+    for kind, vocabulary in zip(KINDS, (objects, predicates), strict=True):
+        known, used[kind] = set(vocabulary), {}
+        for label, count in counts[kind].items():
+            if label not in known and (found := mapper.find(kind, label, vocabulary)) is not None:
+                used[kind][label] = dataclasses.replace(found, count=count)
+    mapped = [dataclasses.replace(pair, result=_mapped(pair.result, used)) for pair in pairs]
+    listed = sorted((entry for kind in KINDS for entry in used[kind].values()), key=lambda entry: -entry.count)
+    return mapped, listed
+
+
+def _mapped(result: ParseResult, used: Mapping[str, Mapping[str, Mapped]]) -> ParseResult:
+    if result.graph is None:
+        return result
+    objects = tuple(
+        dataclasses.replace(entry, label=used["objects"][entry.label].to) if entry.label in used["objects"] else entry
+        for entry in result.graph.objects
+    )
+    relations = []
+    for entry in result.graph.relations:
+        found = used["predicates"].get(entry.predicate)
+        if found is not None:
+            ends = (entry.object, entry.subject) if found.swap else (entry.subject, entry.object)
+            entry = Relation(ends[0], found.to, ends[1], entry.score)
+        relations.append(entry)
+    return dataclasses.replace(result, graph=SceneGraph(objects, tuple(relations)))
+
+
+def read_table(path: Path) -> dict[str, dict[str, object]]:
+    """An explicit table: JSON ``{"objects": {label: target}, "predicates": {label: target or {"to": ..., "swap":
+    true}}}``.
+
+    Raises:
+        ValueError: the file cannot be read, or is not of this form.
+    """
+    allowed = (
+        'expected JSON {"objects": {label: target}, "predicates": {label: target or {"to": target, "swap": true}}}'
+    )
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {allowed}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); {allowed}") from error
+    if not isinstance(value, dict) or not set(value) <= set(KINDS):
+        raise ValueError(f"{path}: {allowed}")
+    for kind, entries in value.items():
+        for label, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
+            to = entry.get("to") if isinstance(entry, dict) else entry
+            if not isinstance(to, str):
+                raise ValueError(f"{path}: {kind}: {label!r}: {allowed}")
+    return value
+
+
+def misspelled(pairs: Sequence[Pair], objects: Sequence[str], predicates: Sequence[str]) -> list[Mapped]:
+    """Labels that miss the vocabulary by case or spelling alone, the commonest first; nothing is changed."""
+    return map_pairs(pairs, LabelMapper(), objects, predicates)[1]
