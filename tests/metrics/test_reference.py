@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics import reference
-from metrics.graphs import QUICK, data_sets, pairs_of, values
+from metrics.graphs import LABELS, PREDICATES, QUICK, data_sets, graph, pairs_of, values
+from scenerl.types import SceneGraph
 
 KS = (1, 2, 5, 20)
 
@@ -102,3 +104,42 @@ def test_gold(data):
         assert found["R@20"] == found["mR@50"] == found["zR@100"] == found["triplet_f1"] == 1
     if any(target.objects for target in targets):
         assert found["AP"] == found["object_f1"] == found["F1_mean"] == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_large_graphs_with_repetitions_ties_and_empty_images(seed):
+    """Up to 300 relations an image; few boxes and few scores, so that repetitions and ties abound."""
+    generator = np.random.default_rng(seed)
+
+    def scene(most, scored):
+        objects = [
+            (LABELS[int(generator.integers(3))], (x, y, x + 10.0 * w, y + 10.0))
+            for x, y, w in generator.integers(0, 4, (int(generator.integers(0, 12)), 3)).tolist()
+            if w
+        ]
+        relations = []
+        for _ in range(int(generator.integers(0, most + 1)) if objects else 0):
+            ends = generator.integers(0, len(objects), 2).tolist()
+            score = [float(generator.integers(1, 4)) / 4] if scored else []
+            relations.append((ends[0], PREDICATES[int(generator.integers(3))], ends[1], *score))
+        return graph(objects, relations)
+
+    targets = [scene(8, False) for _ in range(6)]
+    guesses = [scene(300, n % 2 == 0) for n in range(6)]
+    for n in range(0, 6, 2):  # half of them hold what is right, after much that is not
+        shift = len(guesses[n].objects)
+        moved = [
+            dataclasses.replace(entry, subject=entry.subject + shift, object=entry.object + shift)
+            for entry in targets[n].relations
+        ]
+        guesses[n] = SceneGraph(guesses[n].objects + targets[n].objects, (*guesses[n].relations, *moved))
+    data = guesses, targets
+    for hits in ("one_to_many", "one_to_one"):
+        found = values(pairs_of(*data), dataclasses.replace(QUICK, hits=hits, ks=(20, 100)))
+        rest = {"one_to_one": hits == "one_to_one"}
+        for k in (20, 100):
+            assert found[f"R@{k}"] == pytest.approx(reference.recall(*data, k, **rest), abs=1e-12)
+            assert found[f"mR@{k}"] == pytest.approx(reference.mean_recall(*data, k, **rest), abs=1e-12)
+    precision, recall, f1 = reference.precision_recall_f1(*data, "relations")
+    assert 0 < recall < 1
+    assert (found["triplet_precision"], found["triplet_recall"]) == (pytest.approx(precision), pytest.approx(recall))
