@@ -15,11 +15,14 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 from trl import GRPOConfig, GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 from scenerl.conversation import Conversation
 from scenerl.models.loading import Checkpoint
 from scenerl.training import grpo, prefix_attention, shared_prefix
 from scenerl.training.datasets import grpo_dataset
+from scenerl.training.padded_rows import join_images, share_images
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer, SharedPrefixMismatch
 from training.small_run import QUICK_GRPO, load_conversation, read_rows
 
@@ -244,13 +247,11 @@ def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_pat
     with torch.no_grad():  # so that old and reference log-probabilities are no longer the model's
         for parameter in trainer.model.parameters():
             parameter += 0.02 * parameter.abs().mean() * torch.randn(parameter.shape)
-    batches = shared_prefix.split_tensor_dict(
-        shared_prefix._share_images(shared_prefix.split_pixel_values_by_grid(ours)), trainer.args.steps_per_generation
-    )
+    batches = split_tensor_dict(share_images(split_pixel_values_by_grid(ours)), trainer.args.steps_per_generation)
     for batch in batches:
 
         def loss_and_gradient(batch=batch):
-            inputs = batch if trainer.shares_prefix else {**batch, **shared_prefix._join_images(images_of(batch))}
+            inputs = batch if trainer.shares_prefix else {**batch, **join_images(images_of(batch))}
             loss = trainer._compute_loss(trainer.model, inputs)
             return loss.detach(), gradients(loss, trainer.model)
 
@@ -357,6 +358,28 @@ def test_each_image_once_and_groups_together(base, examples, tmp_path, monkeypat
         assert sum(torch.equal(pixel, wanted["pixel_values"]) for pixel in prompts) == 1
 
 
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9, "repetition_penalty": 1.2, "min_p": 0.01}])
+def test_a_rollout_reads_each_prompt_once_and_samples_what_trl_samples(base, examples, tmp_path, limits):
+    trainer = build(
+        of_kind("qwen2_vl", base), examples, tmp_path, per_device_train_batch_size=9, num_generations=3,
+        max_completion_length=20, temperature=1.5, **limits,
+    )  # fmt: skip
+    assert trainer.shares_rollout
+    rows = trainer.train_dataset.__getitems__([index for index in (0, 2, 4) for _ in range(3)])
+    prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+    sampled, patches = {}, {}
+    for shares in (True, False):
+        trainer.shares_rollout = shares
+        torch.manual_seed(3)
+        pictures = Pictures(trainer.model)
+        prompt_ids, images, fields = trainer._tokenize_prompts(prompts)
+        sampled[shares], _ = trainer._generate_single_turn(prompt_ids, images, fields, 3)
+        patches[shares] = pictures.count
+    assert sampled[True] == sampled[False]
+    assert len({tuple(ids) for ids in sampled[True]}) > 6
+    assert 3 * patches[True] == patches[False]
+
+
 def test_a_group_whose_members_differ_is_taken_apart(any_model):
     """The third row's prompt differs in a token, the fourth's in a pixel: each is scored by what it is."""
     config = any_model.model.config
@@ -443,6 +466,7 @@ def test_healthy_runs_pass_the_check_once(conversation, examples, tmp_path, monk
     )
     assert calls == [1] and trainer.shares_prefix
     assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]
+    build(conversation, examples, tmp_path / "again").train()  # the same model in a second trainer
 
 
 def test_auto_falls_back_and_says_so(conversation, examples, tmp_path, caplog):
@@ -452,6 +476,13 @@ def test_auto_falls_back_and_says_so(conversation, examples, tmp_path, caplog):
     assert "prompts are run once per completion: the model drops out attention weights" in caplog.text
     with pytest.raises(ValueError, match="shared_prefix: on is not possible: the model drops out"):
         build(conversation, examples, tmp_path, shared="on")
+
+
+def test_what_does_not_sample_token_by_token_is_left_to_transformers(conversation, examples, tmp_path):
+    for number, fields in enumerate([{"num_beams": 2}, {"cache_implementation": "static"}]):
+        trainer = build(conversation, examples, tmp_path / str(number), shared="auto", generation_kwargs=fields)
+        assert not trainer.shares_rollout
+        assert trainer.shares_prefix
 
 
 def test_off_is_trls_path(conversation, examples, tmp_path, monkeypatch):

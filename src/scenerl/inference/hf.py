@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import torch
 
 from scenerl.inference.engine import Reply, Sampling
+from scenerl.models.branching import BranchSampler
 from scenerl.models.loading import Checkpoint
 
 
 class HFEngine:
     """Answers batches of prompts with one model in this process.
 
-    Tokens that stand for visual input are never sampled. A batch that does not fit the memory of the GPU is answered in
-    halves, and so are those after it.
+    Each prompt is read once however many answers it gets. Tokens that stand for visual input are never sampled. A batch
+    that does not fit the memory of the GPU is answered in halves, and so are those after it.
     """
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling):
@@ -76,10 +77,14 @@ class HFEngine:
     def _generate(self, prompts: Sequence[list[dict]]) -> list[list[Reply]]:
         model = self.checkpoint.model
         inputs = self.encode(prompts).to(model.device)
-        output = model.generate(**inputs, **self.generation_settings())
+        settings = self.generation_settings()
+        count = self.sampling.num_samples
+        if BranchSampler.suits(model.base_model):
+            settings.pop("num_return_sequences", None)
+            settings["custom_generate"] = BranchSampler([count] * len(prompts))
+        output = model.generate(**inputs, **settings)
         completions = output[:, inputs["input_ids"].shape[1] :].tolist()
         replies = [self._reply(ids) for ids in completions]
-        count = self.sampling.num_samples
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
     def _reply(self, ids: list[int]) -> Reply:

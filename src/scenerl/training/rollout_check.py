@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import math
 
-import numpy as np
 import torch
 from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
+
+from scenerl.models.branching import BranchSampler
+from scenerl.training.rollout import cut_at_stop, left_padded
 
 
 class RolloutMismatch(ValueError):
@@ -85,47 +87,30 @@ def _sample_vllm(trainer: GRPOTrainer, prompt_ids, images, fields) -> tuple[list
 
 def _sample(trainer: GRPOTrainer, prompt_ids, fields, max_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
     """Sampled completions and the log-probability of each token under the sampler's own logits."""
-    inputs = _left_padded(trainer, prompt_ids, fields)
-    config = copy.deepcopy(trainer.generation_config)
-    length = min(max_tokens, config.max_new_tokens)
-    config.update(output_logits=True, return_dict_in_generate=True, max_new_tokens=length)
-    with unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
-    ) as model:
-        output = model.generate(**inputs, generation_config=config)
-    logits = torch.stack(output.logits, dim=1).float() / trainer.temperature
-    tokens = output.sequences[:, inputs["input_ids"].shape[1] :]
-    logps = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
-    stops = set(trainer.eos_token_ids)
-    completions, values = [], []
-    for row, row_logps in zip(tokens.tolist(), logps.tolist(), strict=True):
-        end = next((k + 1 for k, token in enumerate(row) if token in stops), len(row))
-        completions.append(row[:end])
-        values.append(row_logps[:end])
-    return completions, values
-
-
-def _left_padded(trainer: GRPOTrainer, prompt_ids, fields) -> dict[str, torch.Tensor]:
-    width = max(map(len, prompt_ids))
-    pad = trainer._tokenizer.pad_token_id
-    device = trainer.accelerator.device
-    ids_PT = [[pad] * (width - len(ids)) + list(ids) for ids in prompt_ids]
-    mask_PT = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids]
-    inputs = {
-        "input_ids": torch.tensor(ids_PT, device=device),
-        "attention_mask": torch.tensor(mask_PT, device=device),
-    }
-    for key, value in fields.items():
-        if isinstance(value, list) and isinstance(value[0], list):  # one list per prompt, one entry per token
-            inputs[key] = torch.tensor([[0] * (width - len(v)) + list(v) for v in value], device=device)
-        else:  # pixels and their grid, flattened over the images: a tensor, or arrays
-            inputs[key] = (value if isinstance(value, torch.Tensor) else torch.tensor(np.array(value))).to(device)
-    return inputs
+    inputs = left_padded(prompt_ids, fields, trainer._tokenizer.pad_token_id, trainer.accelerator.device)
+    width = inputs["input_ids"].shape[1]
+    length = min(max_tokens, trainer.generation_config.max_new_tokens)
+    if trainer.shares_rollout:
+        sampler = BranchSampler([1] * len(prompt_ids), temperature=trainer.temperature)
+        tokens = trainer.sample(inputs, sampler, max_new_tokens=length)[:, width:]
+        logps = sampler.logps
+    else:
+        config = copy.deepcopy(trainer.generation_config)
+        config.update(output_logits=True, return_dict_in_generate=True, max_new_tokens=length)
+        with unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
+        ) as model:
+            output = model.generate(**inputs, generation_config=config)
+        tokens = output.sequences[:, width:]
+        logits = torch.stack(output.logits, dim=1).float() / trainer.temperature
+        logps = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    completions = cut_at_stop(tokens, trainer.eos_token_ids)
+    return completions, [row[: len(ids)] for row, ids in zip(logps.tolist(), completions, strict=True)]
 
 
 def _score(trainer: GRPOTrainer, prompt_ids, completion_ids, fields) -> list[list[float]]:
     """The trainer's log-probabilities of the completions."""
-    inputs = _left_padded(trainer, prompt_ids, fields)
+    inputs = left_padded(prompt_ids, fields, trainer._tokenizer.pad_token_id, trainer.accelerator.device)
     longest = max(map(len, completion_ids))
     pad = trainer._tokenizer.pad_token_id
     device = trainer.accelerator.device

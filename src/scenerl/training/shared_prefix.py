@@ -7,21 +7,23 @@ TRL's own; only where its log-probabilities come from changes, and they are the 
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from accelerate.utils import is_peft_model
-from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import make_flat_list_of_images
+from transformers.generation import GenerationMode
 from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
+from scenerl.models.branching import BranchSampler
 from scenerl.training import prefix_attention
 from scenerl.training.packing import PackedRow, pack, runs, shuffle_groups
+from scenerl.training.padded_rows import PaddedRows, join_images, share_images, split_images
+from scenerl.training.rollout import cut_at_stop, fields_of, left_padded, once_per_image
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Architectures of which the tests have shown that sharing changes nothing."""
@@ -35,108 +37,6 @@ _log = logging.getLogger(__name__)
 
 class SharedPrefixMismatch(ValueError):
     """Log-probabilities with a shared prefix are not those without."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Completions as TRL hands them over, without padding and on the CPU.
-
-    Attributes:
-        prompts, types: token ids and their kinds (0 text, 1 image), (P,) of each row.
-        completions: token ids (C,) of each row.
-        pixels, grids: each row's patches (n, D) and image sizes (k, 3), or None where it has no image.
-    """
-
-    prompts: list[torch.Tensor]
-    types: list[torch.Tensor]
-    completions: list[torch.Tensor]
-    pixels: list[torch.Tensor | None]
-    grids: list[torch.Tensor | None]
-
-    @classmethod
-    def unpad(
-        cls, input_ids, attention_mask, num_completion, mm_token_type_ids, pixel_values, image_grid_thw, num_images
-    ) -> _Rows:
-        """Take padded rows apart.
-
-        Args:
-            input_ids, attention_mask: (B, P + C), prompts and completions padded anywhere.
-            num_completion: C.
-            mm_token_type_ids: (B, P + C), or None where nothing has images.
-            pixel_values, image_grid_thw: as the processor gives them for all rows, or lists of each row's own.
-            num_images: (B) images of each row; not needed with lists.
-
-        Raises:
-            ValueError: a prompt without a token, an image in or at the end of it that does not fit its tokens, an
-                image in a completion, or a completion with a hole.
-        """
-        images = _split({"pixel_values": pixel_values, "image_grid_thw": image_grid_thw, "num_images": num_images})
-        count = len(input_ids)
-        ids, masks = input_ids.cpu(), attention_mask.bool().cpu()
-        kinds = torch.zeros_like(ids) if mm_token_type_ids is None else mm_token_type_ids.cpu()
-        prompts, types, completions = [], [], []
-        for row_ids, row_mask, row_kinds in zip(ids, masks, kinds, strict=True):
-            mask = row_mask[:-num_completion]
-            prompts.append(row_ids[:-num_completion][mask])
-            types.append(row_kinds[:-num_completion][mask])
-            seen = row_mask[-num_completion:]
-            length = int(seen.sum())
-            completions.append(row_ids[-num_completion:][:length])
-            if not len(prompts[-1]) or types[-1][-1] or row_kinds[-num_completion:].any() or not seen[:length].all():
-                raise ValueError(
-                    "shared_prefix: a prompt must end with text, and a completion must be text without gaps; train "
-                    "with --shared_prefix off"
-                )
-        nothing = [None] * count
-        grids = images["image_grid_thw"] or nothing
-        pixels = images["pixel_values"] or nothing
-        has_image = [grid is not None and len(grid) > 0 for grid in grids]
-        return cls(
-            prompts,
-            types,
-            completions,
-            [value if has else None for value, has in zip(pixels, has_image, strict=True)],
-            [value if has else None for value, has in zip(grids, has_image, strict=True)],
-        )
-
-    def positions(self, row: int, backbone) -> torch.Tensor:
-        """M-RoPE positions (3, P) of a row's prompt.
-
-        Raises:
-            ValueError: image tokens and images differ in number.
-        """
-        prompt, types, grid = self.prompts[row], self.types[row], self.grids[row]
-        merge = backbone.config.vision_config.spatial_merge_size
-        sizes = [] if grid is None else (grid.prod(dim=-1) // merge**2).tolist()
-        if int(types.count_nonzero()) != sum(sizes) or 0 in sizes:
-            raise ValueError(
-                f"a prompt holds {int(types.count_nonzero())} image tokens, but its images make {sizes}, a number each"
-            )
-        if grid is None:
-            return torch.arange(len(prompt)).expand(3, -1)
-        index, _ = backbone.get_rope_index(
-            prompt[None], mm_token_type_ids=types[None], image_grid_thw=grid.cpu(), attention_mask=None
-        )
-        return index[:, 0]
-
-    def same_prompt(self, a: int, b: int) -> bool:
-        return (
-            torch.equal(self.prompts[a], self.prompts[b])
-            and torch.equal(self.types[a], self.types[b])
-            and _equal(self.grids[a], self.grids[b])
-            and _equal(self.pixels[a], self.pixels[b])
-        )
-
-    def groups(self, rows: range) -> list[range]:
-        """Neighbours with the same prompt and images, whatever they were meant to be."""
-        keys = []
-        for row in rows:
-            keys.append(keys[-1] if keys and self.same_prompt(row - 1, row) else row)
-        return [range(rows[run.start], rows[run.start] + len(run)) for run in runs(keys)]
-
-
-def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
-    return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
@@ -158,12 +58,14 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if obstacle and shared_prefix == "auto":
             _log.warning("prompts are run once per completion: %s", obstacle)
         self.shares_prefix = not obstacle
+        self.shares_rollout = self.shares_prefix and _can_branch(self)
         self._is_checked = False
         if self.shares_prefix:
             for model in filter(None, (self.model, self.ref_model)):
                 backbone = _backbone(self.accelerator.unwrap_model(model))
                 backbone.language_model.config._attn_implementation = prefix_attention.NAME
-                backbone.register_forward_hook(_keep_scored, with_kwargs=True)
+                if _keep_scored not in backbone._forward_hooks.values():  # an earlier trainer may have had the model
+                    backbone.register_forward_hook(_keep_scored, with_kwargs=True)
 
     def _prepare_inputs(self, generation_batch):
         if not (self.shares_prefix and self.model.training):
@@ -171,7 +73,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
-            batch = _share_images(_shuffle(batch, self._group_of_rows(len(batch["prompt_ids"]))))
+            batch = share_images(_shuffle(batch, self._group_of_rows(len(batch["prompt_ids"]))))
             self._buffered_inputs = split_tensor_dict(batch, steps)
         return self._buffered_inputs[self._step % steps]
 
@@ -180,8 +82,40 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return [row // self.num_generations for row in range(first, first + count)]
 
     def _generate_and_score_completions(self, inputs):
-        with _once_per_image(self.processing_class):
+        with once_per_image(self.processing_class):
             return super()._generate_and_score_completions(inputs)
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        if not self.shares_rollout:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+        pictures = images or [None] * len(prompt_ids)
+        groups = runs(
+            [(ids, [id(image) for image in own or ()]) for ids, own in zip(prompt_ids, pictures, strict=True)]
+        )
+        firsts = [group.start for group in groups]
+        inputs = left_padded(
+            [prompt_ids[row] for row in firsts],
+            fields_of(multimodal_fields, firsts, [len(own or ()) for own in pictures]),
+            self._tokenizer.pad_token_id,
+            self.accelerator.device,
+        )
+        sequences = self.sample(inputs, BranchSampler([len(group) for group in groups]))
+        return cut_at_stop(sequences[:, inputs["input_ids"].shape[1] :], self.eos_token_ids), None
+
+    @torch.no_grad()
+    def sample(self, inputs: dict[str, torch.Tensor], sampler: BranchSampler, max_new_tokens: int | None = None):
+        """Answers to prompts as a rollout samples them: token ids (B, P + T), see :class:`BranchSampler`."""
+        config = copy.deepcopy(self.generation_config)
+        config.max_new_tokens = max_new_tokens or config.max_new_tokens
+        with unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            generation_kwargs=self.generation_kwargs,
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+        ) as model:
+            return model.generate(**inputs, generation_config=config, custom_generate=sampler)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -207,7 +141,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         given = sorted(key for key, value in others.items() if value is not None)
         if given:
             raise ValueError(f"shared_prefix: off is needed with {', '.join(given)}")
-        rows = _Rows.unpad(input_ids, attention_mask, logits_to_keep, mm_token_type_ids, **images)
+        rows = PaddedRows.unpad(input_ids, attention_mask, logits_to_keep, mm_token_type_ids, **images)
         size = batch_size or len(input_ids)
         parts = [
             self._score(model, rows, range(start, min(start + size, len(input_ids))))
@@ -220,7 +154,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         )
         return logps, entropies if compute_entropy else None, None
 
-    def _score(self, model, rows: _Rows, part: range) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, model, rows: PaddedRows, part: range) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability and entropy of every completion token of some rows, one row after the other: (S,) each."""
         device = self.accelerator.device
         backbone = _backbone(self.accelerator.unwrap_model(model))
@@ -267,9 +201,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         keep = inputs["completion_ids"].shape[1]
         fields = {key: inputs.get(key) for key in ("pixel_values", "image_grid_thw", "num_images")}
         types = inputs.get("mm_token_type_ids")
-        group = _Rows.unpad(ids, mask, keep, types, **fields).groups(range(len(ids)))[0]
+        group = PaddedRows.unpad(ids, mask, keep, types, **fields).groups(range(len(ids)))[0]
         rows = slice(group.start, group.stop)
-        fields = _join_images({key: None if value is None else value[rows] for key, value in _split(fields).items()})
+        fields = join_images(
+            {key: None if value is None else value[rows] for key, value in split_images(fields).items()}
+        )
         arguments = (model, ids[rows], mask[rows], keep)
         fields["mm_token_type_ids"] = None if types is None else types[rows]
         was_training = model.training
@@ -305,7 +241,7 @@ def _obstacle(trainer: GRPOTrainer) -> str | None:
     if model.config.model_type not in MODEL_TYPES:
         return f"model_type {model.config.model_type!r} is not one of {', '.join(MODEL_TYPES)}"
     text = model.config.get_text_config()
-    if text._attn_implementation != "sdpa":
+    if text._attn_implementation not in ("sdpa", prefix_attention.NAME):
         return f"the attention is {text._attn_implementation!r}, not 'sdpa'"
     found = {
         "the model has sliding windows": set(getattr(text, "layer_types", None) or ()) - {"full_attention"},
@@ -317,6 +253,17 @@ def _obstacle(trainer: GRPOTrainer) -> str | None:
         "the adapter learns a prompt": is_peft_model(model) and model.active_peft_config.is_prompt_learning,
     }
     return next((why for why, is_so in found.items() if is_so), None)
+
+
+def _can_branch(trainer: GRPOTrainer) -> bool:
+    """Whether rollouts are sampled here, token by token: engines of their own share prompts by themselves, and sharded
+    weights must be gathered in step by all processes."""
+    if trainer.use_vllm or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return False
+    config = trainer.generation_config
+    is_sampled = config.get_generation_mode() in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return is_sampled and config.cache_implementation is None and BranchSampler.suits(_backbone(model))
 
 
 def _backbone(model):
@@ -344,64 +291,3 @@ def _shuffle(batch: dict[str, Any], group_of: Sequence[int]) -> dict[str, Any]:
         return None if value is None else [value[row] for row in order]
 
     return {key: permute(value) for key, value in batch.items()}
-
-
-def _split(images: dict[str, Any]) -> dict[str, Any]:
-    """Pixels and grids row by row, as lists, which a buffered batch has already."""
-    if images["pixel_values"] is None or isinstance(images["pixel_values"], list):
-        return images
-    return split_pixel_values_by_grid(images)
-
-
-def _join_images(images: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: torch.cat(value) if key != "num_images" and isinstance(value, list) else value
-        for key, value in images.items()
-    }
-
-
-def _share_images(batch: dict[str, Any]) -> dict[str, Any]:
-    """Let neighbours with equal images hold one tensor, and drop the copies."""
-    shared = dict(batch)
-    for key in ("pixel_values", "image_grid_thw"):
-        values = batch.get(key)
-        if values is not None:
-            kept: list[torch.Tensor] = []
-            for value in values:
-                kept.append(kept[-1] if kept and torch.equal(kept[-1], value) else value.clone())
-            shared[key] = kept
-    return shared
-
-
-class _OncePerImage:
-    """An image processor that does an image once however often it is asked for it; keeps what it has seen."""
-
-    def __init__(self, processor):
-        self._processor = processor
-        self._seen: dict[int, tuple[Any, Any]] = {}  # image, kept alive so that its id stays its own; what came out
-
-    def __getattr__(self, name: str):
-        return getattr(self._processor, name)
-
-    def __call__(self, images, return_tensors=None, **kwargs) -> BatchFeature:
-        images = make_flat_list_of_images(images)
-        new = {id(image): image for image in images if id(image) not in self._seen}
-        for key, image in new.items():
-            self._seen[key] = image, self._processor([image], **kwargs)
-        outputs = [self._seen[id(image)][1] for image in images]
-        data = {key: torch.cat([torch.as_tensor(output[key]) for output in outputs]) for key in outputs[0]}
-        return BatchFeature(data, tensor_type=return_tensors)
-
-
-@contextmanager
-def _once_per_image(processor):
-    """While TRL prepares a batch: it asks for every completion's image, and twice."""
-    images = getattr(processor, "image_processor", None)
-    if images is None:
-        yield
-        return
-    processor.image_processor = _OncePerImage(images)
-    try:
-        yield
-    finally:
-        processor.image_processor = images

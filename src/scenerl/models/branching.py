@@ -1,0 +1,151 @@
+"""Sampling several answers per prompt: each prompt is read once, its cache branched, finished answers leave the batch.
+
+For transformers' ``generate(..., custom_generate=...)``, which prepares inputs, logits processors and stopping criteria
+as always. Its ``num_return_sequences`` repeats prompts and images before the model reads them. Random numbers are drawn
+as transformers draws them, so that the same seed gives the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_SHRINK_BELOW = 0.875
+"""Finished answers are taken out once fewer than this share of the batch is left: each time copies the cache."""
+
+
+class BranchSampler:
+    """One call of ``generate`` on U prompts, padded on the left, that gives ``counts[u]`` answers to prompt u.
+
+    Args:
+        counts: (U) answers per prompt, in which order the B answers come back.
+        temperature: record log-probabilities at this temperature in ``logps``; None for none.
+
+    Attributes:
+        logps: after the call (B, T), of every token under the whole distribution; no meaning after an answer's end.
+    """
+
+    def __init__(self, counts: Sequence[int], temperature: float | None = None):
+        self.counts = torch.tensor(counts)
+        self.temperature = temperature
+        self.logps: torch.Tensor | None = None
+
+    @staticmethod
+    def suits(backbone) -> bool:
+        """Whether a model without its head counts positions as the Qwen-VL families do: with an offset per prompt."""
+        return hasattr(backbone, "rope_deltas")
+
+    @torch.no_grad()
+    def __call__(
+        self, model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs
+    ) -> torch.Tensor:
+        """(B, P + T) token ids: prompts and answers, filled up with the padding token."""
+        output = model._prefill(input_ids, generation_config, model_kwargs)
+        branch = torch.repeat_interleave(self.counts).to(input_ids.device)
+        mask = model_kwargs.get("attention_mask")
+        mask = torch.ones_like(input_ids) if mask is None else mask
+        position = (mask.sum(dim=-1, keepdim=True) + model.base_model.rope_deltas.to(mask.device))[branch]
+        is_padded = not bool(mask.all())
+        ids, mask = input_ids[branch], mask[branch]
+        cache = _branched(output.past_key_values, branch)
+        _pick_rows(logits_processor, branch)
+        logits = output.logits[:, -1].float()[branch]
+        num_prompt, num_rows = ids.shape[1], len(ids)
+        rows = torch.arange(num_rows, device=ids.device)  # which answer each row of the batch is
+        answers: list[torch.Tensor] = []
+        logps: list[torch.Tensor] = []
+        running = torch.ones_like(rows, dtype=torch.bool)
+        while True:
+            scores = logits_processor(ids, logits)
+            if generation_config.do_sample:
+                # what torch.multinomial does, with as many random numbers as if no answer had left
+                noise = scores.new_empty(num_rows, scores.shape[1]).exponential_()
+                tokens = (scores.softmax(dim=-1) / noise[rows]).argmax(dim=-1)
+            else:
+                tokens = scores.argmax(dim=-1)
+            tokens = torch.where(running, tokens, generation_config._pad_token_tensor)
+            answers.append(
+                tokens.new_full((num_rows,), generation_config._pad_token_tensor).index_copy(0, rows, tokens)
+            )
+            if self.temperature is not None:
+                chosen = (logits / self.temperature).log_softmax(dim=-1).gather(-1, tokens[:, None])[:, 0]
+                logps.append(chosen.new_zeros(num_rows).index_copy(0, rows, chosen))
+            ids = torch.cat([ids, tokens[:, None]], dim=1)
+            running = running & ~stopping_criteria(ids, None)
+            num_running = int(running.sum())
+            if not num_running:
+                break
+            if num_running < _SHRINK_BELOW * len(rows):
+                left = running.nonzero()[:, 0]
+                rows, ids, mask, position, tokens, running = (
+                    value[left] for value in (rows, ids, mask, position, tokens, running)
+                )
+                cache.batch_select_indices(left)
+                _pick_rows(logits_processor, left)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = (
+                model(
+                    input_ids=tokens[:, None],
+                    attention_mask=mask if is_padded else None,
+                    position_ids=position.expand(3, -1, -1),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )
+            position = position + 1
+        if self.temperature is not None:
+            self.logps = torch.stack(logps, dim=1)
+        return torch.cat([input_ids[branch][:, :num_prompt], torch.stack(answers, dim=1)], dim=1)
+
+
+def _pick_rows(logits_processor, rows: torch.Tensor) -> None:
+    """Let processors that know each row's padding (the repetition penalty does) follow the rows of the batch."""
+    for processor in logits_processor:
+        if isinstance(padding := getattr(processor, "prompt_ignore_length", None), torch.Tensor):
+            processor.prompt_ignore_length = padding[rows]
+
+
+class _Layer(DynamicLayer):
+    """Keys and values with room to grow: a step writes into it instead of copying all that came before."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._hold(keys, values)
+
+    def _hold(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        length = keys.shape[-2]
+        room = [keys.shape[0], keys.shape[1], length + max(32, length // 2)]
+        self._room = [state.new_empty(*room, state.shape[-1]) for state in (keys, values)]
+        for held, state in zip(self._room, (keys, values), strict=True):
+            held[:, :, :length] = state
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (held[:, :, :length] for held in self._room)
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        length = self.keys.shape[-2]
+        end = length + key_states.shape[-2]
+        if end > self._room[0].shape[-2]:
+            self._hold(self.keys, self.values)
+        for held, states in zip(self._room, (key_states, value_states), strict=True):
+            held[:, :, length:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self._hold(self.keys[indices], self.values[indices])
+
+
+def _branched(cache: DynamicCache, branch: torch.Tensor) -> DynamicCache:
+    """A cache in which row b goes on from row ``branch[b]`` of the prompts'."""
+    branched = DynamicCache()
+    branched.layers = [_Layer(layer.keys[branch], layer.values[branch]) for layer in cache.layers]
+    return branched
