@@ -11,6 +11,9 @@ from scenerl.formats.files import score_of
 from scenerl.formats.predictions import Predictions
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
+_NUMBER = frozenset((int, float))
+_FAR = 1e12
+
 
 def read_row(row: Mapping, where: str, style: AnswerStyle, example: Example, predictions: Predictions) -> ParseResult:
     """One prediction row to a parse result in original pixels.
@@ -80,17 +83,23 @@ class _RowReader:
             objects.append(SceneObject(label_of(name), box, score))
         relations = []
         for n, item in enumerate(self._list(graph.get("relationships", []), "relationships")):
-            subject, predicate, object_ = (
-                self._text(item, key, "relationships", n) for key in ("subject", "predicate", "object")
-            )
-            for end in (subject, object_):
-                if end not in index:
-                    raise DataError(f"{self.where}: relationships[{n}] names {excerpt(end)}, which is no object's id")
+            try:
+                subject, object_, predicate = index[item["subject"]], index[item["object"]], item["predicate"]
+            except (KeyError, TypeError):
+                raise self._bad_relation(item, n, index) from None
+            if type(predicate) is not str:
+                raise self._bad_relation(item, n, index)
             score = item.get("score")
             if score is not None:
                 score = score_of(score, self.predictions, f"{self.where}, relationships[{n}]")
-            relations.append(Relation(index[subject], predicate, index[object_], score))
+            relations.append(Relation(subject, predicate, object_, score))
         return SceneGraph(tuple(objects), tuple(relations))
+
+    def _bad_relation(self, item: object, n: int, index: Mapping[str, int]) -> DataError:
+        """What is wrong with a relation; said only when something is, because many rows are read."""
+        ends = [self._text(item, key, "relationships", n) for key in ("subject", "predicate", "object")]
+        lost = next(end for end in (ends[0], ends[2]) if end not in index)
+        return DataError(f"{self.where}: relationships[{n}] names {excerpt(lost)}, which is no object's id")
 
     def _list(self, value: object, name: str) -> list:
         if not isinstance(value, list):
@@ -105,11 +114,10 @@ class _RowReader:
 
     def numbers(self, value: object, count: int, name: str, n: int | None = None) -> list[float]:
         """``count`` finite numbers."""
-        numbers = value if isinstance(value, list) else []
-        if len(numbers) != count or not all(
-            isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < 1e12
-            for number in numbers
-        ):
+        numbers = value if type(value) is list else []
+        # NaN, infinities and endless integers are not below the bound.
+        good = [number for number in numbers if type(number) in _NUMBER and -_FAR < number < _FAR]
+        if len(numbers) != count or len(good) != count:
             place = name if n is None else f"{name}[{n}]"
             raise DataError(f"{self.where}: {place} must be {count} finite numbers, found {excerpt(value)}")
-        return [float(number) for number in numbers]
+        return list(map(float, good))

@@ -97,6 +97,14 @@ def map_pairs(
         mapper: the rules.
         objects: the target vocabulary of labels. predicates: of predicates.
     """
+    used = _find_used(pairs, mapper, objects, predicates)
+    return [dataclasses.replace(pair, result=_mapped(pair.result, used)) for pair in pairs], _listed(used)
+
+
+def _find_used(
+    pairs: Sequence[Pair], mapper: LabelMapper, objects: Sequence[str], predicates: Sequence[str]
+) -> dict[str, dict[str, Mapped]]:
+    """Kind to label to its mapping, of every label outside the vocabularies that some rule knows."""
     graphs = [pair.result.graph for pair in pairs if pair.result.graph]
     counts = {
         "objects": Counter(entry.label for graph in graphs for entry in graph.objects),
@@ -108,9 +116,11 @@ def map_pairs(
         for label, count in counts[kind].items():
             if label not in known and (found := mapper.find(kind, label, vocabulary)) is not None:
                 used[kind][label] = dataclasses.replace(found, count=count)
-    mapped = [dataclasses.replace(pair, result=_mapped(pair.result, used)) for pair in pairs]
-    listed = sorted((entry for kind in KINDS for entry in used[kind].values()), key=lambda entry: -entry.count)
-    return mapped, listed
+    return used
+
+
+def _listed(used: Mapping[str, Mapping[str, Mapped]]) -> list[Mapped]:
+    return sorted((entry for kind in KINDS for entry in used[kind].values()), key=lambda entry: -entry.count)
 
 
 def _mapped(result: ParseResult, used: Mapping[str, Mapping[str, Mapped]]) -> ParseResult:
@@ -158,4 +168,4 @@ def read_table(path: Path) -> dict[str, dict[str, object]]:
 
 def misspelled(pairs: Sequence[Pair], objects: Sequence[str], predicates: Sequence[str]) -> list[Mapped]:
     """Labels that miss the vocabulary by case or spelling alone, the commonest first; nothing is changed."""
-    return map_pairs(pairs, LabelMapper(), objects, predicates)[1]
+    return _listed(_find_used(pairs, LabelMapper(), objects, predicates))
