@@ -226,9 +226,9 @@ def test_nms_keeps_one_prediction_a_target_whatever_the_label():
     assert found["AP50"] == 1 and found["NMS-AP50"] == 0
     objects = collect([pair(both, target)], DETECTION).objects
     assert kept_by_nms(objects).tolist() == [True, False, True]
-    # without scores the first emitted stays; at IoU 0.5 exactly nothing is dropped
-    plain = graph([("lit lamp", A), ("dark lamp", A), ("dark lamp", (0, 0, 10, 5))])
-    assert kept_by_nms(collect([pair(plain, target)], DETECTION).objects).tolist() == [True, False, True]
+    # without scores the best fitting stays, then the first emitted; at IoU 0.5 exactly nothing is dropped
+    plain = graph([("dark lamp", (0, 0, 10, 9)), ("lit lamp", A), ("dark lamp", A), ("dark lamp", (0, 0, 10, 5))])
+    assert kept_by_nms(collect([pair(plain, target)], DETECTION).objects).tolist() == [False, True, False, True]
 
 
 @given(data_sets(scored=True))
@@ -238,7 +238,12 @@ def test_nms_is_that_of_the_plain_definition(data):
     for guess, target in zip(*data, strict=True):
         for wanted in target.objects:
             near = [n for n, entry in enumerate(guess.objects) if reference.iou(entry.box, wanted.box) > 0.5]
-            near.sort(key=lambda n: -(1.0 if guess.objects[n].score is None else guess.objects[n].score))
+            near.sort(
+                key=lambda n: (
+                    -(1.0 if guess.objects[n].score is None else guess.objects[n].score),
+                    -reference.iou(guess.objects[n].box, wanted.box),
+                )
+            )
             keep.update(start + n for n in near[:1])
             drop.update(start + n for n in near[1:])
         start += len(guess.objects)

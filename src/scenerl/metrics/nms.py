@@ -14,9 +14,9 @@ _JOINED = 2_000_000  # pairs of boxes held at a time
 def kept_by_nms(objects: Objects) -> Array:
     """Which predictions are left when each target keeps its best-scored prediction.
 
-    For each target, whatever the labels, of the predictions with IoU above 0.5 the one of highest score stays (the
-    first emitted where scores are equal); the others go unless another target keeps them. Predictions that overlap no
-    target stay.
+    For each target, whatever the labels, of the predictions with IoU above 0.5 the one of highest score stays (of equal
+    scores the one of highest IoU, then the first emitted, which OVDEval leaves open); the others go unless another
+    target keeps them. Predictions that overlap no target stay.
 
     Returns:
         (P,) bool.
@@ -28,9 +28,10 @@ def kept_by_nms(objects: Objects) -> Array:
     for targets in _blocks(objects):
         t, p = join(objects.image_T[targets], objects.image_P)
         t = targets[t]
-        near = iou_of_pairs(objects.box_P[p], objects.box_T[t]) > NMS_IOU
-        t, p = t[near], p[near]
-        order = np.lexsort((p, -objects.score_P[p], t))
+        iou = iou_of_pairs(objects.box_P[p], objects.box_T[t])
+        near = iou > NMS_IOU
+        t, p, iou = t[near], p[near], iou[near]
+        order = np.lexsort((p, -iou, -objects.score_P[p], t))
         first = np.ones(len(order), dtype=bool)
         first[1:] = np.diff(t[order]) != 0
         keep_P[p] = False

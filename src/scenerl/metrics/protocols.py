@@ -78,7 +78,7 @@ PROTOCOLS: dict[str, Protocol] = {
         tasks=("det",),
         settings={"failed": "empty"},
         headline=("NMS-AP", "NMS-AP50"),
-        differs="of equal scores it keeps one that its sort leaves undefined; here the first emitted",
+        differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first",
     ),
     "coco": Protocol(
         source="COCO, arXiv 1405.0312: AP .50:.05:.95",
