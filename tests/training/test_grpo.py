@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 from transformers import TrainerState
 from trl import GRPOConfig
 
@@ -232,6 +233,22 @@ def test_too_few_examples_for_a_batch_of_prompts(base, rows, tmp_path, capsys):
     command = ["grpo", "--model", str(base), "--data", str(rows), "--out", str(tmp_path / "run"), "--limit", "1"]
     assert cli.main([*command, *words({**QUICK_GRPO, "per_device_train_batch_size": 4})]) == 2
     assert "1 examples, but a rollout takes 2 different prompts" in capsys.readouterr().err
+
+
+def test_a_prompt_that_does_not_fit_is_found_before_training(conversation, examples, tmp_path, monkeypatch):
+    model, processor = conversation.checkpoint.model, conversation.checkpoint.processor
+    text = conversation.prompt(examples[0], Image.new("RGB", (56, 56)))
+    encoded = processor.apply_chat_template(
+        [text], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    fits = encoded["input_ids"].shape[1] + 8  # images of 56 x 56 make four tokens, the third is wider and makes six
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", fits)
+    grpo.check_prompts(conversation, examples[:2], 8)
+    with pytest.raises(ValueError, match=rf"'image-2': \d+ tokens of text, 6 of .* are {fits + 2}, but .* {fits}"):
+        grpo.build_trainer(conversation, examples, config(tmp_path), ["format"])
+    monkeypatch.setattr(type(conversation), "input_wh", lambda self, example: (14, 14))
+    with pytest.raises(ValueError, match="'image-0': 14 x 14 pixels make no token"):
+        grpo.check_prompts(conversation, examples, 8)
 
 
 def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):

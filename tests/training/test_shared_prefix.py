@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -321,6 +327,40 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
         assert ours["loss"] == pytest.approx(trls["loss"], abs=2e-4)
         assert ours["grad_norm"] == pytest.approx(trls["grad_norm"], rel=2e-3)
         assert ours["entropy"] == pytest.approx(trls["entropy"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_with_a_group_between_them(base, rows, tmp_path):
+    """Six completions in groups of two, three a process: the middle group is half here, half there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("two_processes.py")
+    command = [sys.executable, str(script), str(rows), str(base), str(tmp_path / "run")]
+    environment = {
+        **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path]),
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in "01"
+    ]
+    outputs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs[0][1].decode()[-2000:]
+    found = [json.loads(out.decode().splitlines()[-1]) for out, _ in outputs]
+    assert found[0]["on"]["weights"] == found[1]["on"]["weights"]  # the processes agree
+    ours, trls = found[0]["on"], found[0]["off"]
+    assert ours["processes"] == 2 and len(ours["log"]) == 3
+    for row, wanted in zip(ours["log"], trls["log"], strict=True):
+        assert row["grad_norm"] > 0
+        assert row == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert ours["weights"] == pytest.approx(trls["weights"], rel=1e-4)
 
 
 def test_each_image_once_and_groups_together(base, examples, tmp_path, monkeypatch):

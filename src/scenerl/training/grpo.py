@@ -61,6 +61,35 @@ def check_batch(args: GRPOConfig, num_examples: int) -> None:
         )
 
 
+def check_prompts(conversation: Conversation, examples: Sequence[Example], max_completion_length: int) -> None:
+    """Raise ValueError for the first example whose prompt and answer do not fit the model, or whose image is too small.
+
+    Nothing is opened: image tokens follow from the sizes, and each distinct text is counted once.
+    """
+    checkpoint = conversation.checkpoint
+    processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
+    pixels_per_token = (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
+    text_lengths: dict[Any, int] = {}
+    for example in examples:
+        if example.query not in text_lengths:
+            text = processor.apply_chat_template(
+                conversation.prompt(example, None), add_generation_prompt=True, tokenize=False
+            )
+            text_lengths[example.query] = len(processor.tokenizer(text)["input_ids"]) - 1  # less the place of the image
+        width, height = conversation.input_wh(example)
+        num_image = width * height // pixels_per_token
+        if not num_image:
+            raise ValueError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
+        num_text = text_lengths[example.query]
+        needed = num_text + num_image + max_completion_length
+        if needed > limit:
+            raise ValueError(
+                f"image {example.image_id!r}: {num_text} tokens of text, {num_image} of the image and "
+                f"{max_completion_length} of the answer are {needed}, but the model takes {limit}; lower max_pixels or "
+                "max_completion_length, or shorten the vocabulary"
+            )
+
+
 def build_trainer(
     conversation: Conversation,
     examples: Sequence[Example],
@@ -81,10 +110,12 @@ def build_trainer(
             :class:`~scenerl.training.shared_prefix.SharedPrefixGRPOTrainer`).
 
     Raises:
-        ValueError: a name is no reward, weights and rewards differ in number, or there are too few examples.
+        ValueError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
+            does not fit the model.
     """
     check_rewards(rewards, args.reward_weights)
     check_batch(args, len(examples))
+    check_prompts(conversation, examples, args.max_completion_length)
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     checkpoint = conversation.checkpoint
     ban_vision_tokens(args, checkpoint.banned_ids)
