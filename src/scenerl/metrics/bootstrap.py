@@ -10,7 +10,7 @@ import numpy as np
 from scenerl.metrics.columns import Array
 
 LEVEL = 0.95
-_BLOCK = 2_000_000  # numbers in a block of weights, which bounds memory whatever the number of images
+_BLOCK = 20_000_000  # numbers in a block of weights, which bounds memory whatever the number of images
 
 
 class Family(Protocol):
