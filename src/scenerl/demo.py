@@ -24,8 +24,9 @@ from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text, claim_folder
 
 TARGETS = {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}
-GRID = 40  # the raster that the scenes are drawn on
-MOST_TOKENS = 96  # the longest answer of the training data takes about 55
+GRID = 100  # the raster that the scenes are drawn on
+TEXT_WIDTH = 128
+MOST_TOKENS = 80  # the longest answer of the training data takes about 50
 HEADLINE = {
     "failure_rate": "failed",
     "Recall": "Recall",
@@ -54,7 +55,7 @@ class Scale:
     rollouts: int
 
 
-REAL = Scale(8000, 384, 200, 400, 80, 80, 32, 64)
+REAL = Scale(12000, 384, 200, 800, 120, 120, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
@@ -118,6 +119,7 @@ class Demo:
 
     def _make_base(self) -> None:
         from scenerl.answers import AnswerStyle
+        from scenerl.models.tiny import TinyShape
         from scenerl.training.from_scratch import create
 
         style = AnswerStyle(format="json", grid=GRID)
@@ -126,6 +128,7 @@ class Demo:
                 self.out / "base",
                 self._examples("train.jsonl"),
                 style,
+                TinyShape(text_width=TEXT_WIDTH),
                 seed=self.options.seed,
                 warmup_steps=self.scale.warmup_steps,
                 batch_size=self.scale.batch_size,
@@ -172,8 +175,8 @@ class Demo:
                 "reward_weights": [0.5, 0.5, 3.0],
                 "num_generations": 8,
                 "max_completion_length": MOST_TOKENS,
-                "learning_rate": 1e-4,
-                "lr_scheduler_type": "constant",
+                "learning_rate": 1.5e-4,
+                "lr_scheduler_type": "linear",
                 "temperature": 1.0,
                 "top_p": 0.9,
                 "beta": 0.0,

@@ -1,8 +1,9 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
-Scenes are drawn on a raster of 25 x 25 cells, so that every box is exact in steps of 40 on the 0-1000 frame. Each pair
-of objects stands in at most one relation, which the picture alone decides; how the pairs come about makes the
-predicates long-tailed (``left of`` about fifty times as common as ``in``).
+Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 frame. Each pair
+of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on it,
+because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
+long-tailed (``left of`` about fifteen times as common as ``in``).
 
 The *complete* annotation lists every relation. The *sparse* one imitates Visual Genome: an annotator mentions each
 relation with probability one half, in no particular order. A model that imitates such annotations learns to stop early,
@@ -23,11 +24,12 @@ from PIL import Image, ImageDraw
 from scenerl.data.jsonl import example_to_row, write_jsonl
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
-CELLS = 25
+CELLS = 10
+NUM_OBJECTS = 3  # a crowded scene may end with two
 CLASSES = ("apple", "book", "box", "grape", "lamp", "leaf")
 PREDICATES = ("left of", "above", "near", "on", "in", "behind")
 KEEP_PROBABILITY = 0.5
-_FREQUENCY = {"apple": 0.26, "book": 0.22, "leaf": 0.18, "lamp": 0.14, "grape": 0.12, "box": 0.08}
+_FREQUENCY = {"apple": 0.24, "book": 0.20, "leaf": 0.17, "lamp": 0.14, "grape": 0.13, "box": 0.12}
 _COLOUR = {
     "apple": (215, 50, 50),
     "book": (60, 90, 220),
@@ -37,8 +39,10 @@ _COLOUR = {
     "leaf": (50, 170, 60),
 }
 _NEAR_GAP = 1
-_DOMINANCE = 1.2  # a direction counts when its offset is this much larger than the other: diagonals have no relation
-_SPECIAL = (("on", 0.6), ("in", 0.25), ("behind", 0.15))
+_KEEP_NEAR = 0.1  # of the places that happen to be near something; without it near would be the commonest relation
+_APART = 3  # objects that are not near are this far apart, so that nothing is almost near
+_DOMINANCE = 1.5  # how much larger the offset in the relation's direction is than the other: nothing is almost diagonal
+_SPECIAL = (("on", 0.45), ("in", 0.35), ("behind", 0.2))
 
 Cells = tuple[int, int, int, int]
 
@@ -54,11 +58,11 @@ def _gap(a: Cells, b: Cells) -> int:
 
 def _fits(box: Cells, others: list[Cells]) -> bool:
     inside = box[0] >= 0 and box[1] >= 0 and box[2] <= CELLS and box[3] <= CELLS
-    return inside and all(_gap(box, other) >= 1 for other in others)
+    return inside and all(_gap(box, other) >= 1 and _is_clear(box, other) for other in others)
 
 
 def _free_box(rng: random.Random, label: str) -> Cells:
-    low, high = (8, 10) if label == "box" else (5, 8)
+    low, high = (4, 5) if label == "box" else (2, 3)
     width = rng.randint(low, high)
     height = max(low, min(high, width + rng.randint(-1, 1)))
     x, y = rng.randint(0, CELLS - width), rng.randint(0, CELLS - height)
@@ -69,40 +73,49 @@ def _arranged_box(rng: random.Random, predicate: str, anchor: Cells) -> Cells:
     """A box for a new subject that stands in ``predicate`` to ``anchor``."""
     ax1, ay1, ax2, ay2 = anchor
     if predicate == "on":
-        width, height = rng.randint(5, 7), rng.randint(5, 7)
-        x = (ax1 + ax2 - width) // 2 + rng.randint(-1, 1)
+        width, height = rng.randint(2, 3), rng.randint(2, 3)
+        x = (ax1 + ax2 - width + rng.randint(0, 1)) // 2
         return x, ay1 - height, x + width, ay1
     if predicate == "in":
-        size = rng.randint(4, 5)
+        size = 2
         x, y = rng.randint(ax1 + 1, ax2 - 1 - size), rng.randint(ay1 + 1, ay2 - 1 - size)
         return x, y, x + size, y + size
     # behind: shifted sideways so that about a third of it is covered
-    width, height = rng.randint(6, 8), rng.randint(6, 8)
-    cover = width // 3
-    x = ax2 - cover if rng.random() < 0.5 else ax1 - width + cover
-    y = ay1 + rng.randint(-1, 1)
+    width, height = 3, rng.randint(2, 3)
+    x = ax2 - 1 if rng.random() < 0.5 else ax1 - width + 1
+    y = ay1 + rng.randint(0, 1)
     return x, y, x + width, y + height
 
 
-def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int] | None:
-    """The relation that a pair without special arrangement stands in, if any."""
+def _offset(a: Cells, b: Cells) -> tuple[float, float]:
+    return (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
+
+
+def _is_clear(a: Cells, b: Cells) -> bool:
+    """Whether a person would agree which relation the pair stands in: not almost near, not diagonal."""
+    gap = _gap(a, b)
+    if gap <= _NEAR_GAP:
+        return True
+    small, large = sorted(map(abs, _offset(a, b)))
+    return gap >= _APART and large >= _DOMINANCE * small
+
+
+def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int]:
+    """The relation that a pair without special arrangement stands in."""
     if _gap(a, b) <= _NEAR_GAP:
         return i, "near", j
-    dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
-    if abs(dx) > _DOMINANCE * abs(dy):
+    dx, dy = _offset(a, b)
+    if abs(dx) > abs(dy):
         return (i, "left of", j) if dx > 0 else (j, "left of", i)
-    if abs(dy) > _DOMINANCE * abs(dx):
-        return (i, "above", j) if dy > 0 else (j, "above", i)
-    return None
+    return (i, "above", j) if dy > 0 else (j, "above", i)
 
 
 def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[int, int], str]]:
     """Objects in drawing order, and the special relations by (subject, object) index."""
-    count = rng.randint(3, 4)
     placed: list[tuple[str, Cells]] = []
     special: dict[tuple[int, int], str] = {}
     for _ in range(200):
-        if len(placed) == count:
+        if len(placed) == NUM_OBJECTS:
             break
         label = _pick_class(rng)
         taken = {index for pair in special for index in pair}
@@ -122,7 +135,10 @@ def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[in
             special[len(placed), anchor] = predicate
         else:
             box = _free_box(rng, label)
-            if not _fits(box, [b for _, b in placed]):
+            others = [b for _, b in placed]
+            if not _fits(box, others):
+                continue
+            if min((_gap(box, other) for other in others), default=CELLS) <= _NEAR_GAP and rng.random() > _KEEP_NEAR:
                 continue
         placed.append((label, box))
     return placed, special
@@ -172,8 +188,8 @@ def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: 
 
 
 def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str], size: int) -> SceneGraph:
-    """Objects by class then x, relations by subject then object, boxes in pixels."""
-    order = sorted(range(len(placed)), key=lambda k: (placed[k][0], placed[k][1][0], placed[k][1][1]))
+    """Objects by class then place, relations by subject then object, boxes in pixels."""
+    order = sorted(range(len(placed)), key=lambda k: (placed[k][0], placed[k][1]))
     rank = {old: new for new, old in enumerate(order)}
     relations = [(rank[s], predicate, rank[o]) for (s, o), predicate in special.items()]
     arranged = {frozenset(pair) for pair in special}
@@ -185,8 +201,7 @@ def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str],
     objects = tuple(
         SceneObject(label, tuple(round(value * scale, 2) for value in box)) for label, box in (placed[k] for k in order)
     )
-    found = sorted(relation for relation in relations if relation is not None)
-    return SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in found))
+    return SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in sorted(relations)))
 
 
 def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
@@ -197,7 +212,7 @@ def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
         size: width and height of the image in pixels.
 
     Returns:
-        The image, and its graph: objects by class then x, relations by subject then object, boxes in pixels.
+        The image, and its graph: objects by class then place, relations by subject then object, boxes in pixels.
     """
     rng = random.Random(seed)
     placed, special = _compose(rng)

@@ -38,10 +38,12 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# A number with the comma and space before it is one piece, and everything between numbers another: in every format a
-# coordinate costs one token, and the rest of an object or a relation a few.
-_PIECES = r",? ?\d+|[^\d]+?(?=,? ?\d)|[^\d]+"
+# A number with the comma and space before it is one piece, and everything between numbers another, cut where a JSON
+# string ends: in every format a coordinate costs one token, and the rest of an object or a relation a few. Without the
+# cut a predicate and the label after it would be one token, and every pair of them to be learnt by itself.
+_PIECES = r',? ?\d+|[^\d]+?(?=,? ?\d|", ")|[^\d]+'
 _LEADS = ("", " ", ", ")
+_ROLES = ("user", "assistant")  # in every conversation, so worth a token each
 _TOKENIZER_EXAMPLES = 2000
 
 
@@ -89,7 +91,7 @@ def build_tokenizer(
             show_progress=False,
         ),
     )
-    tokenizer.add_tokens(list(phrases))
+    tokenizer.add_tokens([*_ROLES, *phrases])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
