@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import GraphBuilder, box_of, part, read_json, score_of
+from scenerl.formats.files import LAST, GraphBuilder, box_of, part, read_json, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.types import ParseResult
 
@@ -50,14 +50,15 @@ def read(path: Path, names: Names) -> Predictions:
         for n, (subject, object_) in enumerate(map(tuple, lists["rel_pairs"])):
             if subject not in scores or object_ not in scores:
                 continue
-            ends = scores[subject] * scores[object_]
+            ends = scores[subject], scores[object_]
             if isinstance(every, list):
-                found += [(ends * s, subject, p, object_) for p, s in enumerate(every[n]) if p > 0]
+                found += [(_product(*ends, s), subject, p, object_) for p, s in enumerate(every[n]) if p > 0]
             else:
-                found.append((ends * lists["rel_scores"][n], subject, lists["rel_labels"][n], object_))
+                score = score_of(lists["rel_scores"][n], predictions, where)
+                found.append((_product(*ends, score), subject, lists["rel_labels"][n], object_))
         found.sort(key=lambda item: -item[0])
         for score, subject, predicate, object_ in found[: TOP if isinstance(every, list) else None]:
-            graph.add_relation(subject, _name(predicates, predicate, where), object_, float(score))
+            graph.add_relation(subject, _name(predicates, predicate, where), object_, score)
         predictions.add(image_id, Entry(where, result=ParseResult("ok", graph.graph())))
     return predictions.close()
 
@@ -93,6 +94,11 @@ def _from_npz(archive: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Mapping,
         if "rel_all_scores" in archive:
             entry["rel_all_scores"] = archive["rel_all_scores"][relations].tolist()
         yield str(image_id), entry, classes, predicates
+
+
+def _product(*scores: float | None) -> float:
+    """The product of scores; where one is missing or no number, the last place."""
+    return LAST if any(score is None or score == LAST for score in scores) else float(np.prod(scores))
 
 
 def _name(listed: list, number: object, where: str) -> str:

@@ -12,7 +12,7 @@ from scenerl.formats.predictions import Names, Predictions
 from scenerl.types import Box, Relation, SceneGraph, SceneObject
 
 _FAR = 1e12
-LAST = -math.inf
+LAST = -1e300
 """Score of an element whose own is no finite number, in a file where the others have scores."""
 
 

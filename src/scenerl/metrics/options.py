@@ -67,7 +67,8 @@ class MetricOptions:
         iou_threshold: least IoU of a hit, inclusive.
         plus_one: add one pixel to widths and heights in the IoU of relation and object hits, as evaluators descended
             from Motifs do. The COCO family never does.
-        hits: a name from :data:`HITS`; for the recall family. Precision and F1 are always one to one.
+        hits: a name from :data:`HITS`; for the recall family. Precision and F1 are always one to one (of the hits
+            that ``best_target`` leaves).
         graph_constraint: a name from :data:`GRAPH_CONSTRAINTS`; for R@K, mR@K, zR@K and their like.
         ties: a name from :data:`TIES`; for the recall family. AP always follows the order of emission, as COCO's does.
         failed: a name from :data:`FAILED`.
