@@ -39,7 +39,7 @@ _COLOUR = {
     "leaf": (50, 170, 60),
 }
 _NEAR_GAP = 1
-_KEEP_NEAR = 0.1  # of the places that happen to be near something; without it near would be the commonest relation
+_KEEP_NEAR = 0.3  # of the places that happen to be near something; without it near would be the commonest relation
 _APART = 3  # objects that are not near are this far apart, so that nothing is almost near
 _DOMINANCE = 1.5  # how much larger the offset in the relation's direction is than the other: nothing is almost diagonal
 _SPECIAL = (("on", 0.45), ("in", 0.35), ("behind", 0.2))
@@ -92,12 +92,14 @@ def _offset(a: Cells, b: Cells) -> tuple[float, float]:
 
 
 def _is_clear(a: Cells, b: Cells) -> bool:
-    """Whether a person would agree which relation the pair stands in: not almost near, not diagonal."""
-    gap = _gap(a, b)
+    """Whether a person would agree which relation the pair stands in: not almost near, not diagonal.
+
+    What is near stands side by side, so that it is not taken for what is on top.
+    """
+    gap, (dx, dy) = _gap(a, b), _offset(a, b)
     if gap <= _NEAR_GAP:
-        return True
-    small, large = sorted(map(abs, _offset(a, b)))
-    return gap >= _APART and large >= _DOMINANCE * small
+        return abs(dx) >= _DOMINANCE * abs(dy)
+    return gap >= _APART and max(abs(dx), abs(dy)) >= _DOMINANCE * min(abs(dx), abs(dy))
 
 
 def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int]:
