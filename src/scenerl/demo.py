@@ -42,7 +42,7 @@ REWARD_NAMES = {"triplet_f1": "F1", "hard_recall": "Hard Recall"}
 # What each reward is trained with. Hard Recall pays for naming every relation of every pair of ids, existing or not, so
 # the format has to weigh more beside it.
 WEIGHTS = {
-    "triplet_f1": {"format": 0.5, "node_box": 0.5, "triplet_f1": 3.0, "hallucination": -0.5},
+    "triplet_f1": {"format": 0.5, "node_box": 0.5, "triplet_f1": 3.0, "hallucination": -0.25},
     "hard_recall": {"format": 1.0, "node_box": 0.5, "hard_recall": 3.0},
 }
 
@@ -61,7 +61,7 @@ class Scale:
     rollouts: int
 
 
-REAL = Scale(12000, 384, 200, 500, 200, 120, 32, 64)
+REAL = Scale(10000, 384, 180, 600, 160, 60, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
