@@ -61,7 +61,7 @@ class Scale:
     rollouts: int
 
 
-REAL = Scale(10000, 384, 180, 600, 160, 60, 32, 64)
+REAL = Scale(10000, 384, 180, 550, 150, 60, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}

@@ -1,8 +1,8 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
 Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 frame. Each pair
-of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on it,
-because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
+of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on
+it, because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
 long-tailed (``left of`` about fifteen times as common as ``in``).
 
 The *complete* annotation lists every relation. The *sparse* one imitates Visual Genome: an annotator mentions each
