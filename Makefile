@@ -14,12 +14,14 @@ PHOTOS ?=
 ONLY ?= 'vcoco_*' 'psg_*'
 RUN := runs/photos
 
-.PHONY: help demo photos test test-slow lint clean
+.PHONY: help demo photos test test-slow bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 10 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
+	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
+	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks"
 	@echo "make clean   remove .venv and caches; runs/ stays"
 
@@ -41,6 +43,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt sgbench==1.0.0
+	@for name in rewards evaluate update step scaling; do echo "== bench/$$name.py"; \
+		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff

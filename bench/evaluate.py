@@ -1,12 +1,13 @@
 """Speed of the evaluator, beside sgbench 1.0.0 and faster-coco-eval in the same run.
 
-    python bench/evaluate.py            # 5,000 images
-    python bench/evaluate.py --large    # 50,000 images of scene graphs as well
+    OMP_NUM_THREADS=1 python bench/evaluate.py            # 5,000 images
+    OMP_NUM_THREADS=1 python bench/evaluate.py --large    # 50,000 images of scene graphs as well
+    OMP_NUM_THREADS=1 python bench/evaluate.py --smoke    # 20 images: that it runs, no figures worth keeping
 
 Data are random, of VG150's shape (11 objects and 6 relations an image, 150 labels and 50 predicates with a long tail,
 up to 100 predicted relations) and of COCO's (7 objects of 80 labels, up to 100 scored detections). Graphs are in memory
-when the clock starts; the last part times the whole command, reading included. Needs the packages sgbench and
-faster-coco-eval for the comparison.
+when the clock starts; the last part times the whole command, reading included. Times are wall time, a ratio is ours to
+the peer's. Needs the packages sgbench and faster-coco-eval for the comparison.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from common import print_conditions, print_head, print_row
 
 from scenerl.boxes import xyxy_to_xywh
 from scenerl.metrics import MetricOptions, Pair, evaluate
@@ -181,36 +182,43 @@ def memory() -> float:
 
 
 def scene_graphs(num_images: int, compare: bool) -> float:
+    """Seconds of all metrics with intervals, the last row."""
     pairs = scene_graph_pairs(num_images)
     num_predicted = sum(len(pair.result.graph.relations) for pair in pairs) / num_images
-    print(f"\nScene graphs: {num_images} images, {num_predicted:.0f} predicted relations an image")
     before = memory()
     ours, seconds = timed(recall_family, pairs, repeats=3 if compare else 1)
-    print(f"R@K and mR@K without intervals: {seconds:.2f} s, {1000 * seconds / num_images:.3f} ms an image")
+    title = f"{num_images} images of scene graphs, {num_predicted:.0f} predicted relations each"
+    print_head(title, "time", "per image", "ratio to sgbench", "R@50", left=1)
+    slower = None
     if compare:
         peer, slower = timed(sgbench_family, sgbench_arrays(pairs), repeats=2)
-        print(f"sgbench {version('sgbench')}: {slower:.2f} s, {1000 * slower / num_images:.3f} ms an image")
-        print(f"ratio to sgbench: {seconds / slower:.2f}; R@50 {ours['R@50']:.4f} and {peer['R@50']:.4f}")
+        print_row("sgbench, R@K and mR@K", *times(slower, num_images), f"{peer['R@50']:.4f}")
+    print_row("R@K and mR@K without intervals", *times(seconds, num_images, slower), f"{ours['R@50']:.4f}")
     for samples in (0, 1000):
-        report, seconds = timed(evaluate, pairs, MetricOptions(bootstrap_samples=samples))
-        print(f"all SGDET metrics ({len(report.metrics)}), {samples} resamples: {seconds:.2f} s")
-    print(f"memory: {memory():.0f} MB at most, {before:.0f} MB with the graphs alone")
-    return seconds
+        report, spent = timed(evaluate, pairs, MetricOptions(bootstrap_samples=samples))
+        print_row(f"all {len(report.metrics)} metrics, {samples} resamples", *times(spent, num_images, slower), "")
+    print(f"\nmemory: {memory():.0f} MB at most, {before:.0f} MB with the graphs alone")
+    return spent
+
+
+def times(seconds: float, num_images: int, peer: float | None = None) -> tuple[str, str, str]:
+    """Cells: the time, per image, and its ratio to a peer's."""
+    return f"{seconds:.2f} s", f"{1000 * seconds / num_images:.3f} ms", f"{seconds / peer:.2f}" if peer else ""
 
 
 def detection(num_images: int) -> None:
     pairs = detection_pairs(num_images)
     num_predicted = sum(len(pair.result.graph.objects) for pair in pairs)
-    print(f"\nDetection: {num_images} images, {num_predicted} detections")
     truth, found = coco_rows(pairs)
     report, seconds = timed(evaluate, pairs, MetricOptions(task="det", bootstrap_samples=0))
-    peer, peer_seconds = timed(coco_evaluator, truth, found)
-    print(f"all detection metrics without intervals: {seconds:.2f} s")
-    print(f"faster-coco-eval {version('faster-coco-eval')}, AP family in three areas: {peer_seconds:.2f} s")
+    peer, slower = timed(coco_evaluator, truth, found)
+    title = f"{num_images} images of {num_predicted} detections"
+    print_head(title, "time", "per image", "ratio to faster-coco-eval", "AP", left=1)
+    print_row("faster-coco-eval, AP family in three areas", *times(slower, num_images), f"{peer['AP']:.9f}")
     value = report.metrics["AP"].value
-    print(f"ratio to faster-coco-eval: {seconds / peer_seconds:.2f}; AP {value:.9f} and {peer['AP']:.9f}")
+    print_row("all detection metrics, 0 resamples", *times(seconds, num_images, slower), f"{value:.9f}")
     _, seconds = timed(evaluate, pairs, MetricOptions(task="det"))
-    print(f"all detection metrics, 1000 resamples: {seconds:.2f} s")
+    print_row("all detection metrics, 1000 resamples", *times(seconds, num_images, slower), "")
 
 
 def command(num_images: int) -> None:
@@ -239,11 +247,17 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="50,000 images of scene graphs as well")
     parser.add_argument("--num_images", type=int, default=5000)
     parser.add_argument("--parts", nargs="*", default=["graphs", "detection", "command"])
+    parser.add_argument("--smoke", action="store_true", help="20 images")
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.num_images = 20
+    print_conditions("wall time, one thread", ("numpy", "sgbench", "faster-coco-eval"))
     if "graphs" in arguments.parts:
         seconds = scene_graphs(arguments.num_images, compare=True)
         if arguments.large:
-            print(f"ten times the images: {scene_graphs(10 * arguments.num_images, compare=False) / seconds:.1f} times")
+            print(
+                f"\nten times the images: {scene_graphs(10 * arguments.num_images, compare=False) / seconds:.1f} times"
+            )
     if "detection" in arguments.parts:
         detection(arguments.num_images)
     if "command" in arguments.parts:

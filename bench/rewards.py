@@ -1,10 +1,10 @@
 """Rewards per second, and the average precision of a completion against pycocotools' and faster-coco-eval's.
 
-    OMP_NUM_THREADS=1 python bench/rewards.py
+    OMP_NUM_THREADS=1 python bench/rewards.py [--rounds 200] [--completions 64] [--smoke]
 
 Needs the package and pycocotools (`pip install -e .[test]`), no torch. It takes about half a minute on one core. Every
-figure is the best of many rounds over the same completions, so that other work on the machine does not count; the two
-sides of a ratio take turns in one run. Nothing is kept between rounds: each builds its comparisons anew.
+figure is the least wall time of many rounds over the same completions, so that other work on the machine does not
+count; the two sides of a ratio take turns in one run. Nothing is kept between rounds: each builds its comparisons anew.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
-import platform
-import random
 import sys
-import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from common import GRAPH_REWARDS, IMAGE_WH, LABELS, best_seconds, pairs, print_conditions, print_head, print_row
 from faster_coco_eval import COCO as FasterCOCO
 from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
@@ -30,59 +24,9 @@ from pycocotools.cocoeval import COCOeval
 
 from scenerl.answers import AnswerStyle, parse_answer, write_answer
 from scenerl.rewards import REWARDS, Comparison, RewardOptions
-from scenerl.types import ParseResult, Relation, SceneGraph, SceneObject
+from scenerl.types import ParseResult, SceneGraph
 
-IMAGE_WH = (800, 600)
-LABELS = [f"class {index}" for index in range(12)]
-PREDICATES = ["on", "near", "in", "under", "behind", "holding"]
-GRAPH_REWARDS = ("format", "node_label", "node_box", "hard_recall", "relaxed_recall", "soft_recall")
 DETECTION_REWARDS = ("ap", "ap50", "od_length")
-
-
-def random_graph(rng: random.Random, num_objects: int, num_relations: int) -> SceneGraph:
-    objects = []
-    for _ in range(num_objects):
-        x, y, width, height = rng.randint(0, 600), rng.randint(0, 450), rng.randint(20, 200), rng.randint(20, 150)
-        objects.append(SceneObject(rng.choice(LABELS), (float(x), float(y), float(x + width), float(y + height))))
-    relations: dict[tuple[int, str, int], None] = {}
-    while len(relations) < num_relations:
-        subject, object_ = rng.sample(range(num_objects), 2)
-        relations[subject, rng.choice(PREDICATES), object_] = None
-    return SceneGraph(tuple(objects), tuple(Relation(*relation) for relation in relations))
-
-
-def noisy(rng: random.Random, graph: SceneGraph) -> SceneGraph:
-    """What a fair model says of it: boxes off by some pixels, a fifth of labels and predicates wrong, another order."""
-    order = rng.sample(range(len(graph.objects)), len(graph.objects))
-    place = {old: new for new, old in enumerate(order)}
-    objects = []
-    for old in order:
-        item = graph.objects[old]
-        x1, y1, x2, y2 = (coordinate + rng.randint(-8, 8) for coordinate in item.box)
-        label = item.label if rng.random() < 0.8 else rng.choice(LABELS)
-        objects.append(SceneObject(label, (max(x1, 0.0), max(y1, 0.0), x2, y2)))
-    relations = {
-        (place[edge.subject], edge.predicate if rng.random() < 0.8 else rng.choice(PREDICATES), place[edge.object])
-        for edge in graph.relations
-    }
-    return SceneGraph(tuple(objects), tuple(Relation(*relation) for relation in sorted(relations)))
-
-
-def pairs(count: int, num_objects: int, num_relations: int) -> list[tuple[SceneGraph, SceneGraph]]:
-    rng = random.Random(0)
-    targets = [random_graph(rng, num_objects, num_relations) for _ in range(count)]
-    return [(noisy(rng, target), target) for target in targets]
-
-
-def best_seconds(rounds: int, tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Least time of each task over so many rounds, in which they take turns."""
-    best = dict.fromkeys(tasks, float("inf"))
-    for _ in range(rounds):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            task()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def reward_task(compared, names, options: RewardOptions | None = None) -> Callable[[], list]:
@@ -149,17 +93,14 @@ def faster(truth, results, kind):
     return COCOeval_faster(truth, results, kind, print_function=lambda *_: None)
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200, help="rounds of the rewards; the evaluators take a tenth")
     parser.add_argument("--completions", type=int, default=64, help="different completions per round")
+    parser.add_argument("--smoke", action="store_true", help="a round of two: that it runs, no figures worth keeping")
     options = parser.parse_args()
+    if options.smoke:
+        options.rounds, options.completions = 1, 2
 
     style = AnswerStyle(frame="pixels")
     graphs = pairs(options.completions, 12, 8)
@@ -194,13 +135,11 @@ def main() -> None:
     best = best_seconds(options.rounds, tasks)
     # Few rounds for the slow side, and in each of them as many of ours as make both sides run about as long.
     peers = best_seconds(
-        max(options.rounds // 10, 3), {**evaluators, "ours": lambda: [tasks["detection"]() for _ in range(10)]}
+        max(options.rounds // 10, 1), {**evaluators, "ours": lambda: [tasks["detection"]() for _ in range(10)]}
     )
     micro = {name: seconds / options.completions * 1e6 for name, seconds in best.items()}
-    packages = ("numpy", "scipy", "pycocotools", "faster-coco-eval")
-    print(f"{processor()}, {os.cpu_count()} cores, one used; Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in packages), end=f"; {date.today().isoformat()}\n\n")
-    print("| per completion | time | per second |\n| --- | ---: | ---: |")
+    print_conditions("wall time, one thread", ("numpy", "scipy", "pycocotools", "faster-coco-eval"))
+    print_head("per completion", "time", "per second", left=1)
     rows = {
         "six scene-graph rewards, 12 objects and 8 relations": "six",
         "the same with a similarity of labels": "six, soft",
@@ -210,12 +149,12 @@ def main() -> None:
         "AP, AP50 and od_length, 6 boxes": "detection",
     }
     for title, name in rows.items():
-        print(f"| {title} | {micro[name]:.0f} µs | {1e6 / micro[name]:,.0f} |")
-    print("\n| AP and AP50, 6 boxes | time | ours is faster |\n| --- | ---: | ---: |")
+        print_row(title, f"{micro[name]:.0f} µs", f"{1e6 / micro[name]:,.0f}")
+    print_head("AP and AP50, 6 boxes", "time", "ours is faster", left=1)
     own = peers["ours"] / 10
-    print(f"| ours, od_length too | {own / options.completions * 1e6:.0f} µs | |")
+    print_row("ours, od_length too", f"{own / options.completions * 1e6:.0f} µs", "")
     for name in evaluators:
-        print(f"| {name} | {peers[name] / options.completions * 1e6:,.0f} µs | {peers[name] / own:.0f} times |")
+        print_row(name, f"{peers[name] / options.completions * 1e6:,.0f} µs", f"{peers[name] / own:.0f} times")
 
 
 if __name__ == "__main__":
