@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -169,6 +171,21 @@ def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, conversation):
     own = config(tmp_path, generation_kwargs={"suppress_tokens": [7]})
     grpo.ban_vision_tokens(own, banned)
     assert own.generation_kwargs == {"suppress_tokens": sorted({7, *banned})}
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_rollouts_of_vllm_are_said_to_be_its_own(mode):
+    trainer = SimpleNamespace(use_vllm=True, vllm_mode=mode, shares_rollout=False)
+    assert grpo.rollout_path(trainer).startswith(f"vLLM ({mode}); its own prefix caching")
+
+
+@pytest.mark.parametrize("shared, often", [("on", "once per group"), ("off", "once per completion")])
+def test_the_log_says_how_often_a_rollout_reads_prompts(conversation, examples, tmp_path, caplog, shared, often):
+    caplog.set_level("INFO", logger=grpo.__name__)
+    args = config(tmp_path, max_steps=1, max_completion_length=2)
+    grpo.train(conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
+    (said,) = [record.message for record in caplog.records if record.message.startswith("rollouts: ")]
+    assert "in process" in said and said.endswith(often)
 
 
 def test_weights_and_breakdown_reach_the_log(conversation, examples, tmp_path):

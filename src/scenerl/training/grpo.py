@@ -144,6 +144,15 @@ def build_trainer(
     return trainer
 
 
+def rollout_path(trainer: SharedPrefixGRPOTrainer) -> str:
+    """In words, what samples a trainer's answers and how often it reads their prompts."""
+    if trainer.use_vllm:
+        return f"vLLM ({trainer.vllm_mode}); its own prefix caching keeps it from reading a group's prompt anew"
+    if trainer.shares_rollout:
+        return "in process; every image and prompt is read once per group"
+    return "in process; every prompt is read once per completion"
+
+
 def train(
     conversation: Conversation,
     examples: Sequence[Example],
@@ -159,6 +168,7 @@ def train(
     """
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
     trainer = build_trainer(conversation, examples, args, rewards, **settings)
+    _log.info("rollouts: %s", rollout_path(trainer))
     if rollout_check_tolerance:
         difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
         _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
