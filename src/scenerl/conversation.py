@@ -12,7 +12,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answer
+from scenerl.answers import AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
 from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.family import Family
@@ -78,6 +78,10 @@ class Conversation:
             self.input_wh(example),
             truncated=truncated,
         )
+
+    def locate(self, answer: str | None, example: Example) -> Located:
+        """Where in an answer the elements stand that :meth:`parse` keeps."""
+        return locate_elements(answer, self._style_for(example))
 
     def save(self, folder: str | Path) -> None:
         """Write ``scenerl.json`` beside a checkpoint's files."""

@@ -5,16 +5,27 @@ the vocabularies. The same style asks (:func:`build_prompt`), writes (:func:`wri
 (:func:`parse_answer`), so that training, rollout and prediction cannot drift apart.
 
 To add a format: one module with ``write``, ``read`` and ``INSTRUCTION`` (see :mod:`scenerl.answers.compact`), one line
-in :data:`FORMATS`, one entry in the round-trip test. Nothing here imports torch.
+in :data:`FORMATS`, one in :mod:`scenerl.answers.locate`, one entry in the round-trip test. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS, Format
+from scenerl.answers.locate import Located, locate_elements
 from scenerl.answers.parser import parse_answer
 from scenerl.answers.prompts import build_prompt
 from scenerl.answers.style import AnswerStyle
 from scenerl.answers.writer import write_answer
 
-__all__ = ["ENVELOPES", "FORMATS", "AnswerStyle", "Format", "build_prompt", "parse_answer", "write_answer"]
+__all__ = [
+    "ENVELOPES",
+    "FORMATS",
+    "AnswerStyle",
+    "Format",
+    "Located",
+    "build_prompt",
+    "locate_elements",
+    "parse_answer",
+    "write_answer",
+]

@@ -49,6 +49,7 @@ _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.
 _REFERENCE = re.compile(r"[0-9]{1,9}")
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _FENCE = re.compile(r"```\w*")
+_TAG_LINE = "\n```\n"
 
 
 def _is_number(token: str) -> bool:
@@ -89,6 +90,25 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
             raise ValueError(f"the compact format cannot hold the predicate {predicate!r}: too many numbers")
         lines.append(line)
     return "\n".join([*lines, "end"])
+
+
+def line_spans(inner: str) -> list[tuple[int, int]]:
+    """The characters [start, end) of each numbered line of an unfenced body, as :func:`read` numbers them.
+
+    A tag is a boundary on a line of its own, wherever it stands.
+    """
+    spans = []
+    start = 0
+    for tag in [*_TAG.finditer(inner), None]:
+        end = len(inner) if tag is None else tag.start()
+        for line in inner[start:end].split("\n", MAX_LINES):
+            spans.append((start, start + len(line)))
+            start += len(line) + 1
+        if tag is None or len(spans) > MAX_LINES:
+            return spans[:MAX_LINES]
+        spans.append(tag.span())
+        start = tag.end()
+    raise AssertionError("the last boundary is the end of the text")
 
 
 @dataclass(slots=True)
@@ -176,7 +196,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
         ``truncated`` where lines of an answer stand there but no ``end``; ``wrong_schema`` where no line is one.
     """
     inner = unfence(body)
-    text = _TAG.sub("\n```\n", inner) if "<" in inner else inner
+    text = _TAG.sub(_TAG_LINE, inner) if "<" in inner else inner
     blocks = _blocks(text)
     answers = [lines for block in blocks if block.complete and _has_object(lines := _without_preface(block.lines))]
     if answers:

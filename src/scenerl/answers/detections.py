@@ -34,7 +34,8 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     )
 
 
-def _is_answer(value: object) -> bool:
+def is_answer(value: object) -> bool:
+    """Whether a decoded JSON value has the shape of an answer."""
     return isinstance(value, list) and (not value or any(isinstance(item, dict) for item in value))
 
 
@@ -43,7 +44,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     inner = unfence(body)
     if _NONE.fullmatch(inner):
         return Reading(None, True)
-    found = find_answer(body, inner, _is_answer, nothing=_NONE_LINE)
+    found = find_answer(body, inner, is_answer, nothing=_NONE_LINE)
     if found.failure:
         return Reading(found.failure, found.alone)
     for number, raw in enumerate(found.value[:MAX_OBJECTS]):

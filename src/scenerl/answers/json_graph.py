@@ -40,13 +40,14 @@ def label_of(id_: str) -> str:
     return head if dot and number.isascii() and number.isdigit() else id_
 
 
-def _is_answer(value: object) -> bool:
+def is_answer(value: object) -> bool:
+    """Whether a decoded JSON value has the shape of an answer."""
     return isinstance(value, dict) and all(isinstance(value.get(key), list) for key in ("objects", "relationships"))
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:
     """Put the objects and relations of the last complete graph in ``body`` into ``builder``."""
-    found = find_answer(body, unfence(body), _is_answer)
+    found = find_answer(body, unfence(body), is_answer)
     if found.failure:
         return Reading(found.failure, found.alone)
     objects, relations = found.value["objects"], found.value["relationships"]

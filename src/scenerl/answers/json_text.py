@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MAX_DEPTH = 64
@@ -114,11 +114,13 @@ def scan_values(text: str) -> Scan:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The value, or the name of the failure. ``alone``: the text held nothing else."""
+    """The value, or the name of the failure. ``alone``: the text held nothing else. ``start``: where in the text the
+    value begins, None where it is the whole of ``inner``."""
 
     value: object = None
     failure: str | None = None
     alone: bool = False
+    start: int | None = None
 
 
 def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], nothing: re.Pattern | None = None) -> Found:
@@ -153,9 +155,47 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], noth
             continue
         value, _ = _DECODER.raw_decode(text, start)
         if is_answer(value) and not (value == [] and damaged):
-            return Found(value)
+            return Found(value, start=start)
     if word_at >= 0:
         return Found([])
     if scan.breaks_off:
         return Found(failure="truncated")
     return Found(failure="wrong_schema" if scan.values and not scan.broken else "invalid_json")
+
+
+def leaves(text: str, start: int) -> Iterator[tuple[tuple[str | int, ...], int, int]]:
+    """The strings and scalars of the complete JSON value that begins at ``start``, in order.
+
+    Yields:
+        The keys and indices that lead to it, outermost first, and its characters [start, end), quotes included. A key
+        that comes twice gives the same path twice. Leaves deeper than four levels, and those behind the first
+        :data:`MAX_TOKENS` tokens, are left out.
+    """
+    stack: list[tuple[str, list[str | int]]] = []  # closing mark, and the key or index that the container is at
+    expects_key = False
+    position = start
+    for _ in range(MAX_TOKENS):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return
+        position = token.end()
+        string, _, mark = token.groups()
+        if mark is None:
+            if expects_key:
+                stack[-1][1][0] = json.loads(string) if "\\" in string else string[1:-1]
+                expects_key = False
+            elif len(stack) <= 4:
+                yield tuple(at[0] for _, at in stack), token.start(token.lastindex), position
+        elif mark in _CLOSER:
+            stack.append((_CLOSER[mark], [0]))
+            expects_key = mark == "{"
+        elif mark == ",":
+            closer, at = stack[-1]
+            expects_key = closer == "}"
+            if not expects_key:
+                at[0] += 1
+        elif mark != ":":
+            stack.pop()
+            expects_key = False
+        if not stack:
+            return

@@ -210,6 +210,7 @@ class PredictOptions(AnswerOptions):
     top_p: float = option(1.0, "sample from the likeliest tokens of this total probability", SAMPLE, low=0, high=1)
     top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE, low=0)
     seed: int = option(0, "seed of the sampling", SAMPLE, low=0)
+    logprobs: bool = option(False, "score objects and relations by the log-probabilities of their tokens", SAMPLE)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
 

@@ -9,13 +9,17 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are sampled. Temperature 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are no limits."""
+    """How answers are sampled. Temperature 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are no limits.
+
+    ``logprobs``: replies come with the log-probabilities of their tokens.
+    """
 
     max_new_tokens: int = 1024
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     num_samples: int = 1
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         if self.num_samples > 1 and self.temperature == 0:
@@ -26,11 +30,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. ``finish_reason`` is ``stop``, or ``length`` where the token limit cut it off."""
+    """One answer. ``finish_reason`` is ``stop``, or ``length`` where the token limit cut it off.
+
+    ``logprobs``, where they were asked for, holds the natural logarithm of each token's probability under the whole
+    distribution of the model: temperature 1, no ``top_k`` or ``top_p``, no token left out. The token that ends the
+    answer is not among them. ``spans`` holds the characters [start, end) of ``text`` that each of these tokens wrote;
+    None where that cannot be told.
+    """
 
     text: str
     num_tokens: int
     finish_reason: str
+    logprobs: tuple[float, ...] | None = None
+    spans: tuple[tuple[int, int], ...] | None = None
 
 
 class Engine(Protocol):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
 from scenerl.models.loading import Checkpoint
@@ -25,6 +27,8 @@ class HFEngine:
         declared = checkpoint.model.generation_config.eos_token_id
         stops = [declared] if isinstance(declared, int) else list(declared or ())
         self._stop_ids = sorted({*stops, checkpoint.processor.tokenizer.eos_token_id})
+        tokenizer = checkpoint.processor.tokenizer
+        self._aligner = TokenAligner(self._decode, tokenizer.all_special_ids)
         checkpoint.model.eval()
 
     def answer(self, prompts: Sequence[list[dict]], seed: int = 0) -> list[list[Reply]]:
@@ -79,16 +83,36 @@ class HFEngine:
         inputs = self.encode(prompts).to(model.device)
         settings = self.generation_settings()
         count = self.sampling.num_samples
+        num_prompt = inputs["input_ids"].shape[1]
         if BranchSampler.suits(model.base_model):
             settings.pop("num_return_sequences", None)
-            settings["custom_generate"] = BranchSampler([count] * len(prompts))
-        output = model.generate(**inputs, **settings)
-        completions = output[:, inputs["input_ids"].shape[1] :].tolist()
-        replies = [self._reply(ids) for ids in completions]
+            sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
+            completions = model.generate(**inputs, **settings, custom_generate=sampler)[:, num_prompt:]
+            logprobs = sampler.logps
+        elif self.sampling.logprobs:
+            output = model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
+            completions = output.sequences[:, num_prompt:]
+            logprobs = _logprobs(output.logits, completions)
+        else:
+            completions, logprobs = model.generate(**inputs, **settings)[:, num_prompt:], None
+        rows = [None] * len(completions) if logprobs is None else logprobs.tolist()
+        replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _reply(self, ids: list[int]) -> Reply:
+    def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
         kept = ids if length is None else ids[:length]
-        text = self.checkpoint.processor.tokenizer.decode(kept, skip_special_tokens=True)
-        return Reply(text, len(kept), "length" if length is None else "stop")
+        reply = Reply(self._decode(kept), len(kept), "length" if length is None else "stop")
+        if logprobs is None:
+            return reply
+        spans = self._aligner.spans(kept, reply.text)
+        return replace(reply, logprobs=tuple(logprobs[: len(kept)]), spans=spans)
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _logprobs(logits: Sequence[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (B, T) of tokens (B, T) under T steps of logits (B, V), before anything was done to them."""
+    steps = [step.float().log_softmax(dim=-1).gather(-1, tokens[:, k, None]) for k, step in enumerate(logits)]
+    return torch.cat(steps, dim=-1)

@@ -13,6 +13,7 @@ from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
 from scenerl.conversation import Conversation, style_for
 from scenerl.data.images import open_image
 from scenerl.data.rows import DataError
+from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
@@ -22,6 +23,8 @@ from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
 DEFAULT_BATCH = 16
+_SINCE = {"logprobs": False}
+"""What options meant that files of earlier versions do not name."""
 
 
 def _batches(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
@@ -110,7 +113,10 @@ def _answer_batch(
         for sample in _missing(example, file, num_samples):
             reply = replies[sample]
             result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
-            file.append(prediction_row(example, result, reply, frame, size, sample))
+            confidence = None
+            if result.graph is not None and reply.logprobs is not None:
+                confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
+            file.append(prediction_row(example, result, reply, frame, size, sample, confidence))
     return problems
 
 
@@ -121,7 +127,14 @@ def run(options: PredictOptions) -> None:
         ValueError: bad options, data or checkpoint, a file of another run; and, once every image is done, that some
             could not be read (their rows say why).
     """
-    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k, options.num_samples)
+    sampling = Sampling(
+        options.max_new_tokens,
+        options.temperature,
+        options.top_p,
+        options.top_k,
+        options.num_samples,
+        options.logprobs,
+    )
     style = style_for(options, family_of(options.model))
     device = _device(options.device)
     examples = data.load(options.data, split=options.split, limit=options.limit)
@@ -170,7 +183,7 @@ def _check_owner(options: PredictOptions, fingerprint: dict[str, Any]) -> None:
         return
     if not (options.out.is_file() and config.is_file()):
         raise ValueError(f"{options.out}: exists but was not written by predict; choose another --out")
-    earlier = load_yaml(config)
+    earlier = {**_SINCE, **load_yaml(config)}
     differing = [key for key in fingerprint if earlier.get(key) != fingerprint[key]]
     if differing and not options.fresh:
         raise ValueError(

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from scenerl.inference.confidence import Confidence, Parts
 from scenerl.inference.engine import Reply
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph
 
 
-def graph_to_json(graph: SceneGraph) -> dict:
-    """A graph as ``predict`` writes it: ids are label and position, boxes pixels of the original image."""
+def graph_to_json(graph: SceneGraph, confidence: Confidence | None = None) -> dict:
+    """A graph as ``predict`` writes it: ids are label and position, boxes pixels of the original image.
+
+    With ``confidence``, whose graph is ``graph``, each element has the sums of its tokens' log-probabilities.
+    """
     ids = [f"{obj.label}.{index + 1}" for index, obj in enumerate(graph.objects)]
     objects = [
         {
             "id": name,
             "bbox": [round(value, 2) for value in obj.box],
             **({"score": obj.score} if obj.score is not None else {}),
+            **(_parts_to_json(confidence.objects[index]) if confidence else {}),
         }
-        for name, obj in zip(ids, graph.objects, strict=True)
+        for index, (name, obj) in enumerate(zip(ids, graph.objects, strict=True))
     ]
     relations = [
         {
@@ -29,17 +35,42 @@ def graph_to_json(graph: SceneGraph) -> dict:
             "predicate": relation.predicate,
             "object": ids[relation.object],
             **({"score": relation.score} if relation.score is not None else {}),
+            **(_parts_to_json(confidence.relations[index]) if confidence else {}),
         }
-        for relation in graph.relations
+        for index, relation in enumerate(graph.relations)
     ]
     return {"objects": objects, "relationships": relations}
 
 
+def _parts_to_json(parts: Parts) -> dict:
+    return {"logprobs": parts and {name: _number(value) for name, value in parts.items()}}
+
+
+def _number(logprob: float) -> float | None:
+    """A log-probability for a file; JSON knows neither infinity nor NaN."""
+    return round(logprob, 6) if math.isfinite(logprob) else None
+
+
 def prediction_row(
-    example: Example, result: ParseResult, reply: Reply, frame: str, input_wh: tuple[int, int], sample: int = 0
+    example: Example,
+    result: ParseResult,
+    reply: Reply,
+    frame: str,
+    input_wh: tuple[int, int],
+    sample: int = 0,
+    confidence: Confidence | None = None,
 ) -> dict:
-    """One row of a prediction file: the raw answer, what it parsed to, and how it ended."""
-    return _row(example, result, reply, frame, input_wh, sample)
+    """One row of a prediction file: the raw answer, what it parsed to, and how it ended.
+
+    With ``confidence`` the elements of the graph have scores and their parts; a reply with log-probabilities leaves
+    them in ``logprobs``, one for each of its ``num_tokens``.
+    """
+    row = _row(example, result, reply, frame, input_wh, sample)
+    if confidence is not None:
+        row["graph"] = graph_to_json(confidence.graph, confidence)
+    if reply.logprobs is not None:
+        row["logprobs"] = [_number(value) for value in reply.logprobs]
+    return row
 
 
 def error_row(example: Example, frame: str, sample: int, error: str) -> dict:

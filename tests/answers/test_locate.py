@@ -1,0 +1,207 @@
+"""The characters that are said to hold an element are those that the parser read it from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from answers.strategies import IMAGE_WH, INPUT_WH, graphs
+from scenerl.answers import FORMATS, AnswerStyle, locate_elements, parse_answer, write_answer
+from scenerl.answers.json_graph import label_of
+from scenerl.answers.json_text import MAX_TOKENS
+
+PIXELS = (100, 100)
+"""In frame ``pixels`` an answer's numbers are the boxes themselves."""
+
+
+def style_of(format: str, envelope: str = "plain") -> AnswerStyle:
+    return AnswerStyle(format, envelope, frame="pixels")
+
+
+def cut(text: str, span) -> str:
+    return text[slice(*span)]
+
+
+def shown(text: str, style: AnswerStyle) -> tuple[list, list]:
+    """What stands at the places of the elements."""
+    found = locate_elements(text, style)
+    return (
+        [[cut(text, span) for span in (item.label, *item.box)] for item in found.objects],
+        [[cut(text, span) for span in (item.subject, item.predicate, item.object)] for item in found.relations],
+    )
+
+
+def unescaped(raw: str, style: AnswerStyle) -> str:
+    if style.format == "compact" or "\\" not in raw:
+        return raw
+    value = json.loads(f'"{raw}"').strip()
+    return label_of(value).strip() if style.format == "json" else value
+
+
+def check(text: str, style: AnswerStyle) -> int:
+    """Compare with the parser, element by element; the number of elements."""
+    result = parse_answer(text, style, PIXELS)
+    found = locate_elements(text, style)
+    if not result.ok:
+        assert found.objects == found.relations == ()
+        return 0
+    graph = result.graph
+    assert (len(found.objects), len(found.relations)) == (len(graph.objects), len(graph.relations))
+    for item, spans in zip(graph.objects, found.objects, strict=True):
+        assert unescaped(cut(text, spans.label), style) == item.label
+        assert tuple(float(cut(text, span)) for span in spans.box) == item.box
+    for item, spans in zip(graph.relations, found.relations, strict=True):
+        raw = cut(text, spans.predicate)
+        assert (raw if style.format == "compact" else json.loads(f'"{raw}"').strip()) == item.predicate
+        if style.format == "json":
+            ends = [json.loads(f'"{cut(text, span)}"') for span in (spans.subject, spans.object)]
+            assert [label_of(end.strip()).strip() for end in ends] == [
+                graph.objects[item.subject].label,
+                graph.objects[item.object].label,
+            ]
+        else:
+            assert all(cut(text, span).isdigit() for span in (spans.subject, spans.object))
+    return len(graph.objects) + len(graph.relations)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("envelope", ["plain", "think"])
+@given(data=st.data())
+def test_ideal_answers(format, envelope, data):
+    style = AnswerStyle(format, envelope)
+    graph = data.draw(graphs(FORMATS[format].graph))
+    thought = data.draw(st.sampled_from(["", "hm", '{"objects": []}', "1 2 3"])) if envelope == "think" else None
+    text = write_answer(graph, style, IMAGE_WH, INPUT_WH, thought)
+    before, after = data.draw(st.sampled_from([("", ""), ("\n \t", "\n"), ("\u3000", " "), ("```json\n", "\n```")]))
+    text = f"{before}{text}{after}"
+    assert check(text, style_of(format, envelope)) == len(graph.objects) + len(graph.relations)
+
+
+SNIPPETS = [
+    '{"objects": [', '{"id": "dog.1", "bbox": [1, 2, 30, 40]}', ', {"id": "cat.2", "bbox": [5, 5, 9, 9.5]}', "], ",
+    '"relationships": [', '{"subject": "dog.1", "predicate": "on", "object": "cat.2"}', "]}", "[", "]", '"', "\\",
+    '{"bbox_2d": [1, 2, 3, 4], "label": " red ball "}', ", ", "None", "<think>", "</think>", "<answer>", "</answer>",
+    "```json\n", "```", "\n", "\r\n", " ", "dog 1 2 30 40", "a cat 5 5 9 9", "1 sits on 2", "end", "\n\n", "\x0b", "犬",
+    "\x00", "{", "}", "7", "\ud800", "e",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("envelope", ["plain", "think"])
+@given(parts=st.lists(st.sampled_from(SNIPPETS), max_size=25))
+def test_any_text_agrees_with_the_parser(format, envelope, parts):
+    check("".join(parts), style_of(format, envelope))
+
+
+ANSWERS = {
+    "json": '{"objects": [{"id": "dog.1", "bbox": [1, 2, 30, 40]}, {"id": "cat.2", "bbox": [5, 6, 9, 9.5]}, '
+    '{"id": "dog.3", "bbox": [2, 3, 4, 5]}], "relationships": [{"subject": "dog.1", "predicate": "on", '
+    '"object": "cat.2"}, {"subject": "cat.2", "predicate": "near", "object": "dog.3"}]}',
+    "compact": "dog 1 2 30 40\nred cat 5 6 9 9.5\ndog 2 3 4 5\n\n1 on 2\n2 in front of 3\nend",
+    "detections": '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}, {"bbox_2d": [5, 6, 9, 9.5], "label": "a cat"}]',
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(data=st.data())
+def test_damaged_answers_agree_with_the_parser(format, data):
+    text = ANSWERS[format]
+    for _ in range(data.draw(st.integers(0, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(start + 12, len(text))))
+        text = text[:start] + data.draw(st.sampled_from(["", *SNIPPETS, ANSWERS[format]])) + text[end:]
+    check(text, style_of(format))
+
+
+def test_the_answers_above_are_whole():
+    assert [check(text, style_of(format)) for format, text in ANSWERS.items()] == [5, 5, 2]
+
+
+def test_json():
+    text = ' {"objects": [{"id": " traffic light.12", "bbox": [1, 2, 3.5, 4e0]}, {"bbox": [0,0,9,9], "id": "no. 1"}],\n'
+    text += '"relationships": [{"object": "no. 1", "subject": " traffic light.12", "predicate": " is near "}]}'
+    assert shown(text, style_of("json")) == (
+        [["traffic light", "1", "2", "3.5", "4e0"], ["no. 1", "0", "0", "9", "9"]],
+        [["traffic light.12", "is near", "no. 1"]],
+    )
+
+
+def test_dropped_elements_and_keys_that_come_twice():
+    text = """{"objects": [], "objects": [{"id": "cat.1", "bbox": [9, 9, 1, 1]}, 7, {"id": "dog.2", "id": "do\\u0067.3",
+        "bbox": [1, 2, 3, 4, 5], "bbox": [11, 12, 13, 14]}, {"id": "dog.4", "bbox": [21, 22, 23, 24]}],
+        "relationships": [{"subject": "dog.4", "predicate": "on", "object": "cat.1"},
+        {"subject": "dog.4", "pre\\u0064icate": "under", "object": "dog.3"}]}"""
+    assert shown(text, style_of("json")) == (
+        [["do\\u0067.3", "11", "12", "13", "14"], ["dog", "21", "22", "23", "24"]],
+        [["dog.4", "under", "dog.3"]],
+    )
+
+
+@pytest.mark.parametrize(("format", "draft"), [
+    ("json", '{"objects": [{"id": "dog.1", "bbox": [1, 2, 3, 4]}], "relationships": []}'),
+    ("compact", "dog 1 2 3 4\nend"),
+    ("detections", '[{"label": "dog", "bbox_2d": [1, 2, 3, 4]}]'),
+])  # fmt: skip
+@pytest.mark.parametrize("envelope", ["plain", "think"])
+def test_the_last_of_two_equal_answers_is_the_one(format, draft, envelope):
+    for between in ("\n", "\nno, rather\n```json\n", "</think><answer>\n"):
+        text = f"<think>{draft}{between}{draft}\n</answer>" if "answer" in between else f"{draft}{between}{draft}"
+        (spans,) = locate_elements(text, style_of(format, envelope)).objects
+        assert cut(text, spans.label) == "dog" and spans.label[0] > text.index(draft) + len(draft)
+
+
+def test_lines():
+    text = "Here it is:\n```\n  a  red dog\t1 2  3.5 4\nbird\ncat 5 5 4 4\nball 5 5 9 9\r\n"
+    text += " 1 looks  at  4 \n2 on 4\nend\n```"
+    assert shown(text, style_of("compact")) == (
+        [["a  red dog", "1", "2", "3.5", "4"], ["ball", "5", "5", "9", "9"]],
+        [["1", "looks  at", "4"]],
+    )
+
+
+def test_tags_between_lines():
+    text = "dog 1 2 3 4\nend<think>dog 5 6 7 8\ncat 1 1 2 2\n1 near 2\nend</answer>"
+    assert shown(text, style_of("compact")) == (
+        [["dog", "5", "6", "7", "8"], ["cat", "1", "1", "2", "2"]],
+        [["1", "near", "2"]],
+    )
+
+
+@pytest.mark.parametrize("text", [None, "", " ", 7, "no", "end", "None", "[]", '{"objects": [], "relationships": []}'])
+@pytest.mark.parametrize("format", FORMATS)
+def test_nothing(text, format):
+    found = locate_elements(text, style_of(format))
+    assert found.objects == found.relations == ()
+
+
+def test_what_stands_beyond_the_bound_has_no_place():
+    one = '{"id": "%s.1", "bbox": [1, 2, 3, 4]}'
+    text = (
+        f'{{"objects": [{one % "a"}, {{"id": 7, "bbox": [{"1," * MAX_TOKENS}1]}}, {one % "b"}], "relationships": []}}'
+    )
+    assert [item.label for item in parse_answer(text, style_of("json"), PIXELS).graph.objects] == ["a", "b"]
+    first, last = locate_elements(text, style_of("json")).objects
+    assert cut(text, first.label) == "a" and last is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"objects": [' * 50_000,
+        "<answer>" * 100_000,
+        "```\n" * 100_000,
+        "dog 1 2 3 4\n" * 100_000,
+        "<think>dog 1 2 3 4\n" * 50_000 + "end",
+        '{"objects": [], "relationships": [' + '{"subject": "a", ' * 30_000,
+        "dog 1 2 3 4 " * 50_000 + "\nend",
+        "\ud800" * 100_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+@pytest.mark.parametrize("format", FORMATS)
+def test_large_hostile_text(text, format):
+    check(text, style_of(format))
