@@ -111,8 +111,10 @@ def test_rollout_and_prediction_see_the_same_prompt(base, examples, tmp_path):
 
     trainer.model.generate, trainer._get_per_token_logps_and_entropies = watched_generate, watched_logps
     trainer.train()
-    assert len(rolled_out) == len(updated) == 4
+    # a rollout may read the prompt of a group once, and the update may be checked on a group besides
+    assert len(rolled_out) >= 2 and len(updated) >= 4
     assert all(ids in prompts for ids in rolled_out + updated)
+    assert {*map(tuple, rolled_out)} == {*map(tuple, updated)}
 
 
 def unpadded(ids, mask) -> list[list[int]]:
