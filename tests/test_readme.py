@@ -140,10 +140,11 @@ def test_commands_parse_as_they_stand(words, tmp_path, monkeypatch):
         resolve_extra(getattr(trl, TRL_CONFIGS[words[0]]), extra, own=OPTIONS[words[0]])
 
 
-def test_only_what_needs_the_hub_is_not_run():
+def test_only_what_needs_the_hub_or_files_of_others_is_not_run():
+    others = r"hub:\w+/\w+|--model [\w-]+/\w+|--data instances_val2017\.json"
     for block in BLOCKS:
         if block.remark == "parsed only":
-            assert all(re.search(r"hub:\w+/\w+|--model [\w-]+/\w+", " ".join(words)) for words in commands(block))
+            assert all(re.search(others, " ".join(words)) for words in commands(block))
 
 
 def test_commands_run(tmp_path, monkeypatch, small_demo, capfd):
