@@ -19,11 +19,9 @@ from collections.abc import Sequence
 from common import print_conditions, print_head, print_row
 from update import CLASSES, PACKAGES, SMOKE, Setting, batch_of, build, operations, update, use_one_thread
 
-AXES = {"prompt": (1024, 2048, 4096, 8192), "group": (4, 8, 16, 32), "batch": (1, 2, 4)}
+AXES = {"prompt": (1024, 2048, 4096, 8192, 16384), "group": (4, 8, 16, 32), "batch": (1, 2, 4)}
 SMOKE_AXES = {"prompt": (16, 32), "group": (2, 4), "batch": (1, 2)}
 UNITS = {"prompt": "prompt tokens", "group": "G", "batch": "groups"}
-STEEP = 1.1
-"""Slope from which the text says that time grows faster than the size."""
 
 
 def setting_of(axis: str, size: int, smoke: bool) -> Setting:
@@ -38,7 +36,6 @@ def scale(axis: str, sizes: Sequence[int], trainers: dict, rounds: int, smoke: b
     peer = ["TRL", "faster"] if "TRL" in trainers else []
     print_head(UNITS[axis], "time", "size ×", "time ×", "operations ×", "slope", *peer)
     rows: list[tuple[int, float, float]] = []
-    steep = None
     for size in sizes:
         setting = setting_of(axis, size, smoke)
         batch = batch_of(config, setting)
@@ -50,14 +47,10 @@ def scale(axis: str, sizes: Sequence[int], trainers: dict, rounds: int, smoke: b
         if len(rows) > 1:
             (size_before, before, _), (_, now, _) = rows[-2:]
             slope = math.log(now / before) / math.log(size / size_before)
-            if slope > STEEP and steep is None:
-                steep = size_before
         print_row(
             size, f"{best['SceneRL']:.2f} s", *growth, "" if slope is None else f"{slope:.2f}",
             *([f"{best['TRL']:.2f} s", f"{best['TRL'] / best['SceneRL']:.1f}"] if peer else []),
         )  # fmt: skip
-    until = f"up to {sizes[-1]}" if steep is None else f"up to {steep} only"
-    print(f"\nno faster than the {UNITS[axis]} {until} (slope {STEEP} or less)")
 
 
 def main() -> None:
