@@ -17,7 +17,7 @@ RUN := runs/photos
 .PHONY: help demo photos test test-slow bench lint clean
 
 help:
-	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 10 minutes on 2 cores"
+	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
