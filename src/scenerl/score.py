@@ -17,6 +17,7 @@ from scenerl.config import ScoreOptions
 from scenerl.data import load
 from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.formats.predictions import tidy_id
 from scenerl.frames import FRAMES
 from scenerl.rewards import (
     RELATION_REWARDS,
@@ -166,11 +167,10 @@ class _GroundTruth:
         self.unanswered = dict.fromkeys(self.examples)
 
     def of(self, row: dict, where: str) -> Example:
-        image_id = row.get("image_id")
-        if isinstance(image_id, bool) or not isinstance(image_id, str | int):
-            found = excerpt(image_id) if "image_id" in row else "none"
+        image_id = tidy_id(row.get("image_id"))
+        if image_id is None:
+            found = excerpt(row["image_id"]) if "image_id" in row else "none"
             raise DataError(f"{where}: image_id must be a text or a whole number, found {found}")
-        image_id = " ".join(str(image_id).split())  # as in data rows
         if image_id not in self.examples:
             raise DataError(f"{where}: {self.source} has no image_id {excerpt(image_id)}")
         self.unanswered.pop(image_id, None)

@@ -13,6 +13,10 @@ from pathlib import Path
 Box = tuple[float, float, float, float]
 
 
+class DataError(ValueError):
+    """Data that cannot be used; the message names file, row and what is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SceneObject:
     """One object: a label and a box. A detection is the same thing in a graph without relations."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from scenerl.answers.elements import MAX_LABEL, clean_label
 from scenerl.answers.envelope import TAGS
-from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
+from scenerl.types import Box, DataError, Example, Relation, SceneGraph, SceneObject
 
 MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
@@ -34,10 +34,6 @@ _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
 _FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _NUMBER_SUFFIX = re.compile(r"\.[0-9]+\Z")
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names file, row and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)

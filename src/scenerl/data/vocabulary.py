@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenerl.data.rows import DataError, excerpt
+from scenerl.json_files import read_json
 from scenerl.types import Example
 
 
@@ -36,18 +37,13 @@ class Vocabulary:
         Raises:
             DataError: the file is missing, not JSON or not of this form.
         """
-        allowed = 'expected JSON {"objects": [labels], "predicates": [labels]}'
-        try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"vocabulary {path}: cannot be read ({error.strerror}); {allowed}") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"vocabulary {path}: not JSON ({error}); {allowed}") from error
+        expected = 'JSON {"objects": [labels], "predicates": [labels]}'
+        value = read_json(path, expected)
         lists = []
         for key in ("objects", "predicates"):
             entries = value.get(key) if isinstance(value, dict) else None
             if not isinstance(entries, list) or not all(isinstance(entry, str) and entry.strip() for entry in entries):
-                raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; {allowed}")
+                raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; expected {expected}")
             lists.append(tuple(" ".join(entry.split()) for entry in entries))
         try:
             return cls(*lists)

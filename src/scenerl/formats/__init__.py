@@ -12,9 +12,9 @@ from pathlib import Path
 from scenerl.data import load
 from scenerl.data.rows import DataError
 from scenerl.formats import arrays, coco, jsonl, r1_sgg, sgbench, toon
-from scenerl.formats.files import read_json
 from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.formats.truth import Truth
+from scenerl.json_files import read_json
 from scenerl.types import Example, ParseResult
 
 __all__ = [

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import LAST, GraphBuilder, box_of, part, read_json, score_of
+from scenerl.formats.files import LAST, GraphBuilder, box_of, part, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions
+from scenerl.json_files import read_json
 from scenerl.types import ParseResult
 
 INFO = "custom_data_info.json"

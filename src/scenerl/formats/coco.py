@@ -14,9 +14,10 @@ from pathlib import Path
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import category_name, part, read_json, score_of, xywh_box
+from scenerl.formats.files import category_name, part, score_of, xywh_box
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
+from scenerl.json_files import read_json
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 from scenerl.data.rows import DataError, excerpt
 from scenerl.formats.predictions import Names, Predictions
@@ -14,20 +12,6 @@ from scenerl.types import Box, Relation, SceneGraph, SceneObject
 _FAR = 1e12
 LAST = -1e300
 """Score of an element whose own is no finite number, in a file where the others have scores."""
-
-
-def read_json(path: Path, expected: str) -> object:
-    """The value in a JSON file.
-
-    Raises:
-        DataError: it cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
 
 
 def part(value: object, key: str, kind: type, where: str, default=None):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.jsonl import read_rows
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 
 
@@ -31,21 +30,8 @@ def read(path: Path, names: Names) -> Predictions:
 
 def rows(predictions: Predictions) -> Iterator[tuple[int, dict]]:
     """The JSON objects of a JSONL file with their row numbers; other lines are noted."""
-    path = predictions.path
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    ends = "breaks off" if not line.endswith(b"\n") else f"not JSON ({error})"
-                    predictions.note("broken_rows", f"row {number}: {ends}")
-                    continue
-                if isinstance(row, dict):
-                    yield number, row
-                else:
-                    predictions.note("broken_rows", f"row {number}: {excerpt(row)}")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSONL file of predictions") from error
+    for number, row, wrong in read_rows(predictions.path):
+        if wrong:
+            predictions.note("broken_rows", f"row {number}: {wrong}")
+        else:
+            yield number, row

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scenerl.data.rows import DataError, excerpt, label_of
-from scenerl.formats.files import GraphBuilder, box_of, part, read_json, score_of
+from scenerl.formats.files import GraphBuilder, box_of, part, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
+from scenerl.json_files import read_json
 from scenerl.types import ParseResult
 
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import GraphBuilder, box_of, category_name, part, read_json
+from scenerl.formats.files import GraphBuilder, box_of, category_name, part
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
+from scenerl.json_files import read_json
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph
 

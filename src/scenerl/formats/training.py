@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
 from scenerl.data import load
 from scenerl.data.rows import DataError, excerpt
+from scenerl.json_files import read_json
 
 Triplet = tuple[str, str, str]
 
@@ -29,19 +29,14 @@ def read_training(source: str) -> tuple[set[Triplet], dict[str, int] | None]:
             triplets.update(example.graph.triplet(relation) for relation in example.graph.relations)
             counts.update(relation.predicate for relation in example.graph.relations)
         return triplets, dict(counts)
-    allowed = "expected a JSON list of [subject, predicate, object], bare or under 'triplets'"
-    try:
-        value = json.loads(Path(source).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror}); {allowed}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON ({error}); {allowed}") from error
+    expected = "a JSON list of [subject, predicate, object], bare or under 'triplets'"
+    value = read_json(source, expected)
     entries = value.get("triplets") if isinstance(value, dict) else value
     if not isinstance(entries, list):
-        raise DataError(f"{source}: {allowed}")
+        raise DataError(f"{source}: expected {expected}")
     for n, entry in enumerate(entries):
         if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(part, str) for part in entry)):
-            raise DataError(f"{source}, entry {n}: {allowed}, found {excerpt(entry)}")
+            raise DataError(f"{source}, entry {n}: expected {expected}, found {excerpt(entry)}")
     counts = value.get("predicate_counts") if isinstance(value, dict) else None
     if counts is not None and not (isinstance(counts, dict) and all(type(number) is int for number in counts.values())):
         raise DataError(f"{source}: predicate_counts must be an object of whole numbers, found {excerpt(counts)}")

@@ -6,13 +6,13 @@ Strict numbers never see a mapping; mapped ones stand beside them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.json_files import read_json
 from scenerl.metrics.options import Pair
 from scenerl.similarity import Similarity
 from scenerl.types import ParseResult, Relation, SceneGraph
@@ -147,22 +147,15 @@ def read_table(path: Path) -> dict[str, dict[str, object]]:
     Raises:
         ValueError: the file cannot be read, or is not of this form.
     """
-    allowed = (
-        'expected JSON {"objects": {label: target}, "predicates": {label: target or {"to": target, "swap": true}}}'
-    )
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); {allowed}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); {allowed}") from error
+    expected = 'JSON {"objects": {label: target}, "predicates": {label: target or {"to": target, "swap": true}}}'
+    value = read_json(path, expected)
     if not isinstance(value, dict) or not set(value) <= set(KINDS):
-        raise ValueError(f"{path}: {allowed}")
+        raise ValueError(f"{path}: expected {expected}")
     for kind, entries in value.items():
         for label, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
             to = entry.get("to") if isinstance(entry, dict) else entry
             if not isinstance(to, str):
-                raise ValueError(f"{path}: {kind}: {label!r}: {allowed}")
+                raise ValueError(f"{path}: {kind}: {label!r}: expected {expected}")
     return value
 
 

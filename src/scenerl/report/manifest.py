@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from scenerl.json_files import read_json
 
 FILE_NAME = "report.json"
 
@@ -43,20 +44,6 @@ class Manifest:
     predicate_counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file.
-
-    Raises:
-        ValueError: there is no such file or it is not JSON; the message names it.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-
-
 def read_manifest(run: Path) -> Manifest:
     """The manifest of a run folder; paths in it are relative to the folder.
 
@@ -70,7 +57,7 @@ def read_manifest(run: Path) -> Manifest:
             "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
         )
     required = {"title": str, "targets": list, "stages": list}
-    fields = _object(read_json(path), f"{path}", required, {"predicate_counts": dict})
+    fields = _object(read_json(path, "the manifest of a run"), f"{path}", required, {"predicate_counts": dict})
     targets = []
     for index, item in enumerate(fields["targets"]):
         where = f"{path}: targets[{index}]"

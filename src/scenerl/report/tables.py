@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenerl.report.manifest import read_json
+from scenerl.json_files import read_json
 from scenerl.types import FAILURES, ISSUES
 
 HEADLINE = (
@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> StageResults:
     Raises:
         ValueError: it is not JSON or not of that schema; the message names the file.
     """
-    data = read_json(path)
+    data = read_json(path, "metrics as `scenerl eval` writes them")
     if not isinstance(data, dict) or not isinstance(data.get("metrics"), dict):
         raise ValueError(f"{path}: no object 'metrics' in it; expected a file that `scenerl eval` wrote")
     values = {}

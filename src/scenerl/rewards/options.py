@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
 
@@ -86,12 +86,7 @@ def read_predicate_counts(path: Path) -> dict[str, int]:
     Raises:
         ValueError: the file cannot be read or holds anything else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"predicate counts {path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"predicate counts {path}: not JSON ({error}); expected {{predicate: count}}") from error
+    value = read_json(path, "predicate counts: {predicate: count}")
     if isinstance(value, dict) and isinstance(value.get("predicate_counts"), dict):
         value = value["predicate_counts"]
     if not isinstance(value, dict):
