@@ -178,7 +178,7 @@ def test_rows_that_are_no_json_are_counted_and_listed(tmp_path, data):
     rows = answers(data)
     found = run(tmp_path, write(tmp_path / "p.jsonl", [rows[0], "{not json", "[1, 2]", rows[1]]), data)
     assert found["counts"]["broken_rows"] == 2 and found["counts"]["missing_answers"] == 0
-    assert any("row 2: not JSON" in warning and "row 3: [1, 2]" in warning for warning in found["warnings"])
+    assert any("row 2: not JSON (" in warning and "row 3: a row must be a JSON object" in warning for warning in found["warnings"])
     assert found["metrics"]["Recall"]["value"] == 1
 
 
@@ -234,7 +234,7 @@ def test_a_last_row_that_breaks_off_is_left_out_with_a_warning(tmp_path, data):
     (tmp_path / "p.jsonl").write_text(whole[:-9])
     found = run(tmp_path, tmp_path / "p.jsonl", data)
     assert found["counts"]["missing_answers"] == 1
-    assert any("row 2: not JSON" in warning for warning in found["warnings"])
+    assert any("row 2: not JSON (" in warning for warning in found["warnings"])
     # complete, only without a line end: nothing is lost
     (tmp_path / "p.jsonl").write_text(whole)
     assert run(tmp_path, tmp_path / "p.jsonl", data)["counts"]["missing_answers"] == 0
