@@ -100,7 +100,7 @@ def make_small(words: list[str]) -> list[str]:
 @pytest.fixture
 def small_demo(monkeypatch):
     """``--smoke`` with next to nothing to do: the demo has tests of its own."""
-    demo = pytest.importorskip("scenerl.demo")
+    graph = pytest.importorskip("scenerl.demo.graph")
     few = {
         "num_train": 12,
         "num_test": 3,
@@ -111,7 +111,7 @@ def small_demo(monkeypatch):
         "batch_size": 2,
         "rollouts": 8,
     }
-    monkeypatch.setattr(demo, "SMOKE", replace(demo.SMOKE, **few))
+    monkeypatch.setattr(graph, "SMOKE", replace(graph.SMOKE, **few))
 
 
 def test_the_first_screen_holds_both_commands():
