@@ -14,12 +14,13 @@ PHOTOS ?=
 ONLY ?= 'vcoco_*' 'psg_*'
 RUN := runs/photos
 
-.PHONY: help demo photos test test-slow bench lint clean
+.PHONY: help demo photos test test-slow browser bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
+	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks"
@@ -43,6 +44,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt sgbench==1.0.0
