@@ -39,7 +39,7 @@ _COLOUR = {
     "leaf": (50, 170, 60),
 }
 _NEAR_GAP = 1
-_KEEP_NEAR = 0.3  # of the places that happen to be near something; without it near would be the commonest relation
+_KEEP_NEAR = 0.3  # of the places that happen to be near something; all of them would make near twice as common
 _APART = 3  # objects that are not near are this far apart, so that nothing is almost near
 _DOMINANCE = 1.5  # how much larger the offset in the relation's direction is than the other: nothing is almost diagonal
 _SPECIAL = (("on", 0.45), ("in", 0.35), ("behind", 0.2))
