@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from trl import GRPOConfig
 
 from scenerl.config import resolve_extra
@@ -16,7 +17,7 @@ from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
 from scenerl.training.rollout_check import check_rollout
-from scenerl.training.setup import SaveConversation, open_run
+from scenerl.training.setup import open_run
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
 from scenerl.training.trl_rewards import RewardBatch
 from scenerl.training.watch import ConstantRewardWatch
@@ -27,7 +28,23 @@ _log = logging.getLogger(__name__)
 
 
 class SceneGRPOTrainer(Resumable, SharedPrefixGRPOTrainer):
-    """TRL's trainer, with shared prompts, whose checkpoints give their weights back."""
+    """TRL's trainer, with shared prompts, whose checkpoints give weights and rollouts back."""
+
+    def save_rollout(self, checkpoint: Path) -> None:
+        """Write where in a rollout training stands, and the completions that are still to be learnt from."""
+        is_used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        state = {"step": self._step, "batches": None if is_used_up else self._buffered_inputs}
+        torch.save(state, self._rollout_path(checkpoint))
+
+    def load_rollout(self, checkpoint: Path) -> None:
+        """Go on where :meth:`save_rollout` was; TRL alone would sample anew, and from another step on."""
+        path = self._rollout_path(checkpoint)
+        if path.is_file():  # checkpoints of earlier versions have none
+            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            self._step, self._buffered_inputs = state["step"], state["batches"]
+
+    def _rollout_path(self, checkpoint: Path) -> Path:
+        return checkpoint / f"rollout_{self.accelerator.process_index}.pt"
 
 
 def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
@@ -137,9 +154,10 @@ def build_trainer(
         args=args,
         train_dataset=grpo_dataset(examples, conversation),
         processing_class=checkpoint.processor,
-        callbacks=[LogFile(args.output_dir), SaveConversation(conversation)],
+        callbacks=[LogFile(args.output_dir)],
         shared_prefix=shared_prefix,
     )
+    trainer.conversation = conversation
     quiet_console(trainer)
     return trainer
 
@@ -172,7 +190,7 @@ def train(
     if rollout_check_tolerance:
         difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
         _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
-    fit(trainer, conversation)
+    fit(trainer)
     return trainer
 
 

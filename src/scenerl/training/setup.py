@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import TrainerCallback
 from transformers.integrations import get_available_reporting_integrations
 from trl.import_utils import is_vllm_available
 
@@ -102,14 +101,3 @@ def open_run(
     if options.freeze_vision:
         checkpoint.model.get_submodule(checkpoint.family.vision_tower).requires_grad_(False)
     return Conversation(style, checkpoint), examples, args
-
-
-class SaveConversation(TrainerCallback):
-    """Puts ``scenerl.json`` into every checkpoint, so that each can be used for prediction."""
-
-    def __init__(self, conversation: Conversation):
-        self.conversation = conversation
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.conversation.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -12,7 +12,7 @@ from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.optimizers import MuonFactory
 from scenerl.training.resume import Resumable, fit
-from scenerl.training.setup import SaveConversation, open_run
+from scenerl.training.setup import open_run
 from scenerl.types import Example
 
 
@@ -44,9 +44,10 @@ def build_trainer(
         args=args,
         train_dataset=sft_dataset(examples, conversation),
         processing_class=conversation.checkpoint.processor,
-        callbacks=[LogFile(args.output_dir), SaveConversation(conversation)],
+        callbacks=[LogFile(args.output_dir)],
         optimizer_cls_and_kwargs=optimizer,
     )
+    trainer.conversation = conversation
     quiet_console(trainer)
     return trainer
 
@@ -59,7 +60,7 @@ def train(
 ) -> SFTTrainer:
     """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there."""
     trainer = build_trainer(conversation, examples, args, **settings)
-    fit(trainer, conversation)
+    fit(trainer)
     return trainer
 
 
