@@ -118,8 +118,8 @@ class _Scanner:
         while True:
             try:
                 value, end = _decode(self._text, self.at)
-                # A number may go on beyond the window.
-                if end < len(self._text) or self._done:
+                # A number may go on beyond the window: 1 as 12, as 1.5, as 1e+5.
+                if end + 2 < len(self._text) or self._done:
                     self.at = end
                     return value
             except json.JSONDecodeError:
