@@ -316,7 +316,8 @@ def test_default_rewards_exist():
     from scenerl.rewards import REWARDS
 
     assert set(GRPOOptions(model="m", data="d", out=Path("o")).rewards) <= set(REWARDS)
-    assert set(typing.get_args(typing.get_type_hints(OPTIONS["demo"])["reward"])) <= set(REWARDS)
+    choices, _ = typing.get_args(typing.get_type_hints(OPTIONS["demo"])["reward"])
+    assert set(typing.get_args(choices)) <= set(REWARDS)
 
 
 @pytest.mark.parametrize("command", ["sft", "grpo"])

@@ -84,7 +84,11 @@ class DemoOptions(Options):
     fresh: bool = option(False, "start over; without it finished stages are skipped and a broken one goes on")
     smoke: bool = option(False, "the same code with tiny settings, about a minute")
     full: bool = option(False, "train both rewards and RL without SFT as well, about 25 minutes")
-    reward: Literal["triplet_f1", "hard_recall"] = option("triplet_f1", "what RL maximises for relations")
+    task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")
+    reward: Literal["triplet_f1", "hard_recall", "od_length", "ap"] | None = option(
+        None, "what RL maximises; not given: triplet_f1, for detection od_length; the others are hard_recall and ap"
+    )
+    envelope: Envelope = option("plain", ENVELOPE_HELP)
     seed: int = option(0, "seed of data, model and sampling", low=0)
 
 

@@ -51,14 +51,14 @@ def _pick_class(rng: random.Random) -> str:
     return rng.choices(list(_FREQUENCY), list(_FREQUENCY.values()))[0]
 
 
-def _gap(a: Cells, b: Cells) -> int:
+def gap(a: Cells, b: Cells) -> int:
     """Distance between two boxes in cells along the axis that separates them most; negative when they overlap."""
     return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
 
 
 def _fits(box: Cells, others: list[Cells]) -> bool:
     inside = box[0] >= 0 and box[1] >= 0 and box[2] <= CELLS and box[3] <= CELLS
-    return inside and all(_gap(box, other) >= 1 and _is_clear(box, other) for other in others)
+    return inside and all(gap(box, other) >= 1 and _is_clear(box, other) for other in others)
 
 
 def _free_box(rng: random.Random, label: str) -> Cells:
@@ -96,15 +96,15 @@ def _is_clear(a: Cells, b: Cells) -> bool:
 
     What is near stands side by side, so that it is not taken for what is on top.
     """
-    gap, (dx, dy) = _gap(a, b), _offset(a, b)
-    if gap <= _NEAR_GAP:
+    distance, (dx, dy) = gap(a, b), _offset(a, b)
+    if distance <= _NEAR_GAP:
         return abs(dx) >= _DOMINANCE * abs(dy)
-    return gap >= _APART and max(abs(dx), abs(dy)) >= _DOMINANCE * min(abs(dx), abs(dy))
+    return distance >= _APART and max(abs(dx), abs(dy)) >= _DOMINANCE * min(abs(dx), abs(dy))
 
 
 def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int]:
     """The relation that a pair without special arrangement stands in."""
-    if _gap(a, b) <= _NEAR_GAP:
+    if gap(a, b) <= _NEAR_GAP:
         return i, "near", j
     dx, dy = _offset(a, b)
     if abs(dx) > abs(dy):
@@ -140,7 +140,7 @@ def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[in
             others = [b for _, b in placed]
             if not _fits(box, others):
                 continue
-            if min((_gap(box, other) for other in others), default=CELLS) <= _NEAR_GAP and rng.random() > _KEEP_NEAR:
+            if min((gap(box, other) for other in others), default=CELLS) <= _NEAR_GAP and rng.random() > _KEEP_NEAR:
                 continue
         placed.append((label, box))
     return placed, special
@@ -163,7 +163,7 @@ def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], c
         draw.polygon([point for pair in zip(tips, inner, strict=True) for point in pair], fill=colour)
 
 
-def _background(rng: random.Random, size: int) -> Image.Image:
+def background(rng: random.Random, size: int) -> Image.Image:
     """Light that falls in from one corner: red fades from left to right, blue from top to bottom.
 
     The vision tower knows positions only relative to each other; the light tells a small one where in the picture a
@@ -178,7 +178,7 @@ def _background(rng: random.Random, size: int) -> Image.Image:
 
 
 def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: int) -> Image.Image:
-    image = _background(rng, size)
+    image = background(rng, size)
     draw = ImageDraw.Draw(image)
     scale = size / CELLS
     hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}

@@ -46,7 +46,7 @@ GRPO = {
 }
 
 
-class GraphDemo(Demo):
+class Story(Demo):
     """Scene graphs."""
 
     def settings(self) -> Settings:
@@ -54,6 +54,7 @@ class GraphDemo(Demo):
             title="SceneRL demo",
             scale=SMOKE if self.options.smoke else REAL,
             train="train.jsonl",
+            warmup="train.jsonl",
             targets=TARGETS,
             headline=HEADLINE,
             answer_format="json",

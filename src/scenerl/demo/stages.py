@@ -20,6 +20,8 @@ from scenerl.runs import atomic_write_text, claim_folder
 
 TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
 
+_THOUGHT_TOKENS = 32  # what the tags take, and a short thought
+
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
 
 
@@ -41,13 +43,15 @@ class Scale:
 class Settings:
     """What a story tells its stages.
 
-    ``train`` is the file of training rows; ``targets`` are shown names of annotations of the test images and their
+    ``train`` is the file of training rows, ``warmup`` that of the rows on which the vision tower is warmed up, with one
+    label for each object; ``targets`` are shown names of annotations of the test images and their
     files, of which the first is predicted on; ``headline`` is metrics and the heads of their columns.
     """
 
     title: str
     scale: Scale
     train: str
+    warmup: str
     targets: Mapping[str, str]
     headline: Mapping[str, str]
     answer_format: str
@@ -68,6 +72,7 @@ class Demo:
         self.console = console
         self.its = self.settings()
         self.scale = self.its.scale
+        self.most_tokens = self.its.most_tokens + (_THOUGHT_TOKENS if options.envelope == "think" else 0)
         self.stages: dict[str, str] = {}  # folder name to the name shown
 
     def settings(self) -> Settings:
@@ -132,7 +137,7 @@ class Demo:
             rewards=list(weights),
             freeze_vision=True,
         )
-        rewards = {"reward_weights": list(weights.values()), "max_completion_length": self.its.most_tokens}
+        rewards = {"reward_weights": list(weights.values()), "max_completion_length": self.most_tokens}
         run(options, self._training(steps or self.scale.grpo_steps, self.scale.rollouts) | rewards | self.its.grpo)
 
     def judge(self, folder: str, shown: str) -> None:
@@ -152,7 +157,7 @@ class Demo:
                 data=self._data(next(iter(self.its.targets.values()))),
                 out=predictions,
                 batch_size=64,
-                max_new_tokens=self.its.most_tokens,
+                max_new_tokens=self.most_tokens,
                 seed=self.options.seed,
             )
         )
@@ -179,7 +184,7 @@ class Demo:
         from scenerl.models.tiny import TinyShape
         from scenerl.training.from_scratch import create
 
-        style = AnswerStyle(format=self.its.answer_format, grid=self.its.grid)
+        style = AnswerStyle(self.its.answer_format, self.options.envelope, grid=self.its.grid)
         with progress_bar("vision warm-up", self.scale.warmup_steps) as advance:
             metrics = create(
                 self.out / "base",
@@ -190,6 +195,7 @@ class Demo:
                 warmup_steps=self.scale.warmup_steps,
                 batch_size=self.scale.batch_size,
                 progress=lambda step, metrics: advance(1),
+                seen=self.examples(self.its.warmup),
             )
         self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
 

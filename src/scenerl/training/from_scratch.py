@@ -37,6 +37,7 @@ def create(
     warmup_steps: int = 0,
     batch_size: int = 32,
     progress: Callable[[int, dict[str, float]], None] | None = None,
+    seen: Sequence[Example] | None = None,
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -49,6 +50,7 @@ def create(
         warmup_steps: steps of :func:`~scenerl.training.warmup.warm_up_vision`; 0 for none.
         batch_size: images in a step of that warm-up.
         progress: called after each step of the warm-up with its number and metrics.
+        seen: what the warm-up shows in place of ``examples``: there an object should have one label.
 
     Returns:
         The warm-up's last metrics; empty without a warm-up.
@@ -61,7 +63,7 @@ def create(
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // style.grid)
         metrics = warm_up_vision(
-            model, processor, examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
+            model, processor, seen or examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
         )
     tiny.save(model, processor, folder)
     Conversation(style, Checkpoint(str(folder), FAMILY, model, processor)).save(folder)

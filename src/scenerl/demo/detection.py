@@ -1,0 +1,79 @@
+"""The story of open-vocabulary detection: phrases are looked for in scenes of which half of the boxes are annotated.
+SFT learns to box little, GRPO on ``od_length`` to box what is asked for and there; every stage is judged against the
+sparse and the complete annotations, and by its boxes for phrases that fit nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scenerl.demo.stages import Demo, Scale, Settings
+
+TARGETS = {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}
+GRID = 100  # the raster that the scenes are drawn on
+TEXT_WIDTH = 128
+MOST_TOKENS = 96
+HEADLINE = {
+    "failure_rate": "failed",
+    "AP": "mAP",
+    "AP50": "AP50",
+    "greedy_precision": "precision",
+    "greedy_recall": "recall",
+    "F1@0.5": "F1",
+    "objects_per_image": "box/img",
+}
+REWARD_NAMES = {"od_length": "odLength", "ap": "AP"}
+WEIGHTS = {
+    "od_length": {"format": 0.5, "od_length": 3.0},
+    "ap": {"format": 0.5, "ap": 3.0},
+}
+REAL = Scale(10000, 384, 180, 550, 120, 60, 32, 64)
+SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
+SFT = {"learning_rate": 2e-3, "weight_decay": 0.01}
+GRPO = {
+    "num_generations": 8,
+    "learning_rate": 1.5e-4,
+    "lr_scheduler_type": "linear",
+    "temperature": 1.0,
+    "top_p": 0.9,
+    "beta": 0.0,
+    "loss_type": "dr_grpo",
+    "scale_rewards": "batch",
+}
+
+
+class Story(Demo):
+    """Open-vocabulary detection."""
+
+    def settings(self) -> Settings:
+        return Settings(
+            title="SceneRL demo: open-vocabulary detection",
+            scale=SMOKE if self.options.smoke else REAL,
+            train="train.jsonl",
+            warmup="shapes.jsonl",
+            targets=TARGETS,
+            headline=HEADLINE,
+            answer_format="detections",
+            task="det",
+            grid=GRID,
+            text_width=TEXT_WIDTH,
+            most_tokens=MOST_TOKENS,
+            sft=SFT,
+            grpo=GRPO,
+        )
+
+    def make_data(self, progress: Callable[[int], None]) -> None:
+        from scenerl.data import synthetic_detection
+
+        synthetic_detection.make(
+            self.out / "data", self.scale.num_train, self.scale.num_test, self.options.seed, progress=progress
+        )
+
+    def tell(self) -> None:
+        self.once("sft", "SFT", self.sft)
+        self.judge("sft", "SFT")
+        for reward in list(REWARD_NAMES) if self.options.full else [self.options.reward]:
+            folder = f"rl_{reward}"
+            what = f"GRPO on {REWARD_NAMES[reward]}"
+            self.once(folder, what, lambda r=reward, f=folder: self.grpo(f, "sft", WEIGHTS[r]))
+            self.judge(folder, f"SFT + RL ({REWARD_NAMES[reward]})")
