@@ -1,0 +1,87 @@
+"""Real processes, ended by real signals at drawn moments, end with the weights of one that nobody touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scenerl.training.stop import REQUEUE
+from training.small_run import QUICK, QUICK_GRPO, read_rows, words
+
+SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "learning_rate": 1e-3}
+SFT = {**QUICK, **SAVED, "muon": True}
+# Four steps learn from one rollout, and checkpoints fall into the middle of it; β needs the model at the start.
+GRPO = {
+    **QUICK_GRPO, **SAVED, "save_steps": 3, "steps_per_generation": 2, "num_iterations": 2, "beta": 0.04,
+    "rewards": "cosine_length", "sample_log_every": 1,
+}  # fmt: skip
+FIELDS = {"sft": SFT, "grpo": GRPO}
+
+
+def argv_of(command: str, base: Path, rows: Path, out: Path, steps: int) -> list[str]:
+    fields = {**FIELDS[command], "max_steps": steps}
+    return [command, "--model", str(base), "--data", str(rows), "--out", str(out), *words(fields)]
+
+
+def run_all(runs: list[dict]) -> list[list[int]]:
+    """Exit codes of every attempt of every run, minus the signal where one ended it."""
+    script = Path(__file__).with_name("killed_runs.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), json.dumps(runs)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_the_same(found: Path, wanted: Path) -> None:
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (found, wanted))
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    for log in ("log.jsonl", "samples.jsonl"):
+        if (wanted / log).exists():
+            rows = [read_rows(folder / log) for folder in (found, wanted)]
+            assert [[row["step"], row.get("answer"), row.get("loss")] for row in rows[0]] == [
+                [row["step"], row.get("answer"), row.get("loss")] for row in rows[1]
+            ]
+    checkpoints = [sorted(path.name for path in folder.glob("checkpoint-*")) for folder in (found, wanted)]
+    assert checkpoints[0] == checkpoints[1]
+    assert not (found / "unfinished").exists()
+
+
+def kill_and_compare(base, rows, folder, ends: dict[str, list[dict]], steps: dict[str, int]) -> dict[str, list[int]]:
+    """Run each command once undisturbed and once with these ends; returns the exit codes of the disturbed runs."""
+    runs = []
+    for command in ends:
+        runs.append({"argv": argv_of(command, base, rows, folder / f"{command}_whole", steps[command]), "ends": [{}]})
+        argv = argv_of(command, base, rows, folder / f"{command}_cut", steps[command])
+        runs.append({"argv": argv, "ends": [*ends[command], {}]})
+    codes = run_all(runs)
+    assert codes[::2] == [[0]] * len(ends)
+    for command in ends:
+        assert_the_same(folder / f"{command}_cut", folder / f"{command}_whole")
+    return dict(zip(ends, codes[1::2], strict=True))
+
+
+def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path):
+    # The 20th touch falls into the first checkpoint, the 45th behind it.
+    ends = [{"kill_at_touch": 20}, {"kill_at_touch": 45}, {"term_at_step": 5}]
+    codes = kill_and_compare(base, rows, tmp_path, {"sft": ends, "grpo": ends}, {"sft": 7, "grpo": 7})
+    for command in ("sft", "grpo"):
+        assert codes[command] == [-signal.SIGKILL, -signal.SIGKILL, REQUEUE, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_killed_ten_times(base, rows, tmp_path, command):
+    draw = random.Random(f"ten kills of {command}")
+    ends = [{"kill_at_touch": draw.randint(1, 90)} for _ in range(10)]
+    codes = kill_and_compare(base, rows, tmp_path, {command: ends}, {command: 40})
+    assert codes[command] == [-signal.SIGKILL] * 10 + [0]
