@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from scenerl.inference.engine import Reply
+from scenerl.inference.engine import Reply, Unanswered
 from scenerl.inference.predict import predict
 from scenerl.types import Example, SceneGraph
 from training.small_run import read_rows
@@ -137,9 +138,7 @@ def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conve
     good = [broken[k] for k in (1, 4, 5)]
     problems = predict(broken, conversation, Oracle(conversation, good), out, batch_size=3)
     rows = {row["image_id"]: row for row in read_rows(out)}
-    assert list(rows) == [example.image_id for example in broken[:1] + broken[2:3] + broken[1:2]] + [
-        example.image_id for example in [broken[3], broken[4], broken[5], broken[6], broken[7]]
-    ]
+    assert list(rows) == [example.image_id for example in broken]
     failed = [row for row in rows.values() if "error" in row]
     assert [row["error"] for row in failed] == problems
     assert [row["image_id"] for row in failed] == ["image-0", "image-2", "image-3", "thin", "none"]
@@ -164,11 +163,54 @@ def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conve
     assert "error" not in next(row for row in rows if row["image_id"] == "image-0")
 
 
-def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path):
+def test_an_image_that_the_engine_fails_on_is_tried_again(conversation, examples, tmp_path):
+    class Failing(Oracle):
+        def answer(self, prompts, seed):
+            if prompts[0][0]["content"][0]["image"].tobytes() == pixels_of(examples[2].image):
+                raise Unanswered("the server said no")
+            return super().answer(prompts, seed)
+
+    out = tmp_path / "out.jsonl"
+    problems = predict(examples, conversation, Failing(conversation, examples, 2), out, 2, batch_size=2)
+    rows = read_rows(out)
+    # batches of two: that of the third image has no answer, both of its images say why
+    assert problems == ["the server said no"] * 2
+    assert [(row["image_id"], row.get("error")) for row in rows[4:8:2]] == [
+        ("image-2", "the server said no"),
+        ("image-3", "the server said no"),
+    ]
+    engine = Oracle(conversation, examples, 2)
+    assert predict(examples, conversation, engine, out, 2, batch_size=2) == []
+    rows = read_rows(out)
+    assert len(engine.calls) == 1 and len(rows) == 12 and not any("error" in row for row in rows)
+
+
+def test_answers_at_a_time_are_written_in_order(conversation, examples, tmp_path):
+    """The first answer comes last: its row is the first all the same, and nobody waited for it meanwhile."""
+    others = threading.Semaphore(0)
+
+    class Slow(Oracle):
+        def answer(self, prompts, seed):
+            if prompts[0][0]["content"][0]["image"].tobytes() == pixels_of(examples[0].image):
+                assert all(others.acquire(timeout=60) for _ in range(3))
+            replies = super().answer(prompts, seed)
+            others.release()
+            return replies
+
+    one_by_one, at_a_time = Oracle(conversation, examples), Slow(conversation, examples)
+    predict(examples, conversation, one_by_one, tmp_path / "one.jsonl", batch_size=1)
+    predict(examples, conversation, at_a_time, tmp_path / "many.jsonl", batch_size=1, ahead=2)
+    assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert sorted(at_a_time.calls) == sorted(one_by_one.calls)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path, ahead):
     twice = [examples[0], examples[1], examples[0]]
     with pytest.raises(ValueError, match="two images of the data set have the image_id 'image-0'"):
-        predict(twice, conversation, Oracle(conversation, examples), tmp_path / "out.jsonl", batch_size=1)
-    assert [row["image_id"] for row in read_rows(tmp_path / "out.jsonl")] == ["image-0", "image-1"]
+        predict(twice, conversation, Oracle(conversation, examples), tmp_path / "out.jsonl", batch_size=1, ahead=ahead)
+    written = [row["image_id"] for row in read_rows(tmp_path / "out.jsonl")]
+    assert written == (["image-0", "image-1"] if not ahead else [])  # none had been waited for
 
 
 def test_a_bug_in_an_engine_is_no_row(conversation, examples, tmp_path):

@@ -175,7 +175,7 @@ def test_images_that_cannot_be_read_are_counted_at_the_end(model, tmp_path, caps
     cut = data.parent / "images" / "4.png"
     cut.write_bytes(cut.read_bytes()[:100])
     message = failing(capsys, command(model, data, out, *SHORT))
-    assert message.startswith(f"{data}: 2 of 6 images could not be read and have no answer in {out}, the first: ")
+    assert message.startswith(f"{data}: 2 of 6 images have no answer in {out}, the first: ")
     assert "'image-1'" in message
     rows = {row["image_id"]: row for row in read_rows(out)}
     assert [name for name, row in rows.items() if "error" in row] == ["image-1", "image-4"]
@@ -253,7 +253,7 @@ def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_pat
         (["--max_pixels", "100"], "min_pixels 3136 is larger than max_pixels 100"),
         (["--limit", "0"], "limit: 0 is out of range"),
         (["--format", "xml"], "format"),
-        (["--vocabulary", "nowhere.json"], "vocabulary nowhere.json: cannot be read"),
+        (["--vocabulary", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--split", "test"], "has no split"),
     ],
 )

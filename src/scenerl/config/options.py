@@ -60,6 +60,7 @@ WHICH = "Which rows"
 MATCH = "Matching"
 SAMPLE = "Sampling"
 IMAGE = "Images"
+SERVER = "With --engine openai"
 REWARD = "Rewards"
 MAP = "Labels outside the vocabulary"
 
@@ -199,15 +200,28 @@ class GRPOOptions(AnswerOptions):
 class PredictOptions(AnswerOptions):
     """Answer every image of a data set; one JSONL row each, appended as it goes, resumable."""
 
-    model: str = option(..., "model folder or hub name")
+    model: str = option(..., "model folder or hub name; with a server: its name there")
     data: str = option(..., "JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
     fresh: bool = option(False, "overwrite the file instead of going on with it")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "answer at most so many images", WHICH, low=1)
-    batch_size: int | None = option(None, "images at a time; not given: chosen to fit the memory", low=1)
+    batch_size: int | None = option(None, "images at a time; with a server: requests at a time", low=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the weights")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    engine: Literal["hf", "openai"] = option(
+        "hf", "hf: transformers, in this process; openai: a server with OpenAI's API (vLLM, SGLang, transformers serve)"
+    )
+    server: str = option("http://127.0.0.1:8000/v1", "its address; a key is read from $OPENAI_API_KEY", SERVER)
+    checkpoint: str | None = option(
+        None,
+        "folder or hub name of the checkpoint it serves, of which scenerl.json, configuration and processor are read; "
+        "not given: --model",
+        SERVER,
+    )
+    family: str | None = option(None, "model_type of what it serves, where the checkpoint is not at hand", SERVER)
+    timeout: float = option(300.0, "seconds that a request may take", SERVER, low=0.001)
+    tries: int = option(5, "how often a request is made that the server or the network fails", SERVER, low=1)
     max_new_tokens: int = option(1024, "token limit of an answer", SAMPLE, low=1)
     num_samples: int = option(1, "answers per image; more than one needs a temperature", SAMPLE, low=1)
     temperature: float = option(0.0, "0 is greedy", SAMPLE, low=0)
@@ -320,11 +334,27 @@ class EvalOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(Options):
-    """One self-contained HTML file from a run folder, or from files named one by one."""
+class MergeOptions(Options):
+    """Several answers per image made into one graph by vote. Needs no torch."""
 
-    run: Path | None = option(None, "run folder with a report.json, as `demo` writes it", positional=True)
-    out: Path | None = option(None, "HTML file to write; not given: report.html in the run folder")
+    samples: Path = option(..., "JSONL file of `predict --num_samples`, answered several times", positional=True)
+    out: Path = option(..., "JSONL file to write: a row per image, with votes and scores")
+    iou_threshold: float = option(
+        0.5, "objects of two answers are one from this IoU on, where their labels are equal", low=0.01, high=1
+    )
+    min_share: float = option(
+        0.25, "leave out what is in less than this share of the answers; 0: keep all of it", low=0, high=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """One self-contained HTML file from run folders, or from files named one by one."""
+
+    run: list[Path] = option(
+        [], "run folder with a report.json, as `demo` writes it; several are compared", positional=True
+    )
+    out: Path | None = option(None, "HTML file to write; not given: report.html, of a single run in its folder")
     title: str | None = option(None, "title of the report")
     data: Path | None = option(None, "ground truth JSONL", "Without a run folder")
     predictions: list[str] = option([], "NAME=predictions.jsonl, one per stage", "Without a run folder")
@@ -342,6 +372,7 @@ OPTIONS: dict[str, type] = {
     "predict": PredictOptions,
     "score": ScoreOptions,
     "eval": EvalOptions,
+    "merge": MergeOptions,
     "report": ReportOptions,
 }
 """Command name to its options."""

@@ -45,6 +45,10 @@ class Reply:
     spans: tuple[tuple[int, int], ...] | None = None
 
 
+class Unanswered(Exception):
+    """An engine could not answer these prompts, and may well answer the next: predict notes it and goes on."""
+
+
 class Engine(Protocol):
     """Anything that answers prompts with images."""
 
@@ -54,5 +58,8 @@ class Engine(Protocol):
         Args:
             prompts: user messages, the images in them (see :class:`scenerl.conversation.Conversation`).
             seed: of the sampling; the same prompts and seed give the same replies.
+
+        Raises:
+            Unanswered: there is no answer to one of them; the message says which image and why.
         """
         ...

@@ -8,34 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from scenerl import data
-from scenerl.answers import AnswerStyle
-from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
-from scenerl.conversation import Conversation, style_for
-from scenerl.data.images import open_image
-from scenerl.data.rows import DataError
+from scenerl.config import PredictOptions, dump_yaml, load_yaml
+from scenerl.conversation import Conversation
+from scenerl.inference.batches import Batch, Item, answered, cut, open_images
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
-from scenerl.inference.hf import HFEngine
+from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, fingerprint
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
-from scenerl.models.loading import family_of, load, weights_digest
 from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
-DEFAULT_BATCH = 16
-_SINCE = {"logprobs": False}
+_SINCE = {"logprobs": False, "engine": "hf"}
 """What options meant that files of earlier versions do not name."""
-
-
-def _batches(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    batch: list[Example] = []
-    for example in examples:
-        batch.append(example)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def predict(
@@ -47,34 +32,33 @@ def predict(
     batch_size: int = DEFAULT_BATCH,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    ahead: int = 0,
 ) -> list[str]:
-    """Answer every example and append a row each to ``out``; rows that are there already are not done again.
+    """Answer every example and append a row each to ``out``, in order; rows that are there are not done again.
 
     Batches are cut by position and seeded by their number, so an interrupted run ends with the same rows as one that
-    was never interrupted. An image that could not be read is tried again.
+    was never interrupted. An image without an answer, because it could not be read or the engine failed on it, is tried
+    again by the next run.
 
     Args:
         progress: called with the number of images after each batch, those found done included.
+        ahead: batches that are answered at a time, each in a thread; 0: one, in this thread.
 
     Returns:
-        A message for each image that could not be read; its row holds no answer and says why.
+        A message for each image that has no answer; its row says so too.
 
     Raises:
         ValueError: ``out`` is not a prediction file, cannot be written, or two examples share an ``image_id``.
     """
     problems: list[str] = []
-    seen: set[str] = set()
     with PredictionFile(out) as file:
-        for number, batch in enumerate(_batches(examples, batch_size)):
-            for example in batch:
-                if example.image_id in seen:
-                    raise ValueError(f"two images of the data set have the image_id {example.image_id!r}")
-                seen.add(example.image_id)
-            if any(_missing(example, file, num_samples) or example.image_id in file.failed for example in batch):
-                batch_seed = (seed * 1_000_003 + number) % 2**63
-                problems += _answer_batch(batch, conversation, engine, file, num_samples, batch_seed)
+        batches = _to_answer(cut(examples, batch_size, seed), conversation, file, num_samples)
+        for batch in answered(batches, engine, ahead):
+            for item in batch.items:
+                problems += [item.error] if item.error else []
+                _write(item, conversation, file, num_samples)
             if progress:
-                progress(len(batch))
+                progress(len(batch.items))
     return problems
 
 
@@ -83,49 +67,45 @@ def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[i
     return [sample for sample in range(num_samples) if (example.image_id, sample) not in file.done]
 
 
-def _answer_batch(
-    batch: list[Example],
-    conversation: Conversation,
-    engine: Engine,
-    file: PredictionFile,
-    num_samples: int,
-    seed: int,
-) -> list[str]:
-    """Answer a whole batch, as its seed wants it, and write the rows that are missing."""
-    frame = conversation.style.frame
-    readable, sizes, prompts, problems = [], [], [], []
-    for example in batch:
-        try:
-            size, image = conversation.input_wh(example), open_image(example)
-        except DataError as error:
-            problems.append(str(error))
-            for sample in _missing(example, file, num_samples):
-                file.append(error_row(example, frame, sample, str(error)))
+def _to_answer(
+    batches: Iterable[Batch], conversation: Conversation, file: PredictionFile, num_samples: int
+) -> Iterator[Batch]:
+    """The batches, with prompts for all of their images, as their seed wants it, where one has to be answered."""
+
+    def wanted(item: Item) -> bool:
+        return bool(_missing(item.example, file, num_samples)) or item.example.image_id in file.failed
+
+    for batch in batches:
+        if any(map(wanted, batch.items)):
+            batch = open_images(batch, conversation)
+            if not any(item.prompt and wanted(item) for item in batch.items):
+                batch = replace(batch, items=[replace(item, prompt=None) for item in batch.items])
+        yield batch
+
+
+def _write(item: Item, conversation: Conversation, file: PredictionFile, num_samples: int) -> None:
+    """Append the rows of an image that are missing; answers take the place of an error."""
+    example, frame = item.example, conversation.style.frame
+    if item.replies and example.image_id in file.failed:
+        file.forget(example.image_id)
+    for sample in _missing(example, file, num_samples) if item.replies or item.error else ():
+        if item.error:
+            file.append(error_row(example, frame, sample, item.error))
             continue
-        if example.image_id in file.failed:
-            file.forget(example.image_id)
-        readable.append(example)
-        sizes.append(size)
-        prompts.append(conversation.prompt(example, image))
-    if not any(_missing(example, file, num_samples) for example in readable):
-        return problems
-    for example, size, replies in zip(readable, sizes, engine.answer(prompts, seed), strict=True):
-        for sample in _missing(example, file, num_samples):
-            reply = replies[sample]
-            result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
-            confidence = None
-            if result.graph is not None and reply.logprobs is not None:
-                confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-            file.append(prediction_row(example, result, reply, frame, size, sample, confidence))
-    return problems
+        reply = item.replies[sample]
+        result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
+        confidence = None
+        if result.graph is not None and reply.logprobs is not None:
+            confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
+        file.append(prediction_row(example, result, reply, frame, item.input_wh, sample, confidence))
 
 
 def run(options: PredictOptions) -> None:
     """The command.
 
     Raises:
-        ValueError: bad options, data or checkpoint, a file of another run; and, once every image is done, that some
-            could not be read (their rows say why).
+        ValueError: bad options, data or checkpoint, a server that is not there or cannot do what is asked, a file of
+            another run; and, once every image is done, that some have no answer (their rows say why).
     """
     sampling = Sampling(
         options.max_new_tokens,
@@ -135,32 +115,32 @@ def run(options: PredictOptions) -> None:
         options.num_samples,
         options.logprobs,
     )
-    style = style_for(options, family_of(options.model))
-    device = _device(options.device)
+    choice = ENGINES[options.engine](options)
     examples = data.load(options.data, split=options.split, limit=options.limit)
     total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
-    fingerprint = _fingerprint(options, style)
-    _check_owner(options, fingerprint)
-    checkpoint = load(options.model, options.dtype, device, options.min_pixels, options.max_pixels)
-    # The old file goes only now that nothing can be wrong any more.
-    if options.fresh:
-        options.out.unlink(missing_ok=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(_config_path(options.out), dump_yaml(fingerprint))
-    with progress_bar(f"predict {Path(options.model).name}", total) as advance:
-        problems = predict(
-            replace(examples, quiet=True),
-            Conversation(style, checkpoint),
-            HFEngine(checkpoint, sampling),
-            options.out,
-            options.num_samples,
-            options.batch_size or DEFAULT_BATCH,
-            options.seed,
-            advance,
-        )
+    mark = fingerprint(options, choice)
+    _check_owner(options, mark)
+    with choice.start(sampling) as started:
+        # The old file goes only now that nothing can be wrong any more.
+        if options.fresh:
+            options.out.unlink(missing_ok=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(_config_path(options.out), dump_yaml(mark))
+        with progress_bar(f"predict {Path(options.model).name}", total) as advance:
+            problems = predict(
+                replace(examples, quiet=True),
+                started.conversation,
+                started.engine,
+                options.out,
+                options.num_samples,
+                started.batch_size,
+                options.seed,
+                advance,
+                started.ahead,
+            )
     if problems:
         raise ValueError(
-            f"{options.data}: {len(problems)} of {total} images could not be read and have no answer in {options.out}, "
+            f"{options.data}: {len(problems)} of {total} images have no answer in {options.out}, "
             f"the first: {problems[0]}"
         )
 
@@ -170,13 +150,7 @@ def _config_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.yaml")
 
 
-def _fingerprint(options: PredictOptions, style: AnswerStyle) -> dict[str, Any]:
-    """Everything the answers depend on: the options, how the model is asked, and its weights."""
-    wanted = {key: value for key, value in plain(options).items() if key not in ("fresh", "out", "device")}
-    return {**wanted, "style": plain(style), "weights": weights_digest(options.model)}
-
-
-def _check_owner(options: PredictOptions, fingerprint: dict[str, Any]) -> None:
+def _check_owner(options: PredictOptions, mark: dict[str, Any]) -> None:
     """Refuse to touch a file that is not of predictions, and to go on with those of another run."""
     config = _config_path(options.out)
     if not options.out.exists():
@@ -184,22 +158,9 @@ def _check_owner(options: PredictOptions, fingerprint: dict[str, Any]) -> None:
     if not (options.out.is_file() and config.is_file()):
         raise ValueError(f"{options.out}: exists but was not written by predict; choose another --out")
     earlier = {**_SINCE, **load_yaml(config)}
-    differing = [key for key in fingerprint if earlier.get(key) != fingerprint[key]]
+    differing = [key for key in mark if earlier.get(key) != mark[key]]
     if differing and not options.fresh:
         raise ValueError(
             f"{options.out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
             "it, or another --out"
         )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, a device that is not there, a torch without it
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:1, …") from error
-    return name

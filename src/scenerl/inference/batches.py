@@ -1,0 +1,104 @@
+"""Images in batches: opened, asked about and answered, several batches at a time where the engine likes it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from scenerl.conversation import Conversation
+from scenerl.data.images import open_image
+from scenerl.data.rows import DataError
+from scenerl.inference.engine import Engine, Reply, Unanswered
+from scenerl.types import Example
+
+
+@dataclass(slots=True)
+class Item:
+    """One image: its prompt and then its replies, or why there are none.
+
+    ``input_wh``: size in pixels of the resized input; None where it is not known.
+    """
+
+    example: Example
+    input_wh: tuple[int, int] | None = None
+    prompt: list[dict] | None = None
+    replies: list[Reply] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images that are answered in one call of the engine, with one seed."""
+
+    items: list[Item]
+    seed: int
+
+
+def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
+    """Batches by position, seeded by their number, so that they do not depend on what was done before.
+
+    Raises:
+        ValueError: two examples share an ``image_id``.
+    """
+    seen: set[str] = set()
+    examples, number = iter(examples), 0
+    while part := list(islice(examples, size)):
+        for example in part:
+            if example.image_id in seen:
+                raise ValueError(f"two images of the data set have the image_id {example.image_id!r}")
+            seen.add(example.image_id)
+        yield Batch([Item(example) for example in part], (seed * 1_000_003 + number) % 2**63)
+        number += 1
+
+
+def open_images(batch: Batch, conversation: Conversation) -> Batch:
+    """The batch with a prompt for each image that can be read, and the error of each that cannot."""
+
+    def opened(item: Item) -> Item:
+        try:
+            size, image = conversation.input_wh(item.example), open_image(item.example)
+        except DataError as error:
+            return replace(item, error=str(error))
+        return replace(item, input_wh=size, prompt=conversation.prompt(item.example, image))
+
+    return replace(batch, items=[opened(item) for item in batch.items])
+
+
+def answered(batches: Iterable[Batch], engine: Engine, ahead: int = 0) -> Iterator[Batch]:
+    """Batches in order, with the replies to their prompts or the error of the engine; prompts are let go.
+
+    Args:
+        ahead: batches that are answered at a time, each in a thread; 0: one, in this thread.
+    """
+    if not ahead:
+        yield from (_answer(batch, engine) for batch in batches)
+        return
+    pool = ThreadPoolExecutor(ahead)
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(_answer, batch, engine))
+            if len(waiting) == 2 * ahead:  # while the first is slow the threads have something to do
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(batch: Batch, engine: Engine) -> Batch:
+    asked = [item for item in batch.items if item.prompt is not None]
+    if not asked:
+        return batch
+    try:
+        replies = iter(engine.answer([item.prompt for item in asked], batch.seed))
+    except Unanswered as error:
+        items = [replace(item, prompt=None, error=item.error or str(error)) for item in batch.items]
+    else:
+        items = [
+            item if item.prompt is None else replace(item, prompt=None, replies=next(replies)) for item in batch.items
+        ]
+    return replace(batch, items=items)
