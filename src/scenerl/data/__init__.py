@@ -58,10 +58,31 @@ def _hub(argument: str, split: str | None) -> Iterator[Record]:
     return hub.read(argument, split)
 
 
+def _vg150(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import vg150
+
+    return vg150.read(argument, split)
+
+
+def _psg(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import psg
+
+    return psg.read(argument, split)
+
+
+def _vcoco(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import vcoco
+
+    return vcoco.read(argument, split)
+
+
 DATASETS: dict[str, Callable[[str, str | None], Iterator[Record]]] = {
     "synthetic": _synthetic,
     "jsonl": _jsonl,
     "hub": _hub,
+    "vg150": _vg150,
+    "psg": _psg,
+    "vcoco": _vcoco,
 }
 """Name of a data set to its reader: (argument, split) to records. A source is written ``name:argument``."""
 

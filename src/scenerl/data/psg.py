@@ -1,0 +1,81 @@
+"""PSG: the boxes and relations of the Panoptic Scene Graph data set, from psg.json.
+
+On disk: ``psg.json`` and COCO's images in ``train2017`` and ``val2017``, in the same folder, in ``coco`` in it or in
+``coco`` beside it (as OpenPSG lays them out). The panoptic PNG files are not needed.
+
+``{"data": [{"image_id", "file_name": "train2017/….jpg", "width", "height", "annotations": [{"bbox": [x1, y1, x2, y2],
+"category_id"}], "relations": [[subject, object, predicate]]}], "thing_classes", "stuff_classes", "predicate_classes",
+"test_image_ids"}``; classes are counted from 0, stuff after things. Images in ``test_image_ids`` are the split
+``test``, all others ``train``. Images without relations stay (OpenPSG's own loader leaves them out), and so do several
+predicates of one pair (it draws one of them in training); a relation that stands there twice counts once.
+
+Source: Yang et al. 2022 (arXiv 2207.11247).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, names_of
+from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.json_stream import iter_lists, read_members
+
+SPLITS = ("train", "test")
+EXPECTED = "psg.json: a JSON object with data, thing_classes, stuff_classes, predicate_classes and test_image_ids"
+
+_NAMES = ("thing_classes", "stuff_classes", "predicate_classes")
+_IMAGE_ROOTS = (".", "coco", "images", "coco/images", "../coco", "../coco/images")
+
+
+def read(path: Path | str, split: str | None = None) -> Iterator[Record]:
+    """Every image of a split as a record, streamed; psg.json is gone through twice, in bounded memory.
+
+    Args:
+        path: psg.json, or the folder that holds it (or holds it in ``psg``).
+        split: ``train`` or ``test``.
+
+    Raises:
+        DataError: the file is missing or not of the schema.
+    """
+    path = Path(path)
+    split = choose_split(split, SPLITS, f"psg:{path}")
+    if path.is_dir():
+        path = find_file(path, ("psg.json", "psg/psg.json"))
+    parts = read_members(path, (*_NAMES, "test_image_ids"), EXPECTED)
+    if missing := [key for key in (*_NAMES, "test_image_ids") if not isinstance(parts.get(key), list)]:
+        raise DataError(f"{path}: {', '.join(missing)} is missing or no list; expected {EXPECTED}")
+    labels = names_of([*parts["thing_classes"], *parts["stuff_classes"]], f"{path}: thing_classes and stuff_classes")
+    predicates = names_of(parts["predicate_classes"], f"{path}: predicate_classes")
+    test_ids = {str(image_id) for image_id in parts["test_image_ids"]}
+    folders = ImageFolders(path.parent, _IMAGE_ROOTS, holding=("train2017", "val2017"))
+    for number, (_, row) in enumerate(iter_lists(path, {"data"}, EXPECTED)):
+        where = f"{path}, data[{number}]"
+        if not isinstance(row, Mapping):
+            yield Record(where, None, (f"must be a JSON object, found {excerpt(row)}",))
+        elif (str(row.get("image_id")) in test_ids) == (split == "test"):
+            yield _record(where, row, labels, predicates, folders)
+
+
+def _record(
+    where: str, row: Mapping, labels: Mapping[int, str], predicates: Mapping[int, str], folders: ImageFolders
+) -> Record:
+    if wrong := [key for key in ("annotations", "relations") if not isinstance(row.get(key), list)]:
+        return Record(where, None, (f"{' and '.join(wrong)} must be a list",))
+    classes, boxes, relations = [], [], []
+    for n, entry in enumerate(row["annotations"]):
+        number = entry.get("category_id") if isinstance(entry, Mapping) else None
+        if type(number) is not int or number not in labels:
+            return Record(where, None, (f"annotations[{n}] must have a known category_id, found {excerpt(entry)}",))
+        classes.append(labels[number])
+        boxes.append(entry.get("bbox"))
+    for n, entry in enumerate(row["relations"]):
+        whole = isinstance(entry, list) and len(entry) == 3 and all(type(number) is int for number in entry)
+        if not whole or entry[2] not in predicates:
+            error = f"relations[{n}] must be [subject, object, predicate], found {excerpt(entry)}"
+            return Record(where, None, (error,))
+        relations.append((entry[0], predicates[entry[2]], entry[1]))
+    name = row.get("file_name")
+    image = folders.find(name) if isinstance(name, str) else None
+    size = row.get("width"), row.get("height")
+    return graph_record(where, row.get("image_id"), size, classes, boxes, relations, image)

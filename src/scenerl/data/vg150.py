@@ -1,0 +1,203 @@
+"""VG150: the scene graphs of Visual Genome in 150 object classes and 50 predicates, as the field's loaders have them.
+
+On disk: ``VG-SGG-with-attri.h5`` (or ``VG-SGG.h5``), ``VG-SGG-dicts-with-attri.json`` (or ``VG-SGG-dicts.json``) and
+``image_data.json`` in one folder; the images in ``VG_100K`` and ``VG_100K_2`` in it, or all in one of them.
+
+The h5 file holds per image the first and last place of its boxes and relations (``img_to_first_box``,
+``img_to_last_box``, ``img_to_first_rel``, ``img_to_last_rel``; -1 for none; the last one included) and its ``split``
+(0 train, 2 test); per box its ``labels`` (from 1) and ``boxes_1024``, centre x, centre y, width and height where the
+longer side of the image is 1024; per relation ``relationships`` (two places of boxes) and ``predicates`` (from 1).
+``h5py`` is imported when a source is read.
+
+Source: Xu et al. 2017 (arXiv 1701.02426) made the files; the splits are those of Neural Motifs (Zellers et al. 2018,
+arXiv 1711.06640), ``num_val_im=5000``, ``filter_empty_rels=True``, ``filter_non_overlap=False``: images without boxes
+or relations are left out everywhere, and the first 5,000 of the training images that are left are for validation. The
+loaders of the field cut corners to whole numbers of the 1024 scale; here the division by two is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, names_of
+from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.json_files import read_json
+from scenerl.json_stream import iter_list
+
+SPLITS = ("train", "val", "test")
+NUM_VALIDATION = 5000
+SCALE = 1024
+CORRUPTED = frozenset((1592, 1722, 4616, 4617))
+"""Image ids that image_data.json lists and the h5 file does not hold: their files were damaged when it was made."""
+
+_GRAPHS = ("VG-SGG-with-attri.h5", "VG-SGG.h5")
+_NAMES = ("VG-SGG-dicts-with-attri.json", "VG-SGG-dicts.json")
+_IMAGE_FOLDERS = ("VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "images")
+_PER_IMAGE = ("split", "img_to_first_box", "img_to_last_box", "img_to_first_rel", "img_to_last_rel")
+_PER_ELEMENT = {"labels": 1, "boxes_1024": 4, "relationships": 2, "predicates": 1}  # name to columns
+_BLOCK = 512  # images whose annotations are read at a time
+
+
+def read(folder: Path | str, split: str | None = None, num_validation: int = NUM_VALIDATION) -> Iterator[Record]:
+    """Every image of a split as a record, streamed.
+
+    Args:
+        folder: holds the three files.
+        split: ``train``, ``val`` or ``test``.
+        num_validation: how many of the training images are for validation.
+
+    Raises:
+        DataError: a file is missing or not of the schema, or the files do not belong together.
+    """
+    folder = Path(folder)
+    split = choose_split(split, SPLITS, f"vg150:{folder}")
+    graphs, names, images = (find_file(folder, wanted) for wanted in (_GRAPHS, _NAMES, ("image_data.json",)))
+    labels, predicates = _read_names(names)
+    folders = ImageFolders(folder, _IMAGE_FOLDERS)
+    with _open_h5(graphs) as file:
+        index = {name: file[name][:] for name in _PER_IMAGE}
+        num_rows = sum(1 for _ in _image_rows(images))
+        if num_rows != len(index["split"]):
+            raise DataError(
+                f"{images} lists {num_rows} images ({len(CORRUPTED)} corrupted ones not counted), but {graphs} holds "
+                f"{len(index['split'])}; these files do not belong together"
+            )
+        chosen = images_of(index, split, num_validation)
+        rows = _rows_at(_image_rows(images), chosen.tolist())
+        for start in range(0, len(chosen), _BLOCK):
+            block = chosen[start : start + _BLOCK]
+            boxes = _Spans(file, ("labels", "boxes_1024"), index, "box", block)
+            relations = _Spans(file, ("relationships", "predicates"), index, "rel", block)
+            for number, row in zip(block.tolist(), islice(rows, len(block)), strict=True):
+                where = f"{graphs}, image {number}"
+                first, (classes, boxes_N4) = boxes.of(number)
+                _, (pairs_R2, edges) = relations.of(number)
+                try:
+                    named = [labels[n] for n in classes.ravel().tolist()]
+                    triples = [
+                        (subject - first, predicates[edge], object_ - first)
+                        for (subject, object_), edge in zip(pairs_R2.tolist(), edges.ravel().tolist(), strict=True)
+                    ]
+                except KeyError as error:
+                    yield Record(where, None, (f"the class or predicate {error} has no name in {names}",))
+                    continue
+                yield _record(where, row, named, boxes_N4, triples, folders)
+
+
+def images_of(index: Mapping[str, np.ndarray], split: str, num_validation: int = NUM_VALIDATION) -> np.ndarray:
+    """Places of the images of a split in the h5 file, rising.
+
+    Args:
+        index: ``split``, ``img_to_first_box`` and ``img_to_first_rel``, each with one number per image.
+    """
+    has_both = (index["img_to_first_box"] >= 0) & (index["img_to_first_rel"] >= 0)
+    found = np.flatnonzero((index["split"] == (2 if split == "test" else 0)) & has_both)
+    return {"test": found, "val": found[:num_validation], "train": found[num_validation:]}[split]
+
+
+def corners(boxes_N4: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes of the 1024 scale as corners in pixels.
+
+    An end that leaves the image by less than a unit of that scale does so by its rounding and is put on the edge.
+
+    Args:
+        boxes_N4: centre x, centre y, width, height where the longer side is 1024.
+        width, height: of the image, in pixels.
+
+    >>> corners(np.array([[512, 256, 1024, 513]]), 800, 400).tolist()
+    [[0.0, 0.0, 800.0, 400.0]]
+    """
+    unit = max(width, height) / SCALE
+    half = boxes_N4[:, 2:] / 2
+    exact = np.hstack([boxes_N4[:, :2] - half, boxes_N4[:, :2] + half]) * unit
+    inside = np.clip(exact, 0, [width, height, width, height])
+    return np.where(np.abs(exact - inside) < unit, inside, exact)
+
+
+def _record(
+    where: str,
+    row: Mapping,
+    labels: list[str],
+    boxes_N4: np.ndarray,
+    relations: list[tuple[int, str, int]],
+    folders: ImageFolders,
+) -> Record:
+    image_id, width, height = (row.get(key) for key in ("image_id", "width", "height"))
+    if not all(type(number) is int and number > 0 for number in (image_id, width, height)):
+        found = excerpt({"image_id": image_id, "width": width, "height": height})
+        return Record(where, None, (f"image_id, width and height must be whole numbers above 0, found {found}",))
+    boxes = corners(boxes_N4, width, height).tolist()
+    image = folders.find(f"{image_id}.jpg")
+    return graph_record(
+        f"{where} (image_id {image_id})", str(image_id), (width, height), labels, boxes, relations, image
+    )
+
+
+class _Spans:
+    """What a block of images has of some arrays, read in one piece."""
+
+    def __init__(
+        self, file: Any, names: tuple[str, ...], index: Mapping[str, np.ndarray], kind: str, block: np.ndarray
+    ):
+        self._first, self._last = index[f"img_to_first_{kind}"], index[f"img_to_last_{kind}"]
+        self._low, high = int(self._first[block].min()), int(self._last[block].max()) + 1
+        for name in names:
+            if high > len(file[name]):
+                raise DataError(f"{file.filename}: {name!r} ends before image {int(block[-1])} has all of its entries")
+        self._parts = [file[name][self._low : high] for name in names]
+
+    def of(self, number: int) -> tuple[int, list[np.ndarray]]:
+        """The place of the image's first entry, and its entries of each array."""
+        first, last = int(self._first[number]), int(self._last[number])
+        return first, [part[first - self._low : last + 1 - self._low] for part in self._parts]
+
+
+@contextmanager
+def _open_h5(path: Path) -> Iterator[Any]:
+    """The open file, with every array that is needed in its shape."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError("vg150 needs the package h5py: pip install 'scenerl[h5]'") from error
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as HDF5 ({' '.join(str(error).split())[:200]})") from error
+    with file:
+        num_images = len(file["split"]) if "split" in file else 0
+        for name in (*_PER_IMAGE, *_PER_ELEMENT):
+            shape = getattr(file.get(name), "shape", None)
+            columns = _PER_ELEMENT.get(name)
+            wanted = (num_images,) if columns is None else (shape[0], columns) if shape else None
+            if shape is None or (shape != wanted and not (columns == 1 and len(shape) == 1)):
+                expected = f"{num_images} numbers" if columns is None else f"rows of {columns}"
+                raise DataError(f"{path}: {name!r} must hold {expected}, found {'nothing' if shape is None else shape}")
+        yield file
+
+
+def _read_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Numbers to names of the object classes and of the predicates."""
+    value = read_json(path, "a JSON object with idx_to_label and idx_to_predicate")
+    found = [value.get(key) if isinstance(value, dict) else None for key in ("idx_to_label", "idx_to_predicate")]
+    return names_of(found[0], f"{path}: idx_to_label"), names_of(found[1], f"{path}: idx_to_predicate")
+
+
+def _image_rows(path: Path) -> Iterator[Mapping]:
+    """The entries of image_data.json that the h5 file has as well, in its order."""
+    for row in iter_list(path, "a JSON list of images, each with image_id, width and height"):
+        if not isinstance(row, Mapping) or row.get("image_id") not in CORRUPTED:
+            yield row if isinstance(row, Mapping) else {}
+
+
+def _rows_at(rows: Iterator[Mapping], places: list[int]) -> Iterator[Mapping]:
+    """The rows at rising places."""
+    at = -1
+    for place in places:
+        yield next(islice(rows, place - at - 1, None))
+        at = place
