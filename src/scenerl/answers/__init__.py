@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS, Format
+from scenerl.answers.grammar import build_grammar
 from scenerl.answers.locate import Located, locate_elements
 from scenerl.answers.parser import parse_answer
 from scenerl.answers.prompts import build_prompt
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerStyle",
     "Format",
     "Located",
+    "build_grammar",
     "build_prompt",
     "locate_elements",
     "parse_answer",

@@ -1,0 +1,216 @@
+"""The form of an answer as a grammar, for engines that decode under one.
+
+The text is EBNF in the dialect that xgrammar reads, and with it vLLM and SGLang as structured outputs. A grammar has no
+memory: that ids are unique, that relations name objects that are there, that boxes have an area, that the answer ends
+before the token limit: all that is for :mod:`scenerl.decoding` to see to. Whatever that allows, the grammar allows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
+from scenerl.answers.style import AnswerStyle
+
+MAX_SPACE = 16
+"""White space characters in a row between two marks of JSON: what an indented answer needs."""
+MAX_GAP = 4
+"""White space characters in a row between tags, and between a tag and what stands in it."""
+MAX_ID_DIGITS = 4
+"""Digits of the number in an object id or of a line's number; the parser reads 1,000 objects."""
+FENCE_NAMES = {"json": ("json", ""), "compact": ("text", ""), "detections": ("json", "")}
+"""What a code fence around an answer may name."""
+NOTHING_FOUND = ("None", "none", "None.", "none.")
+"""The words for an empty list of detections, beside the list itself."""
+DIGITS_OF_NORM1 = 4
+_MAX_LISTED = 512
+"""Coordinates on a grid are listed one by one up to so many; beyond, any whole number in the frame passes."""
+
+_BARRED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no label may hold: scenerl.answers.elements.clean_label
+_IN_STRING, _ESCAPE = rf'"\\<{_BARRED}', r'"\\" ["\\]'
+_IN_LINE = rf"<{_BARRED}"
+
+
+def largest_steps(style: AnswerStyle, bounds_wh: tuple[float, float]) -> tuple[int, int]:
+    """The largest x and y that an answer may hold, in steps of the grid (a unit of ``norm1`` is 0.0001).
+
+    A frame whose side is no multiple of the grid is rounded up, because the writer rounds to the nearest multiple.
+
+    Raises:
+        ValueError: a side is shorter than one unit of the frame.
+    """
+    step = style.grid * (10.0**-DIGITS_OF_NORM1 if style.frame == "norm1" else 1.0)
+    largest = tuple(math.ceil(round(side / step, 6)) for side in bounds_wh)
+    if min(largest) < 1:
+        raise ValueError(f"no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
+    return largest
+
+
+def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
+    """The grammar of answers in ``style``.
+
+    It holds what the writer writes, JSON with other white space between its marks, and a code fence around the format.
+    Closed vocabularies are lists; in an open one any label passes that the parser takes for clean (lengths aside).
+
+    Args:
+        style: format, envelope, vocabularies, frame and grid.
+        bounds_wh: (width, height) of the frame, as :func:`scenerl.frames.frame_wh` gives it.
+
+    Returns:
+        EBNF with the start rule ``root``.
+
+    Raises:
+        ValueError: a frame without room for a box.
+
+    >>> print(build_grammar(AnswerStyle("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
+    root ::= body | "```" ("text" | "") "\\n" body "\\n```"
+    body ::= object* ("\\n" relation*)? "end"
+    object ::= label " " x " " y " " x " " y "\\n"
+    relation ::= ref " " predicate " " ref "\\n"
+    ref ::= [1-9] [0-9]{0,3}
+    label ::= "dog"
+    predicate ::= "on"
+    x ::= "0" | "500" | "1000"
+    y ::= "0" | "500" | "1000"
+    <BLANKLINE>
+    """
+    largest = largest_steps(style, bounds_wh)
+    rules = {"root": _root(style), **_BODIES[style.format](style)}
+    rules["x"], rules["y"] = (_numbers(style, most) for most in largest)
+    return "".join(f"{name} ::= {rule}\n" for name, rule in rules.items())
+
+
+def _root(style: AnswerStyle) -> str:
+    names = " | ".join(map(_quoted, FENCE_NAMES[style.format]))
+    fenced = f'"```" ({names}) "\\n" body "\\n```"'
+    if style.envelope == "plain":
+        return f"body | {fenced}"
+    gap = rf"[ \n]{{0,{MAX_GAP}}}"
+    thought = _text(r"<\x00-\x08\x0b-\x1f\x7f")
+    return (
+        f"{_quoted(THINK)} {thought} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap} (body | {fenced}) {gap} "
+        f"{_quoted(END_ANSWER)}"
+    )
+
+
+def _json_rules(style: AnswerStyle) -> dict[str, str]:
+    return {
+        "body": _json('{ "objects" : [ @objects ] , "relationships" : [ @relations ] }'),
+        "objects": _list("object"),
+        "relations": _list("relation"),
+        "object": _json('{ "id" : "@id" , "bbox" : @box }'),
+        "relation": _json('{ "subject" : "@id" , "predicate" : "@predicate" , "object" : "@id" }'),
+        "id": rf'label ("." [0-9]{{1,{MAX_ID_DIGITS}}})?' if style.objects is not None else "label",
+        **_json_labels(style),
+        "predicate": _label(style.predicates, json_text, _IN_STRING),
+    }
+
+
+def _detection_rules(style: AnswerStyle) -> dict[str, str]:
+    nothing = " | ".join(map(_quoted, NOTHING_FOUND))
+    return {
+        "body": f"{nothing} | {_json('[ @objects ]')}",
+        "objects": _list("object"),
+        "object": _json('{ "bbox_2d" : @box , "label" : "@label" }'),
+        **_json_labels(style),
+    }
+
+
+def _compact_rules(style: AnswerStyle) -> dict[str, str]:
+    return {
+        "body": 'object* ("\\n" relation*)? "end"',
+        "object": 'label " " x " " y " " x " " y "\\n"',
+        "relation": 'ref " " predicate " " ref "\\n"',
+        "ref": f"[1-9] [0-9]{{0,{MAX_ID_DIGITS - 1}}}",
+        "label": _label(style.objects, str, _IN_LINE),
+        "predicate": _label(style.predicates, str, _IN_LINE),
+    }
+
+
+_BODIES = {"json": _json_rules, "compact": _compact_rules, "detections": _detection_rules}
+
+
+def _json_labels(style: AnswerStyle) -> dict[str, str]:
+    """Rules that both kinds of JSON need: labels, boxes, and the white space between marks."""
+    return {
+        "label": _label(style.objects, json_text, _IN_STRING),
+        "box": _json("[ @x , @y , @x , @y ]"),
+        "ws": rf"[ \n\t]{{0,{MAX_SPACE}}}",
+    }
+
+
+def json_text(label: str) -> str:
+    """A label as the writer puts it into a JSON string, without the quotes."""
+    return json.dumps(label, ensure_ascii=False)[1:-1]
+
+
+def _label(vocabulary: tuple[str, ...] | None, spell: Callable[[str], str], barred: str) -> str:
+    """A label of a closed vocabulary, or any text. A vocabulary without labels leaves the empty text."""
+    if vocabulary is not None:
+        return " | ".join(_quoted(spell(label)) for label in dict.fromkeys(vocabulary)) or '""'
+    return _text(barred, _ESCAPE if spell is json_text else None)
+
+
+def _json(marks: str) -> str:
+    """The rule of marks that are set apart by spaces here and by any white space in an answer; ``@`` names a rule,
+    which stands for itself where quotes are around it."""
+    parts = []
+    for mark in marks.split(" "):
+        quote, name = mark.startswith('"@'), mark.strip('"').removeprefix("@")
+        is_rule = "@" in mark
+        parts.append(f'"\\"" {name} "\\""' if quote else name if is_rule else _quoted(mark))
+    return " ws ".join(parts)
+
+
+def _list(rule: str) -> str:
+    return f'({rule} (ws "," ws {rule})*)?'
+
+
+def _quoted(text: str) -> str:
+    """A literal of the grammar."""
+    return json.dumps(text, ensure_ascii=True) if text.isascii() else json.dumps(text, ensure_ascii=False)
+
+
+def _text(barred: str, escape: str | None = None) -> str:
+    """Any text without the tags of the envelopes. ``barred``: the characters that it may not hold, ``<`` among them;
+    ``escape``: how some of them may be written all the same.
+
+    Every ``<`` begins a run of tags' beginnings, and the last of a run goes on with a character that makes it no tag.
+    """
+    heads = sorted({tag[1:end] for tag in TAGS for end in range(1, len(tag))})
+    other = f" | {escape}" if escape else ""
+    broken = []
+    for head in heads:
+        goes_on = "".join(sorted({tag[len(head) + 1] for tag in TAGS if tag[1:].startswith(head)}))
+        broken.append(f"{_quoted(head)} ([^{barred}{goes_on}]{other})" if head else f"([^{barred}{goes_on}]{other})")
+    begun = f'("<" ({" | ".join(map(_quoted, heads))}))*'
+    return f'(([^{barred}]{other}) | {begun} "<" ({" | ".join(broken)}))* {begun}'
+
+
+def _numbers(style: AnswerStyle, largest: int) -> str:
+    """Coordinates from 0 to ``largest`` steps of the grid, spelt as the writer does."""
+    if style.frame == "norm1":
+        return rf'"0." [0-9]{{1,{DIGITS_OF_NORM1}}} | "1." "0"{{1,{DIGITS_OF_NORM1}}}'
+    if style.grid > 1 and largest < _MAX_LISTED:
+        return " | ".join(f'"{step * style.grid}"' for step in range(largest + 1))
+    return _up_to(largest * style.grid)
+
+
+def _up_to(largest: int) -> str:
+    """Whole numbers from 0 to ``largest`` without leading zeros."""
+    digits = str(largest)
+    alternatives = ["[0-9]"] if len(digits) > 1 else [f"[0-{digits}]"]
+    if len(digits) > 2:
+        alternatives.append(f"[1-9] [0-9]{{1,{len(digits) - 2}}}")
+    for place, digit in enumerate(digits if len(digits) > 1 else ""):  # the same first digits, then a smaller one
+        low, high = int(place == 0), int(digit) - 1
+        if low > high:
+            continue
+        rest = len(digits) - place - 1
+        head = f'"{digits[:place]}" ' if place else ""
+        alternatives.append(f"{head}[{low}-{high}]" + (f" [0-9]{{{rest}}}" if rest else ""))
+    if len(digits) > 1:
+        alternatives.append(f'"{digits}"')
+    return " | ".join(alternatives)
