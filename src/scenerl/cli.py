@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "predict": "scenerl.inference.predict:run",
     "score": "scenerl.score:run_score",
     "eval": "scenerl.evaluate:run_eval",
+    "merge": "scenerl.inference.merge_files:run",
     "report": "scenerl.report.command:run",
 }
 """Command to the function that runs it: it takes the options (and the leftover keys, where TRL's fields are allowed)
@@ -57,6 +58,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "eval": (
         "scenerl eval predictions.jsonl --data data/shapes/test.jsonl --out metrics.json",
         "scenerl eval answers.jsonl --data mine.jsonl --format json --frame norm1000 --train mine_train.jsonl",
+    ),
+    "merge": (
+        "scenerl merge sampled.jsonl --out merged.jsonl",
+        "scenerl merge sampled.jsonl --out merged.jsonl --min_share 0.5",
     ),
     "report": (
         "scenerl report runs/demo",
