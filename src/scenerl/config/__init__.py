@@ -21,7 +21,7 @@ from scenerl.config.options import (
     ScoreOptions,
     SFTOptions,
 )
-from scenerl.config.parse import Extra, dump_yaml, load_yaml, parse, plain, resolve_extra
+from scenerl.config.parse import Extra, dump_yaml, load_recipe, load_yaml, parse, plain, resolve_extra
 
 __all__ = [
     "OPTIONS",
@@ -39,6 +39,7 @@ __all__ = [
     "SFTOptions",
     "ScoreOptions",
     "dump_yaml",
+    "load_recipe",
     "load_yaml",
     "parse",
     "plain",

@@ -47,7 +47,7 @@ def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:
     words, recipe = _read_words(cls, argv)
     given: dict[str, tuple[Any, str]] = {}
     if recipe is not None:
-        given.update((key, (value, str(recipe))) for key, value in load_yaml(recipe).items())
+        given.update(load_recipe(recipe))
     given.update((key, (value, COMMAND_LINE)) for key, value in words.items())
 
     kinds = field_types(cls)
@@ -216,6 +216,30 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(f"{path}: is not a mapping of option names to values (key: value, one per line)")
     return content
+
+
+def load_recipe(path: Path, inside: tuple[Path, ...] = ()) -> dict[str, tuple[Any, str]]:
+    """The keys of a recipe and of those it builds on, each with the file that it stands in.
+
+    ``extends: part.yaml``, or a list of such paths relative to the recipe, takes over the keys of other recipes; of two
+    that give one key the later wins, and the recipe itself over both.
+
+    Raises:
+        ValueError: as :func:`load_yaml`; ``extends`` is neither a path nor a list of paths, or leads back to itself.
+    """
+    path = Path(path)
+    if path.resolve() in inside:
+        raise ValueError(f"{path}: extends itself")
+    content = load_yaml(path)
+    parts = content.pop("extends", [])
+    parts = [parts] if isinstance(parts, str) else parts
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{path}: extends: {parts!r} is not a path or a list of paths")
+    found: dict[str, tuple[Any, str]] = {}
+    for part in parts:
+        found.update(load_recipe(path.parent / part, (*inside, path.resolve())))
+    found.update((key, (value, str(path))) for key, value in content.items())
+    return found
 
 
 def dump_yaml(mapping: Mapping[str, Any]) -> str:
