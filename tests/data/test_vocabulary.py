@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from scenerl.data.rows import DataError
-from scenerl.data.vocabulary import Vocabulary
+from scenerl.data.vocabulary import Vocabulary, category_names
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "vocab"
+KINDS = (("label", 150), ("predicate", 50))
 
 
 def example(labels: str, *relations: tuple[int, str, int], query=None) -> Example:
@@ -80,3 +84,42 @@ def test_a_long_list_of_offenders_is_bounded():
 def test_other_keys_are_ignored(tmp_path):
     (tmp_path / "v.json").write_text(json.dumps({"objects": ["a"], "predicates": ["b"], "num_images": 3}))
     assert Vocabulary.read(tmp_path / "v.json") == Vocabulary(("a",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_objects", "num_predicates"), [("vg150", 150, 50), ("psg", 133, 56), ("coco", 80, 0)]
+)
+def test_those_with_names(name, num_objects, num_predicates):
+    vocabulary = Vocabulary.read(name)
+    assert Vocabulary.read(Path(name)) == vocabulary  # as options hold it
+    assert (len(vocabulary.objects), len(vocabulary.predicates)) == (num_objects, num_predicates)
+    assert list(category_names(name).values()) == list(vocabulary.objects)
+
+
+def test_numbers_of_categories():
+    assert category_names("vg150")[1] == "airplane" and category_names("vg150")[150] == "zebra"
+    assert category_names("psg")[0] == "person" and category_names("psg")[132] == "rug-merged"
+    # COCO's numbers go to 90 and leave out ten
+    assert category_names("coco")[13] == "stop sign" and category_names("coco")[90] == "toothbrush"
+    assert not {12, 26, 29, 30, 45, 66, 68, 69, 71, 83} & category_names("coco").keys()
+
+
+def test_a_file_has_no_numbers_of_its_own(tmp_path):
+    Vocabulary(("a",), ()).write(tmp_path / "v.json")
+    assert category_names(tmp_path / "v.json") == {}
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(DataError, match="vg160: cannot be read .*the name of a vocabulary: vg150, psg, coco"):
+        Vocabulary.read("vg160")
+
+
+def test_the_public_lists():
+    if not SHARED.is_dir():
+        pytest.skip("there are no public lists to compare with")
+    vg150, psg = (json.loads((SHARED / f"{name}.json").read_text()) for name in ("vg150", "psg"))
+    ranked = [[vg150[f"idx_to_{kind}"][str(n)] for n in range(1, count + 1)] for kind, count in KINDS]
+    assert Vocabulary.read("vg150") == Vocabulary(*map(tuple, ranked))
+    classes = (*psg["thing_classes"], *psg["stuff_classes"])
+    assert Vocabulary.read("psg") == Vocabulary(classes, tuple(psg["predicate_classes"]))
+    assert Vocabulary.read("coco").objects == tuple(psg["thing_classes"])

@@ -66,7 +66,7 @@ MAP = "Labels outside the vocabulary"
 
 FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
 ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
-VOCABULARY_HELP = 'JSON file {"objects": […], "predicates": […]}; labels outside it are issues; not given: any label'
+VOCABULARY_HELP = 'vg150, psg, coco or a JSON file {"objects": […], "predicates": […]}; others are issues; not given: any label'
 AS_TRAINED = "not given: as the model was trained"
 AS_PROTOCOL = "not given: as the protocol says"
 SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (word vectors) or spacy:MODEL"

@@ -1,4 +1,8 @@
-"""Closed vocabularies: the object labels and predicates that a task allows."""
+"""Closed vocabularies: the object labels and predicates that a task allows.
+
+Those of published sets have names, ``vg150``, ``psg`` and ``coco``, and stand in ``vocabularies/`` beside this module:
+the public lists of classes, each with the numbers that the set's own files give them (``category_ids``).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,12 @@ from pathlib import Path
 from scenerl.data.rows import DataError, excerpt
 from scenerl.json_files import read_json
 from scenerl.types import Example
+
+NAMED = ("vg150", "psg", "coco")
+"""Vocabularies that come with the package."""
+
+_FOLDER = Path(__file__).parent / "vocabularies"
+_EXPECTED = 'JSON {"objects": [labels], "predicates": [labels]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +44,18 @@ class Vocabulary:
         """From a JSON file ``{"objects": [...], "predicates": [...]}``; other keys are ignored, so the statistics
         that ``scenerl data stats --out`` writes serve as well.
 
+        Args:
+            path: the file, or a name from :data:`NAMED`.
+
         Raises:
             DataError: the file is missing, not JSON or not of this form.
         """
-        expected = 'JSON {"objects": [labels], "predicates": [labels]}'
-        value = read_json(path, expected)
+        value = read_json(_file(path), f"{_EXPECTED}, or the name of a vocabulary: {', '.join(NAMED)}")
         lists = []
         for key in ("objects", "predicates"):
             entries = value.get(key) if isinstance(value, dict) else None
             if not isinstance(entries, list) or not all(isinstance(entry, str) and entry.strip() for entry in entries):
-                raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; expected {expected}")
+                raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; expected {_EXPECTED}")
             lists.append(tuple(" ".join(entry.split()) for entry in entries))
         try:
             return cls(*lists)
@@ -103,6 +115,17 @@ class Vocabulary:
                 )
         if parts:
             raise DataError(f"{name} has {'. It has '.join(parts)}")
+
+
+def category_names(path: Path | str) -> dict[int, str]:
+    """The labels of a vocabulary by the numbers that detectors give them, where it says which: VG150's from 1, PSG's
+    from 0, COCO's from 1 to 90 with gaps. Empty for a file without ``category_ids``."""
+    ids = read_json(_file(path), _EXPECTED).get("category_ids") or []
+    return dict(zip(ids, Vocabulary.read(path).objects, strict=False))
+
+
+def _file(path: Path | str) -> Path:
+    return _FOLDER / f"{path}.json" if str(path) in NAMED else Path(path)
 
 
 def by_frequency(counts: Counter[str]) -> tuple[str, ...]:
