@@ -229,6 +229,9 @@ class PredictOptions(AnswerOptions):
     top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE, low=0)
     seed: int = option(0, "seed of the sampling", SAMPLE, low=0)
     logprobs: bool = option(False, "score objects and relations by the log-probabilities of their tokens", SAMPLE)
+    merge: bool = option(
+        False, "make one graph of the answers to an image by vote, as `merge` does; they are kept beside it", SAMPLE
+    )
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
 
@@ -238,6 +241,8 @@ class PredictOptions(AnswerOptions):
             raise ValueError(
                 f"num_samples: {self.num_samples} greedy answers would be equal; give a temperature above 0"
             )
+        if self.merge and self.num_samples == 1:
+            raise ValueError("merge: there is nothing to merge in one answer; give --num_samples and --temperature")
 
 
 @dataclass(frozen=True, kw_only=True)

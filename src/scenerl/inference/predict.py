@@ -14,12 +14,13 @@ from scenerl.inference.batches import Batch, Item, answered, cut, open_images
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, fingerprint
+from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
-_SINCE = {"logprobs": False, "engine": "hf"}
+_SINCE = {"logprobs": False, "engine": "hf", "merge": False}
 """What options meant that files of earlier versions do not name."""
 
 
@@ -101,7 +102,7 @@ def _write(item: Item, conversation: Conversation, file: PredictionFile, num_sam
 
 
 def run(options: PredictOptions) -> None:
-    """The command.
+    """The command. With ``merge`` the answers are in ``OUT.samples.jsonl``, and ``out`` is made of them at the end.
 
     Raises:
         ValueError: bad options, data or checkpoint, a server that is not there or cannot do what is asked, a file of
@@ -119,11 +120,16 @@ def run(options: PredictOptions) -> None:
     examples = data.load(options.data, split=options.split, limit=options.limit)
     total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
     mark = fingerprint(options, choice)
-    _check_owner(options, mark)
+    merged = options.out
+    if options.merge:
+        _check_owner(merged, mark, options.fresh)
+        options = replace(options, out=merged.with_name(f"{merged.stem}.samples.jsonl"))
+    _check_owner(options.out, mark, options.fresh)
     with choice.start(sampling) as started:
         # The old file goes only now that nothing can be wrong any more.
         if options.fresh:
             options.out.unlink(missing_ok=True)
+            merged.unlink(missing_ok=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(_config_path(options.out), dump_yaml(mark))
         with progress_bar(f"predict {Path(options.model).name}", total) as advance:
@@ -138,6 +144,9 @@ def run(options: PredictOptions) -> None:
                 advance,
                 started.ahead,
             )
+    if options.merge:
+        atomic_write_text(_config_path(merged), dump_yaml(mark))
+        merge_file(options.out, merged)
     if problems:
         raise ValueError(
             f"{options.data}: {len(problems)} of {total} images have no answer in {options.out}, "
@@ -150,17 +159,17 @@ def _config_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.yaml")
 
 
-def _check_owner(options: PredictOptions, mark: dict[str, Any]) -> None:
+def _check_owner(out: Path, mark: dict[str, Any], fresh: bool) -> None:
     """Refuse to touch a file that is not of predictions, and to go on with those of another run."""
-    config = _config_path(options.out)
-    if not options.out.exists():
+    config = _config_path(out)
+    if not out.exists():
         return
-    if not (options.out.is_file() and config.is_file()):
-        raise ValueError(f"{options.out}: exists but was not written by predict; choose another --out")
+    if not (out.is_file() and config.is_file()):
+        raise ValueError(f"{out}: exists but was not written by predict; choose another --out")
     earlier = {**_SINCE, **load_yaml(config)}
     differing = [key for key in mark if earlier.get(key) != mark[key]]
-    if differing and not options.fresh:
+    if differing and not fresh:
         raise ValueError(
-            f"{options.out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
+            f"{out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
             "it, or another --out"
         )
