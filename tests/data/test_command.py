@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from data.published_folders import VG150_IMAGES, write_psg, write_vcoco, write_vg150
 from scenerl import data
 from scenerl.config import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.formats.training import read_training
+from scenerl.rewards.options import read_predicate_counts
 
 ROW = {
     "image_id": "a",
@@ -19,6 +22,15 @@ ROW = {
     "height": 10,
     "objects": [{"id": "x.1", "bbox": [0, 0, 5, 5]}],
     "relationships": [],
+}
+
+GRAPH = {
+    **ROW,
+    "objects": [{"id": "x.1", "bbox": [0, 0, 5, 5]}, {"id": "y.2", "bbox": [1, 1, 6, 6]}],
+    "relationships": [
+        {"subject": "x.1", "predicate": "on", "object": "y.2"},
+        {"subject": "y.2", "predicate": "by", "object": "x.1"},
+    ],
 }
 
 
@@ -32,18 +44,70 @@ def test_make_writes_a_set_that_every_action_reads(tmp_path, capsys):
             action="stats",
             source=str(folder / "test.jsonl"),
             out=tmp_path / "stats.json",
-            triplets_out=tmp_path / "triplets.json",
             train_source=str(folder / "train.jsonl"),
         )
     )
     assert "Long tail" in capsys.readouterr().out
     stats = json.loads((tmp_path / "stats.json").read_text())
     assert stats["num_images"] == 6 and "zero_shot" in stats
-    assert set(json.loads((tmp_path / "triplets.json").read_text())) == {"triplets", "predicate_counts"}
     run(DataOptions(action="draw", source=str(folder), split="test", out=tmp_path / "drawn", num_images=2))
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
     with pytest.raises(ValueError, match="holds a data set already"):
         run(DataOptions(action="make", out=folder, num_train=1, num_test=1))
+
+
+def test_triplets_of_training_data_are_what_evaluation_and_rewards_read(tmp_path, capsys):
+    write_jsonl(
+        tmp_path / "train.jsonl", [GRAPH, {**GRAPH, "image_id": "b", "relationships": GRAPH["relationships"][:1]}]
+    )
+    out = tmp_path / "triplets.json"
+    run(DataOptions(action="triplets", source=str(tmp_path / "train.jsonl"), out=out))
+    assert "2 triplet types of 2 predicates in 2 images" in capsys.readouterr().out
+    assert json.loads(out.read_text()) == {
+        "triplets": [["x", "on", "y"], ["y", "by", "x"]],
+        "predicate_counts": {"on": 2, "by": 1},
+    }
+    assert read_training(str(out)) == ({("x", "on", "y"), ("y", "by", "x")}, {"on": 2, "by": 1})
+    assert read_predicate_counts(out) == {"on": 2, "by": 1}
+
+
+def test_what_is_not_in_training_by_its_data_or_its_triplets(tmp_path):
+    test = [
+        {**GRAPH, "relationships": [*GRAPH["relationships"], {"subject": "y.2", "predicate": "on", "object": "x.1"}]}
+    ]
+    write_jsonl(tmp_path / "test.jsonl", test)
+    folder = tmp_path / "set"
+    write_jsonl(folder / "train.jsonl", [GRAPH])
+    write_jsonl(folder / "other.jsonl", [ROW])
+    triplets, stats = tmp_path / "triplets.json", tmp_path / "stats.json"
+    run(DataOptions(action="triplets", source=str(folder), split="train", out=triplets))
+    for source, split in ((str(folder), "train"), (str(triplets), None)):
+        options = {"source": str(tmp_path / "test.jsonl"), "out": stats, "train_source": source, "train_split": split}
+        run(DataOptions(action="stats", **options))
+        zero_shot = json.loads(stats.read_text())["zero_shot"]
+        assert zero_shot == {"num_types": 1, "num_relations": 1, "triplets": [["y", "on", "x"]]}
+    triplets.write_text('{"triplets": [["x"]]}')
+    with pytest.raises(ValueError, match=r"triplets\.json: expected what scenerl data triplets writes"):
+        run(DataOptions(action="stats", source=str(tmp_path / "test.jsonl"), train_source=str(triplets)))
+
+
+def test_published_sets_take_the_common_path(tmp_path, capsys):
+    """check, stats, triplets and convert of each; the converted rows read as the source does."""
+    pytest.importorskip("h5py", reason="vg150 needs h5py")
+    sources = {
+        "vg150": (write_vg150(tmp_path / "vg", VG150_IMAGES), "test"),
+        "psg": (write_psg(tmp_path / "psg"), "train"),
+        "vcoco": (write_vcoco(tmp_path / "vcoco"), "test"),
+    }
+    for name, (folder, split) in sources.items():
+        source = f"{name}:{folder}"
+        run(DataOptions(action="check", source=source, split=split))
+        assert " 0 bad rows, 0 errors" in capsys.readouterr().out
+        run(DataOptions(action="stats", source=source, split=split, out=tmp_path / f"{name}.json"))
+        run(DataOptions(action="triplets", source=source, split=split, out=tmp_path / f"{name}_triplets.json"))
+        out = tmp_path / "rows" / f"{name}.jsonl"
+        run(DataOptions(action="convert", source=source, split=split, out=out))
+        assert list(data.load(out)) == list(data.load(source, split=split))
 
 
 def test_convert_writes_images_and_rows_that_read_the_same(tmp_path):
@@ -93,6 +157,13 @@ def test_check_against_a_vocabulary(tmp_path):
             run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), vocabulary=tmp_path / "v.json"))
 
 
+def test_check_can_leave_images_alone(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "file_name": "none.png"}])
+    with pytest.raises(ValueError, match="cannot be used"):
+        run(DataOptions(action="check", source=str(tmp_path / "rows.jsonl")))
+    run(DataOptions(action="check", source=str(tmp_path / "rows.jsonl"), images=False))
+
+
 def test_empty_set(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     for action in ("check", "stats", "draw", "convert"):
@@ -113,6 +184,7 @@ def test_the_source_is_never_overwritten(tmp_path):
     [
         ("make", "--out FOLDER"),
         ("stats", "SOURCE"),
+        ("triplets", r"--out FILE\.json"),
         ("check", "SOURCE"),
         ("draw", "--out FOLDER"),
         ("convert", r"--out FILE\.jsonl"),

@@ -66,7 +66,10 @@ MAP = "Labels outside the vocabulary"
 
 FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
 ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
-VOCABULARY_HELP = 'vg150, psg, coco or a JSON file {"objects": […], "predicates": […]}; others are issues; not given: any label'
+VOCABULARY_HELP = (
+    'vg150, psg, coco or a JSON file {"objects": […], "predicates": […]}; labels outside it are issues; '
+    "not given: any label"
+)
 AS_TRAINED = "not given: as the model was trained"
 AS_PROTOCOL = "not given: as the protocol says"
 SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (word vectors) or spacy:MODEL"
@@ -97,9 +100,10 @@ class DemoOptions(Options):
 class DataOptions(Options):
     """Make, describe, check, draw or convert a data set."""
 
-    action: Literal["make", "stats", "check", "draw", "convert"] = option(
+    action: Literal["make", "stats", "triplets", "check", "draw", "convert"] = option(
         ...,
-        "make the synthetic set; print statistics; list what is wrong with which row; draw examples; write as JSONL",
+        "make the synthetic set; print statistics; write the triplet types and predicate counts of training data; list "
+        "what is wrong with which row; draw examples; write as JSONL",
         positional=True,
     )
     source: str | None = option(
@@ -113,9 +117,12 @@ class DataOptions(Options):
     num_train: int = option(4096, "training scenes to make", "make", low=1)
     num_test: int = option(384, "test scenes to make", "make", low=1)
     num_images: int = option(8, "images to draw", "draw", low=1)
+    images: bool = option(True, "decode every image; --no-images only reads the annotations", "check")
     only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
-    triplets_out: Path | None = option(None, "write the triplet types and predicate counts to this JSON file", "stats")
-    train_source: str | None = option(None, "training data: say which triplet types it does not hold", "stats")
+    train_source: str | None = option(
+        None, "training data, or what triplets wrote of it: say which triplet types it does not hold", "stats"
+    )
+    train_split: str | None = option(None, "split of the training data, where it has several", "stats")
 
 
 @dataclass(frozen=True, kw_only=True)

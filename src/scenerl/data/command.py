@@ -1,10 +1,15 @@
-"""The ``data`` command: make, describe, check, draw and convert data sets."""
+"""The ``data`` command: make, describe, check, draw and convert data sets.
+
+Every action goes through its source row by row, so that a set of any size takes the memory of a small one, but for what
+:class:`~scenerl.data.statistics.Statistics` counts and the image ids that may not repeat.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +25,7 @@ from scenerl.data.jsonl import write_jsonl
 from scenerl.data.rows import DataError, example_to_row
 from scenerl.data.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.json_files import read_json
 from scenerl.types import Example
 
 T = TypeVar("T")
@@ -33,10 +39,8 @@ def run(options: DataOptions) -> None:
     Raises:
         ValueError: the source or an option cannot be used, or ``check`` found errors.
     """
-    for name in ("out", "triplets_out"):
-        path = getattr(options, name)
-        if path is not None and options.source is not None and path.resolve() == Path(options.source).resolve():
-            raise DataError(f"{name} {path} is the source itself; choose another name")
+    if None not in (options.out, options.source) and options.out.resolve() == Path(options.source).resolve():
+        raise DataError(f"out {options.out} is the source itself; choose another name")
     ACTIONS[options.action](options)
 
 
@@ -61,26 +65,46 @@ def make(options: DataOptions) -> None:
 def stats(options: DataOptions) -> None:
     """Print statistics; write them as JSON with ``out``."""
     statistics = Statistics.of(_track(_examples(options), "rows"))
-    seen = None
-    if options.train_source is not None:
-        seen = Statistics.of(_track(data.load(options.train_source), "training rows"))
+    seen = _seen(options)
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     Console().print(tables(statistics, seen))
     if options.out is not None:
         _write_json(options.out, statistics.as_dict(seen))
-    if options.triplets_out is not None:
-        _write_json(options.triplets_out, statistics.triplets_dict())
+
+
+def triplets(options: DataOptions) -> None:
+    """Write what zero-shot recall, groups of predicates and weighted rewards need to know of training data."""
+    out = _required(options.out, "triplets", "--out FILE.json")
+    statistics = Statistics.of(_track(_examples(options), "rows"))
+    _write_json(out, statistics.triplets_dict())
+    _say(
+        f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
+        f"{statistics.num_images} images; for scenerl eval --train {out} and scenerl grpo --predicate_counts {out}"
+    )
+
+
+def _seen(options: DataOptions) -> Statistics | None:
+    """Statistics of the training data; of a file of triplets only its triplets."""
+    source = options.train_source
+    if source is None:
+        return None
+    if Path(source).suffix != ".json":
+        return Statistics.of(_track(data.load(source, options.train_split), "training rows"))
+    value = read_json(source, "what scenerl data triplets writes")
+    rows = value.get("triplets") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise DataError(f"{source}: expected what scenerl data triplets writes, with a list of triplets")
+    statistics = Statistics()
+    statistics.triplets.update(map(tuple, rows))
+    return statistics
 
 
 def check(options: DataOptions) -> None:
     """Print every problem with its row, then counts; with ``out``, also write the problems as JSONL."""
     source = _required(options.source, "check", "SOURCE")
-    checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None)
-    records = data.read(source, options.split)
-    if options.limit is not None:
-        records = (record for record, _ in zip(records, range(options.limit), strict=False))
-    problems = checker.problems(_track(records, "rows"))
+    checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None, options.images)
+    problems = checker.problems(_track(islice(data.read(source, options.split), options.limit), "rows"))
     console = Console(soft_wrap=True)
 
     def shown() -> Iterator[dict]:
@@ -130,7 +154,7 @@ def convert(options: DataOptions) -> None:
     _say(f"{count} rows in {out}")
 
 
-ACTIONS = {"make": make, "stats": stats, "check": check, "draw": draw, "convert": convert}
+ACTIONS = {"make": make, "stats": stats, "triplets": triplets, "check": check, "draw": draw, "convert": convert}
 """Action to function."""
 
 

@@ -17,7 +17,7 @@ def read_training(source: str) -> tuple[set[Triplet], dict[str, int] | None]:
 
     Args:
         source: a data source, or a ``.json`` file with a list of [subject, predicate, object], bare or under
-            ``triplets`` beside ``predicate_counts``, as ``scenerl data stats --triplets_out`` writes it.
+            ``triplets`` beside ``predicate_counts``, as ``scenerl data triplets`` writes it.
 
     Raises:
         DataError: the file or a row of it cannot be used.

@@ -81,7 +81,8 @@ def build_reward_options(
 def read_predicate_counts(path: Path) -> dict[str, int]:
     """How often the training set has each predicate, from a JSON file.
 
-    The file holds ``{predicate: count}``, or that under the key ``predicate_counts``, as `scenerl data stats` writes.
+    The file holds ``{predicate: count}``, or that under the key ``predicate_counts``, as `scenerl data triplets` writes
+    it.
 
     Raises:
         ValueError: the file cannot be read or holds anything else.
