@@ -139,6 +139,12 @@ class AnswerOptions(Options):
     )
 
 
+GLOBAL_BATCH_HELP = (
+    "{} per optimiser step over all processes; gradient_accumulation_steps follows from it, so that a step is the same "
+    "on any number of GPUs"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SFTOptions(AnswerOptions):
     """Supervised fine-tuning on annotated graphs. The loss is on the answer only."""
@@ -151,6 +157,7 @@ class SFTOptions(AnswerOptions):
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    global_batch_size: int | None = option(None, GLOBAL_BATCH_HELP.format("examples"), "Batch", low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
     freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)
@@ -173,6 +180,7 @@ class GRPOOptions(AnswerOptions):
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    global_batch_size: int | None = option(None, GLOBAL_BATCH_HELP.format("completions"), "Batch", low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
     freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from trl.import_utils import is_vllm_available
 
 from scenerl import data
 from scenerl.config import plain, resolve_extra
+from scenerl.config.batch import accumulation_steps
 from scenerl.conversation import Conversation, style_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import family_of, load
@@ -72,6 +74,18 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     return args, given
 
 
+def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:
+    """Gradient accumulation that makes this run's processes share the global batch, where one is given."""
+    if options.global_batch_size is None:
+        return {}
+    if "gradient_accumulation_steps" in extra:
+        raise ValueError("gradient_accumulation_steps: follows from global_batch_size; give one of the two")
+    given = resolve_extra(cls, extra, own=type(options))
+    per_device = given.get("per_device_train_batch_size", cls.per_device_train_batch_size)
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {"gradient_accumulation_steps": accumulation_steps(options.global_batch_size, per_device, num_processes)}
+
+
 def open_run(
     options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
 ) -> tuple[Conversation, Sequence[Example], Any]:
@@ -87,7 +101,7 @@ def open_run(
             checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
-    args, given = trl_config(cls, extra, options.out, type(options), **defaults)
+    args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
     build = may_build and from_scratch.is_wanted(options)
     style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
     examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True))
