@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -263,9 +264,10 @@ def test_a_prompt_that_does_not_fit_is_found_before_training(conversation, examp
     grpo.check_prompts(conversation, examples[:2], 8)
     with pytest.raises(ValueError, match=rf"'image-2': \d+ tokens of text, 6 of .* are {fits + 2}, but .* {fits}"):
         grpo.build_trainer(conversation, examples, config(tmp_path), ["format"])
-    monkeypatch.setattr(type(conversation), "input_wh", lambda self, example: (14, 14))
-    with pytest.raises(ValueError, match="'image-0': 14 x 14 pixels make no token"):
-        grpo.check_prompts(conversation, examples, 8)
+    blind = replace(conversation.checkpoint.family, image_tokens=lambda processor, image_wh: 0)
+    blind = replace(conversation, checkpoint=replace(conversation.checkpoint, family=blind))
+    with pytest.raises(ValueError, match="'image-0': 56 x 56 pixels make no token"):
+        grpo.check_prompts(blind, examples, 8)
 
 
 def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):

@@ -4,5 +4,11 @@ To add a family, write one module that defines ``FAMILY`` (see :class:`scenerl.m
 ``FAMILIES``. Modules are imported when a checkpoint of the family is loaded, so this package imports without torch.
 """
 
-FAMILIES = {"qwen2_vl": "scenerl.models.qwen2_vl"}
+FAMILIES = {
+    "qwen2_vl": "scenerl.models.qwen2_vl",
+    "qwen2_5_vl": "scenerl.models.qwen2_5_vl",
+    "qwen3_vl": "scenerl.models.qwen3_vl",
+    "internvl": "scenerl.models.internvl",
+    "smolvlm": "scenerl.models.smolvlm",
+}
 """``config.model_type`` to the module that defines the family."""

@@ -15,15 +15,23 @@ class Family:
         frame: the coordinate frame the family speaks (see :mod:`scenerl.frames`).
         banned_tokens: tokens that stand for visual input. One of them in a completion makes the model expect an image
             that is not there, so they are never sampled.
-        vision_tower: name of the submodule that reads images.
-        load_processor: folder or hub name, and the processor's pixel bounds (None keeps the checkpoint's), to a
-            processor that needs no torchvision.
+        vision_modules: names of the submodules that read images, vision tower and projector: what ``freeze_vision``
+            keeps as it is.
+        lora_targets: regular expression of the modules that LoRA adapts unless told otherwise: the linear layers of the
+            language model. Vision towers have layers of the same names, so the whole path counts.
+        fsdp_wrap: classes of the blocks that FSDP shards one by one and gradient checkpointing runs again.
+        load_processor: (folder or hub name, min_pixels, max_pixels, trust_remote_code) to a processor that needs no
+            torchvision. Bounds that are None keep the checkpoint's.
         input_wh: (processor, image_wh) to the (width, height) of the resized input in pixels.
+        image_tokens: (processor, image_wh) to how many tokens the image takes in the prompt.
     """
 
     model_type: str
     frame: str
     banned_tokens: tuple[str, ...]
-    vision_tower: str
+    vision_modules: tuple[str, ...]
+    lora_targets: str
+    fsdp_wrap: tuple[str, ...]
     load_processor: Callable
     input_wh: Callable
+    image_tokens: Callable

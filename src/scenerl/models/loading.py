@@ -89,6 +89,11 @@ def family_of(name: str | Path) -> Family:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name}: model_type {model_type!r} is not supported; allowed: {', '.join(FAMILIES)}{hint}")
+    return family_named(model_type)
+
+
+def family_named(model_type: str) -> Family:
+    """The family of a ``model_type`` from :data:`scenerl.models.FAMILIES`."""
     return importlib.import_module(FAMILIES[model_type]).FAMILY
 
 

@@ -1,26 +1,25 @@
-"""Qwen2-VL (Wang et al. 2024): boxes as integers 0-1000 relative to the image, any resolution in patches of 14."""
+"""Qwen2-VL (Wang et al. 2024): boxes as integers 0-1000 relative to the image, any resolution in patches of 14.
+
+Frame: the model was trained on boxes ``(x1, y1), (x2, y2)`` scaled to [0, 1000) (arXiv 2409.12191, section 2.2).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
 from scenerl.models.family import Family
+from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets
 
 IMAGE_TOKEN = "<|image_pad|>"
 VIDEO_TOKEN = "<|video_pad|>"
 
 
-class Qwen2VLImageTextProcessor(Qwen2VLProcessor):
-    """The family's processor without its video half, which alone would need torchvision.
-
-    Saved in the standard files (tokenizer, chat template, ``preprocessor_config.json``), so other tools load the folder
-    as an ordinary Qwen2-VL checkpoint.
-    """
+class Qwen2VLImageTextProcessor(WithoutVideo, Qwen2VLProcessor):
+    """The processor of Qwen2-VL, Qwen2.5-VL and Qwen3-VL without its video half; they differ in the size of patches."""
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
         self.image_token = IMAGE_TOKEN
@@ -30,32 +29,18 @@ class Qwen2VLImageTextProcessor(Qwen2VLProcessor):
         # Qwen2VLProcessor.__init__ insists on a video processor; everything it sets besides is above
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        if push_to_hub:
-            raise ValueError("push the whole checkpoint folder instead: huggingface-cli upload NAME FOLDER")
-        self.tokenizer.chat_template = self.chat_template
-        self.tokenizer.save_pretrained(save_directory)
-        self.image_processor.save_pretrained(save_directory)
-
 
 def load_processor(
-    name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None
+    name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None, trust_remote_code: bool = False
 ) -> Qwen2VLImageTextProcessor:
     """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
 
     Raises:
-        ValueError: there is no chat template, or the tokenizer has no token for an image.
+        ValueError: there is no chat template, the tokenizer has no token for an image, or the bounds contradict.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
     image_processor = Qwen2VLImageProcessorPil.from_pretrained(name)
     set_pixel_bounds(image_processor, min_pixels, max_pixels)
-    template = tokenizer.chat_template
-    if template is None:  # older checkpoints keep it in a file of the processor
-        template = Qwen2VLProcessor.get_processor_dict(name)[0].get("chat_template")
-    if template is None:
-        raise ValueError("no chat template: neither chat_template.jinja nor an entry of tokenizer_config.json")
-    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
-        raise ValueError(f"the tokenizer has no token {IMAGE_TOKEN}")
     return Qwen2VLImageTextProcessor(image_processor, tokenizer, chat_template=template)
 
 
@@ -86,11 +71,20 @@ def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
+def image_tokens(processor, image_wh: tuple[int, int]) -> int:
+    """One token for each square of patch size times merge size."""
+    width, height = input_wh(processor, image_wh)
+    return width * height // (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
+
+
 FAMILY = Family(
     model_type="qwen2_vl",
     frame="norm1000",
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
-    vision_tower="model.visual",
+    vision_modules=("model.visual",),  # its merger is the projector
+    lora_targets=lora_targets("language_model"),
+    fsdp_wrap=("Qwen2VLDecoderLayer", "Qwen2VLVisionBlock"),
     load_processor=load_processor,
     input_wh=input_wh,
+    image_tokens=image_tokens,
 )

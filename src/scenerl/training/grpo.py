@@ -85,7 +85,6 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
     """
     checkpoint = conversation.checkpoint
     processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
-    pixels_per_token = (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
     text_lengths: dict[Any, int] = {}
     for example in examples:
         if example.query not in text_lengths:
@@ -94,7 +93,7 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
             )
             text_lengths[example.query] = len(processor.tokenizer(text)["input_ids"]) - 1  # less the place of the image
         width, height = conversation.input_wh(example)
-        num_image = width * height // pixels_per_token
+        num_image = checkpoint.family.image_tokens(processor, example.image_wh)
         if not num_image:
             raise ValueError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
         num_text = text_lengths[example.query]

@@ -102,9 +102,12 @@ class _OncePerImage:
 
 @contextmanager
 def once_per_image(processor):
-    """While TRL prepares a batch: it asks for every completion's image, and twice."""
+    """While TRL prepares a batch: it asks for every completion's image, and twice.
+
+    For image processors whose fields are flat over images, as the Qwen-VL families' are; others pad a batch.
+    """
     images = getattr(processor, "image_processor", None)
-    if images is None:
+    if images is None or "image_grid_thw" not in images.model_input_names:
         yield
         return
     processor.image_processor = _OncePerImage(images)

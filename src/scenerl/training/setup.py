@@ -17,6 +17,7 @@ from scenerl import data
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.conversation import Conversation, style_for
+from scenerl.data.given import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import family_of, load
 from scenerl.runs import claim_folder
@@ -104,7 +105,8 @@ def open_run(
     args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
     build = may_build and from_scratch.is_wanted(options)
     style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
-    examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True))
+    boxes = boxes_for(options)
+    examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True, boxes=boxes))
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
     claim_folder(options.out, {**plain(options), **plain(given)}, fresh=options.fresh, free=_FREE)
@@ -113,5 +115,6 @@ def open_run(
         model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
     checkpoint = load(model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
     if options.freeze_vision:
-        checkpoint.model.get_submodule(checkpoint.family.vision_tower).requires_grad_(False)
+        for name in checkpoint.family.vision_modules:
+            checkpoint.model.get_submodule(name).requires_grad_(False)
     return Conversation(style, checkpoint), examples, args

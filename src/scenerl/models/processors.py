@@ -1,0 +1,66 @@
+"""What the families' processors share: a tokenizer with its chat template, and files that other tools read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import AutoTokenizer, ProcessorMixin
+
+
+def lora_targets(language_model: str) -> str:
+    """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands."""
+    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    return rf"(.*\.)?{language_model}\.layers\.\d+\.(self_attn|mlp)\.({names})"
+
+
+def load_tokenizer(name: str | Path, image_token: str, trust_remote_code: bool = False):
+    """A checkpoint's tokenizer and its chat template, wherever that is kept.
+
+    Raises:
+        ValueError: there is no chat template, or the tokenizer has no token for an image.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    template = tokenizer.chat_template
+    if template is None:  # older checkpoints keep it in a file of the processor
+        template = ProcessorMixin.get_processor_dict(name)[0].get("chat_template")
+    if template is None:
+        raise ValueError("no chat template: neither chat_template.jinja nor an entry of tokenizer_config.json")
+    if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
+        raise ValueError(f"the tokenizer has no token {image_token}")
+    return tokenizer, template
+
+
+class WithoutVideo(ProcessorMixin):
+    """For a family's processor whose video half, which alone would need torchvision, is left out.
+
+    It is saved in the standard files (tokenizer, chat template, ``preprocessor_config.json``, and
+    ``processor_config.json`` where there is something to say), so other tools load the folder as an ordinary
+    checkpoint of the family.
+    """
+
+    def settings(self) -> Mapping[str, object]:
+        """What ``processor_config.json`` holds; nothing: there is none."""
+        return {}
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        if push_to_hub:
+            raise ValueError("push the whole checkpoint folder instead: scenerl export FOLDER --push_to_hub OWNER/NAME")
+        self.tokenizer.chat_template = self.chat_template
+        self.tokenizer.save_pretrained(save_directory)
+        self.image_processor.save_pretrained(save_directory)
+        if settings := self.settings():
+            path = Path(save_directory) / "processor_config.json"
+            path.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
+
+
+def tile_count(pixels: int, tile: int, name: str) -> int:
+    """How many square tiles of ``tile`` pixels a side fit into a bound of pixels.
+
+    Raises:
+        ValueError: not one; ``name`` is the option's.
+    """
+    if pixels < tile * tile:
+        raise ValueError(f"{name} {pixels} is less than one tile of {tile} x {tile} = {tile * tile} pixels")
+    return pixels // (tile * tile)
