@@ -59,7 +59,7 @@ class InProcess:
     def __init__(self, options: PredictOptions):
         self._options = options
         self.style = style_for(options, family_of(options.model))
-        self._device = _device(options.device)
+        self._device = device_named(options.device)
         weights = weights_digest(options.model)
         self.own = {"batch_size": options.batch_size, "dtype": options.dtype, "weights": weights}
 
@@ -83,7 +83,12 @@ def fingerprint(options: PredictOptions, choice: Choice) -> dict[str, Any]:
     return {**shared, "style": plain(choice.style), **choice.own}
 
 
-def _device(name: str) -> str:
+def device_named(name: str) -> str:
+    """``auto`` or a device of torch's to one that can be used.
+
+    Raises:
+        ValueError: it cannot be used; says why.
+    """
     import torch
 
     if name == "auto":
