@@ -79,6 +79,7 @@ def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", ["sft", "grpo"])
 def test_killed_ten_times(base, rows, tmp_path, command):
     draw = random.Random(f"ten kills of {command}")
