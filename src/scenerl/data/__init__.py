@@ -26,19 +26,23 @@ def _synthetic(argument: str, split: str | None) -> Iterator[Record]:
     """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
     from scenerl.data import synthetic
 
+    return _scenes("synthetic", synthetic.load, argument, split)
+
+
+def _scenes(name: str, load_scenes: Callable[..., Iterator[Example]], argument: str, split: str | None):
+    """The records of a synthetic set."""
     settings = {"count": 100, "seed": 0, "size": 112}
     if split not in (None, "sparse", "complete"):
-        raise DataError(f"synthetic has no split {split!r}; allowed: sparse, complete")
+        raise DataError(f"{name} has no split {split!r}; allowed: sparse, complete")
     for part in filter(None, argument.split(",")):
         key, _, value = part.partition("=")
         if key not in settings or not value.isdecimal():
             raise DataError(
-                f"synthetic: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, "
-                "separated by commas"
+                f"{name}: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, separated by commas"
             )
         settings[key] = int(value)
-    examples = synthetic.load(**settings, complete=split == "complete")
-    return (Record(f"synthetic, row {number}", example) for number, example in enumerate(examples, start=1))
+    examples = load_scenes(**settings, complete=split == "complete")
+    return (Record(f"{name}, row {number}", example) for number, example in enumerate(examples, start=1))
 
 
 def _jsonl(argument: str, split: str | None) -> Iterator[Record]:
@@ -76,10 +80,46 @@ def _vcoco(argument: str, split: str | None) -> Iterator[Record]:
     return vcoco.read(argument, split)
 
 
+def _synthetic_detection(argument: str, split: str | None) -> Iterator[Record]:
+    """``synthetic_detection:count=100,seed=0``; splits as for ``synthetic``."""
+    from scenerl.data import synthetic_detection
+
+    return _scenes("synthetic_detection", synthetic_detection.load, argument, split)
+
+
+def _coco(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import coco
+
+    return coco.read(argument, split)
+
+
+def _d3(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import d3
+
+    return d3.read(argument, split)
+
+
+def _ovdeval(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import ovdeval
+
+    return ovdeval.read(argument, split)
+
+
+def _vlmr1(argument: str, split: str | None) -> Iterator[Record]:
+    from scenerl.data import vlmr1
+
+    return vlmr1.read(argument, split)
+
+
 DATASETS: dict[str, Callable[[str, str | None], Iterator[Record]]] = {
     "synthetic": _synthetic,
+    "synthetic_detection": _synthetic_detection,
     "jsonl": _jsonl,
     "hub": _hub,
+    "coco": _coco,
+    "d3": _d3,
+    "ovdeval": _ovdeval,
+    "vlmr1_jsonl": _vlmr1,
     "vg150": _vg150,
     "psg": _psg,
     "vcoco": _vcoco,
@@ -190,7 +230,7 @@ def read(source: str | Path, split: str | None = None) -> Iterator[Record]:
 def _resolve(source: str) -> tuple[str, str]:
     """Data set name and argument of a source."""
     name, colon, argument = source.partition(":")
-    if name in DATASETS and (colon or name == "synthetic"):
+    if name in DATASETS and (colon or name in ("synthetic", "synthetic_detection")):
         return name, argument
     path = Path(source)
     if path.suffix == ".jsonl":

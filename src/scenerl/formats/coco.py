@@ -8,11 +8,12 @@ Instances: ``{"images": [{"id", "width", "height"}], "annotations": [{"image_id"
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scenerl.boxes import as_boxes, xyxy_to_xywh
+from scenerl.data.instances import EXPECTED as EXPECTED
+from scenerl.data.instances import KEYS, gather, instances_json, parts_of, xywh
 from scenerl.data.rows import DataError, excerpt
 from scenerl.formats.files import category_name, part, score_of, xywh_box
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
@@ -20,8 +21,6 @@ from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
-
-EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 
 
 def is_instances(value: object) -> bool:
@@ -35,44 +34,24 @@ def truth(path: Path, value: object) -> Truth:
     Raises:
         DataError: it is not of the schema; the message names file and entry.
     """
-    names = _category_names(part(value, "categories", list, str(path)), path)
-    objects: dict[str, list[SceneObject]] = {}
-    crowds: dict[str, list[SceneObject]] = defaultdict(list)
-    images = part(value, "images", list, str(path))
-    for n, image in enumerate(images):
-        image_id = tidy_id(image.get("id")) if isinstance(image, Mapping) else None
-        if image_id is None or image_id in objects:
-            raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(image)}")
-        objects[image_id] = []
-    for n, row in enumerate(part(value, "annotations", list, str(path))):
-        where = f"{path}: annotations[{n}]"
-        image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
-        box = xywh_box(row.get("bbox")) if isinstance(row, Mapping) else None
-        if image_id not in objects or box is None or row.get("category_id") not in names:
-            raise DataError(
-                f"{where} must name an image and a category of the file and have a bbox [x, y, width, height], found "
-                f"{excerpt(row)}"
-            )
-        into = crowds if row.get("iscrowd") else objects
-        into[image_id].append(SceneObject(names[row["category_id"]], box))
-    examples = []
-    for image in images:
-        image_id = tidy_id(image["id"])
-        found = tuple(objects[image_id])
-        query = [*image.get("text", ()), *image.get("neg_text", ())] or sorted({entry.label for entry in found})
+    for key in KEYS:
+        part(value, key, list, str(path))
+    instances = gather(path, parts_of(value))
+    if problem := next((found for listed in instances.problems.values() for found in listed), None):
+        raise DataError(f"{path}: {problem}")
+    examples, crowds = [], {}
+    for image_id, image in instances.images.items():
+        objects, around = [], []
+        for annotation in instances.annotations.get(image_id, ()):
+            found = SceneObject(instances.names[annotation.category], annotation.box)
+            (around if annotation.crowd else objects).append(found)
+        if around:
+            crowds[image_id] = tuple(around)
+        query = [*image.get("text", ()), *image.get("neg_text", ())] or sorted({entry.label for entry in objects})
         width, height = (int(image.get(key) or 0) for key in ("width", "height"))
-        examples.append(Example(image_id, width, height, SceneGraph(found), query=tuple(dict.fromkeys(query))))
-    return Truth(examples, Names(names), {key: tuple(found) for key, found in crowds.items()})
-
-
-def _category_names(categories: Sequence, path: Path) -> dict[int, str]:
-    names = {}
-    for n, row in enumerate(categories):
-        where = f"{path}: categories[{n}]"
-        names[part(row, "id", int, where)] = part(row, "name", str, where)
-    twice = {name for name, number in Counter(names.values()).items() if number > 1}
-    # Two categories of one name stay two.
-    return {number: f"{name} #{number}" if name in twice else name for number, name in names.items()}
+        graph = SceneGraph(tuple(objects))
+        examples.append(Example(image_id, width, height, graph, query=tuple(dict.fromkeys(query))))
+    return Truth(examples, Names(instances.names), crowds)
 
 
 def read(path: Path, names: Names) -> Predictions:
@@ -119,37 +98,19 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
         {entry.label for result in results if result.graph for entry in result.graph.objects} - set(labels)
     )
     number = {label: n for n, label in enumerate(labels, start=1)}
-    annotations, found = [], []
-    for image, (example, result) in enumerate(zip(examples, results, strict=True), start=1):
-        for entry, box in zip(example.graph.objects, _xywh(example.graph), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image,
-                    "category_id": number[entry.label],
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
+    images = [
+        {"id": n, "file_name": example.image_id, "width": example.width, "height": example.height}
+        for n, example in enumerate(examples, start=1)
+    ]
+    found = []
+    for image, result in zip(images, results, strict=True):
         graph = result.graph or SceneGraph()
-        for place, (entry, box) in enumerate(zip(graph.objects, _xywh(graph), strict=True)):
+        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph), strict=True)):
             score = 1.0 - place / (len(graph.objects) + 1) if entry.score is None else max(entry.score, 0.0)
-            found.append({"image_id": image, "category_id": number[entry.label], "bbox": box, "score": score})
-    instances = {
-        "info": {"description": "written by scenerl eval"},
-        "images": [
-            {"id": n, "file_name": example.image_id, "width": example.width, "height": example.height}
-            for n, example in enumerate(examples, start=1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": n, "name": label} for label, n in number.items()],
-    }
+            row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
+            found.append(row)
+    instances = instances_json(images, [example.graph for example in examples], number)
     beside = path.with_name(f"{path.stem}_instances.json")
     atomic_write_text(beside, json.dumps(instances))
     atomic_write_text(path, json.dumps(found))
     return beside
-
-
-def _xywh(graph: SceneGraph) -> list[list[float]]:
-    return xyxy_to_xywh(as_boxes([entry.box for entry in graph.objects])).tolist()

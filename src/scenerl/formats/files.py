@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from scenerl.data.instances import box_of as box_of
+from scenerl.data.instances import xywh_box as xywh_box
 from scenerl.data.rows import DataError, excerpt
 from scenerl.formats.predictions import Names, Predictions
 from scenerl.types import Box, Relation, SceneGraph, SceneObject
 
-_FAR = 1e12
 LAST = -1e300
 """Score of an element whose own is no finite number, in a file where the others have scores."""
 
@@ -25,22 +26,6 @@ def part(value: object, key: str, kind: type, where: str, default=None):
         names = {list: "a list", dict: "an object", str: "a text", int: "a whole number"}
         raise DataError(f"{where}: {key!r} must be {names.get(kind, kind)}, found {excerpt(found)}")
     return found
-
-
-def box_of(value: object) -> Box | None:
-    """Four finite numbers (of more, as some files have, the first four), else None."""
-    if not isinstance(value, list | tuple) or len(value) < 4:
-        return None
-    for number in value[:4]:
-        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) < _FAR:
-            return None
-    return tuple(float(number) for number in value[:4])
-
-
-def xywh_box(value: object) -> Box | None:
-    """COCO's x, y, width, height as corners, else None."""
-    box = box_of(value)
-    return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
 
 
 def score_of(value: object, predictions: Predictions, where: str) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scenerl.data.instances import tidy_id as tidy_id
 from scenerl.data.rows import DataError, excerpt
 from scenerl.types import ParseResult
 
@@ -87,10 +88,3 @@ KINDS = {
 def shown(listed: Sequence[str]) -> str:
     """The first few of a list."""
     return ", ".join(listed[:SHOWN]) + (", …" if len(listed) > SHOWN else "")
-
-
-def tidy_id(value: object) -> str | None:
-    """An image id as text, white space tidied as data rows have it; None for what is no id."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return " ".join(str(value).split())

@@ -1,0 +1,158 @@
+"""COCO's instances, and every data set of their schema, as detection: an image, the labels asked for, their boxes.
+
+A file (:mod:`scenerl.data.instances` shows one) is gone through once; what is held is the boxes, without the polygons.
+Images are not opened.
+
+Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no objects to box:
+they are left out, and a label of which an image has crowds only is not asked for there.
+
+Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
+
+    images=FOLDER          where the images are; not given: looked for beside the file
+    query=all              ask for every category of the file (the default)
+    query=present          only for those that are there
+    query=sampled          those that are there and ``negatives`` absent ones (5), drawn by ``seed`` (0)
+    filtered=1             leave out, per image, categories of more than 10 boxes, as VLM-R1's evaluation does
+
+Source: Lin et al. 2014 (arXiv 1405.0312).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scenerl.data.arguments import path_and_settings
+from scenerl.data.instances import EXPECTED, KEYS, Instances, gather
+from scenerl.data.published import ImageFolders
+from scenerl.data.rows import DataError, Record, read_row
+from scenerl.json_stream import iter_lists
+from scenerl.metrics.candidates import CROWDED
+
+QUERIES = ("all", "present", "sampled")
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """The images of a file as records; the module says what ``argument`` may hold.
+
+    Raises:
+        DataError: the file is missing or not of the schema, or a setting is unknown.
+    """
+    defaults = {"images": "", "query": "all", "negatives": 5, "seed": 0, "filtered": 0}
+    path, settings = path_and_settings(argument, "coco", defaults, {"query": QUERIES, "filtered": ("0", "1")})
+    if path.is_dir():
+        splits = sorted(found.stem.removeprefix("instances_") for found in path.glob("annotations/instances_*.json"))
+        if split not in splits:
+            raise DataError(f"coco:{path} needs a split; allowed: {', '.join(splits) or 'none, no instances_*.json'}")
+        path = path / "annotations" / f"instances_{split}.json"
+    elif split is not None:
+        raise DataError(f"coco:{path} is one file and has no split {split!r}")
+    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    folders = image_folders(path, str(settings["images"]))
+    asker = Asker(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
+    for problem in instances.problems[None]:
+        yield Record(str(path), None, (problem,))
+    for image_id in instances.images:
+        yield record_of(instances, image_id, asker, folders, filtered=bool(settings["filtered"]))
+
+
+def image_folders(path: Path, given: str) -> ImageFolders:
+    """Where the images of a file of instances may be: the folder given, or those that COCO's users have beside it."""
+    if given:
+        if not Path(given).is_dir():
+            raise DataError(f"images={given}: there is no such folder")
+        return ImageFolders(Path(given), ["."])
+    split = path.stem.removeprefix("instances_")
+    return ImageFolders(
+        path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]
+    )
+
+
+@dataclass
+class Asker:
+    """Chooses the labels asked for. ``near`` gives, for an image id, absent labels that are to be drawn first."""
+
+    instances: Instances
+    query: str = "all"
+    negatives: int = 5
+    seed: int = 0
+    near: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def ask(self, image_id: str, present: Collection[str], left_out: Collection[str] = ()) -> list[str]:
+        """The labels for an image, in the order of the file's categories; ``sampled`` in drawn order.
+
+        Args:
+            present: labels that the image has boxes of.
+            left_out: labels that are not to be asked for.
+        """
+        names = [name for name in self.instances.names.values() if name not in left_out]
+        if self.query == "all":
+            return names
+        if self.query == "present":
+            return [name for name in names if name in present]
+        rng = random.Random(f"{self.seed}/{image_id}")
+        absent = [name for name in names if name not in present]
+        rng.shuffle(absent)
+        near = self.near.get(image_id, ())
+        absent.sort(key=lambda name: name not in near)  # stable, so drawn order holds within both parts
+        asked = [name for name in names if name in present] + absent[: self.negatives]
+        rng.shuffle(asked)
+        return asked
+
+
+def record_of(
+    instances: Instances,
+    image_id: str,
+    asker: Asker,
+    folders: ImageFolders,
+    filtered: bool = False,
+    prefix: str = "",
+    query: Sequence[str] | None = None,
+) -> Record:
+    """One image as a record.
+
+    Args:
+        prefix: stands before the image id.
+        query: the labels asked for, where the file says them itself; labels with a box are added to them.
+    """
+    image, warnings = instances.images[image_id], []
+    where = f"{instances.path}, image {image_id}"
+    annotations = instances.annotations.get(image_id, [])
+    counts = Counter(annotation.category for annotation in annotations)
+    many = {number for number, count in counts.items() if filtered and count > CROWDED}
+    rows, present, empty, crowds = [], set(), 0, set()
+    for annotation in annotations:
+        label, (x1, y1, x2, y2) = instances.names[annotation.category], annotation.box
+        if annotation.category in many:
+            continue
+        if annotation.crowd:
+            crowds.add(label)
+        elif x1 >= x2 or y1 >= y2:
+            empty += 1
+        else:
+            present.add(label)
+            rows.append({"label": label, "bbox_2d": [x1, y1, x2, y2]})
+    if empty:
+        warnings.append(f"{empty} boxes without area are left out")
+    left_out = (crowds - present) | {instances.names[number] for number in many}
+    if query is None:
+        query = asker.ask(image_id, present, left_out)
+    elif unasked := sorted(present - set(query)):
+        warnings.append(f"labels with a box that the file does not list for the image are asked for too: {unasked}")
+        query = [*query, *unasked]
+    row = {
+        "image_id": f"{prefix}{image_id}",
+        "width": image.get("width"),
+        "height": image.get("height"),
+        "query": list(query),
+        "detections": rows,
+    }
+    file = folders.find(image["file_name"]) if isinstance(image.get("file_name"), str) and image["file_name"] else None
+    if file is not None:
+        row["file_name"] = str(file.absolute())
+    record = read_row(row, where)
+    errors = (*instances.problems.get(image_id, ()), *record.errors)
+    return Record(where, None if errors else record.example, errors, (*warnings, *record.warnings))

@@ -1,0 +1,111 @@
+"""D³ (Description Detection Dataset) as detection: long descriptions, most of them absent from an image.
+
+On disk: the JSON release (``d3_json.zip``), ``d3_full_annotations.json``, ``d3_pres_annotations.json`` and
+``d3_abs_annotations.json`` in the folder or in ``d3_json/`` below it, and the images in ``d3_images/``. They are of
+COCO's schema; a category is a sentence, its id the sentence's. FULL holds all 422 sentences, PRES the 316 that say what
+is there, ABS the 106 that say what is not (``person without helmet``). Every sentence is annotated in every image, so
+one without a box there is absent.
+
+Source ``d3:FOLDER``, split ``full`` (the default), ``pres`` or ``abs``, then settings::
+
+    query=sampled     the sentences that are there and ``negatives`` absent ones (5), drawn by ``seed`` (0), first of
+                      those that other images of the same group have: the harder ones (the default)
+    query=group       the sentences of the image's group, present or absent: D³'s intra-group setting
+    query=all         every sentence of the split: the inter-group setting
+    query=present     only those that are there
+    images=FOLDER     where the images are; not given: looked for in the folder
+
+An image's group is the folder in its file name. Which sentences belong to a group stands only in the release's pickles
+(``groups.pkl``, ``sentences.pkl``). Pickles can run any code and are not loaded; ``query=group`` needs ``groups.json``,
+the same mapping from group id to ``{"img_id": [...], "inner_sent_id": [...]}`` as JSON (docs/detection.md shows how to
+make it of a release that one trusts).
+
+Source: Xie et al. 2023 (arXiv 2307.12813), section 3.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from scenerl.data.arguments import path_and_settings
+from scenerl.data.coco import Asker, image_folders, record_of
+from scenerl.data.instances import KEYS, Instances, gather, tidy_id
+from scenerl.data.published import ImageFolders
+from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.json_files import read_json
+from scenerl.json_stream import iter_lists
+
+SPLITS = ("full", "pres", "abs")
+QUERIES = ("sampled", "group", "all", "present")
+EXPECTED = "D³'s annotations: a JSON object with images, annotations and categories"
+GROUPS = "D³'s groups: a JSON object of group id to an object with the lists img_id and inner_sent_id"
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """The images of a split as records; the module says what ``argument`` may hold.
+
+    Raises:
+        DataError: a file is missing or not of the schema, or a setting is unknown.
+    """
+    defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
+    folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
+    split = split or SPLITS[0]
+    if split not in SPLITS:
+        raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
+    path = _annotations(folder, split)
+    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    given = str(settings["images"])
+    folders = image_folders(path, given) if given else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
+    query = str(settings["query"])
+    asked = _group_queries(folder, instances) if query == "group" else {}
+    asker = Asker(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+    for problem in instances.problems[None]:
+        yield Record(str(path), None, (problem,))
+    for image_id in instances.images:
+        if query == "group" and image_id not in asked:
+            yield Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
+        else:
+            yield record_of(instances, image_id, asker, folders, query=asked.get(image_id))
+
+
+def _annotations(folder: Path, split: str) -> Path:
+    name = f"d3_{split}_annotations.json"
+    for path in (folder / name, folder / "d3_json" / name):
+        if path.is_file():
+            return path
+    pickles = any(folder.glob("*.pkl")) or any(folder.glob("d3_pkl/*.pkl"))
+    hint = "; the pickles there are not loaded, since a pickle can run any code: unpack d3_json.zip" if pickles else ""
+    raise DataError(f"d3:{folder} holds no {name}, nor does d3_json below it{hint}")
+
+
+def _near(instances: Instances) -> Mapping[str, set[str]]:
+    """By image id, the sentences that some image of the same group has a box for."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for image_id, image in instances.images.items():
+        groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
+    near = {}
+    for members in groups.values():
+        annotations = (found for member in members for found in instances.annotations.get(member, ()))
+        labels = {instances.names[found.category] for found in annotations}
+        near |= dict.fromkeys(members, labels)
+    return near
+
+
+def _group_queries(folder: Path, instances: Instances) -> dict[str, list[str]]:
+    """By image id, the sentences of its group that the split has."""
+    places = [folder / "groups.json", folder / "d3_json" / "groups.json"]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise DataError(f"d3:{folder}: query=group needs groups.json there; docs/detection.md says how to make it")
+    value = read_json(path, GROUPS)
+    queries: dict[str, list[str]] = {}
+    for key, group in (value if isinstance(value, Mapping) else {"?": value}).items():
+        group = group if isinstance(group, Mapping) else {}
+        images, sentences = group.get("img_id"), group.get("inner_sent_id")
+        if not isinstance(images, list) or not isinstance(sentences, list):
+            raise DataError(f"{path}: group {excerpt(key)} has no such lists; expected {GROUPS}")
+        labels = [instances.names[number] for number in sentences if type(number) is int and number in instances.names]
+        queries |= {image_id: labels for number in images if (image_id := tidy_id(number)) is not None}
+    return queries

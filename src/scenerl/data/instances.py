@@ -1,0 +1,180 @@
+"""Files of COCO's schema: the boxes in one, without its polygons, and the file that examples make.
+
+``{"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, width,
+height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval are of this schema too. What is made of it: for
+training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.formats.coco`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scenerl.boxes import as_boxes, xyxy_to_xywh
+from scenerl.data.rows import DataError, excerpt
+from scenerl.runs import atomic_write_text
+from scenerl.types import Box, Example, SceneGraph
+
+EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
+KEYS = ("images", "annotations", "categories")
+
+_FAR = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One box, xyxy in pixels, of a category; ``crowd`` regions hold many objects."""
+
+    category: int
+    box: Box
+    crowd: bool
+
+
+@dataclass
+class Instances:
+    """What a file holds: images in its order, category names by number, annotations by image id.
+
+    ``problems`` are annotations that cannot be used, by the id of their image, or None where they name no image.
+    """
+
+    path: Path
+    images: dict[str, Mapping] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
+    problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def parts_of(value: Mapping) -> Iterator[tuple[str, object]]:
+    """The entries of a decoded file, as :func:`~scenerl.json_stream.iter_lists` yields those of a file on disk."""
+    for key in KEYS:
+        for entry in value[key]:
+            yield key, entry
+
+
+def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
+    """The entries of a file put together.
+
+    Raises:
+        DataError: an image without an id of its own, or a category without id or name; names file and entry.
+    """
+    found = Instances(path)
+    counts: Counter[str] = Counter()
+    boxes: list[tuple[int, str | None, Annotation | None, str]] = []  # they may come before what they name
+    for key, entry in parts:
+        n = counts[key]
+        counts[key] += 1
+        if key == "images":
+            image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
+            if image_id is None or image_id in found.images:
+                raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(entry)}")
+            found.images[image_id] = entry
+        elif key == "categories":
+            number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
+            if type(number) is not int or not isinstance(name, str):
+                raise DataError(
+                    f"{path}: categories[{n}] must have a whole number as 'id' and a text as 'name', found "
+                    f"{excerpt(entry)}"
+                )
+            found.names[number] = name
+        else:
+            boxes.append((n, *_annotation(entry)))
+    for n, image_id, annotation, shown in boxes:
+        if image_id in found.images and annotation is not None and annotation.category in found.names:
+            found.annotations[image_id].append(annotation)
+            continue
+        found.problems[image_id if image_id in found.images else None].append(
+            f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, height], "
+            f"found {shown or (image_id, annotation.category)}"
+        )
+    found.names = _distinct(found.names)
+    return found
+
+
+def _annotation(entry: object) -> tuple[str | None, Annotation | None, str]:
+    """Image id and annotation of an entry, without what else it holds; an excerpt where it is none."""
+    if not isinstance(entry, Mapping):
+        return None, None, excerpt(entry)
+    image_id, box, category = tidy_id(entry.get("image_id")), xywh_box(entry.get("bbox")), entry.get("category_id")
+    if box is None or type(category) is not int:
+        return image_id, None, excerpt(entry)
+    return image_id, Annotation(category, box, bool(entry.get("iscrowd"))), ""
+
+
+def _distinct(names: Mapping[int, str]) -> dict[int, str]:
+    """Two categories of one name stay two."""
+    twice = {name for name, number in Counter(names.values()).items() if number > 1}
+    return {number: f"{name} #{number}" if name in twice else name for number, name in names.items()}
+
+
+def tidy_id(value: object) -> str | None:
+    """An image id as text, white space tidied as data rows have it; None for what is no id."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return " ".join(str(value).split())
+
+
+def box_of(value: object) -> Box | None:
+    """Four finite numbers (of more, as some files have, the first four), else None."""
+    if not isinstance(value, list | tuple) or len(value) < 4:
+        return None
+    for number in value[:4]:
+        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) < _FAR:
+            return None
+    return tuple(float(number) for number in value[:4])
+
+
+def xywh_box(value: object) -> Box | None:
+    """COCO's x, y, width, height as corners, else None."""
+    box = box_of(value)
+    return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
+
+
+def write(path: Path | str, examples: Iterable[Example]) -> int:
+    """Write examples as a file of COCO instances, which ``coco:FILE`` reads back.
+
+    Image and category ids are numbers counted from 1. ``file_name`` is the image's path, or the image id where the
+    image is no file. Labels asked for that are absent become categories without a box.
+
+    Returns:
+        The number of images.
+    """
+    graphs, images, labels = [], [], set()
+    for example in examples:
+        name = str(example.image) if isinstance(example.image, Path) else example.image_id
+        images.append({"id": len(images) + 1, "file_name": name, "width": example.width, "height": example.height})
+        graphs.append(example.graph)
+        labels.update(example.query or (), (found.label for found in example.graph.objects))
+    number = {label: n for n, label in enumerate(sorted(labels), start=1)}
+    atomic_write_text(Path(path), json.dumps(instances_json(images, graphs, number)))
+    return len(images)
+
+
+def instances_json(images: list[dict], graphs: Iterable[SceneGraph], number: Mapping[str, int]) -> dict:
+    """The JSON of instances: images with their ids, the boxes of a graph for each, categories as numbered."""
+    annotations = []
+    for image, graph in zip(images, graphs, strict=True):
+        for found, box in zip(graph.objects, xywh(graph), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": number[found.label],
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {"description": "written by scenerl"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": n, "name": label} for label, n in number.items()],
+    }
+
+
+def xywh(graph: SceneGraph) -> list[list[float]]:
+    """The boxes of a graph as COCO has them."""
+    return xyxy_to_xywh(as_boxes([found.box for found in graph.objects])).tolist()

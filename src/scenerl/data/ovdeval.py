@@ -1,0 +1,64 @@
+"""OVDEval as detection: every subset, each image with the labels that are there and hard negatives beside them.
+
+On disk, as on the hub (omlab/OVDEval): one file for each subset (``celebrity.json``, ``color.json``,
+``landmark.json``, ``logo.json``, ``material.json``, ``negation.json``, ``position.json``, ``relationship.json``), and
+its images in a folder of that name, there or in ``images/``. Files are of COCO's schema, and an image holds two lists
+besides: ``text``, the labels that it has, and ``neg_text``, labels that it has not, made to be mistaken for them. Both
+are asked for.
+
+Source ``ovdeval:FOLDER``, split the name of a subset; without one all subsets, one after the other, with the subset's
+name before each image id (``color/12``). Or ``ovdeval:FILE.json``. Setting: ``images=FOLDER``.
+
+Source: Yao et al. 2023 (arXiv 2308.13177).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from scenerl.data.arguments import path_and_settings
+from scenerl.data.coco import Asker, image_folders, record_of
+from scenerl.data.instances import KEYS, gather
+from scenerl.data.published import ImageFolders
+from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.json_stream import iter_lists
+
+EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """The images of a subset, or of all, as records; the module says what ``argument`` may hold.
+
+    Raises:
+        DataError: a file is missing or not of the schema, or a setting is unknown.
+    """
+    path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
+    given = str(settings["images"])
+    if path.is_file():
+        if split is not None:
+            raise DataError(f"ovdeval:{path} is one file and has no split {split!r}; name its folder to choose a split")
+        yield from _subset(path, given, prefix="")
+        return
+    names = sorted(found.stem for found in path.glob("*.json"))
+    if not names or (split is not None and split not in names):
+        asked = "" if split is None else f" for split {split!r}"
+        raise DataError(f"ovdeval:{path} holds no file{asked}; there: {', '.join(names) or 'no JSON file'}")
+    for name in [split] if split else names:
+        yield from _subset(path / f"{name}.json", given, prefix="" if split else f"{name}/")
+
+
+def _subset(path: Path, given: str, prefix: str) -> Iterator[Record]:
+    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
+    folders = image_folders(path, given) if given else named
+    for problem in instances.problems[None]:
+        yield Record(str(path), None, (problem,))
+    for image_id, image in instances.images.items():
+        labels = [image.get(key, []) for key in ("text", "neg_text")]
+        if not all(isinstance(part, list) and all(isinstance(label, str) for label in part) for part in labels):
+            error = f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
+            yield Record(f"{path}, image {image_id}", None, (error,))
+            continue
+        query = list(dict.fromkeys(labels[0] + labels[1]))
+        yield record_of(instances, image_id, Asker(instances), folders, prefix=prefix, query=query)

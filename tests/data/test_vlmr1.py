@@ -1,0 +1,142 @@
+"""VLM-R1's rows: labels of the question, boxes of the answer, sizes of the images."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.detection_folders import VLMR1, write_d3, write_vlmr1
+from scenerl import data
+from scenerl.data import DataError, vlmr1
+
+ASKED = ("railings being crossed by horses", "equestrian rider's helmet", "person holding a torch")
+
+
+def with_answer(answer: object, **changes) -> dict:
+    row = {**copy.deepcopy(VLMR1), **changes}
+    row["conversations"][1]["value"] = answer
+    return row
+
+
+def with_question(question: str, answer: str = "None") -> dict:
+    row = with_answer(answer)
+    row["conversations"][0]["value"] = question
+    return row
+
+
+def only(tmp_path, row: dict, settings: str = ""):
+    (record,) = data.read(f"vlmr1_jsonl:{write_vlmr1(tmp_path, row)}{settings}")
+    return record
+
+
+def test_a_released_row(tmp_path):
+    (example,) = data.load(f"vlmr1_jsonl:{write_vlmr1(tmp_path)}", need_images=True)
+    assert example.query == ASKED  # the third is absent: a hard negative
+    assert [(found.label, found.box) for found in example.graph.objects] == [
+        (ASKED[0], (3, 218, 799, 533)),
+        (ASKED[1], (377, 59, 416, 109)),
+    ]
+    assert (example.image_id, example.image_wh) == ("1", (800, 533))  # the size is the image's
+
+
+@pytest.mark.parametrize("answer", ["None", "none.", "```json\n[]\n```", "<answer>\nNone\n</answer>", "[]"])
+def test_nothing_found(tmp_path, answer):
+    record = only(tmp_path, with_answer(answer))
+    assert record.example.graph.objects == () and record.example.query == ASKED and not record.warnings
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "person holding a torch"}]',
+        '{"bbox_2d": [1, 2, 30, 40], "label": "person  holding a torch"}',
+        '<think>there [he] is</think>\n<answer>\n```json\n[{"bbox_2d": [1, 2, 30, 40], "label": '
+        '"person holding a torch"}]\n```\n</answer>',
+    ],
+)
+def test_envelopes_of_the_answer(tmp_path, answer):
+    (found,) = only(tmp_path, with_answer(answer)).example.graph.objects
+    assert (found.label, found.box) == ("person holding a torch", (1, 2, 30, 40))
+
+
+@pytest.mark.parametrize(
+    ("question", "labels"),
+    [
+        ('<image>Detect the following objects: ["a", "b, c", "d"].', ("a", "b, c", "d")),
+        ("Please observe and detect the following targets: a dog, st. bernard, cat.", ("a dog", "st. bernard", "cat")),
+        ("Find every instance of these in the image: dog, red ball.\nSome are absent.", ("dog", "red ball")),
+        ('Give the box of the region this sentence describes: "the left cup".', ("the left cup",)),
+        ("Give the box of the region this sentence describes: left cup.", ("left cup",)),
+        ("Detect the following objects: ['it\\'s', \"x\"]. Twice: ['y']", ("it's", "x")),
+    ],
+)
+def test_labels_of_the_question(tmp_path, question, labels):
+    record = only(tmp_path, with_question(question))
+    assert record.example.query == labels and not record.warnings
+
+
+def test_labels_of_the_answer_where_the_question_names_none(tmp_path):
+    answer = '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}]'
+    record = only(tmp_path, with_question("What is there?", answer))
+    assert record.example.query == ("dog",) and "names no labels" in record.warnings[0]
+    record = only(tmp_path, with_question("Detect the following objects: ['cat'].", answer))
+    assert record.example.query == ("cat", "dog") and "does not name" in record.warnings[0]
+
+
+def test_one_phrase_may_be_answered_by_one_box(tmp_path):
+    record = only(tmp_path, with_question('the region this sentence describes: "left cup".', "[5, 6, 70, 80]"))
+    (found,) = record.example.graph.objects
+    assert (found.label, found.box) == ("left cup", (5, 6, 70, 80))
+
+
+def test_frames(tmp_path):
+    row = with_answer('[{"bbox_2d": [0, 500, 1000, 1000], "label": "person holding a torch"}]')
+    (found,) = only(tmp_path, row, ",frame=norm1000").example.graph.objects
+    assert found.box == (0, 266.5, 800, 533)
+    assert "leaves the image" in only(tmp_path, row).warnings[0]  # read as pixels
+
+
+def test_ids_that_come_again(tmp_path):
+    path = write_vlmr1(tmp_path, VLMR1, VLMR1, {key: value for key, value in VLMR1.items() if key != "id"})
+    assert [example.image_id for example in data.load(f"vlmr1_jsonl:{path}")] == ["1", "1 row 2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (with_answer("I see a horse"), "neither a JSON list of boxes nor None"),
+        (with_answer("[" * 100_000), "neither a JSON list of boxes nor None"),
+        (with_answer('[{"bbox_2d": [1, 2, 3, 4]}]'), "must be a list of objects with bbox_2d and label"),
+        (with_answer('[{"bbox_2d": [1, 2, 3], "label": "x"}]'), "four finite numbers"),
+        (with_answer('[{"bbox_2d": [9, 2, 3, 4], "label": "x"}]'), "x1 < x2"),
+        (with_answer("None", image=["a.jpg", "b.jpg"]), "the name of one image file"),
+        (with_answer("None", image="nowhere.jpg"), "no such image file"),
+        (with_answer(3), "two turns"),
+        ({"id": 1, "image": "equestrian/006.jpg"}, "two turns"),
+    ],
+)
+def test_rows_that_cannot_be_used(tmp_path, row, message):
+    record = only(tmp_path, row)
+    assert record.example is None and message in record.errors[0]
+    assert record.where.endswith("train.jsonl, row 1")
+
+
+@given(st.text(alphabet="[]'\"\\, :.\naobjects", max_size=200))
+def test_any_question_is_read(question):
+    assert all(label == " ".join(label.split()) != "" for label in vlmr1.labels_asked(question))
+
+
+@pytest.mark.parametrize("question", ["['" * 50_000, "['a', " * 20_000, "describes: " * 20_000, "image: a" * 20_000])
+def test_no_question_takes_long(question):
+    vlmr1.labels_asked(question)  # the suite's time limit would stop it
+
+
+def test_round_trip(tmp_path):
+    examples = list(data.load(f"d3:{write_d3(tmp_path)},negatives=2"))
+    vlmr1.write(tmp_path / "vlmr1.jsonl", examples)
+    assert list(data.load(f"vlmr1_jsonl:{tmp_path / 'vlmr1.jsonl'}")) == examples
+    with pytest.raises(DataError, match="need labels that are asked for"):
+        vlmr1.write(tmp_path / "graphs.jsonl", data.load("synthetic:count=1"))
