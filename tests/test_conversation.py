@@ -243,7 +243,16 @@ def test_the_style_of_a_checkpoint_on_the_hub(base, tmp_path, monkeypatch):
 
 def options(model, **given):
     return SimpleNamespace(
-        **{"model": str(model), "format": None, "envelope": None, "vocabulary": None, "grid": None} | given
+        **{
+            "model": str(model),
+            "format": None,
+            "envelope": None,
+            "vocabulary": None,
+            "grid": None,
+            "task": None,
+            "boxes": None,
+        }
+        | given
     )
 
 
@@ -269,3 +278,94 @@ def test_what_is_given_comes_first_and_is_warned_about(tmp_path, caplog):
 def test_a_model_that_is_not_ours_gets_the_defaults_and_its_familys_frame(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     assert style_for(options(tmp_path), FAMILY) == AnswerStyle(frame=FAMILY.frame)
+
+
+# --- tasks whose prompt gives objects ---
+
+SCENE = Example(
+    "7",
+    448,
+    224,
+    SceneGraph(
+        (SceneObject("dog", (0, 0, 224, 112)), SceneObject("red ball", (224, 112, 448, 224))), (Relation(0, "on", 1),)
+    ),
+)
+
+
+def prompt_text(style: AnswerStyle, example: Example) -> str:
+    return without_weights(style).prompt(example, None)[0]["content"][1]["text"]
+
+
+@pytest.mark.parametrize("fmt", ["json", "compact"])
+@pytest.mark.parametrize("envelope", ["plain", "think"])
+def test_given_objects_stand_in_the_prompt_in_the_models_frame(fmt, envelope):
+    nothing = prompt_text(AnswerStyle(fmt, envelope), SCENE)
+    boxes = prompt_text(AnswerStyle(fmt, envelope, given="boxes"), SCENE)
+    objects = prompt_text(AnswerStyle(fmt, envelope, given="objects"), SCENE)
+    assert "\n1 0 0 500 500\n2 500 500 1000 1000\n" in boxes and "red ball" not in boxes.replace(nothing, "")
+    assert "\n1 dog 0 0 500 500\n2 red ball 500 500 1000 1000\n" in objects
+    assert "given" not in nothing
+    in_pixels = prompt_text(AnswerStyle(fmt, envelope, frame="pixels", given="boxes"), SCENE)
+    assert "\n2 224 112 448 224\n" in in_pixels
+    coarse = prompt_text(AnswerStyle(fmt, envelope, grid=100, given="boxes"), replace(SCENE, width=450))
+    assert "\n1 0 0 500 500\n" in coarse
+
+
+@pytest.mark.parametrize("fmt", ["json", "compact"])
+def test_the_ideal_answer_repeats_what_was_given(fmt):
+    """Its boxes are the prompt's numbers, so that a model can copy them, and it reads back as the ground truth."""
+    for example in (SCENE, replace(SCENE, given=SCENE.graph.objects[::-1])):
+        conversation = without_weights(AnswerStyle(fmt, given="objects"))
+        answer = conversation.completion(example)[0]["content"][0]["text"]
+        parsed = conversation.parse(answer, example).graph
+        order = [item.label for item in example.given or SCENE.graph.objects]
+        assert [item.label for item in parsed.objects] == order
+        assert [parsed.triplet(edge) for edge in parsed.relations] == [("dog", "on", "red ball")]
+        for number, item in enumerate(parsed.objects, start=1):
+            box = " ".join(str(round(n * 1000 / side)) for n, side in zip(item.box, SCENE.image_wh * 2, strict=True))
+            assert f"\n{number} {item.label} {box}\n" in prompt_text(conversation.style, example)
+
+
+def test_a_detectors_objects_take_the_place_of_the_ground_truths():
+    found = replace(SCENE, given=(SceneObject("cat", (0, 0, 44.8, 22.4), 0.9),))
+    text = prompt_text(AnswerStyle("compact", given="objects"), found)
+    assert "\n1 cat 0 0 100 100\n" in text and "dog 0" not in text
+    assert "red ball" not in prompt_text(AnswerStyle("compact", given="objects"), replace(SCENE, given=()))
+
+
+@pytest.mark.parametrize(
+    ("task", "saved", "fmt", "given"),
+    [
+        (None, AnswerStyle(), "json", None),
+        (None, AnswerStyle("compact", given="boxes"), "compact", "boxes"),  # as trained
+        ("sgdet", AnswerStyle("compact", given="boxes"), "compact", None),
+        ("predcls", AnswerStyle("compact"), "compact", "objects"),
+        ("sgcls", AnswerStyle("detections"), "json", "boxes"),
+        ("det", AnswerStyle("compact", given="boxes"), "detections", None),
+    ],
+)
+def test_the_task_decides_what_is_given(tmp_path, task, saved, fmt, given):
+    without_weights(saved).save(tmp_path)
+    style = style_for(options(tmp_path, task=task), FAMILY)
+    assert (style.format, style.given) == (fmt, given)
+
+
+def test_tasks_that_do_not_fit(tmp_path):
+    without_weights(AnswerStyle()).save(tmp_path)
+    for task, fmt in (("det", "json"), ("predcls", "detections"), ("sgdet", "detections")):
+        with pytest.raises(ValueError, match=f"task {task} and format {fmt} do not go together"):
+            style_for(options(tmp_path, task=task, format=fmt), FAMILY)
+    with pytest.raises(ValueError, match="boxes are for the tasks sgcls and predcls"):
+        style_for(options(tmp_path, boxes=tmp_path / "boxes.json"), FAMILY)
+    with pytest.raises(ValueError, match="unknown given 'labels'; allowed: None, boxes, objects"):
+        AnswerStyle(given="labels")
+    with pytest.raises(ValueError, match="the task predcls asks for relations, which 'detections' cannot hold"):
+        AnswerStyle("detections", given="objects")
+
+
+def test_checkpoints_from_before_there_were_tasks_give_nothing(tmp_path):
+    without_weights(AnswerStyle("compact")).save(tmp_path)
+    saved = json.loads((tmp_path / FILE_NAME).read_text())
+    del saved["style"]["given"]
+    (tmp_path / FILE_NAME).write_text(json.dumps(saved))
+    assert saved_style(tmp_path) == AnswerStyle("compact")

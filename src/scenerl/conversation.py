@@ -13,6 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
+from scenerl.answers.formats import FORMATS
+from scenerl.answers.style import GIVEN
+from scenerl.answers.writer import frame_coordinates
+from scenerl.data.given import answer_graph
 from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.family import Family
@@ -61,12 +65,22 @@ class Conversation:
             image: a PIL image; None leaves the part without one (TRL's SFT puts images in itself).
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
-        text = build_prompt(self.style, example.query)
+        text = build_prompt(self.style, example.query, self._given(example))
         return [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
 
+    def _given(self, example: Example) -> list[tuple[str, list]]:
+        """The objects that the prompt gives, boxes in the style's frame; none where the task gives none."""
+        if self.style.given is None:
+            return []
+        objects = example.graph.objects if example.given is None else example.given
+        boxes = [item.box for item in objects]
+        numbers = frame_coordinates(boxes, self.style, example.image_wh, self.input_wh(example))
+        return [(item.label, box) for item, box in zip(objects, numbers, strict=True)]
+
     def completion(self, example: Example) -> list[dict]:
-        """The assistant message that imitates the ground truth."""
-        text = write_answer(example.graph, self._style_for(example), example.image_wh, self.input_wh(example))
+        """The assistant message that imitates the ground truth, of the given objects where a detector gave them."""
+        graph = answer_graph(example, self.style.given)
+        text = write_answer(graph, self._style_for(example), example.image_wh, self.input_wh(example))
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:
@@ -116,6 +130,9 @@ def style_for(options, family: Family, is_new: bool = False) -> AnswerStyle:
     """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
 
     The frame is always the model family's. ``is_new``: the model is yet to be built, so there is no checkpoint to ask.
+
+    Raises:
+        ValueError: options that do not go together, or a file that cannot be read.
     """
     saved = None if is_new else saved_style(options.model)
     style = saved or AnswerStyle()
@@ -123,13 +140,23 @@ def style_for(options, family: Family, is_new: bool = False) -> AnswerStyle:
     if options.vocabulary is not None:
         vocabulary = Vocabulary.read(options.vocabulary)
         objects, predicates = vocabulary.objects, vocabulary.predicates
+    answer_format, given = options.format or style.format, style.given
+    if options.task is not None:
+        given = {task: name for name, task in GIVEN.items()}.get(options.task)
+        if FORMATS[answer_format].graph == (options.task == "det"):
+            if options.format is not None:
+                raise ValueError(f"task {options.task} and format {options.format} do not go together")
+            answer_format = "detections" if options.task == "det" else AnswerStyle().format
+    if options.boxes is not None and given is None:
+        raise ValueError(f"boxes are for the tasks {' and '.join(GIVEN.values())}; choose one with task")
     style = AnswerStyle(
-        format=options.format or style.format,
+        format=answer_format,
         envelope=options.envelope or style.envelope,
         objects=objects,
         predicates=predicates,
         frame=family.frame,
         grid=options.grid or style.grid,
+        given=given,
     )
     if saved is not None and saved != style:
         changed = [key for key, value in asdict(style).items() if asdict(saved)[key] != value]

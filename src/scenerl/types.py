@@ -64,7 +64,8 @@ class Example:
 
     ``image`` is a path, the encoded bytes of an image file, or None where only sizes are known (scoring needs no
     pixels). ``query`` holds the labels asked for in open-vocabulary detection, absent ones included; it is None for
-    scene graphs. ``width`` and ``height`` are pixels of the original image.
+    scene graphs. ``width`` and ``height`` are pixels of the original image. ``given`` holds a detector's objects, for
+    tasks whose prompt gives objects; where it is None, those of the ground truth are given.
     """
 
     image_id: str
@@ -73,6 +74,7 @@ class Example:
     graph: SceneGraph
     image: Path | bytes | None = None
     query: tuple[str, ...] | None = None
+    given: tuple[SceneObject, ...] | None = None
 
     @property
     def image_wh(self) -> tuple[int, int]:

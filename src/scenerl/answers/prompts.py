@@ -5,6 +5,8 @@ The shapes shown hold names such as ``x1`` where numbers belong: a model that on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.style import AnswerStyle
@@ -24,12 +26,34 @@ def _unit(style: AnswerStyle) -> str:
     return f"{_UNITS[style.frame]}, in steps of {step}"
 
 
-def build_prompt(style: AnswerStyle, query: tuple[str, ...] | None = None) -> str:
+_GIVEN = {
+    "boxes": "The objects' boxes are given, one per line: number, box.",
+    "objects": "The objects are given, one per line: number, label, box.",
+}
+_KEEP = {
+    "boxes": "Name the object in each box. Answer with these objects in this order, every box as it is given,",
+    "objects": "Answer with these objects in this order, every label and box as it is given,",
+}
+
+
+def _given_lines(style: AnswerStyle, given: Sequence[tuple[str, list]]) -> list[str]:
+    """The objects that an answer is to hold, numbered as answers number them."""
+    lines = [_GIVEN[style.given]]
+    for number, (label, box) in enumerate(given, start=1):
+        parts = [number, label, *box] if style.given == "objects" else [number, *box]
+        lines.append(" ".join(map(str, parts)))
+    return [*lines, f"{_KEEP[style.given]} and with the relations between them."]
+
+
+def build_prompt(
+    style: AnswerStyle, query: tuple[str, ...] | None = None, given: Sequence[tuple[str, list]] = ()
+) -> str:
     """The user text that asks for an answer in ``style``.
 
     Args:
         style: format, envelope, frame and vocabularies; a closed vocabulary is listed.
         query: for ``detections``, the labels to look for; the style's ``objects`` if None.
+        given: where the style gives objects, their labels and their boxes as numbers of its frame.
 
     Raises:
         ValueError: ``detections`` without labels to look for, or a query with another format.
@@ -51,6 +75,8 @@ def build_prompt(style: AnswerStyle, query: tuple[str, ...] | None = None) -> st
             lines.append(f"Use only these object labels: {', '.join(style.objects)}.")
         if style.predicates is not None:
             lines.append(f"Use only these predicates: {', '.join(style.predicates)}.")
+        if style.given is not None:
+            lines += _given_lines(style, given)
     else:
         labels = query if query is not None else style.objects
         if not labels:

@@ -7,77 +7,40 @@ Adding an option is one line here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-AnswerFormat = Literal["json", "compact", "detections"]
-Envelope = Literal["plain", "think"]
-Frame = Literal["pixels", "norm1000", "norm1", "resized"]
-Task = Literal["sgdet", "sgcls", "predcls", "det"]
-PredictionFormat = Literal["auto", "jsonl", "r1-sgg", "toon", "sgbench", "arrays", "coco", "ovdeval"]
-ProtocolName = Literal["r1-sgg", "motifs", "sgbench", "rex-omni", "ovdeval", "coco"]
-
-
-def option(
-    default: Any,
-    text: str,
-    group: str = "Options",
-    positional: bool = False,
-    low: float | None = None,
-    high: float | None = None,
-) -> Any:
-    """A dataclass field with its help text and range; ``default`` is ``...`` for a required one, a list is copied."""
-    metadata = {"help": text, "group": group, "positional": positional, "low": low, "high": high}
-    if default is ...:
-        return field(metadata=metadata)
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every command's options share: numbers are held to the range that their field gives.
-
-    Raises:
-        ValueError: a number outside its range.
-    """
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            low, high, value = item.metadata["low"], item.metadata["high"], getattr(self, item.name)
-            for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, int | float) and not (
-                    (low is None or number >= low) and (high is None or number <= high)
-                ):
-                    wanted = f"at least {low}" if high is None else f"{low} to {high}"
-                    raise ValueError(f"{item.name}: {number} is out of range; allowed: {wanted}")
-
-
-ANSWER = "How the model answers"
-WHICH = "Which rows"
-MATCH = "Matching"
-SAMPLE = "Sampling"
-IMAGE = "Images"
-SERVER = "With --engine openai"
-REWARD = "Rewards"
-MAP = "Labels outside the vocabulary"
-
-FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
-ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
-VOCABULARY_HELP = (
-    'vg150, psg, coco or a JSON file {"objects": […], "predicates": […]}; labels outside it are issues; '
-    "not given: any label"
+from scenerl.config.option import (
+    ANSWER,
+    AS_PROTOCOL,
+    AS_TRAINED,
+    COUNTS_HELP,
+    ENVELOPE_HELP,
+    FORMAT_HELP,
+    FREEZE_HELP,
+    IMAGE,
+    IOU_HELP,
+    MAP,
+    MATCH,
+    ONE_TO_ONE_HELP,
+    PIXELS_HELP,
+    REWARD,
+    SAMPLE,
+    SERVER,
+    SIMILARITY_HELP,
+    VOCABULARY_HELP,
+    WHICH,
+    AnswerFormat,
+    Envelope,
+    Frame,
+    Options,
+    PredictionFormat,
+    ProtocolName,
+    Task,
+    option,
 )
-AS_TRAINED = "not given: as the model was trained"
-AS_PROTOCOL = "not given: as the protocol says"
-SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (word vectors) or spacy:MODEL"
-IOU_HELP = "a predicted and a target box agree from this IoU on"
-ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
-COUNTS_HELP = "JSON file {predicate: count in the training set}, for predicate_weighted_recall"
-FREEZE_HELP = "keep the vision tower's weights as they are"
-PIXELS_HELP = "pixels of the resized input at {}; not given: the model's own setting"
+from scenerl.config.tuning import ExportOptions, LoadOptions, TuningOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +100,16 @@ class AnswerOptions(Options):
     grid: int | None = option(
         None, f"write coordinates in multiples of so many frame units; {AS_TRAINED}, else 1", ANSWER, low=1
     )
+    task: Task | None = option(
+        None,
+        "whole graph; prompt gives the objects' boxes (sgcls) or boxes and labels (predcls); detection; "
+        f"{AS_TRAINED}, else by the format",
+        ANSWER,
+    )
+    boxes: Path | None = option(
+        None, "COCO results of a detector, given by sgcls and predcls in place of the ground truth's objects", ANSWER
+    )
+    boxes_min_score: float | None = option(None, "leave out boxes scored below; not given: 0.3", ANSWER)
 
 
 GLOBAL_BATCH_HELP = (
@@ -146,7 +119,7 @@ GLOBAL_BATCH_HELP = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTOptions(AnswerOptions):
+class SFTOptions(TuningOptions, AnswerOptions):
     """Supervised fine-tuning on annotated graphs. The loss is on the answer only."""
 
     model: str = option(
@@ -171,7 +144,7 @@ class SFTOptions(AnswerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOOptions(AnswerOptions):
+class GRPOOptions(TuningOptions, AnswerOptions):
     """Reinforcement learning with GRPO; rewards and their weights come from the recipe."""
 
     model: str = option(..., "model folder or hub name")
@@ -186,6 +159,9 @@ class GRPOOptions(AnswerOptions):
     freeze_vision: bool = option(False, FREEZE_HELP, IMAGE)
     shared_prefix: Literal["auto", "on", "off"] = option(
         "auto", "run each image and prompt once per group of completions; auto: where the model allows it", "Speed"
+    )
+    max_tokens_per_row: int | None = option(
+        None, "with shared_prefix: run groups that are longer in several rows, each with its prompt", "Speed", low=1
     )
     rewards: list[str] = option(
         ["format", "node_label", "node_box", "hard_recall"],
@@ -212,7 +188,7 @@ class GRPOOptions(AnswerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(AnswerOptions):
+class PredictOptions(LoadOptions, AnswerOptions):
     """Answer every image of a data set; one JSONL row each, appended as it goes, resumable."""
 
     model: str = option(..., "model folder or hub name; with a server: its name there")
@@ -394,6 +370,7 @@ OPTIONS: dict[str, type] = {
     "eval": EvalOptions,
     "merge": MergeOptions,
     "report": ReportOptions,
+    "export": ExportOptions,
 }
 """Command name to its options."""
 

@@ -12,9 +12,13 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.data.rows import DataError, Record
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.data.given import DetectorBoxes
 
 __all__ = ["DATASETS", "DataError", "Examples", "Record", "load", "read"]
 
@@ -131,7 +135,8 @@ DATASETS: dict[str, Callable[[str, str | None], Iterator[Record]]] = {
 class Examples:
     """A data set that can be iterated any number of times, each time anew from its source.
 
-    ``quiet`` leaves out the warnings, for a pass after one that gave them.
+    ``quiet`` leaves out the warnings, for a pass after one that gave them. ``boxes``
+    (:class:`scenerl.data.given.DetectorBoxes`) become the examples' given objects.
 
     Raises:
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
@@ -144,8 +149,16 @@ class Examples:
     skip_bad: bool = False
     need_images: bool = False
     quiet: bool = False
+    boxes: DetectorBoxes | None = None
 
     def __iter__(self) -> Iterator[Example]:
+        if self.boxes is None:
+            return self._read()
+        from scenerl.data.given import with_given
+
+        return with_given(self._read(), self.boxes)
+
+    def _read(self) -> Iterator[Example]:
         seen: dict[str, str] = {}
         num_rows = num_bad = num_warnings = 0
         try:
@@ -190,6 +203,7 @@ def load(
     limit: int | None = None,
     skip_bad: bool = False,
     need_images: bool = False,
+    boxes: DetectorBoxes | None = None,
 ) -> Examples:
     """A data set by its source.
 
@@ -200,6 +214,7 @@ def load(
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
         need_images: refuse a row that names no image, or a file that is not there.
+        boxes: a detector's objects, to be given in prompts.
 
     Returns:
         Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
@@ -208,7 +223,7 @@ def load(
         ValueError: the source is of no known kind.
     """
     _resolve(str(source))
-    return Examples(str(source), split, limit, skip_bad, need_images)
+    return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes)
 
 
 def _require_image(example: Example, where: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from scenerl import data
 from scenerl.config import PredictOptions, dump_yaml, load_yaml
 from scenerl.conversation import Conversation
+from scenerl.data.given import boxes_for
 from scenerl.inference.batches import Batch, Item, answered, cut, open_images
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
@@ -117,7 +118,7 @@ def run(options: PredictOptions) -> None:
         options.logprobs,
     )
     choice = ENGINES[options.engine](options)
-    examples = data.load(options.data, split=options.split, limit=options.limit)
+    examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
     total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
     mark = fingerprint(options, choice)
     merged = options.out

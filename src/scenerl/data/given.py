@@ -1,0 +1,166 @@
+"""Objects that a prompt gives: the ground truth's, or a detector's from a file of COCO results.
+
+SGCls gives boxes, PredCls boxes and labels. The answer is the whole graph in both, as without given objects, so that
+formats, rewards and metrics stay what they are. (R1-SGG has a script for PredCls whose answer lists relations only.)
+
+COCO results are a JSON list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. A category is a
+text, or a number that a vocabulary with numbers of its own names (``vg150``, ``psg``, ``coco``). A JSON object with the
+same entries under ``annotations`` and names under ``categories`` is read as well. Either is streamed.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from scenerl.answers.elements import clean_label
+from scenerl.boxes import as_boxes, iou_matrix
+from scenerl.data.rows import DataError, excerpt
+from scenerl.data.vocabulary import NAMED, category_names
+from scenerl.json_stream import iter_list, iter_lists, read_members, starts_with
+from scenerl.matching import greedy
+from scenerl.types import Example, Relation, SceneGraph, SceneObject
+
+MIN_SCORE = 0.3
+MIN_IOU = 0.5
+EXPECTED = "COCO results: a JSON list of objects with image_id, category_id, bbox and score"
+_FIELDS = 6  # numbers kept per detection: label, four of the box, score
+
+
+class DetectorBoxes:
+    """A detector's objects by image id, kept as numbers: 48 bytes each. ``name`` says in messages whose they are."""
+
+    def __init__(self, name: str = "the boxes") -> None:
+        self.name = name
+        self._labels: dict[str, int] = {}
+        self._images: dict[str, array] = {}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def add(self, image_id: str, label: str, box: Iterable[float], score: float) -> None:
+        number = self._labels.setdefault(label, len(self._labels))
+        self._images.setdefault(image_id, array("d")).extend((number, *box, score))
+
+    def of(self, example: Example) -> tuple[SceneObject, ...]:
+        """The objects of an example's image, highest score first, cut to the image; what lies outside is left out."""
+        numbers = self._images.get(example.image_id, ())
+        labels = list(self._labels)
+        found = []
+        for at in range(0, len(numbers), _FIELDS):
+            label, x1, y1, x2, y2, score = numbers[at : at + _FIELDS]
+            box = max(x1, 0.0), max(y1, 0.0), min(x2, float(example.width)), min(y2, float(example.height))
+            if box[0] < box[2] and box[1] < box[3]:
+                found.append(SceneObject(labels[int(label)], box, score))
+        return tuple(sorted(found, key=lambda item: -item.score))
+
+
+def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score: float | None = None) -> DetectorBoxes:
+    """A detector's objects from COCO results.
+
+    Args:
+        path: the file.
+        vocabulary: names the numbers of categories, where it is one of those that come with the package.
+        min_score: detections below are left out; not given: :data:`MIN_SCORE`. Those without a score stay.
+
+    Raises:
+        DataError: the file cannot be read, or an entry of it cannot be used; names the entry.
+    """
+    least = MIN_SCORE if min_score is None else min_score
+    names: Mapping[object, str] = {} if vocabulary is None else category_names(vocabulary)
+    if starts_with(path, EXPECTED) == "{":
+        categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
+        names = {
+            row["id"]: row["name"] for row in categories if isinstance(row, Mapping) and {"id", "name"} <= row.keys()
+        }
+        entries: Iterator = (entry for _, entry in iter_lists(path, ("annotations",), EXPECTED))
+    else:
+        entries = iter_list(path, EXPECTED)
+    boxes = DetectorBoxes(str(path))
+    for n, entry in enumerate(entries):
+        where = f"{path}, entry {n}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("image_id"), int | str):
+            raise DataError(f"{where}: expected {EXPECTED}, found {excerpt(entry)}")
+        score = entry.get("score", 1.0)
+        if not _is_finite(score):
+            raise DataError(f"{where}: score must be a finite number, found {excerpt(score)}")
+        if score >= least:
+            label = _label(entry.get("category_id"), names, where)
+            boxes.add(str(entry["image_id"]), label, _corners(entry.get("bbox"), where), score)
+    return boxes
+
+
+def _label(category: object, names: Mapping[object, str], where: str) -> str:
+    name = category if isinstance(category, str) else names.get(category) if isinstance(category, int) else None
+    label = clean_label(name) if isinstance(name, str) else None
+    if label is None:
+        raise DataError(
+            f"{where}: the category {excerpt(category)} has no name; allowed: a label, a number that --vocabulary "
+            f"{', '.join(NAMED)} names, or a file with categories"
+        )
+    return label
+
+
+def _corners(box: object, where: str) -> tuple[float, float, float, float]:
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+        raise DataError(f"{where}: bbox must be four finite numbers [x, y, width, height], found {excerpt(box)}")
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _is_finite(number: object) -> bool:
+    return type(number) in (int, float) and math.isfinite(number)
+
+
+def boxes_for(options) -> DetectorBoxes | None:
+    """The detector's objects that a command's options name, if they do."""
+    return None if options.boxes is None else read_boxes(options.boxes, options.vocabulary, options.boxes_min_score)
+
+
+def with_given(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator[Example]:
+    """The examples with a detector's objects; an image without any is given none.
+
+    Raises:
+        DataError: at the end, when no image had any.
+    """
+    hits = 0
+    for example in examples:
+        found = boxes.of(example)
+        hits += bool(found)
+        yield replace(example, given=found)
+    if not hits:
+        raise DataError(f"{boxes.name}: none of its {len(boxes)} images with a box is in the data")
+
+
+def answer_graph(example: Example, given: str | None) -> SceneGraph:
+    """The graph that an ideal answer holds: the ground truth, or the given objects with its relations between them.
+
+    A detector's objects, best score first, each stand for the object of the ground truth that they overlap most, at IoU
+    0.5 or above, and of the same label where labels are given; where only boxes are, they take that object's label. One
+    that stands for nothing keeps the detector's label and has no relations.
+
+    Args:
+        example: the image. given: what the prompt tells, as in :class:`~scenerl.answers.AnswerStyle`.
+    """
+    if given is None or example.given is None:
+        return example.graph
+    objects, target = example.given, example.graph
+    iou_NM = iou_matrix(*(as_boxes([item.box for item in side]) for side in (objects, target.objects)))
+    if given == "objects":
+        labels, others = (np.array([item.label for item in side], dtype=object) for side in (objects, target.objects))
+        iou_NM = np.where(labels[:, None] == others[None, :], iou_NM, -1.0)
+    place = {int(m): int(n) for n, m in zip(*greedy(iou_NM, MIN_IOU), strict=True)}
+    named = {n: target.objects[m].label for m, n in place.items()}
+    return SceneGraph(
+        tuple(SceneObject(named.get(n, item.label), item.box) for n, item in enumerate(objects)),
+        tuple(
+            Relation(place[edge.subject], edge.predicate, place[edge.object])
+            for edge in target.relations
+            if edge.subject in place and edge.object in place
+        ),
+    )
