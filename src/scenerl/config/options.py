@@ -195,6 +195,10 @@ class PredictOptions(LoadOptions, AnswerOptions):
     data: str = option(..., "JSONL file, folder, Parquet file or hub:OWNER/NAME")
     out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
     fresh: bool = option(False, "overwrite the file instead of going on with it")
+    shard: str | None = option(
+        None, "i/n: answer the i-th of n parts into a file of its own; auto: as torchrun or srun number this process"
+    )
+    gather: int | None = option(None, "make OUT of the files of so many parts; answers nothing", low=1)
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "answer at most so many images", WHICH, low=1)
     batch_size: int | None = option(None, "images at a time; with a server: requests at a time", low=1)
@@ -232,6 +236,8 @@ class PredictOptions(LoadOptions, AnswerOptions):
             raise ValueError(
                 f"num_samples: {self.num_samples} greedy answers would be equal; give a temperature above 0"
             )
+        if self.shard and self.gather:
+            raise ValueError("gather: parts are gathered when all of them are done; give --shard or --gather")
         if self.merge and self.num_samples == 1:
             raise ValueError("merge: there is nothing to merge in one answer; give --num_samples and --temperature")
 

@@ -17,6 +17,7 @@ from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, fingerprint
 from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
+from scenerl.inference.shards import Shard, gather
 from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
@@ -35,6 +36,7 @@ def predict(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
     ahead: int = 0,
+    shard: Shard | None = None,
 ) -> list[str]:
     """Answer every example and append a row each to ``out``, in order; rows that are there are not done again.
 
@@ -45,6 +47,7 @@ def predict(
     Args:
         progress: called with the number of images after each batch, those found done included.
         ahead: batches that are answered at a time, each in a thread; 0: one, in this thread.
+        shard: answer this part of the batches only.
 
     Returns:
         A message for each image that has no answer; its row says so too.
@@ -54,7 +57,8 @@ def predict(
     """
     problems: list[str] = []
     with PredictionFile(out) as file:
-        batches = _to_answer(cut(examples, batch_size, seed), conversation, file, num_samples)
+        batches = cut(examples, batch_size, seed)
+        batches = _to_answer(shard.of(batches) if shard else batches, conversation, file, num_samples)
         for batch in answered(batches, engine, ahead):
             for item in batch.items:
                 problems += [item.error] if item.error else []
@@ -121,11 +125,22 @@ def run(options: PredictOptions) -> None:
     examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
     total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
     mark = fingerprint(options, choice)
+    shard = Shard.parse(options.shard) if options.shard else None
+    if shard:
+        options = replace(options, out=shard.path(_samples_path(options)), merge=False)
+        mark["shard"] = str(shard)
     merged = options.out
     if options.merge:
         _check_owner(merged, mark, options.fresh)
-        options = replace(options, out=merged.with_name(f"{merged.stem}.samples.jsonl"))
+        options = replace(options, out=_samples_path(options))
     _check_owner(options.out, mark, options.fresh)
+    if options.gather:
+        problems = gather(
+            options.out, options.gather, replace(examples, quiet=True), options.num_samples, mark, _config_path
+        )
+        atomic_write_text(_config_path(options.out), dump_yaml(mark))
+        _finish(options, merged, mark, problems, total)
+        return
     with choice.start(sampling) as started:
         # The old file goes only now that nothing can be wrong any more.
         if options.fresh:
@@ -133,7 +148,10 @@ def run(options: PredictOptions) -> None:
             merged.unlink(missing_ok=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(_config_path(options.out), dump_yaml(mark))
-        with progress_bar(f"predict {Path(options.model).name}", total) as advance:
+        if shard:
+            total = shard.num_images(total, started.batch_size)
+        name = f"predict {Path(options.model).name}{f' {shard}' if shard else ''}"
+        with progress_bar(name, total) as advance:
             problems = predict(
                 replace(examples, quiet=True),
                 started.conversation,
@@ -144,7 +162,18 @@ def run(options: PredictOptions) -> None:
                 options.seed,
                 advance,
                 started.ahead,
+                shard,
             )
+    _finish(options, merged, mark, problems, total)
+
+
+def _samples_path(options: PredictOptions) -> Path:
+    """Where the answers themselves go: with ``merge`` beside the file of merged ones."""
+    return options.out.with_name(f"{options.out.stem}.samples.jsonl") if options.merge else options.out
+
+
+def _finish(options: PredictOptions, merged: Path, mark: dict[str, Any], problems: list[str], total: int) -> None:
+    """Merge what is to be merged, and say which images have no answer."""
     if options.merge:
         atomic_write_text(_config_path(merged), dump_yaml(mark))
         merge_file(options.out, merged)
