@@ -1,0 +1,133 @@
+"""Prediction in parts: the parts together are what one process would have written, and nothing else passes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from scenerl import cli
+from scenerl.inference.shards import Shard
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    """A checkpoint that says how it is asked."""
+    from training.small_run import load_conversation
+
+    load_conversation(base).save(base)
+    return base
+
+
+@pytest.fixture
+def command(model, rows):
+    def make(out, *more) -> list[str]:
+        words = ["--model", model, "--data", rows, "--out", out, "--max_new_tokens", 4, "--batch_size", 2]
+        sampled = ["--temperature", 1, "--num_samples", 2, "--device", "cpu", "--dtype", "float32"]
+        return list(map(str, ["predict", *words, *sampled, *more]))
+
+    return make
+
+
+@pytest.fixture
+def parts(command, tmp_path):
+    """Two parts of six images in batches of two: the first and third batch, and the second."""
+    out = tmp_path / "parts" / "p.jsonl"
+    for number in (1, 2):
+        assert cli.main(command(out, "--shard", f"{number}/2")) == 0
+    return out
+
+
+def rows_of(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def failing(capsys, words) -> str:
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    return capsys.readouterr().err
+
+
+def test_gathered_parts_are_what_one_process_writes(parts, command, tmp_path, capsys):
+    whole = tmp_path / "whole.jsonl"
+    assert cli.main(command(whole)) == 0
+    first = [row["image_id"] for row in rows_of(parts.with_name("p.1-of-2.jsonl"))]
+    assert first == [f"image-{n}" for n in (0, 0, 1, 1, 4, 4)]
+    assert cli.main(command(parts, "--gather", 2)) == 0
+    assert parts.read_bytes() == whole.read_bytes()
+    # The file is one that predict goes on with: nothing is left to do.
+    assert cli.main(command(parts)) == 0
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_part_that_was_killed_goes_on(parts, command, capsys):
+    part = parts.with_name("p.1-of-2.jsonl")
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-300])
+    assert "has no answer in any of 2 files" in failing(capsys, command(parts, "--gather", 2))
+    assert not parts.exists()
+    assert cli.main(command(parts, "--shard", "1/2")) == 0
+    assert part.read_bytes() == whole
+    assert cli.main(command(parts, "--gather", 2)) == 0
+
+
+def test_missing_parts_are_named(parts, command, capsys):
+    parts.with_name("p.2-of-2.jsonl").unlink()
+    assert "missing p.2-of-2.jsonl (--shard 2/2)" in failing(capsys, command(parts, "--gather", 2))
+    error = failing(capsys, command(parts, "--gather", 3))
+    assert "missing p.1-of-3.jsonl (--shard 1/3), p.2-of-3.jsonl" in error
+
+
+def test_parts_of_other_runs_are_refused(parts, command, capsys):
+    error = failing(capsys, command(parts, "--gather", 2, "--seed", 7))
+    assert "p.1-of-2.jsonl: belongs to another run; differing: seed" in error
+    error = failing(capsys, command(parts, "--shard", "2/2", "--seed", 7))
+    assert "p.2-of-2.jsonl: belongs to another run; differing: seed" in error
+    for ending in ("", ".yaml"):  # a part under another's name
+        folder = parts.parent
+        shutil.copy(folder / f"p.1-of-2.jsonl{ending}", folder / f"p.2-of-2.jsonl{ending}")
+    assert "p.2-of-2.jsonl: belongs to another run; differing: shard" in failing(capsys, command(parts, "--gather", 2))
+
+
+def test_no_image_is_doubled_or_invented(parts, command, capsys):
+    first, second = (parts.with_name(f"p.{number}-of-2.jsonl") for number in (1, 2))
+    line = first.read_text().splitlines()[0]
+    before = second.read_text()
+    second.write_text(before + line + "\n")
+    error = failing(capsys, command(parts, "--gather", 2))
+    assert "p.2-of-2.jsonl, row 5: image_id 'image-0', sample 0, is in" in error and "p.1-of-2.jsonl already" in error
+    second.write_text(before + json.dumps({**json.loads(line), "image_id": "ghost"}) + "\n")
+    assert "image_id 'ghost' is of no image" in failing(capsys, command(parts, "--gather", 2))
+    second.write_text(before + "[]\n")
+    assert "p.2-of-2.jsonl, row 5: not a prediction row" in failing(capsys, command(parts, "--gather", 2))
+    assert not parts.exists()
+
+
+def test_which_part_a_process_is(monkeypatch):
+    assert Shard.parse("2/4") == Shard(2, 4)
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="auto needs variables of torchrun"):
+        Shard.parse("auto")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    assert Shard.parse("auto") == Shard(1, 3)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert Shard.parse("auto") == Shard(2, 2)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/2/3", "", "1e1/20"])
+def test_what_is_no_part(text):
+    with pytest.raises(ValueError, match="is not a part of a whole"):
+        Shard.parse(text)
+
+
+def test_parts_share_all_images():
+    for total in range(0, 23):
+        for size in (1, 2, 5):
+            for count in (1, 2, 3, 7):
+                shares = [Shard(number, count).num_images(total, size) for number in range(1, count + 1)]
+                assert sum(shares) == total
+    assert Shard(2, 2).num_images(6, 2) == 2
