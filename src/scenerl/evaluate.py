@@ -203,7 +203,7 @@ def pair_up(
         elif result is None:
             result = read_row(entry.row, entry.where, style, example, predictions)
         crowds = truth.crowds.get(example.image_id, ())
-        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds))
+        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
     predictions.warnings.clear()
     predictions.close()  # reading rows has found more to note
     means = "count as empty" if missing is MISSING else "have no detection"

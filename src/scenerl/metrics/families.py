@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scenerl.metrics.absent import add_absent
 from scenerl.metrics.average_precision import CocoFamily, Matches, greedy_matches
 from scenerl.metrics.bootstrap import Family, Subset
 from scenerl.metrics.candidates import DataSet, Objects, collect
@@ -57,6 +58,8 @@ def build(
     matches = greedy_matches(data.objects)
     families += _detection(ratios, data, matches, options)
     _add_density(ratios, data, chosen, options)
+    if options.task == "det":
+        add_absent(ratios, chosen)
     families.append(ratios)
     if len(kept) < len(pairs):
         families = [Subset(family, kept) for family in families]

@@ -47,7 +47,7 @@ class Pair:
     """One image: what the answer turned out to be, and the ground truth. Boxes in pixels of the original image.
 
     ``crowds`` are regions that hold many objects of a class (COCO's ``iscrowd``): a prediction on one is neither right
-    nor wrong in the COCO family.
+    nor wrong in the COCO family. ``query`` holds the labels asked for, where some were.
     """
 
     image_id: str
@@ -55,6 +55,7 @@ class Pair:
     target: SceneGraph
     image_wh: tuple[int, int] = (0, 0)
     crowds: tuple[SceneObject, ...] = ()
+    query: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def order(options: MetricOptions, known: Collection[str]) -> list[str]:
     names += ["relations_per_image", "duplicates_per_image", "relation_hallucination"]
     names += [f"object_{part}" for part in ("precision", "recall", "f1")]
     names += ["InstR", "objects_per_image", "duplicate_objects_per_image", "object_hallucination"]
+    names += ["absent_boxes_per_image", "absent_answered"]
     names += ["AP", "AP50", "AP75", "AR100", "NMS-AP", "NMS-AP50", "NMS-AP75", "NMS-AR100"]
     names += ["greedy_precision", "greedy_recall", "F1@0.5", "F1@0.95", "F1_mean"]
     return [name for name in dict.fromkeys(names) if name in known]
