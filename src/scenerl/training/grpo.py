@@ -86,17 +86,19 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
     checkpoint = conversation.checkpoint
     processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
     text_lengths: dict[Any, int] = {}
+    gives_objects = conversation.style.given is not None  # then each prompt is another
     for example in examples:
-        if example.query not in text_lengths:
+        asked = example.image_id if gives_objects else example.query
+        if asked not in text_lengths:
             text = processor.apply_chat_template(
                 conversation.prompt(example, None), add_generation_prompt=True, tokenize=False
             )
-            text_lengths[example.query] = len(processor.tokenizer(text)["input_ids"]) - 1  # less the place of the image
+            text_lengths[asked] = len(processor.tokenizer(text)["input_ids"]) - 1  # less the place of the image
         width, height = conversation.input_wh(example)
         num_image = checkpoint.family.image_tokens(processor, example.image_wh)
         if not num_image:
             raise ValueError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
-        num_text = text_lengths[example.query]
+        num_text = text_lengths[asked]
         needed = num_text + num_image + max_completion_length
         if needed > limit:
             raise ValueError(
