@@ -14,7 +14,8 @@ from scenerl.inference.engine import Engine, Sampling
 from scenerl.models.loading import family_of, load, weights_digest
 
 DEFAULT_BATCH = 16
-_NEVER = {"fresh", "out", "device", "batch_size", "dtype", "server", "checkpoint", "family", "timeout", "tries"} | {"shard", "gather"}
+_NEVER = {"fresh", "out", "device", "batch_size", "dtype", "server", "checkpoint", "family", "timeout", "tries"}
+_NEVER |= {"shard", "gather"}
 """Options that no engine's answers depend on, unless it says so."""
 
 
