@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "report": (
         "scenerl report runs/demo",
+        "scenerl report runs/demo runs/hard_recall --out both.html",
         "scenerl report --data test.jsonl --predictions SFT=sft.jsonl RL=rl.jsonl --out report.html",
     ),
 }

@@ -32,8 +32,8 @@ def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:
     Args:
         command: a name from :data:`scenerl.config.OPTIONS`.
         argv: the words after the command: positionals first, then ``--key value``, ``--key=value``, ``--flag``,
-            ``--no-flag``, lists as several words; ``-`` and ``_`` are the same in a key. ``--config FILE.yaml`` reads a
-            recipe whose keys are the same names.
+            ``--no-flag``, lists as several words or given again; ``-`` and ``_`` are the same in a key.
+            ``--config FILE.yaml`` reads a recipe whose keys are the same names.
 
     Returns:
         The options, and the keys left over, which only ``sft`` and ``grpo`` may have: fields of TRL's configuration
@@ -135,7 +135,10 @@ def _read_words(cls: type, argv: Sequence[str]) -> tuple[dict[str, Any], Path | 
         if not word.startswith("--") or word == "--":
             if not positionals:
                 raise ValueError(f"{COMMAND_LINE}: {word!r} belongs to no option; options are written --key value")
-            values[positionals.pop(0)] = word
+            if takes(kinds[positionals[0]], list):
+                values[positionals[0]] = _extended(values.get(positionals[0], []), [word])
+            else:
+                values[positionals.pop(0)] = word
             continue
         name, equals, value = word[2:].partition("=")
         key = name.replace("-", "_")
@@ -152,8 +155,15 @@ def _read_words(cls: type, argv: Sequence[str]) -> tuple[dict[str, Any], Path | 
         if key == "config":
             recipe = Path(taken[0])
         else:
+            if key in values and key in kinds and takes(kinds[key], list):
+                taken = _extended(values[key], taken)
             values[key] = taken[0] if len(taken) == 1 else taken or "true"
     return values, recipe
+
+
+def _extended(before: Any, taken: list[str]) -> list[str]:
+    """A list may be given in parts: ``--run A --run B``."""
+    return [*(before if isinstance(before, list) else [before]), *taken]
 
 
 def _num_words(kind: Any, key: str, ahead: list[str]) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from scenerl.config import ReportOptions
 from scenerl.report.build import write_report
-from scenerl.report.manifest import Manifest, manifest_from_files, read_manifest
+from scenerl.report.combine import combine_runs
+from scenerl.report.manifest import Manifest, manifest_from_files
 
 
 def run(options: ReportOptions) -> None:
@@ -23,10 +24,12 @@ def run(options: ReportOptions) -> None:
 
 
 def _inputs(options: ReportOptions) -> tuple[Manifest, Path]:
-    if options.run is not None:
+    if options.run:
         if options.data or options.predictions or options.metrics or options.logs:
-            raise ValueError("give a run folder, or --data with --predictions; not both")
-        return read_manifest(Path(options.run)), Path(options.out or Path(options.run) / "report.html")
+            raise ValueError("give run folders, or --data with --predictions; not both")
+        runs = [options.run] if isinstance(options.run, Path) else options.run
+        beside = runs[0] / "report.html" if len(runs) == 1 else "report.html"
+        return combine_runs(runs), Path(options.out or beside)
     if options.data is None or not (options.predictions or options.metrics or options.logs):
         raise ValueError("give a run folder, or --data ROWS.jsonl with --predictions NAME=PRED.jsonl")
     manifest = manifest_from_files(Path(options.data), options.predictions, options.metrics, options.logs)

@@ -1,13 +1,18 @@
-"""The gallery: test images with their ground truth and every stage's answer beside it, as plain values."""
+"""The gallery: which test images it shows, and each of them with its ground truth and every stage's answer as JSON.
+
+The page's script draws the cards (`templates/gallery.js`), one when it comes into view, so that hundreds of images open
+as fast as one. What it reads is made here, bounded, and free of characters that cannot be shown.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -16,108 +21,55 @@ from scenerl.data.images import open_image
 from scenerl.data.jsonl import DataError
 from scenerl.report.hits import FALSE, HIT, REPEAT, Hits, compare
 from scenerl.report.predictions import Prediction
-from scenerl.report.text import cut, short
+from scenerl.report.text import ANSWER_LIMIT, cut, short
 from scenerl.types import ISSUES, Example, SceneGraph
 
 IMAGE_SIDE = 400
 """Longest side of an embedded image, in pixels."""
 
-SHOWN_WIDTH, SHOWN_HEIGHT = 260, 340
-"""About the size an image has on the page, in CSS pixels; text in drawings is scaled to it."""
+IMAGE_BYTES = 24_000_000
+ANSWER_CHARACTERS = 8_000_000
+"""What all embedded images, and all raw answers, may take together: larger galleries have coarser images and shorter
+answers, so that the page can still be opened."""
 
+QUALITIES = (82, 70, 55, 40, 25)
 DEFAULT_IMAGES = 48
 MAX_BOXES, MAX_RELATIONS, MAX_ISSUES = 100, 60, 20
 NUM_COLORS = 8
-DENSE_FONT = 0.75
-"""Size of the numbers at boxes where there are too many boxes to write labels, relative to the text of labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoxMark:
-    """A box to draw, in pixels of the original image, clipped to it. ``number`` counts from 1 in the panel; ``tag`` is
-    what is written at the box, ``font`` its height in pixels of the original image."""
-
-    number: int
-    label: str
-    tag: str
-    color: int
-    found: bool
-    xywh: tuple[float, float, float, float]
-    tag_xy: tuple[float, float]
-    tag_wh: tuple[float, float]
-    font: float
-
-
-@dataclass(frozen=True, slots=True)
-class RelationLine:
-    """A relation in words. ``subject`` and ``object`` are (number, label); ``state`` is hit, repeat, false, miss or
-    target; ``found_by`` is, for a target, whether each stage found it; ``missing_in`` names targets that lack it."""
-
-    subject: tuple[int, str]
-    predicate: str
-    object: tuple[int, str]
-    state: str
-    score: float | None = None
-    found_by: tuple[bool, ...] = ()
-    missing_in: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One graph over the image. ``status`` is ok, a failure's name, or "missing" for an image without a prediction.
-
-    Counts are of everything there is; the lists are bounded.
-    """
-
-    name: str
-    index: int
-    status: str
-    boxes: tuple[BoxMark, ...] = ()
-    relations: tuple[RelationLine, ...] = ()
-    missed: tuple[RelationLine, ...] = ()
-    num_objects: int = 0
-    num_found_objects: int = 0
-    num_relations: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
-    issues: tuple[tuple[str, str, str, str], ...] = ()
-    num_issues: int = 0
-    answer: str | None = None
-    answer_note: str = ""
-    num_tokens: int | None = None
-    truncated: bool = False
-
-
-DrawBoxes = Callable[[SceneGraph, Sequence[bool]], tuple[BoxMark, ...]]
-"""A graph and whether each object is found, to the marks to draw; all panels of a card share one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image: ``uri`` is its data URI, None where it could not be read (``problem`` says why)."""
+    """One image. ``picture`` is its WebP in base64, None where it could not be read; ``values`` is what the script
+    draws, see :func:`make_card`."""
 
-    number: int
-    image_id: str
-    image_wh: tuple[int, int]
-    uri: str | None
-    problem: str
-    target: Panel
-    stages: tuple[Panel, ...]
-    query: tuple[str, ...] = ()
+    picture: str | None
+    values: dict[str, Any]
 
 
-def choose(image_ids: Sequence[str], failed: Mapping[str, Sequence[str]], num_images: int, seed: int) -> list[str]:
-    """A random sample of the images, in data order. Of every stage the first failed answer is among them, so that the
-    gallery shows what a failure looks like.
+def choose(
+    image_ids: Sequence[str],
+    failed: Mapping[str, Sequence[str]],
+    num_images: int,
+    seed: int,
+    differences: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Some of the images, in data order: of every stage the first failed answer, so that the gallery shows what a
+    failure looks like; up to a quarter where the stages differ most; the others at random.
 
     Args:
         image_ids: all test images.
         failed: stage name to the images on which its answer failed.
+        differences: image to how far the stages' scores on it are apart, of as many images as were looked at.
     """
     if len(image_ids) <= num_images:
         return list(image_ids)
     known = set(image_ids)
     first_failed = (next((image_id for image_id in images if image_id in known), None) for images in failed.values())
     chosen = list(dict.fromkeys(image_id for image_id in first_failed if image_id is not None))[:num_images]
+    apart = [image_id for image_id, gap in (differences or {}).items() if gap > 0 and image_id not in set(chosen)]
+    apart.sort(key=lambda image_id: -differences[image_id])
+    chosen += apart[: min(num_images // 4, num_images - len(chosen))]
     others = [image_id for image_id in image_ids if image_id not in set(chosen)]
     chosen += random.Random(seed).sample(others, num_images - len(chosen))
     order = {image_id: place for place, image_id in enumerate(image_ids)}
@@ -125,165 +77,145 @@ def choose(image_ids: Sequence[str], failed: Mapping[str, Sequence[str]], num_im
 
 
 def make_card(
-    number: int,
     example: Example,
-    target_name: str,
-    predictions: Sequence[tuple[str, int, Prediction | None]],
-    other_targets: Sequence[tuple[str, SceneGraph]] = (),
+    predictions: Sequence[Prediction | None],
+    other_targets: Sequence[SceneGraph | None] = (),
+    num_cards: int = 1,
 ) -> Card:
-    """One image with its panels.
+    """One image with its ground truth and answers.
+
+    The values: ``id``, ``wh``, ``problem`` (why there is no picture), ``query`` (labels asked for), ``target`` and
+    ``stages``. A target has ``objects``, ``relations`` and their numbers ``n`` (the lists are bounded, the numbers are
+    not); a stage has the same and ``status``, ``found`` (objects that match), ``counts`` of relations by state, ``f1``
+    of relations and of objects, ``issues``, ``answer`` and what is known of it.
+
+    An object is ``[label, colour, found, score, votes, x, y, width, height]``, clipped to the image and in its pixels,
+    without the last four where nothing of the box is in the image. A relation is ``[subject, predicate, object, state,
+    score, votes]`` with numbers of objects from 0; in a target the last three are instead per stage 1 where it found
+    the relation, and the numbers of the other targets that lack it.
 
     Args:
         example: the image and the ground truth that hits are counted against.
-        predictions: (stage name, palette index, its answer) per stage.
-        other_targets: other annotations of the same image; target relations that they lack are marked.
+        predictions: every stage's answer, None where it has none.
+        other_targets: other annotations of the same image, None where they do not have it.
+        num_cards: how many cards share the page.
     """
+    picture, problem = None, ""
     try:
-        uri, problem = encode_image(open_image(example)), ""
+        picture = encode_image(open_image(example), IMAGE_BYTES // num_cards)
     except DataError as error:
         # The folder says nothing to a reader elsewhere.
         folder = f"{example.image.parent}/" if isinstance(example.image, Path) else ""
-        uri, problem = None, short(str(error).replace(folder, "") if folder else str(error), 200)
-    font = 11.0 / min(SHOWN_WIDTH / example.width, SHOWN_HEIGHT / example.height)
+        problem = short(str(error).replace(folder, "") if folder else str(error), 200)
     empty = SceneGraph()
-    hits = [
-        compare(prediction.graph if prediction and prediction.graph else empty, example.graph)
-        for _, _, prediction in predictions
-    ]
-    labels = dict.fromkeys(item.label for item in example.graph.objects)
-    for _, _, prediction in predictions:
-        if prediction and prediction.graph:
-            labels.update(dict.fromkeys(item.label for item in prediction.graph.objects))
+    graphs = [prediction.graph if prediction and prediction.graph else empty for prediction in predictions]
+    hits = [compare(graph, example.graph) for graph in graphs]
+    labels = dict.fromkeys(item.label for graph in (example.graph, *graphs) for item in graph.objects)
     colors = {label: place % NUM_COLORS for place, label in enumerate(labels)}
+    limit = max(500, min(ANSWER_LIMIT, ANSWER_CHARACTERS // (num_cards * max(1, len(predictions)))))
+    found_in = [compare(other, example.graph).found if other else None for other in other_targets]
+    target = {
+        "objects": _objects(example.graph, (), (), colors, example.image_wh),
+        "relations": [
+            [
+                relation.subject,
+                short(relation.predicate),
+                relation.object,
+                [int(hit.found[n]) for hit in hits],
+                [other for other, found in enumerate(found_in) if found and not found[n]],
+            ]
+            for n, relation in enumerate(example.graph.relations[:MAX_RELATIONS])
+        ],
+        "n": [len(example.graph.objects), len(example.graph.relations)],
+    }
+    stages = [
+        {
+            "objects": _objects(
+                graph, hit.objects, prediction.object_votes if prediction else (), colors, example.image_wh
+            ),
+            **_answer(prediction, hit, limit),
+        }
+        for prediction, graph, hit in zip(predictions, graphs, hits, strict=True)
+    ]
+    values = {
+        "id": short(example.image_id),
+        "wh": list(example.image_wh),
+        "problem": problem,
+        "query": [short(label) for label in example.query or ()],
+        "target": target,
+        "stages": stages,
+    }
+    return Card(picture, values)
 
-    def boxes(graph: SceneGraph, found: Sequence[bool]) -> tuple[BoxMark, ...]:
-        return _box_marks(graph, found, colors, example.image_wh, font)
 
-    target = _target_panel(target_name, example.graph, hits, boxes, other_targets)
-    stages = tuple(
-        _stage_panel(name, index, prediction, hit, example.graph, boxes)
-        for (name, index, prediction), hit in zip(predictions, hits, strict=True)
-    )
-    query = tuple(short(label) for label in example.query or ())
-    return Card(number, short(example.image_id), example.image_wh, uri, problem, target, stages, query)
-
-
-def encode_image(image: Image.Image) -> str:
-    """An image as a WebP data URI, its longest side at most IMAGE_SIDE pixels."""
+def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
+    """An image as WebP in base64, its longest side at most IMAGE_SIDE pixels; the best of QUALITIES that fits into
+    ``max_bytes``, or the least."""
     image = image.convert("RGB")
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=82, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    for quality in QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=quality, method=2)
+        if buffer.tell() <= max_bytes:
+            break
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _target_panel(
-    name: str,
+def _objects(
     graph: SceneGraph,
-    hits: Sequence[Hits],
-    boxes: DrawBoxes,
-    other_targets: Sequence[tuple[str, SceneGraph]],
-) -> Panel:
-    in_others = [(other, compare(other_graph, graph).found) for other, other_graph in other_targets]
-    lines = tuple(
-        _line(
-            graph,
-            n,
-            "target",
-            found_by=tuple(hit.found[n] for hit in hits),
-            missing_in=tuple(other for other, found in in_others if not found[n]),
-        )
-        for n in range(min(len(graph.relations), MAX_RELATIONS))
-    )
-    return Panel(
-        name,
-        -1,
-        "ok",
-        boxes(graph, [True] * len(graph.objects)),
-        lines,
-        num_objects=len(graph.objects),
-        num_relations=len(graph.relations),
-    )
+    found: Sequence[bool],
+    votes: Sequence[int | None],
+    colors: Mapping[str, int],
+    image_wh: tuple[int, int],
+) -> list[list]:
+    clipped = clip(as_boxes([item.box for item in graph.objects]), image_wh).round(1).tolist()
+    rows = []
+    for n, (item, (x1, y1, x2, y2)) in enumerate(zip(graph.objects[:MAX_BOXES], clipped, strict=False)):
+        row = [
+            short(item.label),
+            colors[item.label],
+            int(found[n]) if found else 1,
+            _score(item.score),
+            votes[n] if votes else None,
+        ]
+        rows.append([*row, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)] if x2 > x1 and y2 > y1 else row)
+    return rows
 
 
-def _stage_panel(
-    name: str, index: int, prediction: Prediction | None, hits: Hits, target: SceneGraph, boxes: DrawBoxes
-) -> Panel:
-    missed = [n for n, found in enumerate(hits.found) if not found]
-    missed_lines = tuple(_line(target, n, "miss") for n in missed[:MAX_RELATIONS])
-    counts = {
-        HIT: hits.relations.count(HIT),
-        REPEAT: hits.relations.count(REPEAT),
-        FALSE: hits.relations.count(FALSE),
-        "miss": len(missed),
+def _answer(prediction: Prediction | None, hits: Hits, limit: int) -> dict[str, Any]:
+    counts = {state: hits.relations.count(state) for state in (HIT, REPEAT, FALSE)}
+    counts["miss"] = len(hits.found) - sum(hits.found)
+    values = {
+        "counts": counts,
+        "f1": [round(hits.f1(of_relations), 4) for of_relations in (True, False)],
+        "found": sum(hits.objects),
+        "n": [len(hits.objects), len(hits.relations)],
     }
     if prediction is None:
-        return Panel(name, index, "missing", missed=missed_lines, counts=counts)
+        return {**values, "status": "missing", "relations": []}
     graph = prediction.graph or SceneGraph()
-    answer, note = (None, "") if prediction.answer is None else cut(prediction.answer)
-    issues = tuple(
-        (short(issue.kind), short(issue.where), short(issue.detail, 160), ISSUES.get(issue.kind, ""))
-        for issue in prediction.issues[:MAX_ISSUES]
-    )
-    return Panel(
-        name,
-        index,
-        short(prediction.status),
-        boxes(graph, hits.objects),
-        tuple(_line(graph, n, hits.relations[n]) for n in range(min(len(graph.relations), MAX_RELATIONS))),
-        missed_lines,
-        num_objects=len(graph.objects),
-        num_found_objects=sum(hits.objects),
-        num_relations=len(graph.relations),
-        counts=counts,
-        issues=issues,
-        num_issues=len(prediction.issues),
-        answer=answer,
-        answer_note=note,
-        num_tokens=prediction.num_tokens,
-        truncated=prediction.finish_reason == "length",
-    )
+    votes = prediction.relation_votes or (None,) * len(graph.relations)
+    values |= {
+        "status": short(prediction.status),
+        "relations": [
+            [relation.subject, short(relation.predicate), relation.object, state, _score(relation.score), count]
+            for relation, state, count in zip(graph.relations[:MAX_RELATIONS], hits.relations, votes, strict=False)
+        ],
+        "issues": [
+            [short(issue.kind), short(issue.where), short(issue.detail, 160), ISSUES.get(issue.kind, "")]
+            for issue in prediction.issues[:MAX_ISSUES]
+        ],
+        "numIssues": len(prediction.issues),
+        "tokens": prediction.num_tokens,
+        "truncated": prediction.finish_reason == "length",
+        "answers": prediction.num_answers,
+    }
+    if prediction.error is not None:
+        values["error"] = short(prediction.error, 200)
+    if prediction.answer is not None:
+        values["answer"], values["note"] = cut(prediction.answer, limit)
+    return values
 
 
-def _line(graph: SceneGraph, n: int, state: str, **more: tuple) -> RelationLine:
-    relation = graph.relations[n]
-    subject, predicate, object_ = graph.triplet(relation)
-    return RelationLine(
-        (relation.subject + 1, short(subject)),
-        short(predicate),
-        (relation.object + 1, short(object_)),
-        state,
-        relation.score,
-        **more,
-    )
-
-
-def _box_marks(
-    graph: SceneGraph, found: Sequence[bool], colors: Mapping[str, int], image_wh: tuple[int, int], font: float
-) -> tuple[BoxMark, ...]:
-    width, height = image_wh
-    clipped = clip(as_boxes([item.box for item in graph.objects]), image_wh).round(1)
-    tag_labels = len(graph.objects) <= 8
-    font *= 1.0 if tag_labels else DENSE_FONT
-    marks = []
-    for n, (item, (x1, y1, x2, y2)) in enumerate(zip(graph.objects[:MAX_BOXES], clipped.tolist(), strict=False)):
-        if not (x2 > x1 and y2 > y1):
-            continue
-        tag = f"{n + 1} {short(item.label, 14)}" if tag_labels else f"{n + 1}"
-        tag_width = (0.64 * len(tag) + 0.6) * font
-        above = y1 - 1.35 * font
-        score = "" if item.score is None else f", score {item.score:.2f}"
-        marks.append(
-            BoxMark(
-                number=n + 1,
-                label=short(item.label) + score,
-                tag=tag,
-                color=colors[item.label],
-                found=bool(found[n]),
-                xywh=(x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)),
-                tag_xy=(round(max(min(x1, width - tag_width), 0.0), 1), round(above if above >= 0 else y1, 1)),
-                tag_wh=(round(tag_width, 1), round(1.35 * font, 1)),
-                font=round(font, 2),
-            )
-        )
-    return tuple(marks)
+def _score(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)

@@ -27,6 +27,19 @@ class Hits:
     objects: tuple[bool, ...]
     found_objects: tuple[bool, ...]
 
+    def f1(self, of_relations: bool) -> float:
+        """F1 of the relations or of the objects, as `eval --compare` scores an image: 1 where there is nothing on
+        either side.
+
+        >>> Hits(("hit", "false"), (True,), (), ()).f1(of_relations=True)
+        0.6666666666666666
+        """
+        if of_relations:
+            right, total = self.relations.count(HIT), len(self.relations) + len(self.found)
+        else:
+            right, total = sum(self.objects), len(self.objects) + len(self.found_objects)
+        return 2 * right / total if total else 1.0
+
 
 def compare(prediction: SceneGraph, target: SceneGraph) -> Hits:
     """Match a predicted graph with its target.

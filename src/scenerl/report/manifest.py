@@ -79,7 +79,7 @@ def read_manifest(run: Path) -> Manifest:
     for predicate, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: whole numbers from 0")
-    return _checked(Manifest(fields["title"], tuple(targets), tuple(stages), counts), str(path))
+    return checked(Manifest(fields["title"], tuple(targets), tuple(stages), counts), str(path))
 
 
 def manifest_from_files(
@@ -115,10 +115,15 @@ def manifest_from_files(
         )
         for name, files in parts.items()
     )
-    return _checked(Manifest(title or f"Predictions on {data.stem}", (target,), stages), "the command line")
+    return checked(Manifest(title or f"Predictions on {data.stem}", (target,), stages), "the command line")
 
 
-def _checked(manifest: Manifest, where: str) -> Manifest:
+def checked(manifest: Manifest, where: str) -> Manifest:
+    """The manifest itself.
+
+    Raises:
+        ValueError: it has no stage or no target, names are equal, or metrics are against an unknown target.
+    """
     for kind, items in (("targets", manifest.targets), ("stages", manifest.stages)):
         names = [item.name for item in items]
         if not names:

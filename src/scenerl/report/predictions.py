@@ -14,7 +14,11 @@ from scenerl.types import Issue, Relation, SceneGraph, SceneObject
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer about one image. ``graph`` is None exactly when ``status`` is not ``ok``."""
+    """One answer about one image. ``graph`` is None exactly when ``status`` is not ``ok``.
+
+    ``error`` says why the image could not be read. A graph that was merged from ``num_answers`` answers has votes, one
+    for each object and relation.
+    """
 
     image_id: str
     status: str
@@ -23,6 +27,10 @@ class Prediction:
     answer: str | None = None
     num_tokens: int | None = None
     finish_reason: str | None = None
+    error: str | None = None
+    num_answers: int | None = None
+    object_votes: tuple[int | None, ...] = ()
+    relation_votes: tuple[int | None, ...] = ()
 
 
 def image_id_of(row: Mapping) -> str:
@@ -30,14 +38,16 @@ def image_id_of(row: Mapping) -> str:
     return " ".join(str(row.get("image_id")).split())
 
 
-def read_outline(path: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Image id, status and kinds of issues of every image's first answer, without keeping the rows in memory.
+def read_outline(path: Path) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
+    """Image id, status, kinds of issues and the number of answers merged (0: none) of every image's first answer,
+    without keeping the rows in memory.
 
     Raises:
         ValueError: a row is not as ``scenerl predict`` writes it; the message names file and row.
     """
     for _, row, where in _first_samples(path):
-        yield row["image_id"], row["status"], tuple(issue.kind for issue in _issues(row, where))
+        kinds = tuple(issue.kind for issue in _issues(row, where))
+        yield row["image_id"], row["status"], kinds, _count(row, "answers") or 0
 
 
 def read_predictions(path: Path, image_ids: Collection[str]) -> dict[str, Prediction]:
@@ -46,21 +56,32 @@ def read_predictions(path: Path, image_ids: Collection[str]) -> dict[str, Predic
     Raises:
         ValueError: a row is not as ``scenerl predict`` writes it; the message names file and row.
     """
-    wanted, found = set(image_ids), {}
+    return {prediction.image_id: prediction for prediction in stream_predictions(path, image_ids)}
+
+
+def stream_predictions(path: Path, image_ids: Collection[str]) -> Iterator[Prediction]:
+    """:func:`read_predictions` one by one, in the order of the file."""
+    wanted = set(image_ids)
     for _, row, where in _first_samples(path):
         if row["image_id"] not in wanted:
             continue
+        graph = read_graph(row.get("graph"), where) if row["status"] == "ok" else None
         answer = row.get("answer")
-        found[row["image_id"]] = Prediction(
+        yield Prediction(
             image_id=row["image_id"],
             status=row["status"],
-            graph=read_graph(row.get("graph"), where) if row["status"] == "ok" else None,
+            graph=graph,
             issues=_issues(row, where),
             answer=answer if answer is None or isinstance(answer, str) else repr(answer),
-            num_tokens=row["num_tokens"] if isinstance(row.get("num_tokens"), int) else None,
+            num_tokens=_count(row, "num_tokens"),
             finish_reason=row["finish_reason"] if isinstance(row.get("finish_reason"), str) else None,
+            error=row["error"] if isinstance(row.get("error"), str) else None,
+            num_answers=_count(row, "answers"),
+            object_votes=tuple(_count(item, "votes") for item in row["graph"].get("objects") or ()) if graph else (),
+            relation_votes=(
+                tuple(_count(item, "votes") for item in row["graph"].get("relationships") or ()) if graph else ()
+            ),
         )
-    return found
 
 
 def read_graph(value: Any, where: str) -> SceneGraph:
@@ -125,5 +146,11 @@ def _list(row: Mapping, key: str, where: str) -> list:
 
 
 def _score(item: Mapping) -> float | None:
+    """A score that is not finite tells nothing and is left out."""
     score = item.get("score")
-    return None if score is None else float(score)
+    return None if score is None or not math.isfinite(float(score)) else float(score)
+
+
+def _count(item: Mapping, key: str) -> int | None:
+    value = item.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scenerl.json_files import read_json
+from scenerl.report.reliability import Reliability, read_reliability
 from scenerl.types import FAILURES, ISSUES
 
 HEADLINE = (
@@ -63,6 +64,7 @@ class StageResults:
     failures: Mapping[str, int] | None
     options: Mapping[str, Any]
     counts: Mapping[str, Any]
+    calibration: Mapping[str, Reliability] = field(default_factory=dict)
 
 
 def read_metrics(path: Path) -> StageResults:
@@ -99,6 +101,10 @@ def read_metrics(path: Path) -> StageResults:
         failures if "failures" in data else None,
         _section(data, "options", path),
         _section(data, "counts", path),
+        {
+            name: read_reliability(item, f"{path}: calibration")
+            for name, item in _section(data, "calibration", path).items()
+        },
     )
 
 

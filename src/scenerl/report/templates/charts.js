@@ -1,5 +1,4 @@
-"use strict";
-// Two comforts, neither needed to read the page: values under the pointer in charts, and the boxes of a relation.
+// Values under the pointer, or at the arrow keys, in charts.
 (() => {
   const WIDTH = 320, LEFT = 40, RIGHT = 12;
   const data = JSON.parse(document.getElementById("chart-data").textContent);
@@ -39,31 +38,6 @@
       event.preventDefault();
       place = Math.min(Math.max(place + (tip.hidden ? 0 : move), 0), stops.length - 1);
       show();
-    });
-  }
-
-  const pick = (list, line) => {
-    // A missed relation stands in an answer's panel, but its boxes are those of the ground truth.
-    const home = line && line.classList.contains("miss") ? list.closest(".card").querySelector(".target") : list.closest(".panel");
-    for (const other of list.children) other.classList.toggle("on", other === line);
-    for (const scene of list.closest(".card").querySelectorAll(".scene")) scene.classList.remove("picking");
-    if (!line) return;
-    const ends = line.dataset.ends.split(" "), scene = home.querySelector(".scene");
-    scene.classList.add("picking");
-    for (const mark of scene.querySelectorAll("[data-box]")) mark.classList.toggle("on", ends.includes(mark.dataset.box));
-  };
-  for (const list of document.querySelectorAll(".relations")) {
-    list.addEventListener("pointerover", (event) => pick(list, event.target.closest("li")));
-    list.addEventListener("pointerleave", () => pick(list, null));
-    list.addEventListener("blur", () => pick(list, null));
-    list.addEventListener("keydown", (event) => {
-      const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      const lines = [...list.children], now = lines.findIndex((line) => line.classList.contains("on"));
-      const line = lines[now < 0 ? (move > 0 ? 0 : lines.length - 1) : Math.min(Math.max(now + move, 0), lines.length - 1)];
-      pick(list, line);
-      line.scrollIntoView({ block: "nearest" });
     });
   }
 })();

@@ -1,0 +1,106 @@
+"""Calibration as `scenerl eval` found it, made into a drawing: how often a prediction of confidence p is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scenerl.report.text import short
+
+SIDE, MARGIN = 200, 30
+TITLES = {"objects": "Objects", "relations": "Relations"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """``points`` are (mean confidence, accuracy, number of predictions) of the bins that are not empty; ``ece`` is the
+    expected calibration error, None without predictions."""
+
+    ece: float | None
+    points: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One stage's curve: SVG path data, dots as (x, y, radius, text), and the text of its error."""
+
+    name: str
+    index: int
+    path: str
+    dots: tuple[tuple[float, float, float, str], ...]
+    ece: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityChart:
+    """A square of SIDE with MARGIN at its left and bottom. Ticks are (x, y, text) in pixels from the upper left."""
+
+    target: str
+    title: str
+    curves: tuple[Curve, ...]
+    ticks: tuple[tuple[float, float, str], ...]
+
+
+def read_reliability(item: Any, where: str) -> Reliability:
+    """One curve of metrics.json.
+
+    Raises:
+        ValueError: it is not as `scenerl eval` writes it; the message starts with ``where``.
+    """
+    keys = ("confidence", "accuracy", "counts")
+    if not isinstance(item, Mapping) or not all(isinstance(item.get(key), list) for key in keys):
+        raise ValueError(f"{where}: a curve needs the lists {', '.join(keys)}")
+    if len({len(item[key]) for key in keys}) != 1:
+        raise ValueError(f"{where}: the lists {', '.join(keys)} differ in length")
+    bins = zip(*(item[key] for key in keys), strict=True)
+    points = tuple(
+        (float(confidence), float(accuracy), int(count))
+        for confidence, accuracy, count in bins
+        if _is_share(confidence) and _is_share(accuracy) and isinstance(count, int) and count > 0
+    )
+    return Reliability(float(item["ece"]) if _is_share(item.get("ece")) else None, points)
+
+
+def reliability_charts(
+    target: str, stages: Sequence[tuple[str, int, Mapping[str, Reliability]]]
+) -> list[ReliabilityChart]:
+    """A chart of objects and one of relations, of the stages that have them.
+
+    Args:
+        target: the ground truth's name.
+        stages: (stage name, palette index, kind to curve).
+    """
+    charts = []
+    for kind, title in TITLES.items():
+        drawn = [(name, index, found[kind]) for name, index, found in stages if kind in found and found[kind].points]
+        if drawn:
+            curves = tuple(_curve(name, index, curve) for name, index, curve in drawn)
+            ticks = tuple((*_place(share, share), f"{share:g}") for share in (0.0, 0.5, 1.0))
+            charts.append(ReliabilityChart(target, title, curves, ticks))
+    return charts
+
+
+def _curve(name: str, index: int, curve: Reliability) -> Curve:
+    most = max(count for _, _, count in curve.points)
+    places = [_place(confidence, accuracy) for confidence, accuracy, _ in curve.points]
+    dots = tuple(
+        # The area of a dot is the bin's share of the largest bin.
+        (
+            *place,
+            round(1.5 + 4 * (count / most) ** 0.5, 1),
+            f"{short(name)}: {accuracy:.2f} right at {confidence:.2f}, {count:,}",
+        )
+        for place, (confidence, accuracy, count) in zip(places, curve.points, strict=True)
+    )
+    path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
+    return Curve(name, index, path, dots, "" if curve.ece is None else f"{curve.ece:.3f}")
+
+
+def _place(confidence: float, accuracy: float) -> tuple[float, float]:
+    inner = SIDE - MARGIN - 8
+    return round(MARGIN + confidence * inner, 1), round(8 + (1 - accuracy) * inner, 1)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
