@@ -150,8 +150,8 @@ def record_of(
         "query": list(query),
         "detections": rows,
     }
-    file = folders.find(image["file_name"]) if isinstance(image.get("file_name"), str) and image["file_name"] else None
-    if file is not None:
+    name = image.get("file_name")
+    if isinstance(name, str) and name and (file := Path(name) if Path(name).is_absolute() else folders.find(name)):
         row["file_name"] = str(file.absolute())
     record = read_row(row, where)
     errors = (*instances.problems.get(image_id, ()), *record.errors)

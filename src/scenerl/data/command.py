@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -135,10 +136,11 @@ def draw(options: DataOptions) -> None:
 
 
 def convert(options: DataOptions) -> None:
-    """Write any source as our JSONL; images that are not files yet go to ``images/`` beside it."""
-    out = _required(options.out, "convert", "--out FILE.jsonl")
-    if out.suffix != ".jsonl":
-        raise DataError(f"--out {out}: expected a file name that ends in .jsonl")
+    """Write any source in a format of :data:`WRITERS`; images that are not files yet go to ``images/`` beside it."""
+    suffix, write = WRITERS[options.to]
+    out = _required(options.out, "convert", f"--out FILE{suffix}")
+    if out.suffix != suffix:
+        raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
     images = out.parent / "images"
@@ -147,12 +149,32 @@ def convert(options: DataOptions) -> None:
         for example in _track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
-    count = write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in chosen))
+    count = write(out, chosen, images)
     if not count:
         out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 
+
+def _write_ours(out: Path, examples: Iterable[Example], images: Path) -> int:
+    return write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in examples))
+
+
+def _write_coco(out: Path, examples: Iterable[Example], images: Path) -> int:
+    from scenerl.data import instances
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return instances.write(out, (_with_file(example, images) for example in examples))
+
+
+def _write_vlmr1(out: Path, examples: Iterable[Example], images: Path) -> int:
+    from scenerl.data import vlmr1
+
+    return vlmr1.write(out, (_with_file(example, images) for example in examples))
+
+
+WRITERS = {"jsonl": (".jsonl", _write_ours), "coco": (".json", _write_coco), "vlmr1_jsonl": (".jsonl", _write_vlmr1)}
+"""Name of a format that ``convert`` writes to its suffix and function."""
 
 ACTIONS = {"make": make, "stats": stats, "triplets": triplets, "check": check, "draw": draw, "convert": convert}
 """Action to function."""
@@ -171,6 +193,12 @@ def _file_name(example: Example, images: Path) -> str | None:
     images.mkdir(parents=True, exist_ok=True)
     path.write_bytes(example.image)
     return path.name
+
+
+def _with_file(example: Example, images: Path) -> Example:
+    """The example with its image as a file, named by its whole path."""
+    name = _file_name(example, images)
+    return example if name is None else replace(example, image=(images / name).resolve())
 
 
 def _examples(options: DataOptions) -> data.Examples:
