@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.training.packing import PackedGroup, pack, runs, shuffle_groups, visible
+from scenerl.training.packing import PackedGroup, pack, parts_within, runs, shuffle_groups, split_further, visible
 from scenerl.training.prefix_attention import packed_attention, portable_attention
 
 GROUPS = st.lists(
@@ -121,6 +121,42 @@ def test_a_shuffle_keeps_groups_together(num_groups, size, random):
         assert [row for row in order if group_of[row] == group] == [
             r for r in range(len(group_of)) if group_of[r] == group
         ]
+
+
+def test_a_group_that_does_not_fit_is_split_and_has_its_prompt_in_each_part():
+    groups, prompts, completions = [range(0, 3), range(3, 5)], [4, 4, 4, 3, 3], [5, 5, 5, 1, 2]
+    # A prompt of 4 takes 3 tokens: its last one is counted with each completion. 3 + 15 and 2 + 3 tokens.
+    assert parts_within(groups, prompts, completions, None) == [range(0, 5)]
+    assert parts_within(groups, prompts, completions, 23) == [range(0, 5)]
+    assert parts_within(groups, prompts, completions, 22) == [range(0, 3), range(3, 5)]  # rather than 4 and 1
+    assert parts_within(groups, prompts, completions, 13) == [range(0, 2), range(2, 5)]
+    assert parts_within(groups, prompts, completions, 12) == [range(0, 1), range(1, 2), range(2, 3), range(3, 5)]
+    assert parts_within(groups, prompts, completions, 1) == [range(row, row + 1) for row in range(5)]
+
+
+@given(GROUPS, st.integers(1, 60), st.integers(1, 20))
+def test_parts_hold_every_completion_once_and_no_more_tokens_than_allowed(sizes, limit, count):
+    groups, prompts, completions = [], [], []
+    for prompt, lengths in sizes:
+        groups.append(range(len(completions), len(completions) + len(lengths)))
+        prompts += [prompt] * len(lengths)
+        completions += lengths
+    whole = {row: group for group in groups for row in group}
+    for parts in (
+        parts_within(groups, prompts, completions, limit),
+        split_further(parts_within(groups, prompts, completions, limit), count),
+    ):
+        assert [row for part in parts for row in part] == list(range(len(completions)))
+        assert all(len(part) for part in parts)
+        for part in parts:
+            own = {whole[row] for row in part}
+            tokens = sum(prompts[group.start] - 1 for group in own) + sum(completions[row] for row in part)
+            assert tokens <= limit or len(part) == 1 or not sum(completions[row] for row in part)
+    assert len(parts) >= min(count, len(completions))
+    parts = parts_within(groups, prompts, completions, limit)
+    for group in groups:  # what fits in a row of its own is in one row
+        if prompts[group.start] - 1 + sum(completions[row] for row in group) <= limit:
+            assert any(set(group) <= set(part) for part in parts)
 
 
 def test_runs():

@@ -88,7 +88,7 @@ def of_kind(kind: str, base) -> Conversation:
     return conversation
 
 
-def build(conversation: Conversation, examples, folder, shared="on", peft_config=None, **fields):
+def build(conversation: Conversation, examples, folder, shared="on", peft_config=None, limit=None, **fields):
     """A trainer that rewards tokens by number, so that advantages differ within every group."""
 
     def reward(completion_ids, **_):
@@ -103,6 +103,7 @@ def build(conversation: Conversation, examples, folder, shared="on", peft_config
         processing_class=conversation.checkpoint.processor,
         peft_config=peft_config,
         shared_prefix=shared,
+        max_tokens_per_row=limit,
     )
 
 
@@ -211,6 +212,14 @@ def test_log_probabilities_entropies_and_gradients_are_trls(any_model, data):
         assert trls[0].std() > 0.1  # a model that says the same of everything would prove nothing
     chunks, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, batch_size=2, **batch)
     torch.testing.assert_close(chunks * seen, trls[0], rtol=0, atol=1e-5)
+    trainer.max_tokens_per_row = data.draw(st.integers(1, 40))
+    try:
+        split = compute()
+    finally:
+        trainer.max_tokens_per_row = None
+    torch.testing.assert_close(split[0], trls[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(split[1], trls[1], rtol=0, atol=1e-5)
+    assert close(split[2], trls[2])
 
 
 LOSSES = [
@@ -418,6 +427,44 @@ def test_a_rollout_reads_each_prompt_once_and_samples_what_trl_samples(base, exa
     assert sampled[True] == sampled[False]
     assert len({tuple(ids) for ids in sampled[True]}) > 6
     assert 3 * patches[True] == patches[False]
+
+
+def test_no_row_is_longer_than_allowed(base, examples, tmp_path, monkeypatch):
+    lengths = []
+    pack = shared_prefix.pack
+    monkeypatch.setattr(
+        shared_prefix, "pack", lambda *args: (row := pack(*args), lengths.append(row.input_ids.shape[1]))[0]
+    )
+    fields = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 6}
+    losses = {}
+    for limit in (None, 30):
+        lengths.clear()
+        trainer = build(of_kind("qwen2_vl", base), examples, tmp_path / str(limit), limit=limit, **fields)
+        trainer.train()
+        losses[limit] = [row["loss"] for row in trainer.state.log_history[:-1]], max(lengths)
+    assert losses[None][0] == pytest.approx(losses[30][0], abs=1e-5)
+    assert losses[30][1] <= 30 < losses[None][1]
+
+
+def test_an_empty_completion_of_an_engine_consists_of_its_end(conversation, examples, tmp_path, monkeypatch):
+    """TRL reads the last token of every completion."""
+    trainer = build(conversation, examples, tmp_path, per_device_train_batch_size=4)
+    trainer.shares_rollout = False
+    answers = [[21, 22], [], [23], []]
+    logps = [[-1.0, -2.0], [], [-3.0], []]
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", lambda self, *args, **kwargs: (answers, logps))
+    end = trainer._tokenizer.eos_token_id
+    found = trainer._generate_single_turn(None, None, None, 2)
+    assert found == ([[21, 22], [end], [23], [end]], [[-1.0, -2.0], [0.0], [-3.0], [0.0]])
+    logps = None
+    trainer.current_gradient_accumulation_steps = 1
+    rows = [trainer.train_dataset[index] for index in (0, 0, 2, 2)]
+    batch = trainer._generate_and_score_completions(rows)
+    assert batch["completion_mask"].sum(dim=1).tolist() == [2, 1, 1, 1]
+    assert trainer._compute_loss(trainer.model, batch).isfinite()
+    with pytest.raises(IndexError):  # what happens without; when TRL minds it, ours can go
+        monkeypatch.setattr(shared_prefix, "with_an_end", lambda answers, logps, end: (answers, logps))
+        trainer._generate_and_score_completions(rows)
 
 
 def test_a_group_whose_members_differ_is_taken_apart(any_model):

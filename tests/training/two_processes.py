@@ -35,6 +35,7 @@ def main(rows: str, base: str, out: str) -> None:
             train_dataset=grpo_dataset(examples_of(Path(rows)), conversation),
             processing_class=conversation.checkpoint.processor,
             shared_prefix=shared,
+            max_tokens_per_row=27,  # as some rows are longer, processes would run different numbers of them
         )
         trainer.train()
         weights = torch.cat([parameter.detach().flatten() for parameter in conversation.checkpoint.model.parameters()])

@@ -10,17 +10,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.models import FAMILIES
+from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-REQUIRED = (
-    ("config.json",),
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", adapters.PICKLED)
+PROCESSOR_FILES = (
     ("tokenizer_config.json",),
     ("tokenizer.json", "vocab.json"),
     ("preprocessor_config.json", "processor_config.json"),
-    (WEIGHTS, INDEX),
 )
+REQUIRED = (("config.json",), *PROCESSOR_FILES, (WEIGHTS, INDEX))
 """What a checkpoint folder must hold: of each group one file."""
 
 JSON_OBJECTS = (
@@ -62,12 +62,16 @@ def is_hub_name(name: str | Path) -> bool:
 def family_of(name: str | Path) -> Family:
     """The family of a checkpoint folder or hub name, by its configuration's ``model_type`` and nothing else.
 
+    An adapter is of its base model's family.
+
     Raises:
         ValueError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
             names what is.
     """
     folder = Path(name)
     if folder.is_dir():
+        if (base := base_of(name)) is not None:
+            return family_of(base)
         path = folder / "config.json"
         if not path.is_file():
             raise ValueError(f"{folder}: no config.json, so this is not a checkpoint folder")
@@ -82,6 +86,8 @@ def family_of(name: str | Path) -> Family:
         try:
             model_type = PreTrainedConfig.get_config_dict(str(name))[0].get("model_type")
         except OSError as error:
+            if (base := base_of(name)) is not None:
+                return family_of(base)
             raise ValueError(
                 f"model {str(name)!r}: no such folder, and the hub gives no such model ({_one_line(error)})"
             ) from error
@@ -90,6 +96,29 @@ def family_of(name: str | Path) -> Family:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name}: model_type {model_type!r} is not supported; allowed: {', '.join(FAMILIES)}{hint}")
     return family_named(model_type)
+
+
+def base_of(name: str | Path) -> str | None:
+    """The folder or hub name of the model that an adapter belongs to; None for what is no adapter.
+
+    Raises:
+        ValueError: the adapter's configuration cannot be read, or its model is not there.
+    """
+    if not Path(name).is_dir() and not is_hub_name(name):
+        return None
+    try:
+        config = adapters.config_of(name)
+    except OSError:  # the hub, or its local copy, has nothing of that name
+        return None
+    if config is None:
+        return None
+    base = config["base_model_name_or_path"]
+    if not Path(base).is_dir() and not is_hub_name(base):
+        raise ValueError(
+            f"{name}: the adapter's base model {base!r} is no folder; correct base_model_name_or_path in "
+            f"{adapters.CONFIG}"
+        )
+    return base
 
 
 def family_named(model_type: str) -> Family:
@@ -113,11 +142,13 @@ def _json_object(path: Path) -> dict:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder, whether they are there or not.
+    """The safetensors files of the folder of a checkpoint or adapter, whether they are there or not.
 
     Raises:
         ValueError: the index of a checkpoint in several files cannot be read.
     """
+    if (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file():
+        return [folder / adapters.WEIGHTS]
     index = folder / INDEX
     if (folder / WEIGHTS).is_file() or not index.is_file():
         return [folder / WEIGHTS]
@@ -127,24 +158,34 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(shards.values()))]
 
 
-def check_folder(folder: Path) -> None:
-    """See that a checkpoint folder is whole, before anything large is loaded.
+def check_folder(folder: Path, allow_pickle: bool = False) -> None:
+    """See that the folder of a checkpoint, or of an adapter, is whole, before anything large is loaded.
+
+    Args:
+        allow_pickle: weights may be pickled (.bin), which can run code when they are read.
 
     Raises:
         ValueError: names every file that is missing, or the first that is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
-    missing = [" or ".join(names) for names in REQUIRED if not any((folder / name).is_file() for name in names)]
+    is_adapter = (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file()
+    required = ((adapters.CONFIG,), (adapters.WEIGHTS,)) if is_adapter else REQUIRED
+    is_pickled = allow_pickle and not any((folder / name).is_file() for name in (WEIGHTS, INDEX, adapters.WEIGHTS))
+    if is_pickled:
+        required = (*required[:-1], PICKLED)
+    missing = [" or ".join(names) for names in required if not any((folder / name).is_file() for name in names)]
     if (folder / INDEX).is_file():
         missing += [path.name for path in weight_files(folder) if not path.is_file()]
     if missing:
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        hint = f" ({', '.join(pickles[:3])}: pickled weights are never loaded)" if pickles else ""
+        hint = f" ({', '.join(pickles[:3])}: pickled weights are not loaded without --allow_pickle)" if pickles else ""
         raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
     for path in (folder / name for name in JSON_OBJECTS):
         if path.is_file():
             _json_object(path)
+    if is_pickled:
+        return
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="numpy"):
@@ -153,10 +194,11 @@ def check_folder(folder: Path) -> None:
             raise ValueError(f"{path}: damaged or cut off ({_one_line(error)})") from error
 
 
-def weights_digest(name: str | Path) -> str | None:
+def weights_digest(name: str | Path, allow_pickle: bool = False) -> str | None:
     """A short digest by which the weights of a checkpoint folder are known again; None for a hub name.
 
-    It reads the size and both ends of each file, not gigabytes: training changes every tensor.
+    It reads the size and both ends of each file, not gigabytes: training changes every tensor. An adapter's depends on
+    its base model's as well.
 
     Raises:
         ValueError: as :func:`check_folder`.
@@ -164,9 +206,12 @@ def weights_digest(name: str | Path) -> str | None:
     folder = Path(name)
     if not folder.is_dir():
         return None
-    check_folder(folder)
+    check_folder(folder, allow_pickle)
     digest = hashlib.sha256()
-    for path in weight_files(folder):
+    if (base := base_of(name)) is not None:
+        digest.update(f"{weights_digest(base, allow_pickle) or base}\n".encode())
+    files = [path for path in weight_files(folder) if path.is_file()]
+    for path in files or sorted(folder.glob("*.bin")):
         with path.open("rb") as file:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}\n".encode())
@@ -182,47 +227,73 @@ def load(
     device: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    *,
+    trainable: bool = False,
+    quantization=None,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> Checkpoint:
-    """Model and processor of a checkpoint folder or hub name.
+    """Model and processor of the folder or hub name of a checkpoint, or of an adapter with its base model.
 
-    Weights come from safetensors only and no code of the checkpoint is run.
+    Weights come from safetensors only and no code of the checkpoint is run, unless the last two arguments say so.
 
     Args:
         dtype: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
         device: where to put the model; None leaves it on the CPU (trainers move it themselves).
         min_pixels, max_pixels: bounds of the resized input in pixels; None keeps the checkpoint's own.
+        trainable: leave an adapter beside the weights, to be trained on; otherwise it is merged into them.
+        quantization: transformers' configuration of quantised weights.
+        attn_implementation: transformers' name of the attention; None: its choice.
 
     Raises:
         ValueError: the folder is incomplete, damaged or of an unsupported family; weights do not fit the
             configuration; the tokenizer knows tokens that the model does not.
     """
-    family = family_of(name)
-    folder = Path(name)
-    if folder.is_dir():
-        check_folder(folder)
+    family, base = family_of(name), base_of(name)
+    weights = name if base is None else base
+    for folder in {Path(name), Path(weights)}:
+        if folder.is_dir():
+            check_folder(folder, allow_pickle)
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
+    has_processor = base is None or all(
+        any((Path(name) / file).is_file() for file in group) for group in PROCESSOR_FILES
+    )
+    settings = {"quantization_config": quantization, "attn_implementation": attn_implementation}
     try:
-        processor = family.load_processor(name, min_pixels, max_pixels)
+        processor = family.load_processor(
+            name if has_processor else base, min_pixels, max_pixels, trust_remote_code=trust_remote_code
+        )
         model, found = AutoModelForImageTextToText.from_pretrained(
-            name,
+            weights,
             dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
+            **{key: value for key, value in settings.items() if value is not None},
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, StrictDataclassError) as error:
-        raise ValueError(f"{name}: cannot be loaded ({_one_line(error)})") from error
-    _refuse_bad_weights(name, found)
+        raise ValueError(f"{weights}: cannot be loaded ({_one_line(error)})") from error
+    _refuse_bad_weights(weights, found)
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:
         raise ValueError(f"{name}: the tokenizer has {num_tokens} tokens, but the model knows {num_rows}")
+    if base is not None:
+        model = adapters.attach(model, name, trainable)
     if device:
         model.to(device)
     return Checkpoint(str(name), family, model, processor)
+
+
+def block_classes(model) -> set[str]:
+    """Classes of the model's blocks: what gradient checkpointing runs again and FSDP shards, one by one."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
 def _refuse_bad_weights(name: str | Path, found: dict) -> None:

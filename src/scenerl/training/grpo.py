@@ -13,6 +13,7 @@ from trl import GRPOConfig
 from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
+from scenerl.training.adapters import lora_config
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
@@ -117,6 +118,8 @@ def build_trainer(
     constant_reward_window: int = 20,
     sample_log_every: int = 10,
     shared_prefix: str = "auto",
+    max_tokens_per_row: int | None = None,
+    peft_config=None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -126,6 +129,8 @@ def build_trainer(
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
         shared_prefix: run each image and prompt once per group in the update (see
             :class:`~scenerl.training.shared_prefix.SharedPrefixGRPOTrainer`).
+        max_tokens_per_row: of a row in that update (see there).
+        peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
 
     Raises:
         ValueError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -157,6 +162,8 @@ def build_trainer(
         processing_class=checkpoint.processor,
         callbacks=[LogFile(args.output_dir)],
         shared_prefix=shared_prefix,
+        max_tokens_per_row=max_tokens_per_row,
+        peft_config=peft_config,
     )
     trainer.conversation = conversation
     quiet_console(trainer)
@@ -216,4 +223,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         constant_reward_window=options.constant_reward_window,
         sample_log_every=options.sample_log_every,
         shared_prefix=options.shared_prefix,
+        max_tokens_per_row=options.max_tokens_per_row,
+        peft_config=lora_config(options, conversation.checkpoint),
     )

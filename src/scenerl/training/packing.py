@@ -99,6 +99,50 @@ def pack(
     )
 
 
+def parts_within(
+    groups: Sequence[range], prompt_sizes: Sequence[int], completion_sizes: Sequence[int], limit: int | None
+) -> list[range]:
+    """Neighbouring completions that share a packed row of at most ``limit`` tokens.
+
+    A group that fits a row is not split; one that does not has its prompt in each of its rows. A single completion
+    that is longer than the limit has a row of its own.
+
+    Args:
+        groups: ranges of completions with one prompt each, without gaps.
+        prompt_sizes, completion_sizes: tokens of each completion and of its prompt.
+        limit: tokens of a row; None for one row of everything.
+
+    Returns:
+        Ranges of completions, in order and without gaps.
+    """
+    if limit is None:
+        return [range(groups[0].start, groups[-1].stop)]
+    parts: list[range] = []
+    start, used = groups[0].start, 0
+    for group in groups:
+        prefix = prompt_sizes[group.start] - 1
+        if used and used + prefix + sum(completion_sizes[row] for row in group) > limit:
+            parts.append(range(start, group.start))
+            start, used = group.start, 0
+        used += prefix
+        for row in group:
+            if row > start and used + completion_sizes[row] > limit:
+                parts.append(range(start, row))
+                start, used = row, prefix
+            used += completion_sizes[row]
+    return [*parts, range(start, groups[-1].stop)]
+
+
+def split_further(parts: Sequence[range], count: int) -> list[range]:
+    """At least ``count`` ranges: the longest are halved. For processes that must all run the same number of rows."""
+    parts = list(parts)
+    while len(parts) < count and max(map(len, parts)) > 1:
+        k = max(range(len(parts)), key=lambda index: len(parts[index]))
+        middle = parts[k].start + len(parts[k]) // 2
+        parts[k : k + 1] = [range(parts[k].start, middle), range(middle, parts[k].stop)]
+    return parts
+
+
 def visible(groups: Sequence[PackedGroup]) -> torch.Tensor:
     """(N, N) which token (row) sees which (column): the definition that the attention kernels are held to."""
     length = groups[-1].end

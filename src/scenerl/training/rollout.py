@@ -80,6 +80,20 @@ def cut_at_stop(tokens: torch.Tensor, stop_ids: Collection[int]) -> list[list[in
     return [row[: next((k + 1 for k, token in enumerate(row) if token in stops), len(row))] for row in rows]
 
 
+def with_an_end(
+    answers: Sequence[list[int]], logps: Sequence[list[float]] | None, end: int
+) -> tuple[list[list[int]], list[list[float]] | None]:
+    """Answers of an engine in which an empty one consists of its end token.
+
+    Engines leave out the token that ends an answer, or are stopped before the first; TRL reads the last token of each.
+    The end has probability 1 there: the engine had said all it could.
+    """
+    filled = [answer or [end] for answer in answers]
+    if logps is None:
+        return filled, None
+    return filled, [own or [0.0] * len(answer) for own, answer in zip(logps, filled, strict=True)]
+
+
 class _OncePerImage:
     """An image processor that does an image once however often it is asked for it; keeps what it has seen."""
 

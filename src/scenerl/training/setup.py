@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.utils import is_peft_model
 from transformers.integrations import get_available_reporting_integrations
 from trl.import_utils import is_vllm_available
 
@@ -19,9 +20,10 @@ from scenerl.config.batch import accumulation_steps
 from scenerl.conversation import Conversation, style_for
 from scenerl.data.given import boxes_for
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.models.loading import family_of, load
+from scenerl.models.loading import Checkpoint, block_classes, family_of, load
 from scenerl.runs import claim_folder
 from scenerl.training import from_scratch
+from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
 
 # Fields that change what is shown or kept, never what is learnt: a run may go on with others.
@@ -42,6 +44,7 @@ _FREE = (
     "save_steps",
     "save_strategy",
     "save_total_limit",
+    "max_tokens_per_row",
     "shared_prefix",
 )
 
@@ -87,6 +90,27 @@ def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:
     return {"gradient_accumulation_steps": accumulation_steps(options.global_batch_size, per_device, num_processes)}
 
 
+def load_for_training(options, model: str | Path) -> Checkpoint:
+    """The checkpoint to train, with what the options say to keep as it is kept."""
+    checkpoint = load(
+        model,
+        options.dtype,
+        min_pixels=options.min_pixels,
+        max_pixels=options.max_pixels,
+        trainable=True,
+        quantization=quantization(options),
+        attn_implementation=options.attn_implementation,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
+    if options.freeze_vision and not is_peft_model(checkpoint.model):  # an adapter leaves the tower alone anyway
+        for name in checkpoint.family.vision_modules:
+            checkpoint.model.get_submodule(name).requires_grad_(False)
+    # what FSDP shards one by one where its configuration names no classes
+    checkpoint.model._no_split_modules = block_classes(checkpoint.model)
+    return checkpoint
+
+
 def open_run(
     options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
 ) -> tuple[Conversation, Sequence[Example], Any]:
@@ -104,6 +128,8 @@ def open_run(
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
     build = may_build and from_scratch.is_wanted(options)
+    if not build:
+        check_tuning(options)
     style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
     boxes = boxes_for(options)
     examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True, boxes=boxes))
@@ -113,8 +139,5 @@ def open_run(
     model = options.model
     if build:
         model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
-    checkpoint = load(model, dtype="float32", min_pixels=options.min_pixels, max_pixels=options.max_pixels)
-    if options.freeze_vision:
-        for name in checkpoint.family.vision_modules:
-            checkpoint.model.get_submodule(name).requires_grad_(False)
+    checkpoint = load_for_training(options, model)
     return Conversation(style, checkpoint), examples, args

@@ -8,6 +8,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from scenerl.conversation import Conversation
+from scenerl.training.adapters import lora_config
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.optimizers import MuonFactory
@@ -26,12 +27,14 @@ def build_trainer(
     args: SFTConfig,
     muon: bool = False,
     muon_learning_rate: float = 0.02,
+    peft_config=None,
 ) -> SFTTrainer:
     """An SFTTrainer that teaches ``conversation``'s model to answer with the examples' ground truth.
 
     Args:
         args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only answer
             tokens carry loss.
+        peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
         muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
@@ -46,6 +49,7 @@ def build_trainer(
         processing_class=conversation.checkpoint.processor,
         callbacks=[LogFile(args.output_dir)],
         optimizer_cls_and_kwargs=optimizer,
+        peft_config=peft_config,
     )
     trainer.conversation = conversation
     quiet_console(trainer)
@@ -68,4 +72,11 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     # TRL's limit of 1,024 tokens would cut answers off, and images where they are large
     conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
-    train(conversation, examples, args, muon=options.muon, muon_learning_rate=options.muon_learning_rate)
+    train(
+        conversation,
+        examples,
+        args,
+        muon=options.muon,
+        muon_learning_rate=options.muon_learning_rate,
+        peft_config=lora_config(options, conversation.checkpoint),
+    )

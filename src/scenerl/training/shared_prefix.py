@@ -21,9 +21,9 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 from scenerl.models.branching import BranchSampler
 from scenerl.training import prefix_attention
-from scenerl.training.packing import PackedRow, pack, runs, shuffle_groups
+from scenerl.training.packing import PackedRow, pack, parts_within, runs, shuffle_groups, split_further
 from scenerl.training.padded_rows import PaddedRows, join_images, share_images, split_images
-from scenerl.training.rollout import cut_at_stop, fields_of, left_padded, once_per_image
+from scenerl.training.rollout import cut_at_stop, fields_of, left_padded, once_per_image, with_an_end
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Architectures of which the tests have shown that sharing changes nothing."""
@@ -43,15 +43,24 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     """TRL's trainer on packed groups.
 
     Args:
-        shared_prefix: ``on``, ``off``, or ``auto``: on where the model and the settings allow it. The other arguments
-            are GRPOTrainer's.
+        shared_prefix: ``on``, ``off``, or ``auto``: on where the model and the settings allow it.
+        max_tokens_per_row: groups are run in rows of at most so many tokens, which bounds the memory that a single row
+            takes; one that does not fit is split over several, each with its prompt. None: a row for each micro-batch.
+            The other arguments are GRPOTrainer's.
 
     Raises:
         ValueError: ``on`` where it is not possible; says why.
     """
 
-    def __init__(self, *args, shared_prefix: Literal["auto", "on", "off"] = "auto", **kwargs):
+    def __init__(
+        self,
+        *args,
+        shared_prefix: Literal["auto", "on", "off"] = "auto",
+        max_tokens_per_row: int | None = None,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
+        self.max_tokens_per_row = max_tokens_per_row
         obstacle = "shared_prefix is off" if shared_prefix == "off" else _obstacle(self)
         if obstacle and shared_prefix == "on":
             raise ValueError(f"shared_prefix: on is not possible: {obstacle}")
@@ -87,9 +96,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         if not self.shares_rollout:
-            return super()._generate_single_turn(
+            answers, logps = super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
+            return with_an_end(answers, logps, self._tokenizer.eos_token_id)
         pictures = images or [None] * len(prompt_ids)
         groups = runs(
             [(ids, [id(image) for image in own or ()]) for ids, own in zip(prompt_ids, pictures, strict=True)]
@@ -143,16 +153,23 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             raise ValueError(f"shared_prefix: off is needed with {', '.join(given)}")
         rows = PaddedRows.unpad(input_ids, attention_mask, logits_to_keep, mm_token_type_ids, **images)
         size = batch_size or len(input_ids)
-        parts = [
-            self._score(model, rows, range(start, min(start + size, len(input_ids))))
-            for start in range(0, len(input_ids), size)
-        ]
+        chunks = [range(start, min(start + size, len(input_ids))) for start in range(0, len(input_ids), size)]
+        parts = [self._score(model, rows, part) for chunk in chunks for part in self._parts(rows, chunk)]
         scored = attention_mask[:, -logits_to_keep:].bool()
         logps, entropies = (
             values[0].new_zeros(scored.shape).masked_scatter(scored, torch.cat(values))
             for values in zip(*parts, strict=True)
         )
         return logps, entropies if compute_entropy else None, None
+
+    def _parts(self, rows: PaddedRows, chunk: range) -> list[range]:
+        """Completions of a chunk that are packed in one row each, as many in all processes: a forward may gather."""
+        if self.max_tokens_per_row is None:
+            return [chunk]
+        sizes = [list(map(len, tokens)) for tokens in (rows.prompts, rows.completions)]
+        parts = parts_within(rows.groups(chunk), *sizes, self.max_tokens_per_row)
+        count = torch.tensor(len(parts), device=self.accelerator.device)
+        return split_further(parts, int(self.accelerator.gather(count).max()))
 
     def _score(self, model, rows: PaddedRows, part: range) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability and entropy of every completion token of some rows, one row after the other: (S,) each."""

@@ -1,0 +1,58 @@
+"""LoRA adapters: folders that hold what training added to a base model, and name that model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+
+
+def config_of(name: str | Path) -> dict | None:
+    """The adapter configuration of a folder or hub name; None where it is no adapter.
+
+    Raises:
+        ValueError: it cannot be read or names no base model, or the folder holds a whole model as well.
+    """
+    folder = Path(name)
+    path = folder / CONFIG
+    if folder.is_dir() and path.is_file() and (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: holds config.json of a model and {CONFIG} of an adapter; keep one of them")
+    if not folder.is_dir():
+        from transformers.utils import cached_file
+
+        found = cached_file(str(name), CONFIG, _raise_exceptions_for_missing_entries=False)
+        path = Path(found) if found else path
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["base_model_name_or_path"], str):
+            raise TypeError("base_model_name_or_path is not text")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: not the configuration of an adapter ({type(error).__name__}: {error})") from error
+    return config
+
+
+def attach(model, name: str | Path, trainable: bool = False):
+    """A base model with an adapter: as a PEFT model to train on, or with the adapter merged into the weights.
+
+    Raises:
+        ValueError: the adapter lacks tensors or does not fit the model.
+    """
+    import torch
+    from peft import PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    saved = load_peft_weights(str(name), device="cpu")
+    try:
+        peft_model = PeftModel.from_pretrained(model, str(name), is_trainable=trainable)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{name}: the adapter does not fit its base model ({' '.join(str(error).split())})") from error
+    loaded = get_peft_model_state_dict(peft_model)
+    wrong = sorted(set(saved) ^ set(loaded))
+    if wrong:  # PEFT leaves what is missing as it was initialised, and what is too much aside
+        raise ValueError(f"{name}: the adapter's tensors are not those its configuration asks for: {wrong[0]} …")
+    if not all(bool(torch.isfinite(value).all()) for value in saved.values()):
+        raise ValueError(f"{name}: the adapter holds values that are no numbers")
+    return peft_model if trainable else peft_model.merge_and_unload(safe_merge=True)
