@@ -15,6 +15,7 @@ from pathlib import Path
 from scenerl.answers import AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.style import GIVEN
+from scenerl.answers.thoughts import THOUGHTS
 from scenerl.answers.writer import frame_coordinates
 from scenerl.data.given import answer_graph
 from scenerl.data.rows import DataError
@@ -34,18 +35,21 @@ class Conversation:
 
     Attributes:
         style: format, envelope, vocabulary and frame of the answer.
-        checkpoint: model and processor; they decide how images are resized, and so the ``resized`` frame.
+        checkpoint: model and processor; they decide how images are resized, and so the ``resized`` frame. Where a
+            server runs the model there is none, and maybe no processor either.
     """
 
     style: AnswerStyle
     checkpoint: Checkpoint
 
-    def input_wh(self, example: Example) -> tuple[int, int]:
-        """Size in pixels of the resized input that the model sees of an example's image.
+    def input_wh(self, example: Example) -> tuple[int, int] | None:
+        """Size in pixels of the resized input that the model sees of an example's image; None without a processor.
 
         Raises:
             DataError: the model takes no image of this shape; names the image.
         """
+        if self.checkpoint.processor is None:
+            return None
         try:
             return self.checkpoint.family.input_wh(self.checkpoint.processor, example.image_wh)
         except ValueError as error:
@@ -77,10 +81,15 @@ class Conversation:
         numbers = frame_coordinates(boxes, self.style, example.image_wh, self.input_wh(example))
         return [(item.label, box) for item, box in zip(objects, numbers, strict=True)]
 
-    def completion(self, example: Example) -> list[dict]:
-        """The assistant message that imitates the ground truth, of the given objects where a detector gave them."""
+    def completion(self, example: Example, thought: str = "empty") -> list[dict]:
+        """The assistant message that imitates the ground truth, of the given objects where a detector gave them.
+
+        Args:
+            thought: a name from :data:`~scenerl.answers.thoughts.THOUGHTS`; any but ``empty`` needs envelope ``think``.
+        """
         graph = answer_graph(example, self.style.given)
-        text = write_answer(graph, self._style_for(example), example.image_wh, self.input_wh(example))
+        before = THOUGHTS[thought](graph, example.query)
+        text = write_answer(graph, self._style_for(example), example.image_wh, self.input_wh(example), before)
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from scenerl.answers import AnswerStyle
 from scenerl.config import PredictOptions, plain
 from scenerl.conversation import Conversation, style_for
 from scenerl.inference.engine import Engine, Sampling
-from scenerl.models.loading import family_of, load, weights_digest
+from scenerl.models import FAMILIES
+from scenerl.models.family import Family
+from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, weight_files, weights_digest
 
 DEFAULT_BATCH = 16
+DEFAULT_REQUESTS = 16
 _NEVER = {"fresh", "out", "device", "batch_size", "dtype", "server", "checkpoint", "family", "timeout", "tries"}
 _NEVER |= {"shard", "gather"}
 """Options that no engine's answers depend on, unless it says so."""
@@ -58,6 +64,9 @@ class InProcess:
     """``hf``: transformers in this process."""
 
     def __init__(self, options: PredictOptions):
+        for name in ("checkpoint", "family"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"{name}: says what a server runs; it goes with --engine openai")
         self._options = options
         self.style = style_for(options, family_of(options.model))
         self._device = device_named(options.device)
@@ -74,7 +83,79 @@ class InProcess:
         yield Started(conversation, HFEngine(checkpoint, sampling), options.batch_size or DEFAULT_BATCH)
 
 
-ENGINES: dict[str, type[Choice]] = {"hf": InProcess}
+class Server:
+    """``openai``: a server with OpenAI's API. No weights are loaded here."""
+
+    def __init__(self, options: PredictOptions):
+        self._options = options
+        self._source = _checkpoint_of(options)
+        if self._source is None:
+            self._family = _family_option(options)
+            self.style = style_for(options, self._family, is_new=True)
+        else:
+            self._family = family_of(self._source)
+            self.style = style_for(replace(options, model=self._source), self._family)
+        self.own = {"checkpoint": options.checkpoint, "family": options.family, "weights": _digest(self._source)}
+
+    @contextmanager
+    def start(self, sampling: Sampling) -> Iterator[Started]:
+        from scenerl.inference.openai import OpenAIEngine
+        from scenerl.inference.openai_client import Client
+
+        options, processor = self._options, None
+        if self._source is not None:
+            try:
+                processor = self._family.load_processor(self._source, options.min_pixels, options.max_pixels)
+            except (OSError, TypeError, KeyError) as error:
+                raise ValueError(f"{self._source}: its processor cannot be loaded ({error})") from error
+        checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
+        at_once = options.batch_size or DEFAULT_REQUESTS
+        client = Client(options.server, os.environ.get("OPENAI_API_KEY"), options.timeout, options.tries, at_once)
+        engine = OpenAIEngine(client, options.model, sampling, checkpoint)
+        try:
+            yield Started(Conversation(self.style, checkpoint), engine, batch_size=1, ahead=at_once)
+        finally:
+            engine.close()
+
+
+def _checkpoint_of(options: PredictOptions) -> str | None:
+    """Folder or hub name of what the server runs; None where only its family is known."""
+    if options.family is not None:
+        if options.checkpoint is not None:
+            raise ValueError("family: the checkpoint's configuration says it; give --checkpoint or --family, not both")
+        return None
+    source = options.checkpoint or options.model
+    if not Path(source).exists() and not is_hub_name(source):
+        raise ValueError(
+            f"{source!r} is no folder and no hub name (owner/name), so how the model is asked is not known; give what "
+            "the server runs as --checkpoint FOLDER, or its model_type as --family"
+        )
+    return source
+
+
+def _family_option(options: PredictOptions) -> Family:
+    if options.family not in FAMILIES:
+        raise ValueError(f"family: unknown model_type {options.family!r}; allowed: {', '.join(FAMILIES)}")
+    family = importlib.import_module(FAMILIES[options.family]).FAMILY
+    if family.frame == "resized":
+        raise ValueError(
+            f"family {options.family}: its boxes are in pixels of the resized input, which the processor decides; "
+            "give the folder or hub name with --checkpoint"
+        )
+    for name in ("min_pixels", "max_pixels"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"{name}: without the processor (--checkpoint) the server alone resizes images")
+    return family
+
+
+def _digest(source: str | None) -> str | None:
+    """Of the weights, where they are beside the files that are needed."""
+    if source is None or not any(path.is_file() for path in weight_files(Path(source))):
+        return None
+    return weights_digest(source)
+
+
+ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
 """Name of an engine to what is done when it is chosen."""
 
 
