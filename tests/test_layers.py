@@ -26,7 +26,7 @@ FLOORS = [
     {"formats"},
     {"conversation", "score", "evaluate"},
     {"training", "inference", "report"},
-    {"demo"},
+    {"demo", "app"},
     {"cli"},
     {"__main__"},
 ]

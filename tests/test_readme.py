@@ -37,6 +37,7 @@ SMALL: dict[str, dict[str, object]] = {
     },
     "predict": {"max_new_tokens": 8},
     "eval": {"resamples": 10},
+    "app": {"port": 0},
 }
 """Command to the settings that make it small; they replace the README's."""
 
@@ -114,6 +115,16 @@ def small_demo(monkeypatch):
     monkeypatch.setattr(graph, "SMOKE", replace(graph.SMOKE, **few))
 
 
+@pytest.fixture
+def stopped_app(monkeypatch):
+    """The page is served until somebody presses Ctrl-C: at once."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", interrupted)
+
+
 def test_the_first_screen_holds_both_commands():
     top = "\n".join(README.splitlines()[:24])
     assert "make demo" in top and "make test" in top
@@ -147,7 +158,7 @@ def test_only_what_needs_the_hub_or_files_of_others_is_not_run():
             assert all(re.search(others, " ".join(words)) for words in commands(block))
 
 
-def test_commands_run(tmp_path, monkeypatch, small_demo, capfd):
+def test_commands_run(tmp_path, monkeypatch, small_demo, stopped_app, capfd):
     pytest.importorskip("trl")
     write_files(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "eval": "scenerl.evaluate:run_eval",
     "merge": "scenerl.inference.merge_files:run",
     "report": "scenerl.report.command:run",
+    "app": "scenerl.app.command:run",
 }
 """Command to the function that runs it: it takes the options (and the leftover keys, where TRL's fields are allowed)
 and returns None or an exit code."""
@@ -67,6 +68,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scenerl report runs/demo",
         "scenerl report runs/demo runs/hard_recall --out both.html",
         "scenerl report --data test.jsonl --predictions SFT=sft.jsonl RL=rl.jsonl --out report.html",
+    ),
+    "app": (
+        "scenerl app runs/demo",
+        "scenerl app before=runs/sft after=runs/grpo --port 8000",
     ),
 }
 

@@ -369,6 +369,25 @@ class ReportOptions(Options):
     seed: int = option(0, "seed of the choice of images", "Gallery", low=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AppOptions(Options):
+    """A local web page: drop an image, see what one or two checkpoints answer."""
+
+    models: list[str] = option(
+        ..., "checkpoint folders, run folders or hub names; NAME=FOLDER names one", positional=True
+    )
+    host: str = option("127.0.0.1", "address to listen on; any but this machine's own lets others use the page")
+    port: int = option(7860, "port to listen on; 0: any that is free", low=0, high=65535)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of the weights")
+    max_new_tokens: int = option(1024, "most tokens of an answer that the page may ask for", "Limits", low=1)
+    max_samples: int = option(8, "most answers to an image that the page may ask for", "Limits", low=1)
+    max_megabytes: int = option(20, "largest file that is taken", "Limits", low=1)
+    max_megapixels: int = option(40, "largest image that is taken", "Limits", low=1, high=80)
+    min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
+    max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
+
+
 OPTIONS: dict[str, type] = {
     "demo": DemoOptions,
     "data": DataOptions,
@@ -379,6 +398,7 @@ OPTIONS: dict[str, type] = {
     "eval": EvalOptions,
     "merge": MergeOptions,
     "report": ReportOptions,
+    "app": AppOptions,
     "export": ExportOptions,
 }
 """Command name to its options."""

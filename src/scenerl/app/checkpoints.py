@@ -1,0 +1,86 @@
+"""The checkpoints that the page offers, named by the user; the browser chooses among these names only."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from scenerl.answers import AnswerStyle
+from scenerl.answers.formats import FORMATS
+from scenerl.conversation import saved_style
+from scenerl.models.loading import Checkpoint, family_of, load
+
+KEPT = 2
+"""Models in memory: two are compared."""
+
+
+def named_models(words: Sequence[str]) -> dict[str, str]:
+    """Names to checkpoint folders or hub names.
+
+    Args:
+        words: each ``CHECKPOINT`` or ``NAME=CHECKPOINT``. A folder that is none itself stands for those in it, such as
+            the stages of a demo run, the newest first.
+
+    Raises:
+        ValueError: no checkpoint there, or two with one name.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        if not equals or Path(word).exists():
+            name, place = "", word
+        configs = sorted(Path(place).glob("*/config.json"), key=lambda path: (-path.stat().st_mtime, path))
+        inside = [path.parent for path in configs]
+        several = Path(place).is_dir() and not (Path(place) / "config.json").is_file() and inside
+        for path in inside if several else [place]:
+            own = Path(path).name or str(path)
+            key = (f"{name}/{own}" if name else own) if several else name or own
+            if key in found and found[key] != str(path):
+                raise ValueError(f"models: two are named {key!r}; name them: NAME={path}")
+            found[key] = str(path)
+    for place in found.values():
+        family_of(place)
+    return found
+
+
+class Checkpoints:
+    """Loads checkpoints when they are asked, and keeps the last few. One thread at a time."""
+
+    def __init__(
+        self,
+        models: dict[str, str],
+        dtype: str = "auto",
+        device: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ):
+        self.styles: dict[str, AnswerStyle | None] = {name: saved_style(place) for name, place in models.items()}
+        self._models = models
+        self._settings = (dtype, device, min_pixels, max_pixels)
+        self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
+
+    def get(self, name: str) -> Checkpoint:
+        """A checkpoint that can answer.
+
+        Raises:
+            ValueError: it cannot be loaded; says why.
+        """
+        if name not in self._loaded:
+            while len(self._loaded) >= KEPT:
+                self._loaded.popitem(last=False)
+            self._loaded[name] = load(self._models[name], *self._settings)
+        self._loaded.move_to_end(name)
+        return self._loaded[name]
+
+    def describe(self) -> list[dict]:
+        """What the page says about each: name, the task it was trained for, its style."""
+        return [
+            {
+                "name": name,
+                "task": "sgdet" if style is None or FORMATS[style.format].graph else "det",
+                "format": style and style.format,
+                "closed": style is not None and style.objects is not None,
+            }
+            for name, style in self.styles.items()
+        ]
