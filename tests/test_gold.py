@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.published_folders import VG150_IMAGES, write_psg, write_vcoco, write_vg150
 from scenerl import data
 from scenerl.answers import AnswerStyle, parse_answer, write_answer
 from scenerl.config import EvalOptions, ScoreOptions
@@ -84,6 +85,15 @@ def hub_examples() -> list[Example]:
         return list(data.load(folder))
 
 
+def published(name: str) -> list[Example]:
+    """A published set in its own schema, as the tests of its reader write it."""
+    if name == "vg150":
+        pytest.importorskip("h5py", reason="vg150 needs h5py")
+    with tempfile.TemporaryDirectory() as folder:
+        source = f"{name}:{WRITERS[name](Path(folder))}"
+        return list(data.load(source, split="test"))
+
+
 def real_photos() -> list[Example]:
     if not REAL.is_file():
         pytest.skip(f"there are no real photos at {REAL}")
@@ -94,11 +104,16 @@ def synthetic(split: str) -> list[Example]:
     return list(data.load("synthetic:count=40,seed=11", split=split))
 
 
+WRITERS = {"vg150": lambda folder: write_vg150(folder, VG150_IMAGES), "psg": write_psg, "vcoco": write_vcoco}
+
 SETS: dict[str, Callable[[], list[Example]]] = {
     "hand made": hand_made,
     "synthetic sparse": lambda: synthetic("sparse"),
     "synthetic complete": lambda: synthetic("complete"),
     "hub": hub_examples,
+    "vg150": lambda: published("vg150"),
+    "psg": lambda: published("psg"),
+    "vcoco": lambda: published("vcoco"),
     "real photos": real_photos,
 }
 
