@@ -1,0 +1,78 @@
+"""The ``launch`` command: a recipe on the machines of a profile, here or as a SLURM job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from scenerl.config import LaunchOptions
+from scenerl.launch.job import Job, make_job
+from scenerl.launch.profiles import find_profile
+from scenerl.launch.slurm import job_script
+from scenerl.runs import atomic_write_text
+
+SCRIPTS = Path("runs") / "slurm"
+"""Where job scripts and their output are written, in the working directory."""
+
+
+def run(options: LaunchOptions) -> int:
+    """Print, start or submit.
+
+    Raises:
+        ValueError: recipe and profile do not go together, or the profile wants what this machine alone cannot do.
+    """
+    job = make_job(options.recipe, find_profile(options.profile, options.recipe), options.set)
+    if options.slurm:
+        script = job_script(job, options, SCRIPTS)
+        if options.print:
+            print(script, end="")
+            return 0
+        return _submit(job, script)
+    command = local_command(job)
+    if options.print:
+        print(shlex.join(command))
+        return 0
+    if not shutil.which(command[0]):
+        raise ValueError(f"{command[0]} is not installed; pip install 'scenerl[train]'")
+    sys.stdout.flush()
+    os.execvp(command[0], command)  # signals go straight to it, its exit code is ours
+
+
+def local_command(job: Job) -> list[str]:
+    """The command line on one machine.
+
+    Raises:
+        ValueError: the profile has several nodes.
+    """
+    profile = job.profile
+    if profile.nodes + job.server_nodes > 1:
+        raise ValueError(
+            f"profile {profile.name} has {profile.nodes + job.server_nodes} nodes: add --slurm, or --print --slurm "
+            "to see what has to run on each"
+        )
+    if profile.accelerate is None:
+        return [sys.executable, "-m", "scenerl", *job.arguments]
+    head = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
+    return [
+        *head,
+        "--num_machines",
+        "1",
+        "--num_processes",
+        str(profile.num_gpus),
+        "--module",
+        "scenerl",
+        *job.arguments,
+    ]
+
+
+def _submit(job: Job, script: str) -> int:
+    if not shutil.which("sbatch"):
+        raise ValueError("sbatch is not installed here; --print shows the job script")
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    path = SCRIPTS / f"{job.name}.sbatch"
+    atomic_write_text(path, script)
+    return subprocess.run(["sbatch", str(path)]).returncode
