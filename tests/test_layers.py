@@ -24,7 +24,7 @@ FLOORS = [
     {"rewards", "metrics"},
     {"data", "models"},
     {"formats"},
-    {"conversation", "score", "evaluate"},
+    {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report"},
     {"demo", "app"},
     {"cli"},

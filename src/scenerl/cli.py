@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "sft": "scenerl.training.sft:run",
     "grpo": "scenerl.training.grpo:run",
     "predict": "scenerl.inference.predict:run",
+    "launch": "scenerl.launch.command:run",
+    "plan": "scenerl.launch.plan:run",
     "score": "scenerl.score:run_score",
     "eval": "scenerl.evaluate:run_eval",
     "merge": "scenerl.inference.merge_files:run",
@@ -50,6 +52,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
         "scenerl predict --model runs/sft --data data/shapes/test.jsonl --out predictions.jsonl",
         "scenerl predict --model runs/grpo --data mine.jsonl --out sampled.jsonl --num_samples 4 --temperature 1",
+    ),
+    "launch": (
+        "scenerl launch recipes/r1_sgg/grpo_qwen2vl7b_vg150.yaml --profile 16xgh200 --slurm --sbatch account=me",
+        "scenerl launch recipes/r1_sgg/sft_qwen2vl2b_psg.yaml --profile 1x24gb --set max_steps=10 --print",
+    ),
+    "plan": (
+        "scenerl plan recipes/r1_sgg/grpo_qwen2vl7b_vg150.yaml",
+        "scenerl plan recipes/r1_sgg/sft_qwen2vl2b_psg.yaml --profile 1x24gb --set per_device_train_batch_size=2",
     ),
     "score": (
         "scenerl score answers.jsonl --format json --frame norm1000 --out scores.jsonl",

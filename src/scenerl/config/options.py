@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scenerl.config.launching import LaunchOptions, PlanOptions
 from scenerl.config.option import (
     ANSWER,
     AS_PROTOCOL,
@@ -394,6 +395,8 @@ OPTIONS: dict[str, type] = {
     "sft": SFTOptions,
     "grpo": GRPOOptions,
     "predict": PredictOptions,
+    "launch": LaunchOptions,
+    "plan": PlanOptions,
     "score": ScoreOptions,
     "eval": EvalOptions,
     "merge": MergeOptions,
