@@ -7,11 +7,15 @@ import re
 
 import pytest
 
-from report.report_run import write_json, write_rows
+from report.report_run import COMPLETE, build_run, write_json, write_rows
+from scenerl.config import ReportOptions
 from scenerl.report.build import build_report
+from scenerl.report.combine import combine_runs
+from scenerl.report.command import run
 from scenerl.report.curves import read_log
 from scenerl.report.manifest import manifest_from_files, read_manifest
 from scenerl.report.predictions import read_predictions
+from scenerl.report.settings import AnswerSettings, read_settings, settings_table
 from scenerl.report.tables import read_metrics
 
 
@@ -165,3 +169,77 @@ def test_a_broken_log_line_and_data_row_are_named(run_folder):
     (run_folder / "data/test_complete.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"test_complete\.jsonl: there are no rows"):
         build_report(read_manifest(run_folder))
+
+
+def test_runs_are_combined_where_their_ground_truth_is_the_same(tmp_path, capsys):
+    first, second = (build_run(tmp_path / name, num_images=2, side=48, steps=20) for name in ("one", "two"))
+    manifest = combine_runs([first, second])
+    assert manifest.title == "one and two"
+    assert [stage.name for stage in manifest.stages] == [
+        f"{run}: {stage}" for run in ("one", "two") for stage in ("Base", "SFT", "SFT + RL")
+    ]
+    assert len(manifest.targets) == 2 and manifest.predicate_counts["left of"] == 5210
+    # Ground truth that differs is left out, and so are the metrics against it.
+    path = second / "data" / "test.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0].replace("scene-000", "other") + "\n")
+    change(second, lambda manifest: manifest.update(predicate_counts={"on": 1}))
+    manifest = combine_runs([first, second])
+    assert [target.name for target in manifest.targets] == [COMPLETE]
+    assert all(set(stage.metrics) == {COMPLETE} for stage in manifest.stages)
+    assert manifest.predicate_counts == {}
+    run(ReportOptions(run=[first, second], out=tmp_path / "both.html"))
+    assert "both.html" in capsys.readouterr().out
+    (second / "data" / "test_complete.jsonl").write_text(path.read_text())
+    with pytest.raises(ValueError, match="not tested on the same data.*one: sparse annotations, complete"):
+        combine_runs([first, second])
+
+
+def test_runs_of_equal_names_are_told_apart_and_one_run_is_no_two(tmp_path):
+    first, second = (build_run(tmp_path / name / "run", num_images=1, side=48, steps=20) for name in ("one", "two"))
+    assert combine_runs([first, second]).stages[0].name == "one/run: Base"
+    assert combine_runs([first]).stages[0].name == "Base"
+    with pytest.raises(ValueError, match="named twice"):
+        combine_runs([first, first / ".." / "run"])
+
+
+def test_settings_of_answers_are_read_where_predict_left_them(run_folder):
+    sft = run_folder / "predictions" / "sft.jsonl"
+    assert read_settings(sft).constrained is None and settings_table([("SFT", 0, read_settings(sft))]) is None
+    beside = sft.with_name("sft.jsonl.yaml")
+    beside.write_text("model: runs/sft\ntemperature: 0.0\n")
+    assert read_settings(sft).constrained is False  # written before decoding could be constrained
+    beside.write_text("model: runs/sft\ntemperature: 0.0\nconstrain: true\nnum_samples: 4\n")
+    table = settings_table([("SFT", 1, read_settings(sft)), ("RL", 2, AnswerSettings(None, merged_from=4))])
+    assert table.constrained == ("SFT",)
+    assert dict(table.rows) == {
+        "Model": ("sft", "unknown"),
+        "Constrained decoding": ("yes", "unknown"),
+        "Answers per image": ("4", "unknown"),
+        "Temperature": ("0.0", "unknown"),
+        "Scores from log-probabilities": ("\u2013", "unknown"),
+        "Most tokens of an answer": ("\u2013", "unknown"),
+        "Merged by vote": ("no", "4 answers"),
+    }
+    html = build_report(read_manifest(run_folder))
+    assert "Decoding was held to answers that can be read in SFT:" in html
+    beside.write_text("model: [")
+    with pytest.raises(ValueError, match=r"sft\.jsonl\.yaml: line"):
+        read_settings(sft)
+
+
+def test_calibration_is_drawn_where_metrics_have_it(run_folder):
+    path = run_folder / "metrics" / "sft.sparse.json"
+    metrics = json.loads(path.read_text())
+    curve = {"ece": 0.125, "confidence": [0.25, None, 0.75], "accuracy": [0.5, None, 0.75], "counts": [10, 0, 30]}
+    path.write_text(json.dumps({**metrics, "calibration": {"objects": curve}}))
+    assert read_metrics(path).calibration["objects"].points == ((0.25, 0.5, 10), (0.75, 0.75, 30))
+    html = build_report(read_manifest(run_folder))
+    assert 'id="calibration"' in html and "ECE 0.125" in html and "SFT: 0.50 right at 0.25, 10" in html
+    for broken, message in (
+        ({"objects": 3}, "calibration: a curve needs the lists"),
+        ({"objects": {**curve, "counts": [1]}}, "differ in length"),
+        ([], "calibration is list"),
+    ):
+        path.write_text(json.dumps({**metrics, "calibration": broken}))
+        with pytest.raises(ValueError, match=rf"sft\.sparse\.json: {message}|{message}"):
+            read_metrics(path)

@@ -12,6 +12,7 @@ from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose
 from scenerl.report.hits import compare
+from scenerl.report.reliability import MARGIN, SIDE, Reliability, reliability_charts
 from scenerl.report.tables import (
     DETECTION_HEADLINE,
     HEADLINE,
@@ -68,6 +69,34 @@ def test_choice_is_seeded_in_data_order_and_shows_a_failure_of_each_stage():
     assert len(set(chosen)) == 10 and chosen == sorted(chosen, key=int) and {"77", "42"} <= set(chosen)
     assert choose(images, failed, 100, seed=0) == images
     assert choose(images, failed, 1, seed=0) == ["77"]
+
+
+def test_choice_holds_the_images_on_which_stages_differ_most():
+    images = [f"{n}" for n in range(100)]
+    gaps = {"90": 0.5, "10": 0.9, "20": 0.7, "30": 0.0, "77": 1.0}
+    chosen = choose(images, {"A": ["77"]}, 8, 0, gaps)
+    # The failure, a quarter of 8 by difference (the failure is there already), the others at random.
+    assert len(chosen) == 8 and {"77", "10", "20"} <= set(chosen)
+    assert {"77", "10", "20", "90"} <= set(choose(images, {"A": ["77"]}, 16, 0, gaps))
+
+
+def test_f1_of_an_image():
+    # One of two predicted relations hits one of two targets: 2 * 1 / (2 + 2); both objects of both sides match.
+    result = compare(graph([CAT, DOG], (0, "near", 1), (0, "on", 1)), TARGET)
+    assert result.f1(of_relations=True) == 0.5 and result.f1(of_relations=False) == 1.0
+    assert compare(graph([]), graph([])).f1(of_relations=True) == 1.0
+    assert compare(graph([]), TARGET).f1(of_relations=False) == 0.0
+
+
+def test_a_reliability_curve_lies_in_its_square():
+    curve = Reliability(0.25, ((0.0, 0.0, 5), (0.5, 0.25, 20), (1.0, 1.0, 1)))
+    (chart,) = reliability_charts("t", [("A", 0, {"relations": curve}), ("B", 1, {})])
+    assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
+    low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
+    assert low == (MARGIN, SIDE - MARGIN) and high == (SIDE - 8, 8)
+    assert middle == ((low[0] + high[0]) / 2, low[1] + 0.25 * (high[1] - low[1]))
+    radii = [radius for _, _, radius, _ in chart.curves[0].dots]
+    assert radii == [3.5, 5.5, 2.4]  # 1.5 + 4 sqrt(count / 20)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))

@@ -47,14 +47,15 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     >>> nice_ticks(0.0, 0.83)
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if not high > low:
+    # Beyond these a range cannot be divided in floating point; it is drawn as flat.
+    if not high - low > max(1e-12 * max(abs(low), abs(high)), 1e-290):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 def number(value: float) -> str:

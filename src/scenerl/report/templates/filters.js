@@ -70,7 +70,10 @@
     clear.hidden = numbers.length === cards.length && !rank;
   };
 
-  const labelled = (text, node) => html("label", null, html("span", null, text), node);
+  const labelled = (text, node) => {
+    node.setAttribute("aria-label", text);
+    return html("label", null, html("span", null, text), node);
+  };
   const chooser = html("fieldset", null, html("legend", null, "Runs shown"), places.map((place) => {
     const box = html("input", { type: "checkbox", checked: true });
     box.addEventListener("change", () => {

@@ -181,6 +181,7 @@ const gallery = (() => {
     for (const lines of root.querySelectorAll(".relations:has(.on)")) if (lines !== listOf(event)) pick(lines, null);
     if (listOf(event)) pick(listOf(event), event.target.closest("li"));
   });
+  root.addEventListener("focusin", (event) => fill(event.target.closest(".card")));
   root.addEventListener("focusout", (event) => listOf(event) && pick(listOf(event), null));
 
   const go = (step) => {

@@ -175,11 +175,11 @@ const drawGraph = (() => {
     if (boxes.length) layOut(boxes, links, room - 8);
     const left = boxes.length ? Math.min(...boxes.map((box) => box.x - box.w / 2)) : 0;
     const right = Math.max(left + 320, ...boxes.map((box) => box.x + box.w / 2));
-    const bottom = Math.max(-2 * GAP_Y, ...boxes.map((box) => box.y + HEIGHT / 2));
+    const bottom = boxes.length ? Math.max(...boxes.map((box) => box.y + HEIGHT / 2)) : -2 * GAP_Y;
     const top = boxes.length ? Math.min(...boxes.map((box) => box.y - HEIGHT / 2)) : 0;
     const rest = addRows(alone, right - left, bottom + 2 * GAP_Y);
     for (const box of rest) box.x += left;
-    const view = [left - 4, top - 4, Math.max(right, ...rest.map((box) => box.x + box.w / 2)) - left + 8, Math.max(bottom, ...rest.map((box) => box.y + HEIGHT / 2)) - top + 8];
+    const view = [left - 4, top - 4, Math.max(right, ...rest.map((box) => box.x + box.w / 2)) - left + 8, Math.max(bottom, HEIGHT, ...rest.map((box) => box.y + HEIGHT / 2)) - top + 8];
     const edges = labels.map((label) => {
       const a = nodes[label.from], b = nodes[label.to];
       const tip = edgeOf(b, label.x, label.y, 1), back = Math.atan2(label.y - tip[1], label.x - tip[0]);
