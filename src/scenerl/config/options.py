@@ -145,6 +145,9 @@ class SFTOptions(TuningOptions, AnswerOptions):
         False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
     )
     muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser", low=0)
+    thought: Literal["empty", "summary"] = option(
+        "empty", "what SFT puts in a thought: nothing, or how many of what the answer holds (envelope think)", ANSWER
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

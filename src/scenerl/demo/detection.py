@@ -21,6 +21,8 @@ HEADLINE = {
     "greedy_recall": "recall",
     "F1@0.5": "F1",
     "objects_per_image": "box/img",
+    "absent_boxes_per_image": "absent/img",
+    "absent_answered": "absent hit",
 }
 REWARD_NAMES = {"od_length": "odLength", "ap": "AP"}
 WEIGHTS = {

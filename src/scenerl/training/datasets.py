@@ -26,14 +26,18 @@ def _rows(examples: Sequence[Example], make_row) -> Dataset:
     return dataset
 
 
-def sft_dataset(examples: Sequence[Example], conversation: Conversation) -> Dataset:
-    """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them."""
+def sft_dataset(examples: Sequence[Example], conversation: Conversation, thought: str = "empty") -> Dataset:
+    """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them.
+
+    Args:
+        thought: what stands in the completions' thoughts, see :meth:`Conversation.completion`.
+    """
 
     def make_row(index: int) -> dict:
         example = examples[index]
         return {
             "prompt": conversation.prompt(example, None),
-            "completion": conversation.completion(example),
+            "completion": conversation.completion(example, thought),
             "images": [open_image(example)],
         }
 

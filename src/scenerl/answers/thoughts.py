@@ -1,0 +1,34 @@
+"""What SFT puts between the tags of a thought, where annotations hold none: nothing, or a summary of the answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from scenerl.types import SceneGraph
+
+
+def empty(graph: SceneGraph, query: Sequence[str] | None) -> str | None:
+    """No thought."""
+    return None
+
+
+def summary(graph: SceneGraph, query: Sequence[str] | None) -> str:
+    """What the answer will hold, in a sentence or two: a plan that the model writes before its boxes.
+
+    >>> from scenerl.types import SceneObject
+    >>> dog = SceneObject("dog", (0, 0, 1, 1))
+    >>> summary(SceneGraph((dog, dog)), ("cat", "dog"))
+    'cat: none; dog: 2.'
+    >>> summary(SceneGraph((dog,)), None)
+    'dog: 1. Relations: 0.'
+    """
+    counts = Counter(found.label for found in graph.objects)
+    if query is not None:
+        return "; ".join(f"{label}: {counts[label] or 'none'}" for label in query) + "."
+    objects = "; ".join(f"{label}: {count}" for label, count in counts.items())
+    return f"{objects or 'No objects'}. Relations: {len(graph.relations)}."
+
+
+THOUGHTS: dict[str, Callable[[SceneGraph, Sequence[str] | None], str | None]] = {"empty": empty, "summary": summary}
+"""Name of a thought to its writer, from the graph and the labels asked for."""
