@@ -181,7 +181,7 @@ def test_negated_and_json_trl_fields():
         ("score", [], "score needs rows"),
         ("eval", ["p"], "eval needs --data"),
         ("eval", ["p", "--data", "d", "--ks", "20", "0"], "ks: 0 is out of range; allowed: at least 1"),
-        ("data", ["mak"], "'mak' is not make | stats | check | draw | convert"),
+        ("data", ["mak"], "'mak' is not make | stats | triplets | check | draw | convert"),
         (
             "predict",
             ["--model", "m", "--data", "d", "--out", "o", "--limit", "many"],

@@ -58,6 +58,10 @@ SERVER = "With --engine openai"
 REWARD = "Rewards"
 MAP = "Labels outside the vocabulary"
 
+SOURCE_HELP = (
+    "JSONL file, folder, Parquet file, hub:OWNER/NAME, or a released set as vg150:FOLDER, psg:FOLDER, vcoco:FOLDER, "
+    "coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE"
+)
 FORMAT_HELP = "what an answer is: R1-SGG's JSON, the short line format, or VLM-R1's list of detections"
 ENVELOPE_HELP = "what stands around it: nothing, or <think>…</think><answer>…</answer>"
 VOCABULARY_HELP = (

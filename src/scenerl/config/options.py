@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scenerl.config.data import DataOptions
 from scenerl.config.launching import LaunchOptions, PlanOptions
 from scenerl.config.option import (
     ANSWER,
@@ -30,6 +31,7 @@ from scenerl.config.option import (
     SAMPLE,
     SERVER,
     SIMILARITY_HELP,
+    SOURCE_HELP,
     VOCABULARY_HELP,
     WHICH,
     AnswerFormat,
@@ -58,38 +60,6 @@ class DemoOptions(Options):
     )
     envelope: Envelope = option("plain", ENVELOPE_HELP)
     seed: int = option(0, "seed of data, model and sampling", low=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions(Options):
-    """Make, describe, check, draw or convert a data set."""
-
-    action: Literal["make", "stats", "triplets", "check", "draw", "convert"] = option(
-        ...,
-        "make the synthetic set; print statistics; write the triplet types and predicate counts of training data; list "
-        "what is wrong with which row; draw examples; write as JSONL",
-        positional=True,
-    )
-    source: str | None = option(
-        None, "JSONL file, folder, Parquet file or hub:OWNER/NAME (make: not needed)", positional=True
-    )
-    out: Path | None = option(None, "file or folder to write")
-    split: str | None = option(None, "split to read, where the source has several", WHICH)
-    limit: int | None = option(None, "read at most so many rows", WHICH, low=1)
-    vocabulary: Path | None = option(None, VOCABULARY_HELP, WHICH)
-    seed: int = option(0, "seed of the made scenes or of the choice of drawn images", low=0)
-    num_train: int = option(4096, "training scenes to make", "make", low=1)
-    num_test: int = option(384, "test scenes to make", "make", low=1)
-    num_images: int = option(8, "images to draw", "draw", low=1)
-    images: bool = option(True, "decode every image; --no-images only reads the annotations", "check")
-    only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "coco", "vlmr1_jsonl"] = option(
-        "jsonl", "what to write: our JSONL, COCO instances, or VLM-R1's conversations (detection)", "convert"
-    )
-    train_source: str | None = option(
-        None, "training data, or what triplets wrote of it: say which triplet types it does not hold", "stats"
-    )
-    train_split: str | None = option(None, "split of the training data, where it has several", "stats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +99,7 @@ class SFTOptions(TuningOptions, AnswerOptions):
     model: str = option(
         ..., "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, no download"
     )
-    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub:OWNER/NAME")
+    data: str = option(..., f"training data: {SOURCE_HELP}")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -145,9 +115,6 @@ class SFTOptions(TuningOptions, AnswerOptions):
         False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
     )
     muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser", low=0)
-    thought: Literal["empty", "summary"] = option(
-        "empty", "what SFT puts in a thought: nothing, or how many of what the answer holds (envelope think)", ANSWER
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +122,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     """Reinforcement learning with GRPO; rewards and their weights come from the recipe."""
 
     model: str = option(..., "model folder or hub name")
-    data: str = option(..., "training data: JSONL file, folder, Parquet file or hub:OWNER/NAME")
+    data: str = option(..., f"training data: {SOURCE_HELP}")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl, samples.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
@@ -199,7 +166,7 @@ class PredictOptions(LoadOptions, AnswerOptions):
     """Answer every image of a data set; one JSONL row each, appended as it goes, resumable."""
 
     model: str = option(..., "model folder or hub name; with a server: its name there")
-    data: str = option(..., "JSONL file, folder, Parquet file or hub:OWNER/NAME")
+    data: str = option(..., SOURCE_HELP)
     out: Path = option(..., "JSONL file to append to; rows that are there already are not done again")
     fresh: bool = option(False, "overwrite the file instead of going on with it")
     shard: str | None = option(
@@ -258,9 +225,7 @@ class ScoreOptions(Options):
         "JSONL file: data rows with an `answer` (text or null); with --data, rows as `predict` writes them",
         positional=True,
     )
-    data: str | None = option(
-        None, "ground truth by image_id: JSONL file, folder, Parquet file or hub:OWNER/NAME; not given: in the rows"
-    )
+    data: str | None = option(None, f"ground truth by image_id: {SOURCE_HELP}; not given: in the rows")
     split: str | None = option(None, "split of the ground truth, where the source has several")
     out: Path | None = option(None, "JSONL file to write; not given: standard output")
     format: AnswerFormat = option("json", FORMAT_HELP, ANSWER)
@@ -283,9 +248,7 @@ class EvalOptions(Options):
     pred: Path | None = option(
         None, "predictions: JSONL rows with `image_id` and `answer`, or another project's file", positional=True
     )
-    data: str = option(
-        ..., "ground truth: JSONL file, folder, Parquet file, hub:OWNER/NAME, COCO instances or psg.json"
-    )
+    data: str = option(..., f"ground truth: {SOURCE_HELP}; or a file of COCO instances, or psg.json")
     out: Path | None = option(None, "metrics.json to write; not given: the table only")
     input: PredictionFormat = option("auto", "what kind of file the predictions are; auto: by its content")
     task: Task | None = option(None, f"scene graphs, or object detection; {AS_PROTOCOL}, else sgdet")
