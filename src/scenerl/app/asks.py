@@ -12,6 +12,7 @@ from scenerl.data.vocabulary import NAMED, Vocabulary
 
 TASKS = ("sgdet", "det")
 VOCABULARIES = ("trained", "open", *NAMED, "own")
+DEFAULT_TOKENS = 512
 MAX_LABELS, MAX_LABEL, MAX_NAME = 1000, 100, 200
 
 
@@ -47,7 +48,7 @@ class Ask:
     constrain: bool = False
     num_samples: int = 1
     temperature: float = 1.0
-    max_new_tokens: int = 512
+    max_new_tokens: int = DEFAULT_TOKENS
     seed: int = 0
 
 
@@ -66,6 +67,7 @@ def read_ask(value: Any, models: Collection[str], limits: Limits) -> Ask:
     for key in ("image", "model"):
         if key not in value:
             raise ValueError(f"{key} is missing")
+    value = {"max_new_tokens": min(DEFAULT_TOKENS, limits.max_new_tokens), **value}
     ask = Ask(**{key: _READ[known[key]](key, item) for key, item in value.items()})
     _one_of("model", ask.model, models)
     _one_of("task", ask.task, TASKS)

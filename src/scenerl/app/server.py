@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,6 +86,7 @@ class App(ThreadingHTTPServer):
         self._answer = answer
         self._model = threading.Lock()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self._working, self._change = 0, threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
             super().__init__((settings.host, settings.port), Handler)
@@ -153,10 +155,22 @@ class App(ThreadingHTTPServer):
         seconds = dict(zip(("waiting", "loading", "answering"), spans, strict=True))
         return {"model": ask.model, **result, "seconds": seconds}
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While a request is being answered."""
+        with self._change:
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._working -= 1
+                self._change.notify_all()
+
     def finish(self, seconds: float) -> None:
-        """Wait for the answer that is being made, at most so long, and stop listening."""
-        if self._model.acquire(timeout=seconds):
-            self._model.release()
+        """Wait until no request is being answered, at most so long, and stop listening."""
+        with self._change:
+            self._change.wait_for(lambda: not self._working, seconds)
         self.server_close()
 
     def handle_error(self, request, client_address) -> None:
@@ -173,10 +187,12 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE
 
     def do_GET(self) -> None:
-        self._answer(self._get)
+        with self.server.working():
+            self._answer(self._get)
 
     def do_POST(self) -> None:
-        self._answer(self._post)
+        with self.server.working():
+            self._answer(self._post)
 
     def _get(self, path: str) -> tuple[bytes, str]:
         if path in self.server.files:

@@ -1,0 +1,111 @@
+"""One question put to a real, untrained checkpoint, and the command that serves the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import scenerl
+from app.image_files import png
+from scenerl.app.answer import answer
+from scenerl.app.asks import Ask
+from scenerl.app.checkpoints import Checkpoints, named_models
+from scenerl.app.pictures import read_picture
+from scenerl.cli import main
+from scenerl.inference.hf import HFEngine
+from scenerl.types import FAILURES, DataError
+
+
+@pytest.fixture(scope="module")
+def checkpoints(base):
+    return Checkpoints({"small": str(base)})
+
+
+def ask(checkpoints, content=None, **question) -> dict:
+    picture = read_picture(content or png(60, 40), 10**6)
+    question = Ask("id", "small", "photo.png", max_new_tokens=6, **question)
+    value = answer(question, picture, checkpoints.get("small"), checkpoints.styles["small"])
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def test_one_answer(checkpoints):
+    value = ask(checkpoints)
+    assert value["result"] == value["answers"][0] and len(value["answers"]) == 1
+    row = value["result"]
+    assert (row["image_id"], row["width"], row["height"]) == ("photo.png", 60, 40)
+    assert row["status"] == "ok" or row["status"] in FAILURES
+    assert len(row["logprobs"]) == row["num_tokens"] <= 6
+    assert value["style"]["format"] == "compact" and "<|" not in value["prompt"]
+    assert ask(checkpoints) == value
+
+
+def test_several_answers_are_merged(checkpoints):
+    value = ask(checkpoints, num_samples=3)
+    assert [row["sample"] for row in value["answers"]] == [0, 1, 2]
+    assert (value["result"]["answers"], value["result"]["sample"]) == (3, 0)
+    assert len({row["answer"] for row in ask(checkpoints, num_samples=3, seed=1)["answers"]} | {
+        row["answer"] for row in value["answers"]
+    }) > 1  # fmt: skip
+
+
+def test_detection_of_labels(checkpoints, monkeypatch):
+    value = ask(checkpoints, task="det", labels=("apple", "red <b>ball</b>"))
+    assert value["style"]["format"] == "detections" and "apple, red <b>ball</b>" in value["prompt"]
+    text = json.dumps([{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}, {"bbox_2d": [0, 0, 9, 9], "label": "pear"}])
+    decode = HFEngine._decode
+    monkeypatch.setattr(HFEngine, "_decode", lambda self, ids: text if ids else decode(self, ids))
+    (row,) = ask(checkpoints, task="det", labels=("apple",))["answers"]
+    assert [(item["id"], item["bbox"]) for item in row["graph"]["objects"]] == [("apple.1", [0, 0, 30, 40])]
+    assert [issue["kind"] for issue in row["issues"]] == ["unknown_label"]
+
+
+def test_an_image_that_the_model_does_not_take(checkpoints):
+    with pytest.raises(DataError, match="2 x 900 is no size for the model"):
+        ask(checkpoints, png(2, 900))
+    assert ask(checkpoints, png(1, 1))["result"]["width"] == 1
+
+
+def test_names_of_models(base, tmp_path):
+    other = tmp_path / "run" / "sft"
+    other.parent.mkdir()
+    other.symlink_to(base)
+    assert named_models([str(base)]) == {base.name: str(base)}
+    assert named_models([f"mine={base}", str(other)]) == {"mine": str(base), "sft": str(other)}
+    assert named_models([str(tmp_path / "run"), f"b={tmp_path / 'run'}"]) == {"sft": str(other), "b/sft": str(other)}
+    with pytest.raises(ValueError, match="two are named 'a'"):
+        named_models([f"a={base}", f"a={other}"])
+    with pytest.raises(ValueError, match="no config.json"):
+        named_models([str(tmp_path)])
+
+
+def test_only_two_models_stay_in_memory(base):
+    three = Checkpoints(dict.fromkeys("abc", str(base)))
+    first, second = three.get("a"), three.get("b")
+    assert three.get("a") is first
+    three.get("c")
+    assert three.get("a") is first and three.get("b") is not second
+
+
+def test_errors_at_the_start(base, capsys):
+    for words in (["nothing/here/at/all"], [str(base), "--port", "70000"], [str(base), "--device", "toaster"], []):
+        assert main(["app", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_serves_until_it_is_stopped(base):
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1])}
+    words = [sys.executable, "-m", "scenerl", "app", str(base), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = process.stdout.readline().split()[1]
+        with urllib.request.urlopen(f"{url}api/info", timeout=30) as response:
+            assert [model["name"] for model in json.load(response)["models"]] == [base.name]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "stopping\n")
