@@ -1,27 +1,239 @@
-"""Every recipe can be launched as its first line says, and says what to expect."""
+"""Every recipe is launched as its first line says, fits every profile, and trains a small model of its family."""
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scenerl.config import OPTIONS, TRL_CONFIGS, parse, resolve_extra
+from scenerl import cli
+from scenerl.answers import AnswerStyle
+from scenerl.config import OPTIONS, TRL_CONFIGS, load_yaml, parse, resolve_extra
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.launch.job import command_of, make_job
+from scenerl.launch.plan import model_size
+from scenerl.launch.profiles import find_profile, profile_files
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "recipes"
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if not {"parts", "profiles"} & set(path.parts))
+PUBLISHED = [path for path in RECIPES if path.parent != FOLDER]
+NAMES = [path.stem for path in RECIPES]
+PROFILES = list(profile_files(FOLDER / "any.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe(path, monkeypatch):
+def test_recipe(path):
     launch, expected = path.read_text(encoding="utf-8").splitlines()[:2]
-    assert launch.startswith("# ") and expected.startswith("# "), "line 1: launch command, line 2: expected number"
-    words = shlex.split(launch.removeprefix("# "))
-    program, command = words[words.index("scenerl") :][:2]
-    assert (program, command) == ("scenerl", path.stem.split("_")[0]), "named <method>_<model>_<data>.yaml"
-    monkeypatch.chdir(path.parents[1])
-    _, extra = parse(command, words[words.index(command) + 1 :])
-    assert f"--config recipes/{path.name}" in launch
-    if command in TRL_CONFIGS:
-        trl = pytest.importorskip("trl")
-        resolve_extra(getattr(trl, TRL_CONFIGS[command]), extra, own=OPTIONS[command])
+    assert launch.startswith("# scenerl ") and expected.startswith("# "), "line 1: launch command, line 2: number"
+    words = shlex.split(launch.removeprefix("# scenerl "))
+    options, _ = parse(words[0], words[1:])
+    place = path.relative_to(ROOT).as_posix()
+    assert words[0] == command_of(path) or options.recipe.as_posix() == place
+    assert place in launch
+    assert re.search(r"\d", expected) or "No published number" in expected
+    command = command_of(path)
+    options, extra = parse(command, ["--config", str(path)])
+    assert path.parent == FOLDER or options.out.as_posix() == f"runs/{path.stem}"
+    trl = pytest.importorskip("trl")
+    resolve_extra(getattr(trl, TRL_CONFIGS[command]), extra, own=OPTIONS[command])
+
+
+def test_names_say_what_is_in_them():
+    """Of the runs after R1-SGG and VLM-R1: model, data, prompt, start and reward."""
+    assert len(NAMES) == len(set(NAMES))
+    models = {"qwen2vl2b": "Qwen2-VL-2B", "qwen2vl7b": "Qwen2-VL-7B", "qwen25vl3b": "Qwen2.5-VL-3B",
+              "qwen25vl7b": "Qwen2.5-VL-7B"}  # fmt: skip
+    found = set()
+    for path in (FOLDER / "r1_sgg").glob("*.yaml"):
+        command, model, data, *rest = path.stem.split("_")
+        options, extra = parse(command, ["--config", str(path)])
+        base = f"runs/sft_{model}_{data}{'_open' if 'open' in rest else ''}"
+        from_sft = command == "grpo" and "zero" not in rest
+        assert options.model == base if from_sft else models[model] in options.model, path.stem
+        assert from_sft is False or base.removeprefix("runs/") in NAMES
+        assert ("psg" in options.data) == (data == "psg")
+        assert (options.vocabulary is None) == ("open" in rest)
+        assert options.vocabulary is None or options.vocabulary.name == data
+        if command == "grpo":
+            reward = {"relax": "relaxed_recall", "soft": "soft_recall"}.get(rest[-1] if rest else "", "hard_recall")
+            assert options.rewards == ["format", "node_label", "node_box", reward]
+            kind = "zero" if "zero" in rest else "rl"
+        else:
+            kind = "sft"
+        found.add((model, data, kind, *(word for word in rest if word != "zero")))
+    for model in models:
+        for data in ("vg150", "psg"):
+            wanted = {(kind, *more) for kind in ("sft", "zero", "rl") for more in ((), ("open",))}
+            wanted |= {("rl", "relax"), ("rl", "soft")}
+            assert wanted == {rest for (one, other, *rest) in map(list, found) for rest in [tuple(rest)]
+                              if (one, other) == (model, data)}  # fmt: skip
+    rewards = {}
+    for path in (FOLDER / "vlm_r1").glob("grpo_*.yaml"):
+        options, extra = parse("grpo", ["--config", str(path)])
+        rewards.setdefault(options.rewards[-1], set()).add(extra["beta"])
+    assert rewards == dict.fromkeys(["ap", "ap50", "od_length", "weighted_sum"], {0.04, 0.0})
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_recipe_fits_every_profile(profile):
+    """Options are known, and the processes share the batch; a step is the same on all profiles."""
+    for path in PUBLISHED:
+        job = make_job(path, find_profile(profile, path))
+        at_once = job.value("per_device_train_batch_size") * job.profile.num_gpus
+        assert at_once * job.accumulation == job.value("global_batch_size")
+        assert at_once % job.value("num_generations") == 0 or job.command == "sft", "a rollout holds whole groups"
+        assert model_size(job).layers > 0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, monkeypatch):
+    trl = pytest.importorskip("trl")
+    from scenerl.training import setup
+
+    monkeypatch.setattr(setup, "is_vllm_available", lambda: True)
+    config = getattr(trl, TRL_CONFIGS[command])
+    for path in PUBLISHED:
+        if command_of(path) != command:
+            continue
+        job = make_job(path, find_profile(profile, path), ["bf16=false"])  # there is no accelerator here
+        monkeypatch.setenv("WORLD_SIZE", str(job.profile.num_gpus))
+        more = setup._accumulation(job.options, job.extra, config)
+        args, given = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
+        assert args.gradient_accumulation_steps == job.accumulation
+        assert args.per_device_train_batch_size == job.value("per_device_train_batch_size")
+        assert args.num_train_epochs == job.value("num_train_epochs")
+        for key in ("beta", "num_generations", "max_completion_length", "use_vllm") if command == "grpo" else ():
+            assert getattr(args, key) == (job.is_on(key) if key == "use_vllm" else job.value(key)), key
+
+
+LABELS = {"vg150": ("man", "horse", "riding"), "psg": ("person", "horse", "riding"), "d3": ("man", "horse", None)}
+
+
+def fixture_data(folder: Path, data: str, vocabulary) -> Path:
+    """Six small images, labelled with words of the vocabulary; for detection with an absent label each."""
+    from training.small_run import read_rows, write_data, write_rows
+
+    subject, other, predicate = LABELS[data]
+    rows = read_rows(write_data(folder))
+    for row in rows:
+        names = {"apple.1": f"{subject}.1", "book.2": f"{other}.2"}
+        row["objects"] = [{**each, "id": names[each["id"]]} for each in row["objects"]]
+        relation = {"subject": f"{subject}.1", "predicate": predicate, "object": f"{other}.2"}
+        row["relationships"] = [relation] if predicate else []
+        row |= {} if predicate else {"query": [subject, other, "unicorn"]}
+    return write_rows(folder / "train.jsonl", rows)
+
+
+def smoke(path: Path, folder: Path) -> Path:
+    """Two steps of a recipe with a small model of its family; returns the run folder."""
+    from scenerl.models import tiny
+    from scenerl.models.loading import family_named
+    from training.small_run import SHAPE, examples_of
+
+    job = make_job(path, find_profile("1x24gb", path))
+    options = job.options
+    data = next(name for name in LABELS if name in options.data)
+    rows = fixture_data(folder / "data", data, options.vocabulary)
+    model_type = model_size(job).model_type
+    named = Vocabulary.read(options.vocabulary) if options.vocabulary else None
+    style = AnswerStyle(
+        format=options.format, envelope=options.envelope or "plain", grid=20, frame=family_named(model_type).frame,
+        objects=named and named.objects, predicates=named and named.predicates,
+    )  # fmt: skip
+    shape = replace(SHAPE, max_pixels=112 * 112)
+    model, processor = tiny.build(examples_of(rows), style, shape, model_type=model_type)
+    tiny.save(model, processor, folder / "model")
+    changed = {
+        "model": folder / "model", "data": rows, "out": folder / "run", "max_pixels": 112 * 112, "grid": 20,
+        "max_steps": 2, "global_batch_size": 4, "per_device_train_batch_size": 4, "bf16": "false", "report_to": "none",
+    }  # fmt: skip
+    if job.command == "grpo":
+        changed |= {"num_generations": 2, "max_completion_length": 8, "similarity": "exact"}
+    if getattr(options, "predicate_counts", None):
+        counts = folder / "counts.json"
+        counts.write_text(json.dumps({"riding": 9, "on": 400}))
+        changed["predicate_counts"] = counts
+    words = [f"--{key}={value}" for key, value in changed.items()]
+    assert cli.main([job.command, "--config", str(path), *words]) == 0
+    return folder / "run"
+
+
+KINDS = [
+    "r1_sgg/sft_qwen25vl3b_psg.yaml",
+    "r1_sgg/grpo_qwen2vl2b_vg150_zero.yaml",
+    "vlm_r1/grpo_qwen25vl3b_d3_od_length.yaml",
+    "successors/grpo_qwen2vl7b_psg_gspo.yaml",
+]
+
+
+def assert_two_steps(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
+    assert (run / "model.safetensors").is_file() and (run / "scenerl.json").is_file()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_recipe_of_each_kind_trains(name, tmp_path):
+    pytest.importorskip("trl")
+    assert_two_steps(smoke(FOLDER / name, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", [path for path in PUBLISHED], ids=lambda path: path.stem)
+def test_every_recipe_trains(path, tmp_path):
+    pytest.importorskip("trl")
+    assert_two_steps(smoke(path, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((FOLDER / "profiles" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_accelerate_takes_its_configurations(path):
+    pytest.importorskip("accelerate")
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    assert str(config.distributed_type).rpartition(".")[2] in ("MULTI_GPU", "DEEPSPEED", "FSDP")
+
+
+def test_fsdp_settings_are_understood(monkeypatch):
+    pytest.importorskip("accelerate")
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    settings = load_yaml(FOLDER / "profiles" / "accelerate" / "fsdp2.yaml")["fsdp_config"]
+    for key, value in settings.items():
+        monkeypatch.setenv(key.upper(), str(value))
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
+    assert "TRANSFORMER" in str(plugin.auto_wrap_policy).upper() or callable(plugin.auto_wrap_policy)
+    assert str(plugin.state_dict_type).endswith("FULL_STATE_DICT")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_accelerate_takes_the_command(profile):
+    pytest.importorskip("accelerate")
+    from accelerate.commands.launch import launch_command_parser
+
+    from scenerl.launch.command import local_command
+
+    job = make_job(PUBLISHED[0], replace(find_profile(profile, PUBLISHED[0]), nodes=1, server_nodes=0))
+    command = local_command(job)
+    if command[0] != "accelerate":
+        assert job.profile.num_gpus == 1
+        return
+    args = launch_command_parser().parse_args(command[2:])
+    assert (args.training_script, args.module, args.num_processes) == ("scenerl", True, job.profile.num_gpus)
+    assert args.training_script_args == job.arguments

@@ -11,9 +11,14 @@ from scenerl.config import TRL_CONFIGS, Extra, Options, parse
 from scenerl.config.batch import accumulation_steps
 from scenerl.launch.profiles import Profile
 
-DEFAULTS = {"per_device_train_batch_size": 8, "num_generations": 8, "num_train_epochs": 3, "beta": 0.0}
+DEFAULTS = {
+    "per_device_train_batch_size": 8,
+    "num_generations": 8,
+    "num_train_epochs": 3.0,
+    "beta": 0.0,
+    "max_completion_length": 512,
+}
 """TRL's defaults of the fields that are looked at here; ``tests/launch`` compares them with TRL."""
-GRPO_DEFAULTS = {"num_train_epochs": 1, "max_completion_length": 256}
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,6 @@ class Job:
         if hasattr(self.options, key):
             return getattr(self.options, key)
         default = DEFAULTS.get(key)
-        if self.command == "grpo":
-            default = GRPO_DEFAULTS.get(key, default)
         value = self.extra.get(key, default)
         if isinstance(value, str) and isinstance(default, int | float):  # a word of the command line
             return type(default)(float(value))
