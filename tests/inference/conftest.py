@@ -11,6 +11,7 @@ if importlib.util.find_spec("transformers") is None:
 else:
     import torch
 
+    from inference.loopback import Loopback
     from training.small_run import examples_of, load_conversation, save_base, write_data
 
     @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +40,16 @@ else:
     def conversation(base):
         """A freshly loaded model, which a test may change."""
         return load_conversation(base)
+
+    @pytest.fixture
+    def serve():
+        """Starts servers and stops them at the end."""
+        running = []
+
+        def start(do, **more) -> Loopback:
+            running.append(Loopback(do, **more))
+            return running[-1]
+
+        yield start
+        for server in running:
+            server.close()

@@ -69,13 +69,14 @@ class OpenAIEngine:
         Args:
             grammars: one for the answers to each prompt, in xgrammar's EBNF.
         """
-        draws = random.Random(seed)
         grammars = [None] * len(prompts) if grammars is None else grammars
-        asked = [
-            self._answers(prompt, draws.getrandbits(31), grammar)
-            for prompt, grammar in zip(prompts, grammars, strict=True)
-        ]
-        return self._run(_all(asked))
+
+        async def every() -> list[list[Reply]]:
+            draws = random.Random(seed)
+            pairs = zip(prompts, grammars, strict=True)
+            return await _all([self._answers(prompt, draws.getrandbits(31), grammar) for prompt, grammar in pairs])
+
+        return self._run(every())
 
     def close(self) -> None:
         """Drop what is under way; those who wait for it get :class:`concurrent.futures.CancelledError`."""

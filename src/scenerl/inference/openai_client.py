@@ -91,12 +91,17 @@ class Client:
         )
 
     async def request(
-        self, path: str, body: dict | None = None, read: Callable[[dict], Answer] = lambda answer: answer
+        self,
+        path: str,
+        body: dict | None = None,
+        read: Callable[[dict], Answer] = lambda answer: answer,
+        tries: int | None = None,
     ) -> Answer:
         """What ``read`` makes of the JSON object that the server answers to a GET, or to a POST of ``body``.
 
         Args:
             read: raises :class:`Unreadable` where the server is to be asked again.
+            tries: not given: the client's.
 
         Raises:
             Refused: the server says no.
@@ -104,7 +109,8 @@ class Client:
             ValueError: nothing listens there, or it wants another key.
         """
         content = None if body is None else json.dumps(body).encode()
-        for number in range(1, self._tries + 1):
+        tries = tries or self._tries
+        for number in range(1, tries + 1):
             try:
                 async with self._turn, asyncio.timeout(self._timeout):
                     return read(await self._try(path, content))
@@ -120,11 +126,11 @@ class Client:
                 failure = error
             if failure.wait > MAX_WAIT:
                 raise Unanswered(f"{self.shown}: {failure}, and asks to wait {failure.wait:.0f} s")
-            if number < self._tries:
+            if number < tries:
                 await asyncio.sleep(max(failure.wait, self._pause(number)))
         if not failure.is_there:
             raise ValueError(f"no server answers at {self.shown} ({failure}); start it, or give its address: --server")
-        times = "once" if self._tries == 1 else f"{self._tries} times"
+        times = "once" if tries == 1 else f"{tries} times"
         raise Unanswered(f"{self.shown}: asked {times}, the last time: {failure}")
 
     async def close(self) -> None:

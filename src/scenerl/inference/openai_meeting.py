@@ -84,10 +84,10 @@ async def meet(
 
 
 async def _models(client: Client) -> dict[str, dict]:
-    """What the server says of each of its models; nothing where it has no list."""
+    """What the server says of each of its models; nothing where it gives no list."""
     try:
-        listed = (await client.request("/models")).get("data")
-    except Refused:
+        listed = (await client.request("/models", tries=1)).get("data")
+    except (Refused, Unanswered):  # of transformers serve where the hub's cache has no folder yet
         return {}
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     return {str(entry.get("id")): entry for entry in entries}

@@ -100,6 +100,8 @@ def _tokens(found: object) -> tuple[list[bytes], list[float]]:
         piece, value = (token.get("bytes"), token.get("logprob")) if isinstance(token, dict) else (None, None)
         if piece is None and isinstance(token, dict):
             piece = list(str(token.get("token", "")).encode("utf-8", "replace"))
+        if not isinstance(piece, list):
+            raise Unreadable("a token without text")
         try:
             pieces.append(bytes(piece))
             values.append(float(value))
