@@ -14,6 +14,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 PEERS = {
+    "data": ("h5py",),
     "evaluate": ("sgbench", "faster_coco_eval"),
     "rewards": ("pycocotools", "faster_coco_eval"),
     "scaling": ("torch", "trl"),
@@ -21,6 +22,7 @@ PEERS = {
     "update": ("torch", "trl"),
 }
 RATIO_COLUMNS = {
+    "data": ("share",),
     "evaluate": ("ratio to sgbench", "ratio to faster-coco-eval"),
     "rewards": ("ours is faster",),
     "scaling": ("faster", "time ×", "slope"),

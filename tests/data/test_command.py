@@ -157,6 +157,41 @@ def test_check_against_a_vocabulary(tmp_path):
             run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), vocabulary=tmp_path / "v.json"))
 
 
+def test_graphs_go_back_to_psg_and_the_hub(tmp_path):
+    pytest.importorskip("pyarrow", reason="the hub schema needs pyarrow")
+    source = "synthetic:count=20,seed=1"
+    before = list(data.load(source))
+    psg, hub = tmp_path / "psg.json", tmp_path / "train.parquet"
+    run(DataOptions(action="convert", source=source, to="psg", out=psg))
+    run(DataOptions(action="convert", source=source, to="hub", out=hub))
+    for found in (data.load(f"psg:{psg}", split="train", need_images=True), data.load(hub)):
+        assert [(e.image_id, e.width, e.height, e.graph) for e in found] == [
+            (e.image_id, e.width, e.height, e.graph) for e in before
+        ]
+    assert [e.image for e in data.load(hub)] == [e.image for e in before]
+    run(DataOptions(action="convert", source=f"psg:{psg}", split="train", to="hub", out=tmp_path / "again.parquet"))
+    assert [e.image for e in data.load(tmp_path / "again.parquet")] == [e.image for e in before]
+    test = tmp_path / "test.json"
+    run(DataOptions(action="convert", source=str(write_rows(tmp_path)), split="test", to="psg", out=test))
+    assert [e.image_id for e in data.load(f"psg:{test}", split="test")] == ["a"]
+    with pytest.raises(ValueError, match="holds images, and this row names none"):
+        run(DataOptions(action="convert", source=str(tmp_path / "rows"), to="hub", out=tmp_path / "x.parquet"))
+    assert not list(tmp_path.glob("*x.parquet*"))
+
+
+def write_rows(folder: Path) -> Path:
+    write_jsonl(folder / "rows" / "test.jsonl", [GRAPH])
+    return folder / "rows"
+
+
+def test_the_hub_schema_is_what_datasets_reads(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets reads the hub schema")
+    run(DataOptions(action="convert", source="synthetic:count=2", to="hub", out=tmp_path / "train.parquet"))
+    table = datasets.Dataset.from_parquet(str(tmp_path / "train.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert isinstance(table.features["image"], datasets.Image) and table[0]["image"].size == (112, 112)
+    assert json.loads(table[0]["objects"])[0].keys() == {"id", "bbox"}
+
+
 def test_check_can_leave_images_alone(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "file_name": "none.png"}])
     with pytest.raises(ValueError, match="cannot be used"):

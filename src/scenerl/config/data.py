@@ -30,8 +30,11 @@ class DataOptions(Options):
     num_images: int = option(8, "images to draw", "draw", low=1)
     images: bool = option(True, "decode every image; --no-images only reads the annotations", "check")
     only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "coco", "vlmr1_jsonl"] = option(
-        "jsonl", "what to write: our JSONL, COCO instances, or VLM-R1's conversations (detection)", "convert"
+    to: Literal["jsonl", "psg", "hub", "coco", "vlmr1_jsonl"] = option(
+        "jsonl",
+        "what to write: our JSONL; psg.json, or Parquet with R1-SGG's columns (graphs); COCO instances, or VLM-R1's "
+        "conversations (detection)",
+        "convert",
     )
     train_source: str | None = option(
         None, "training data, or what triplets wrote of it: say which triplet types it does not hold", "stats"

@@ -159,7 +159,7 @@ class Examples:
         return with_given(self._read(), self.boxes)
 
     def _read(self) -> Iterator[Example]:
-        seen: dict[str, str] = {}
+        seen: dict[str, int] = {}  # numbers, as the places in words would take most of the memory of a large set
         num_rows = num_bad = num_warnings = 0
         try:
             for record in itertools.islice(read(self.source, self.split), self.limit):
@@ -168,20 +168,23 @@ class Examples:
                     num_warnings += 1
                     if num_warnings <= _SHOWN_WARNINGS and not self.quiet:
                         _log.warning("%s: %s", record.where, warning)
-                if record.example is None and self.skip_bad:
+                error = record.errors[0] if record.example is None else None
+                if error is None and self.need_images:
+                    error = _image_error(record.example)
+                if error is not None and self.skip_bad:
                     num_bad += 1
                     if not self.quiet:
-                        _log.warning("%s: row skipped: %s", record.where, record.errors[0])
+                        _log.warning("%s: row skipped: %s", record.where, error)
                     continue
                 example = record.unwrap()
+                if error is not None:
+                    raise DataError(f"{record.where}: {error}")
                 if example.image_id in seen:
                     raise DataError(
                         f"{record.where}: the image_id {example.image_id!r} is that of "
-                        f"{seen[example.image_id]} already; ids must differ"
+                        f"row {seen[example.image_id]} already; ids must differ"
                     )
-                seen[example.image_id] = record.where
-                if self.need_images:
-                    _require_image(example, record.where)
+                seen[example.image_id] = num_rows
                 yield example
         finally:
             if (num_warnings > _SHOWN_WARNINGS or num_bad) and not self.quiet:
@@ -213,7 +216,8 @@ def load(
         split: which one, where the source has several.
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
-        need_images: refuse a row that names no image, or a file that is not there.
+        need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
+            says, too large or cut off; see :func:`scenerl.data.images.check_image`.
         boxes: a detector's objects, to be given in prompts.
 
     Returns:
@@ -226,14 +230,15 @@ def load(
     return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes)
 
 
-def _require_image(example: Example, where: str) -> None:
-    if example.image is None:
-        raise DataError(
-            f"{where}: the row names no image; expected a file_name relative to the images/ folder beside "
-            "the JSONL file, or absolute"
-        )
-    if isinstance(example.image, Path) and not example.image.is_file():
-        raise DataError(f"{where}: there is no image file {example.image}")
+def _image_error(example: Example) -> str | None:
+    """What is wrong with an example's image, as far as its file tells without being decoded."""
+    from scenerl.data.images import check_image
+
+    try:
+        check_image(example)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def read(source: str | Path, split: str | None = None) -> Iterator[Record]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from scenerl.data.images import open_image
+from scenerl.data.images import open_image, orientation_note
 from scenerl.data.rows import DataError, Record
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.types import Example
@@ -40,26 +40,28 @@ class Checker:
 
     def problems(self, records: Iterable[Record]) -> Iterator[Problem]:
         """Every problem of every row, as it is found; nothing stops at a bad row."""
-        rows_by_id: dict[str, str] = {}
+        rows_by_id: dict[str, int] = {}
         for record in records:
             self.counts["rows"] += 1
             errors = list(record.errors)
             if record.example is not None:
-                errors += self._example_errors(record.example, record.where, rows_by_id)
+                errors += self._example_errors(record.example, rows_by_id)
             self.counts["bad_rows"] += bool(errors)
             self.counts["errors"] += len(errors)
-            self.counts["warnings"] += len(record.warnings)
+            warnings = [*record.warnings, *self._image_warnings(record.example, errors)]
+            self.counts["warnings"] += len(warnings)
             for error in errors:
                 yield Problem(record.where, "error", error)
-            for warning in record.warnings:
+            for warning in warnings:
                 yield Problem(record.where, "warning", warning)
 
-    def _example_errors(self, example: Example, where: str, rows_by_id: dict[str, str]) -> Iterator[str]:
+    def _example_errors(self, example: Example, rows_by_id: dict[str, int]) -> Iterator[str]:
         self.counts["objects"] += len(example.graph.objects)
         self.counts["relations"] += len(example.graph.relations)
-        earlier = rows_by_id.setdefault(example.image_id, where)
-        if earlier != where:
-            yield f"the image_id {example.image_id!r} is that of {earlier} already; ids must differ"
+        number = self.counts["rows"]
+        earlier = rows_by_id.setdefault(example.image_id, number)
+        if earlier != number:
+            yield f"the image_id {example.image_id!r} is that of row {earlier} already; ids must differ"
         if self.vocabulary is not None:
             for kind, offenders in zip(("object label", "predicate"), self.vocabulary.outside(example), strict=True):
                 for offender, count in offenders.items():
@@ -71,3 +73,9 @@ class Checker:
                 self.counts["images"] += 1
             except DataError as error:
                 yield str(error)
+
+    def _image_warnings(self, example: Example | None, errors: list[str]) -> Iterator[str]:
+        if self.images and example is not None and example.image is not None and not errors:
+            note = orientation_note(example)
+            if note is not None:
+                yield note

@@ -149,31 +149,49 @@ def convert(options: DataOptions) -> None:
         for example in _track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
-    count = write(out, chosen, images)
+    count = write(out, chosen, images, options.split)
     if not count:
         out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 
 
-def _write_ours(out: Path, examples: Iterable[Example], images: Path) -> int:
+def _write_ours(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
     return write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in examples))
 
 
-def _write_coco(out: Path, examples: Iterable[Example], images: Path) -> int:
+def _write_coco(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
     from scenerl.data import instances
 
     out.parent.mkdir(parents=True, exist_ok=True)
     return instances.write(out, (_with_file(example, images) for example in examples))
 
 
-def _write_vlmr1(out: Path, examples: Iterable[Example], images: Path) -> int:
+def _write_psg(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
+    from scenerl.data import psg
+
+    return psg.write(out, (_with_file(example, images) for example in examples), is_test=split == "test")
+
+
+def _write_hub(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
+    from scenerl.data import hub
+
+    return hub.write(out, examples)
+
+
+def _write_vlmr1(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
     from scenerl.data import vlmr1
 
     return vlmr1.write(out, (_with_file(example, images) for example in examples))
 
 
-WRITERS = {"jsonl": (".jsonl", _write_ours), "coco": (".json", _write_coco), "vlmr1_jsonl": (".jsonl", _write_vlmr1)}
+WRITERS = {
+    "jsonl": (".jsonl", _write_ours),
+    "psg": (".json", _write_psg),
+    "hub": (".parquet", _write_hub),
+    "coco": (".json", _write_coco),
+    "vlmr1_jsonl": (".jsonl", _write_vlmr1),
+}
 """Name of a format that ``convert`` writes to its suffix and function."""
 
 ACTIONS = {"make": make, "stats": stats, "triplets": triplets, "check": check, "draw": draw, "convert": convert}

@@ -13,12 +13,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from scenerl.data.images import image_size
-from scenerl.data.rows import DataError, Record, excerpt, read_row
+from scenerl.data.published import whole_file
+from scenerl.data.rows import DataError, Record, example_to_row, excerpt, read_row
+from scenerl.types import Example
 
 COLUMNS = ("image_id", "image", "objects", "relationships")
 _SHARD = re.compile(r"[-_]\d{4,}(?:-of-\d+)?\Z")
@@ -56,6 +59,50 @@ def parquet_files(folder: Path) -> dict[str, list[Path]]:
             name = path.parent.name
         splits.setdefault(name, []).append(path)
     return splits
+
+
+def write(path: Path, examples: Iterable[Example]) -> int:
+    """Write scene graphs as one Parquet file in the hub schema, whole or not at all, a few images at a time.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: an example has no image, or asks for labels.
+    """
+    pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {name: {"dtype": "string", "_type": "Value"} for name in COLUMNS} | {"image": {"_type": "Image"}}
+    schema = pa.schema(
+        [(name, image if name == "image" else pa.string()) for name in COLUMNS],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    count = 0
+    rows = map(_hub_row, examples)
+    with whole_file(path) as aside, parquet.ParquetWriter(aside, schema) as writer:
+        while batch := list(islice(rows, _BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
+
+
+def _hub_row(example: Example) -> dict:
+    if example.query is not None:
+        raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
+    image = example.image
+    try:
+        data = image.read_bytes() if isinstance(image, Path) else image
+    except OSError as error:
+        raise DataError(f"image {example.image_id!r} ({image}): cannot be read ({error.strerror})") from error
+    if data is None:
+        raise DataError(f"image {example.image_id!r}: the hub schema holds images, and this row names none")
+    row = example_to_row(example)
+    return {
+        "image_id": example.image_id,
+        "image": {"bytes": data, "path": image.name if isinstance(image, Path) else None},
+        "objects": json.dumps(row["objects"]),
+        "relationships": json.dumps(row["relationships"]),
+    }
 
 
 def _choose(splits, split: str | None, source: object) -> str:

@@ -14,12 +14,14 @@ Source: Yang et al. 2022 (arXiv 2207.11247).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, names_of
+from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, names_of, whole_file
 from scenerl.data.rows import DataError, Record, excerpt
 from scenerl.json_stream import iter_lists, read_members
+from scenerl.types import Example
 
 SPLITS = ("train", "test")
 EXPECTED = "psg.json: a JSON object with data, thing_classes, stuff_classes, predicate_classes and test_image_ids"
@@ -57,6 +59,49 @@ def read(path: Path | str, split: str | None = None) -> Iterator[Record]:
             yield _record(where, row, labels, predicates, folders)
 
 
+def write(path: Path, examples: Iterable[Example], is_test: bool = False) -> int:
+    """Write examples as a psg.json, whole or not at all, row by row.
+
+    Classes are numbered as they come, all of them as things; images are named by their whole path.
+
+    Args:
+        path: the file. examples: scene graphs. is_test: put every image into ``test_image_ids``.
+
+    Returns:
+        The number of images.
+    """
+    classes: dict[str, int] = {}
+    predicates: dict[str, int] = {}
+    ids = []
+    with whole_file(path) as aside, open(aside, "w", encoding="ascii") as file:
+        file.write('{"data": [')
+        for example in examples:
+            row = {
+                "image_id": example.image_id,
+                "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
+                "width": example.width,
+                "height": example.height,
+                "segments_info": [],
+                "annotations": [
+                    {
+                        "bbox": list(found.box),
+                        "bbox_mode": 0,
+                        "category_id": classes.setdefault(found.label, len(classes)),
+                    }
+                    for found in example.graph.objects
+                ],
+                "relations": [
+                    [edge.subject, edge.object, predicates.setdefault(edge.predicate, len(predicates))]
+                    for edge in example.graph.relations
+                ],
+            }
+            file.write(f"{',' * bool(ids)}\n{json.dumps(row, allow_nan=False)}")
+            ids.append(example.image_id)
+        names = {"thing_classes": list(classes), "stuff_classes": [], "predicate_classes": list(predicates)}
+        file.write("],\n" + json.dumps({**names, "test_image_ids": ids if is_test else []})[1:] + "\n")
+    return len(ids)
+
+
 def _record(
     where: str, row: Mapping, labels: Mapping[int, str], predicates: Mapping[int, str], folders: ImageFolders
 ) -> Record:
@@ -76,6 +121,8 @@ def _record(
             return Record(where, None, (error,))
         relations.append((entry[0], predicates[entry[2]], entry[1]))
     name = row.get("file_name")
-    image = folders.find(name) if isinstance(name, str) else None
+    image = None
+    if isinstance(name, str):
+        image = Path(name) if Path(name).is_absolute() else folders.find(name)
     size = row.get("width"), row.get("height")
     return graph_record(where, row.get("image_id"), size, classes, boxes, relations, image)
