@@ -26,12 +26,6 @@ def two_colors(width: int = 60, height: int = 40) -> Image.Image:
     return image
 
 
-def turned(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encoded(two_colors(), "JPEG", exif=exif.tobytes(), quality=95)
-
-
 def header_bomb(width: int = 20_000, height: int = 20_000) -> bytes:
     """A PNG of a few hundred bytes that claims many pixels."""
 

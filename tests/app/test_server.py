@@ -147,7 +147,9 @@ def test_a_body_that_breaks_off(client, image):
     assert client.upload(image)
 
 
-@pytest.mark.parametrize("noise", [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70_000])
+@pytest.mark.parametrize(
+    "noise", [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70_000], ids=range(4)
+)
 def test_what_is_no_http(client, image, noise):
     with socket.create_connection(("127.0.0.1", client.port), timeout=10) as raw:
         raw.sendall(noise)
@@ -159,7 +161,7 @@ def test_what_is_no_http(client, image, noise):
     assert client.upload(image)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b"null", b'{"image": 1}', b"1e999"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b"null", b'{"image": 1}', b"1e999"], ids=range(7))
 def test_questions_that_are_none(client, body):
     status, value = client.json("POST", "/api/answers", body)
     assert status == 400 and value["error"]

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import io
 import secrets
+import struct
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.Image import Transpose
 
-from scenerl.data.images import image_size, open_image
+from scenerl.data.images import FORMATS, image_size, open_image
 from scenerl.types import DataError, Example, SceneGraph
 
 KEPT_PIXELS = 120_000_000
 """Of all pictures in memory, three bytes each; the latest is always kept."""
 SHOWN_SIDE = 1600
 """Longest side, in pixels, of the copy that the page shows."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""EXIF orientation to what makes the image upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +58,23 @@ def read_picture(content: bytes, max_pixels: int) -> Picture:
         image = open_image(Example("upload", width, height, SceneGraph(), content))
     except DataError as error:
         raise DataError(str(error).replace("image 'upload'", "the file")) from error
-    try:
-        image = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, IndexError, OverflowError):
-        pass  # the orientation cannot be read; the pixels can
+    turn = _TURNS.get(_orientation(content))
+    image = image if turn is None else image.transpose(turn)
     shown = image.copy()
     shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     buffer = io.BytesIO()
     shown.save(buffer, "WEBP", quality=88)
     return Picture(image, buffer.getvalue())
+
+
+def _orientation(content: bytes) -> object:
+    """The EXIF orientation of an image file, None where there is none that can be read. Of TIFF, Pillow's decoder has
+    seen to it."""
+    try:
+        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
+            return None if image.format == "TIFF" else image.getexif().get(_ORIENTATION)
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
+        return None  # the orientation is damaged; the pixels were not
 
 
 class Pictures:
