@@ -89,6 +89,7 @@ def test_a_file_with_categories_of_its_own(tmp_path):
         (result(7, "", [0, 0, 1, 1]), "has no name"),
         (result(7, None, [0, 0, 1, 1]), "has no name"),
         (result(7, [1], [0, 0, 1, 1]), "has no name"),
+        (result(7, True, [0, 0, 1, 1]), "has no name"),
     ],
 )
 def test_entries_that_cannot_be_used(tmp_path, entry, message):

@@ -123,3 +123,9 @@ def test_the_public_lists():
     classes = (*psg["thing_classes"], *psg["stuff_classes"])
     assert Vocabulary.read("psg") == Vocabulary(classes, tuple(psg["predicate_classes"]))
     assert Vocabulary.read("coco").objects == tuple(psg["thing_classes"])
+
+
+def test_numbers_of_a_file_that_is_no_vocabulary(tmp_path):
+    (tmp_path / "v.json").write_text("[1]")
+    with pytest.raises(DataError, match="'objects' is missing"):
+        category_names(tmp_path / "v.json")

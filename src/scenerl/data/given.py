@@ -75,9 +75,8 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     names: Mapping[object, str] = {} if vocabulary is None else category_names(vocabulary)
     if starts_with(path, EXPECTED) == "{":
         categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
-        names = {
-            row["id"]: row["name"] for row in categories if isinstance(row, Mapping) and {"id", "name"} <= row.keys()
-        }
+        rows = [row for row in categories if isinstance(row, Mapping) and type(row.get("id")) is int]
+        names = {row["id"]: row.get("name") for row in rows}
         entries: Iterator = (entry for _, entry in iter_lists(path, ("annotations",), EXPECTED))
     else:
         entries = iter_list(path, EXPECTED)
@@ -96,7 +95,7 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
 
 
 def _label(category: object, names: Mapping[object, str], where: str) -> str:
-    name = category if isinstance(category, str) else names.get(category) if isinstance(category, int) else None
+    name = category if isinstance(category, str) else names.get(category) if type(category) is int else None
     label = clean_label(name) if isinstance(name, str) else None
     if label is None:
         raise DataError(

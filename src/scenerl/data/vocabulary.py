@@ -120,8 +120,8 @@ class Vocabulary:
 def category_names(path: Path | str) -> dict[int, str]:
     """The labels of a vocabulary by the numbers that detectors give them, where it says which: VG150's from 1, PSG's
     from 0, COCO's from 1 to 90 with gaps. Empty for a file without ``category_ids``."""
-    ids = read_json(_file(path), _EXPECTED).get("category_ids") or []
-    return dict(zip(ids, Vocabulary.read(path).objects, strict=False))
+    objects = Vocabulary.read(path).objects
+    return dict(zip(read_json(_file(path), _EXPECTED).get("category_ids") or [], objects, strict=False))
 
 
 def _file(path: Path | str) -> Path:
