@@ -127,11 +127,15 @@ def fixture_data(folder: Path, data: str, vocabulary) -> Path:
     subject, other, predicate = LABELS[data]
     rows = read_rows(write_data(folder))
     for row in rows:
-        names = {"apple.1": f"{subject}.1", "book.2": f"{other}.2"}
-        row["objects"] = [{**each, "id": names[each["id"]]} for each in row["objects"]]
-        relation = {"subject": f"{subject}.1", "predicate": predicate, "object": f"{other}.2"}
-        row["relationships"] = [relation] if predicate else []
-        row |= {} if predicate else {"query": [subject, other, "unicorn"]}
+        boxes = [each["bbox"] for each in row.pop("objects")]
+        names, relation = (f"{subject}.1", f"{other}.2"), row.pop("relationships")[0]
+        if predicate:
+            row["objects"] = [{"id": name, "bbox": box} for name, box in zip(names, boxes, strict=True)]
+            row["relationships"] = [{**relation, "subject": names[0], "predicate": predicate, "object": names[1]}]
+        else:
+            found = zip((subject, other), boxes, strict=True)
+            row["detections"] = [{"label": label, "bbox_2d": box} for label, box in found]
+            row["query"] = [subject, other, "unicorn"]
     return write_rows(folder / "train.jsonl", rows)
 
 

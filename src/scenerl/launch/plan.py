@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scenerl.config import PlanOptions
+from scenerl.launch.costs import forward_flops, layer_bytes, lora_parameters
 from scenerl.launch.job import Job, make_job
 from scenerl.launch.profiles import find_profile, profile_files
 from scenerl.launch.sizes import GPUS, MODELS, SHORT_NAMES, ModelSize
@@ -15,9 +16,12 @@ ADAMW_BYTES = 12
 CONTEXT_GIB = 1.5
 """CUDA's context, its libraries' workspaces and NCCL's buffers."""
 FRAGMENTATION = 1.1
-LORA_RANK_BYTES = 2 + 4 + ADAMW_BYTES
-DECODE_STEP_OVERHEAD = 0.003
-"""Seconds that a sampling step takes beside reading weights and cache."""
+NF4_BYTES = 0.55
+"""Of one weight in 4 bits, with its share of the scales."""
+VLLM_STEP, PROCESS_STEP = 0.003, 0.03
+"""Seconds that a sampling step takes beside reading weights and caches: with CUDA graphs, and driven from Python."""
+BANDWIDTH_SHARE = 0.6
+"""Share of its memory's bandwidth that a GPU reaches when it samples."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,11 @@ def estimate(job: Job, efficiency: float) -> Estimate:
     steps_per_epoch = tokens.images * _completions(job) // job.value("global_batch_size")
     steps = job.extra_number("max_steps") or int(steps_per_epoch * job.value("num_train_epochs"))
     images = steps * job.value("global_batch_size") / _completions(job)
-    seconds = train_flops(job, size, tokens) * images / (job.profile.num_gpus * GPUS[job.profile.gpu].tflops * 1e12)
+    gpu = GPUS[job.profile.gpu]
+    computing = train_flops(job, size, tokens) * images / (job.profile.num_gpus * gpu.tflops * 1e12 * efficiency)
+    training = max(computing, steps * exchange_seconds(job, size))  # the two overlap
     sampling = steps * sample_seconds(job, size, tokens, efficiency) if job.command == "grpo" else 0.0
-    return Estimate(memory(job, size, tokens), steps, seconds / efficiency / 3600, sampling / 3600)
+    return Estimate(memory(job, size, tokens), steps, training / 3600, sampling / 3600)
 
 
 def _completions(job: Job) -> int:
@@ -136,13 +142,32 @@ def train_flops(job: Job, size: ModelSize, tokens: Tokens) -> float:
     """Floating-point operations of an update for one image: forward, backward, and forward again where activations are
     not kept; with β a forward of the reference model too. The head sees answers only."""
     text, image, answer = row_tokens(job, tokens)
-    passes = 3.0 + 1.0 * _checkpoints(job)  # a backward pass costs two forward passes
+    # A backward pass costs two forward passes, one of them for the weights' gradients, which frozen ones do not have.
+    passes = (2.0 if job.is_on("use_peft") else 3.0) + 1.0 * _checkpoints(job)
     if job.command == "grpo" and job.value("beta"):
         passes += 1
     scored = answer if job.command == "grpo" else text  # TRL's SFT runs the head on every token
-    forward = 2 * (size.layer_parameters * text + size.embedding * scored + size.vision_parameters * 4 * image)
-    attention = 4 * size.layers * size.width * text * (tokens.prompt + tokens.image + tokens.answer) / 2
-    return passes * (forward + attention)
+    context = tokens.prompt + tokens.image + tokens.answer
+    return passes * forward_flops(size, text, image, scored, context)
+
+
+def exchange_seconds(job: Job, size: ModelSize) -> float:
+    """Seconds in a step that weights and gradients are on their way between GPUs, in 16 bits.
+
+    Divided weights are gathered for the forward and for the backward pass, and their gradients summed, in every batch;
+    else gradients are summed once, and with ZeRO-2 the new weights handed out.
+    """
+    profile = job.profile
+    if profile.num_gpus == 1:
+        return 0.0
+    moved = 2 * (lora_parameters(size, job.value("lora_r")) if job.is_on("use_peft") else size.parameters)
+    times = 3 * job.accumulation if profile.sharding in DIVIDES_WEIGHTS else 2
+    link = GPUS[profile.gpu].link if profile.nodes == 1 else min(NETWORK, GPUS[profile.gpu].link)
+    return times * moved / (link * 1e9)
+
+
+NETWORK = 25.0
+"""GB/s of each GPU between machines: one port of 200 Gbit/s."""
 
 
 def _checkpoints(job: Job) -> bool:
@@ -150,49 +175,62 @@ def _checkpoints(job: Job) -> bool:
 
 
 def memory(job: Job, size: ModelSize, tokens: Tokens) -> dict[str, float]:
-    """GiB per GPU, by what needs it."""
+    """GiB per GPU at the peak, by what needs it: that of an update, or of sampling in process where that is higher."""
     profile = job.profile
-    lora = job.is_on("use_peft")
-    base_bytes = 0.55 if job.is_on("load_in_4bit") else 2  # NF4 with its scales
-    matrices = size.parameters - size.embedding * (1 if size.tied else 2)
-    weights = matrices * base_bytes + (size.parameters - matrices) * 2
+    found = {key: value / GIB * FRAGMENTATION for key, value in state_bytes(job, size).items()}
+    found["context"] = CONTEXT_GIB
+    whole = 2 * size.parameters
+    update = {"activations": activation_bytes(job, size, tokens)}
+    if profile.sharding in DIVIDES_WEIGHTS:  # a block's weights are gathered when it runs; the embedding all the time
+        update["gathered weights"] = 2 * (2 * size.layer_parameters / size.layers + 2 * size.embedding)
+    sampling = {}
+    if job.command == "grpo" and job.is_on("use_vllm"):
+        if job.extra.get("vllm_mode", "colocate") == "colocate":
+            found["vLLM"] = float(job.extra.get("vllm_gpu_memory_utilization", 0.3)) * profile.gpu_memory_gib
+    elif job.command == "grpo":
+        longest = tokens.prompt + tokens.image + job.value("max_completion_length")
+        sampling["cache"] = job.value("per_device_train_batch_size") * longest * size.kv_bytes
+        sampling["gathered weights"] = whole if profile.sharding in DIVIDES_WEIGHTS else 0
+    peak = max(update, sampling, key=lambda phase: sum(phase.values()))
+    return {**found, **{key: value / GIB * FRAGMENTATION for key, value in peak.items()}}
+
+
+DIVIDES_WEIGHTS = ("zero3", "zero3_offload", "fsdp2")
+
+
+def state_bytes(job: Job, size: ModelSize) -> dict[str, float]:
+    """Bytes per GPU of what is there all the time: weights, gradients, optimiser, a reference model."""
+    profile, lora = job.profile, job.is_on("use_peft")
+    embeddings = size.embedding * (1 if size.tied else 2)  # these stay in 16 bits when the rest is quantised
+    base = NF4_BYTES if job.is_on("load_in_4bit") else 2
+    weights = (size.parameters - embeddings) * base + embeddings * 2
     trained = lora_parameters(size, job.value("lora_r")) if lora else size.parameters
-    divide = {"none": (1, 1, 1), "zero2": (1, profile.num_gpus, profile.num_gpus)}.get(
-        profile.sharding, (profile.num_gpus,) * 3
-    )
-    if profile.sharding == "fsdp2":  # 32-bit weights and gradients are sharded, the optimiser needs no copy of its own
+    if profile.sharding == "fsdp2":  # weights and gradients in 32 bits, so that the optimiser needs no copy of its own
         state = {"weights": 4 * size.parameters, "gradients": 4 * trained, "optimiser": 8 * trained}
+    elif job.value("dtype") == "float32" and profile.sharding == "none":
+        state = {"weights": 2 * weights, "gradients": 4 * trained, "optimiser": 8 * trained}
     else:
-        state = {"weights": weights, "gradients": (4 if lora else 2) * trained, "optimiser": ADAMW_BYTES * trained}
-    found = {key: value / parts for (key, value), parts in zip(state.items(), divide, strict=True)}
+        state = {"weights": weights, "gradients": 2 * trained, "optimiser": ADAMW_BYTES * trained}
+    if lora and profile.sharding == "none":
+        state |= {"weights": weights + 4 * trained, "gradients": 4 * trained, "optimiser": 8 * trained}
+    parts = profile.num_gpus
+    divided = {
+        "weights": parts if profile.sharding in DIVIDES_WEIGHTS else 1,
+        "gradients": 1 if profile.sharding == "none" else parts,
+        "optimiser": 1 if profile.sharding == "none" else parts,
+    }
+    found = {key: value / divided[key] for key, value in state.items()}
     if profile.sharding == "zero3_offload":
         found["optimiser"] = 0.0
-    if profile.sharding in ("zero3", "zero3_offload", "fsdp2"):  # a block's weights are gathered when it runs
-        found["gathered"] = 2 * (2 * size.layer_parameters / size.layers + 2 * size.embedding)
-    if job.command == "grpo" and job.value("beta") and not lora:
-        found["reference model"] = weights / divide[0]
-    found["activations"] = activation_bytes(job, size, tokens)
-    found = {key: value * FRAGMENTATION / GIB for key, value in found.items()}
-    if job.is_on("use_vllm") and job.extra.get("vllm_mode", "colocate") == "colocate":
-        found["vLLM"] = float(job.extra.get("vllm_gpu_memory_utilization", 0.3)) * profile.gpu_memory_gib
-    elif job.command == "grpo" and not job.is_on("use_vllm"):
-        longest = tokens.prompt + tokens.image + job.value("max_completion_length")
-        found["cache"] = job.value("per_device_train_batch_size") * longest * size.kv_bytes / GIB
-    return {**found, "context": CONTEXT_GIB}
-
-
-def lora_parameters(size: ModelSize, rank: int) -> int:
-    """Parameters of adapters on every linear layer of the language model."""
-    head = size.width // size.heads
-    sides = 2 * 2 * size.width + 2 * (size.width + size.kv_heads * head) + 3 * (size.width + size.intermediate)
-    return size.layers * rank * sides
+    if job.command == "grpo" and job.value("beta") and not lora:  # adapters are switched off to get the reference
+        found["reference model"] = 2 * size.parameters / divided["weights"]
+    return found
 
 
 def activation_bytes(job: Job, size: ModelSize, tokens: Tokens) -> float:
     """Bytes of activations at their peak, in the backward pass of the last layer behind the head.
 
-    With checkpointing each layer keeps its input; one layer is run again in full; the head's logits exist in 16 bits,
-    in 32 bits, and as their gradient.
+    With checkpointing each layer keeps its input, and one layer at a time is run again in full.
     """
     batch = job.value("per_device_train_batch_size")
     images = batch / _completions(job)
@@ -200,17 +238,15 @@ def activation_bytes(job: Job, size: ModelSize, tokens: Tokens) -> float:
     if job.command == "grpo":  # the longest answers decide, not the mean
         longest = batch * job.value("max_completion_length")
         text, answer = text + longest - answer, longest
-    layer = text * (LAYER_WIDTHS * size.width + LAYER_INTERMEDIATES * size.intermediate) * 2
+    layer = layer_bytes(size, text, 2)
     kept = text * size.width * size.layers * 2 if _checkpoints(job) else layer * size.layers
-    patches = 4 * image
-    tower = patches * size.vision_width * size.vision_layers * 2
+    tower = 4 * image * size.vision_width * size.vision_layers * 2
     logits = text if job.command == "sft" else min(answer, CHUNK_TOKENS)
     return kept + tower + max(layer, logits * size.vocab * LOGIT_BYTES)
 
 
-LAYER_WIDTHS, LAYER_INTERMEDIATES = 10, 4
-"""Tensors of the model's width, and of the MLP's, that a layer keeps for its backward pass."""
 LOGIT_BYTES = 2 + 4 + 4
+"""The head's logits exist in 16 bits, in 32 bits, and as their gradient."""
 CHUNK_TOKENS = 1024
 """TRL's GRPO runs the head on so many tokens at a time."""
 
@@ -225,13 +261,13 @@ def sample_seconds(job: Job, size: ModelSize, tokens: Tokens, efficiency: float)
     per_gpu = job.value("global_batch_size") / samplers
     rounds = 1 if job.is_on("use_vllm") else per_gpu / min(per_gpu, job.value("per_device_train_batch_size"))
     at_once = per_gpu / rounds
-    prompt_flops = 2 * (
-        size.layer_parameters * (tokens.prompt + tokens.image) + size.vision_parameters * 4 * tokens.image
-    )
+    read = tokens.prompt + tokens.image
+    prompt_flops = forward_flops(size, read, tokens.image, 1, read)
     prefill = prompt_flops * per_gpu / _completions(job) / (gpu.tflops * 1e12 * efficiency)
     weights = 2 * (size.layer_parameters + size.embedding) * (0.3 if job.is_on("load_in_4bit") else 1)
     cache = at_once * (tokens.prompt + tokens.image + tokens.answer / 2) * size.kv_bytes
-    step = (weights + cache) / (gpu.bandwidth * 1e9 * 0.6) + DECODE_STEP_OVERHEAD
+    overhead = VLLM_STEP if job.is_on("use_vllm") else PROCESS_STEP
+    step = (weights + cache) / (gpu.bandwidth * 1e9 * BANDWIDTH_SHARE) + overhead
     return prefill + rounds * min(2 * tokens.answer, job.value("max_completion_length")) * step
 
 

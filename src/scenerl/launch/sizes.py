@@ -102,17 +102,25 @@ SHORT_NAMES = {
 
 @dataclass(frozen=True)
 class GPU:
-    """Speeds of a GPU: ``tflops`` dense in bfloat16, ``bandwidth`` of its memory in GB/s."""
+    """Speeds of a GPU.
+
+    Attributes:
+        tflops: dense, in bfloat16.
+        bandwidth: of its memory, GB/s.
+        link: to the other GPUs of its machine, GB/s in each direction.
+    """
 
     tflops: float
     bandwidth: float
+    link: float
 
 
 GPUS: dict[str, GPU] = {
-    "rtx-3090": GPU(71, 936),
-    "rtx-4090": GPU(165, 1008),
-    "a100-80gb": GPU(312, 2039),
-    "h100-80gb": GPU(989, 3350),
-    "gh200": GPU(989, 4000),
+    "rtx-3090": GPU(71, 936, 10),
+    "rtx-4090": GPU(165, 1008, 10),
+    "a100-80gb": GPU(312, 2039, 300),
+    "h100-80gb": GPU(989, 3350, 450),
+    "gh200": GPU(989, 4000, 450),
 }
-"""Name to speeds, from NVIDIA's data sheets (GeForce: tensor cores with 32-bit accumulation)."""
+"""Name to speeds, from NVIDIA's data sheets (GeForce: tensor cores that add up in 32 bits). GeForce cards reach each
+other through the host; 10 GB/s is an assumption, a third of what PCIe 4.0 x16 has."""
