@@ -305,10 +305,16 @@ def test_another_prompt_than_ours_is_told_once(serve, engine_for, checkpoint, ca
         engine.answer(prompts)
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert f"read a prompt as {len(ids) + 4} tokens, and {len(ids)} with the processor of" in record.getMessage()
+    assert (
+        f"read a prompt as {len(ids) + 4} tokens, where the processor of {checkpoint.name} makes {len(ids)} of it"
+        in record.getMessage()
+    )
     caplog.clear()
     engine_for(reading(prompt_token_ids=[ids[0] + 1, *ids[1:]])).answer(prompts[:1])
-    assert f"{len(ids)} tokens, but others than" in caplog.records[0].getMessage()
+    assert (
+        f"as {len(ids)} tokens, where the processor of {checkpoint.name} makes others of it"
+        in caplog.records[0].getMessage()
+    )
 
 
 def test_closing_drops_what_is_under_way(serve, engine_for):

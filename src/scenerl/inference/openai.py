@@ -42,7 +42,7 @@ class OpenAIEngine:
     def __init__(self, client: Client, model: str, sampling: Sampling, checkpoint: Checkpoint, constrain: bool = False):
         self._client, self._sampling, self._checkpoint = client, sampling, checkpoint
         self._aligner = None
-        self._to_compare = 0
+        self._to_compare, self._warned = 0, False
         banned = []
         if checkpoint.processor is not None:
             tokenizer = checkpoint.processor.tokenizer
@@ -128,25 +128,25 @@ class OpenAIEngine:
             raise Unanswered(f"{self._client.shown}: refused: {error}") from error
         if self._to_compare > 0 and tokens is not None:
             self._to_compare -= 1
-            await asyncio.to_thread(self._compare, prompt, tokens)
+            difference = await asyncio.to_thread(self._difference, prompt, tokens)
+            if difference and not self._warned:
+                self._warned = True
+                _log.warning(difference)
         return replies
 
-    def _compare(self, prompt: list[dict], read: list[int] | int) -> None:
-        """Warn, once, where the server reads another prompt than the checkpoint's processor makes."""
+    def _difference(self, prompt: list[dict], read: list[int] | int) -> str | None:
+        """What to say where the server reads another prompt than the checkpoint's processor makes."""
         processor = self._checkpoint.processor
         ours = processor.apply_chat_template([prompt], add_generation_prompt=True, tokenize=True, return_dict=True)
         ours = [int(token) for token in ours["input_ids"][0]]
         count = read if isinstance(read, int) else len(read)
         if read == (len(ours) if isinstance(read, int) else ours):
-            return
-        self._to_compare = 0
-        differ = f"{count} tokens, and {len(ours)}" if count != len(ours) else f"{count} tokens, but others than"
-        _log.warning(
-            "%s read a prompt as %s with the processor of %s: it runs another model, or has another chat template, "
-            "tokenizer or pixel bounds (--min_pixels, --max_pixels)",
-            self._client.shown,
-            differ,
-            self._checkpoint.name,
+            return None
+        makes = len(ours) if count != len(ours) else "others"
+        return (
+            f"{self._client.shown} read a prompt as {count} tokens, where the processor of {self._checkpoint.name} "
+            f"makes {makes} of it: the server runs another model, or has another chat template, tokenizer or pixel "
+            "bounds (--min_pixels, --max_pixels)"
         )
 
 
