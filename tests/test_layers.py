@@ -22,10 +22,10 @@ FLOORS = [
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "models"},
-    {"formats"},
+    {"data", "models", "decoding"},
+    {"formats", "card"},
     {"conversation", "launch", "score", "evaluate"},
-    {"training", "inference", "report"},
+    {"training", "inference", "report", "export"},
     {"demo", "app"},
     {"cli"},
     {"__main__"},
@@ -35,9 +35,10 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
-    "peft": {"training"},
-    "torch": {"models", "training", "inference", "demo"},
-    "transformers": {"models", "training", "inference", "conversation", "demo"},
+    "peft": {"training", "models"},
+    "torch": {"models", "decoding", "training", "inference", "demo"},
+    "transformers": {"models", "decoding", "training", "inference", "conversation", "demo"},
+    "xgrammar": {"decoding"},
     "jinja2": {"report"},
 }
 

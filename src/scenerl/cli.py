@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "merge": "scenerl.inference.merge_files:run",
     "report": "scenerl.report.command:run",
     "app": "scenerl.app.command:run",
+    "export": "scenerl.export:run",
 }
 """Command to the function that runs it: it takes the options (and the leftover keys, where TRL's fields are allowed)
 and returns None or an exit code."""
@@ -83,6 +84,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scenerl app runs/demo",
         "scenerl app before=runs/sft after=runs/grpo --port 8000",
     ),
+    "export": (
+        "scenerl export runs/sft_lora --out models/sft --metrics metrics/sft.json",
+        "scenerl export runs/grpo --out models/grpo --push_to_hub me/my-model --private",
+    ),
 }
 
 EXTRA_OF_PACKAGE = {
@@ -90,6 +95,7 @@ EXTRA_OF_PACKAGE = {
         ["accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"], "train"
     ),
     "pyarrow": "hub",
+    "bitsandbytes": "qlora",
 }
 """Package to the extra that installs it."""
 

@@ -177,7 +177,7 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_pickled_weights_are_never_loaded(folder, tmp_path):
+def test_pickled_weights_are_refused(folder, tmp_path):
     exploded = tmp_path / "exploded"
     for name in ("pytorch_model.bin", "model.pt", "training_args.bin"):
         (folder / name).write_bytes(pickle.dumps(Bomb(exploded)))
@@ -185,7 +185,7 @@ def test_pickled_weights_are_never_loaded(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     message = refused(folder)
     assert "missing model.safetensors or model.safetensors.index.json" in message
-    assert message.endswith("(model.pt, pytorch_model.bin, training_args.bin: pickled weights are never loaded)")
+    assert message.endswith("(model.pt, pytorch_model.bin, training_args.bin: pickled weights are not loaded without --allow_pickle)")
     assert not exploded.exists()
     pickle.loads((folder / "model.pt").read_bytes())
     assert exploded.exists()  # the bomb works

@@ -15,18 +15,22 @@ QUANTISED = "Quantised weights (QLoRA)"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+PICKLE_HELP = "load weights from .bin files, which can run code"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions(Options):
-    """What a checkpoint may do when it is loaded."""
+    """What a checkpoint may do when it is loaded. TRL's configurations have trust_remote_code themselves."""
 
     trust_remote_code: bool = option(False, "run code that the checkpoint brings along", LOAD)
-    allow_pickle: bool = option(False, "load weights in .bin files, which can run code", LOAD)
+    allow_pickle: bool = option(False, PICKLE_HELP, LOAD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningOptions(LoadOptions):
+class TuningOptions(Options):
     """Which weights are trained: all of them, or LoRA adapters on weights that may be quantised."""
 
+    allow_pickle: bool = option(False, PICKLE_HELP, LOAD)
     dtype: Dtype = option("float32", "number type the weights are loaded in; auto: as saved", LOAD)
     attn_implementation: str | None = option(None, "transformers' name of the attention; not given: its choice", LOAD)
     use_peft: bool = option(False, "train LoRA adapters, not the weights themselves; an adapter is trained on", LORA)

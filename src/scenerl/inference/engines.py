@@ -70,7 +70,7 @@ class InProcess:
         self._options = options
         self.style = style_for(options, family_of(options.model))
         self._device = device_named(options.device)
-        weights = weights_digest(options.model)
+        weights = weights_digest(options.model, options.allow_pickle)
         self.own = {"batch_size": options.batch_size, "dtype": options.dtype, "weights": weights}
 
     @contextmanager
@@ -78,7 +78,15 @@ class InProcess:
         from scenerl.inference.hf import HFEngine
 
         options = self._options
-        checkpoint = load(options.model, options.dtype, self._device, options.min_pixels, options.max_pixels)
+        checkpoint = load(
+            options.model,
+            options.dtype,
+            self._device,
+            options.min_pixels,
+            options.max_pixels,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
         conversation = Conversation(self.style, checkpoint)
         yield Started(conversation, HFEngine(checkpoint, sampling), options.batch_size or DEFAULT_BATCH)
 

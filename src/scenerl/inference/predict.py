@@ -22,7 +22,7 @@ from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
-_SINCE = {"logprobs": False, "engine": "hf", "merge": False}
+_SINCE = {"logprobs": False, "engine": "hf", "merge": False, "constrain": False}
 """What options meant that files of earlier versions do not name."""
 
 
@@ -37,6 +37,7 @@ def predict(
     progress: Callable[[int], None] | None = None,
     ahead: int = 0,
     shard: Shard | None = None,
+    constrain: bool = False,
 ) -> list[str]:
     """Answer every example and append a row each to ``out``, in order; rows that are there are not done again.
 
@@ -48,6 +49,7 @@ def predict(
         progress: called with the number of images after each batch, those found done included.
         ahead: batches that are answered at a time, each in a thread; 0: one, in this thread.
         shard: answer this part of the batches only.
+        constrain: hold the answers to their format.
 
     Returns:
         A message for each image that has no answer; its row says so too.
@@ -58,7 +60,7 @@ def predict(
     problems: list[str] = []
     with PredictionFile(out) as file:
         batches = cut(examples, batch_size, seed)
-        batches = _to_answer(shard.of(batches) if shard else batches, conversation, file, num_samples)
+        batches = _to_answer(shard.of(batches) if shard else batches, conversation, file, num_samples, constrain)
         for batch in answered(batches, engine, ahead):
             for item in batch.items:
                 problems += [item.error] if item.error else []
@@ -74,7 +76,7 @@ def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[i
 
 
 def _to_answer(
-    batches: Iterable[Batch], conversation: Conversation, file: PredictionFile, num_samples: int
+    batches: Iterable[Batch], conversation: Conversation, file: PredictionFile, num_samples: int, constrain: bool
 ) -> Iterator[Batch]:
     """The batches, with prompts for all of their images, as their seed wants it, where one has to be answered."""
 
@@ -83,7 +85,7 @@ def _to_answer(
 
     for batch in batches:
         if any(map(wanted, batch.items)):
-            batch = open_images(batch, conversation)
+            batch = open_images(batch, conversation, constrain)
             if not any(item.prompt and wanted(item) for item in batch.items):
                 batch = replace(batch, items=[replace(item, prompt=None) for item in batch.items])
         yield batch
@@ -163,6 +165,7 @@ def run(options: PredictOptions) -> None:
                 advance,
                 started.ahead,
                 shard,
+                options.constrain,
             )
     _finish(options, merged, mark, problems, total)
 

@@ -14,6 +14,7 @@ from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
 from scenerl.training.adapters import lora_config
+from scenerl.training.cards import Carded
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
@@ -28,7 +29,7 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class SceneGRPOTrainer(Resumable, SharedPrefixGRPOTrainer):
+class SceneGRPOTrainer(Resumable, Carded, SharedPrefixGRPOTrainer):
     """TRL's trainer, with shared prompts, whose checkpoints give weights and rollouts back."""
 
     def save_rollout(self, checkpoint: Path) -> None:

@@ -90,7 +90,7 @@ def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:
     return {"gradient_accumulation_steps": accumulation_steps(options.global_batch_size, per_device, num_processes)}
 
 
-def load_for_training(options, model: str | Path) -> Checkpoint:
+def load_for_training(options, model: str | Path, trust_remote_code: bool = False) -> Checkpoint:
     """The checkpoint to train, with what the options say to keep as it is kept."""
     checkpoint = load(
         model,
@@ -100,7 +100,7 @@ def load_for_training(options, model: str | Path) -> Checkpoint:
         trainable=True,
         quantization=quantization(options),
         attn_implementation=options.attn_implementation,
-        trust_remote_code=options.trust_remote_code,
+        trust_remote_code=trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
     if options.freeze_vision and not is_peft_model(checkpoint.model):  # an adapter leaves the tower alone anyway
@@ -132,12 +132,13 @@ def open_run(
         check_tuning(options)
     style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
     boxes = boxes_for(options)
-    examples = list(data.load(options.data, split=options.split, limit=options.limit, need_images=True, boxes=boxes))
+    which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
+    examples = list(data.load(options.data, **which, need_images=True, boxes=boxes))
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
     claim_folder(options.out, {**plain(options), **plain(given)}, fresh=options.fresh, free=_FREE)
     model = options.model
     if build:
         model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
-    checkpoint = load_for_training(options, model)
+    checkpoint = load_for_training(options, model, args.trust_remote_code)
     return Conversation(style, checkpoint), examples, args

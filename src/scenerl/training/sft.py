@@ -9,6 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 from scenerl.conversation import Conversation
 from scenerl.training.adapters import lora_config
+from scenerl.training.cards import Carded
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.optimizers import MuonFactory
@@ -17,7 +18,7 @@ from scenerl.training.setup import open_run
 from scenerl.types import Example
 
 
-class ResumableSFTTrainer(Resumable, SFTTrainer):
+class ResumableSFTTrainer(Resumable, Carded, SFTTrainer):
     """TRL's trainer, whose checkpoints give their weights back."""
 
 
