@@ -22,7 +22,14 @@ from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
-_SINCE = {"logprobs": False, "engine": "hf", "merge": False, "constrain": False}
+_SINCE = {
+    "logprobs": False,
+    "engine": "hf",
+    "merge": False,
+    "constrain": False,
+    "trust_remote_code": False,
+    "allow_pickle": False,
+}
 """What options meant that files of earlier versions do not name."""
 
 
