@@ -88,3 +88,15 @@ def test_problems_come_as_they_are_found():
         raise AssertionError("read ahead")
 
     assert next(Checker().problems(records())).where == "row 1"
+
+
+def test_an_image_that_exif_turns_without_a_trace_is_a_warning(tmp_path):
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "turned.jpg", exif=exif)
+    write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "file_name": "turned.jpg"}])
+    checker = Checker()
+    (problem,) = checker.problems(data.read(tmp_path / "rows.jsonl"))
+    assert problem.level == "warning" and "EXIF orientation 3, which is ignored" in problem.message
+    assert checker.counts["warnings"] == 1 and checker.counts["bad_rows"] == 0

@@ -8,11 +8,12 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from scenerl.data import images
-from scenerl.data.images import image_size, open_image
+from scenerl.data.images import check_image, image_size, open_image, orientation_note
 from scenerl.data.rows import DataError
 from scenerl.types import Example, SceneGraph
 
@@ -133,3 +134,119 @@ def test_limit_is_checked_before_decoding(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     with pytest.raises(DataError, match="40 x 30 is more than 100 pixels"):
         open_image(example(encoded()))
+
+
+def save(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_of_16_bits_is_scaled_and_not_cut_off(kind):
+    levels = np.array([[0, 257 * 100], [257 * 200, 65535]], dtype=np.uint16)
+    picture = open_image(example(save(Image.fromarray(levels), kind), (2, 2)))
+    assert np.asarray(picture)[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+@pytest.mark.parametrize("number", [np.int32, np.float32])
+def test_pixels_of_32_bits_are_refused(number):
+    data = save(Image.fromarray(np.full((2, 2), 3, dtype=number)), "TIFF")
+    with pytest.raises(DataError, match="image 'a': its pixels are numbers of 32 bits"):
+        open_image(example(data, (2, 2)))
+
+
+def test_colours_of_cmyk():
+    picture = open_image(example(save(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"), (8, 8)))
+    assert np.abs(np.asarray(picture, dtype=int) - (255, 0, 0)).max() < 8
+
+
+def test_what_cannot_be_seen_is_white():
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.putdata([0, 1])
+    rgba = Image.new("RGBA", (2, 1), (9, 9, 9, 0))
+    rgba.putpixel((1, 0), (255, 0, 0, 255))
+    half = Image.new("LA", (2, 1), (0, 0))
+    half.putpixel((1, 0), (0, 128))
+    for data, second in (
+        (save(palette, "PNG", transparency=0), (255, 0, 0)),
+        (save(palette, "GIF", transparency=0), (255, 0, 0)),
+        (save(rgba, "PNG"), (255, 0, 0)),
+        (save(rgba, "WEBP", lossless=True), (255, 0, 0)),
+        (save(half, "PNG"), (127, 127, 127)),
+    ):
+        picture = open_image(example(data, (2, 1)))
+        assert [picture.getpixel((0, 0)), picture.getpixel((1, 0))] == [(255, 255, 255), second]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(kind):
+    frames = [Image.new("RGB", (8, 6), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
+    data = save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    picture = open_image(example(data, (8, 6)))
+    assert np.abs(np.asarray(picture, dtype=int) - (255, 0, 0)).max() < 8
+
+
+def test_one_pixel():
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        assert open_image(example(encoded(kind, (1, 1)), (1, 1))).size == (1, 1)
+
+
+def test_20000_by_20000_pixels_are_refused_by_the_header():
+    with pytest.raises(DataError, match="image 'a': .*more than 80000000 pixels"):
+        open_image(example(png_claiming(20_000, 20_000), (20_000, 20_000)))
+
+
+def test_a_bomb_in_a_text_chunk_is_an_error():
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    good = encoded("PNG")
+    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * 200_000_000))
+    data = good[:33] + bomb + good[33:]  # after the header
+    assert len(data) < 300_000
+    with pytest.raises(DataError, match="image 'a'"):
+        open_image(example(data))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_checking_without_decoding_finds_what_is_cut_off(tmp_path, kind, monkeypatch):
+    data = encoded(kind)
+    path = tmp_path / "picture"
+    for length in (0, 10, len(data) // 2, len(data) * 9 // 10):
+        path.write_bytes(data[:length])
+        for source in (data[:length], path):
+            with pytest.raises(DataError, match="image 'a'"):
+                check_image(example(source))
+    with pytest.raises(DataError, match="row says 41 x 30"):
+        check_image(example(data, (41, 30)))
+    with pytest.raises(DataError, match="the row names no image"):
+        check_image(example(None))
+    if kind in ("PNG", "JPEG", "WEBP"):  # the others do not say where they end
+        monkeypatch.setattr(images, "open_image", lambda example: pytest.fail("it was decoded"))
+    path.write_bytes(data)
+    check_image(example(data))
+    check_image(example(path))
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_good():
+    check_image(example(encoded("JPEG") + b"\0" * 10))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored", "row", "said"),
+    [
+        (1, (40, 30), (40, 30), None),
+        (6, (40, 30), (40, 30), None),  # the row has the size as stored
+        (6, (40, 30), (30, 40), "is turned by its EXIF orientation 6"),
+        (6, (30, 30), (30, 30), "has EXIF orientation 6, which is ignored"),
+        (3, (40, 30), (40, 30), "has EXIF orientation 3, which is ignored"),
+        (99, (40, 30), (40, 30), None),
+    ],
+)
+def test_orientations_that_leave_a_doubt_are_told(orientation, stored, row, said):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    note = orientation_note(example(encoded("JPEG", stored, exif=exif), row))
+    assert note is None if said is None else said in note

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from scenerl import data
 from scenerl.data import DataError
@@ -101,10 +102,30 @@ def test_images_can_be_asked_for(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", rows(1, file_name="a.png"))
     write_jsonl(tmp_path / "bare.jsonl", rows(1))
     assert len(list(data.load(tmp_path / "rows.jsonl"))) == 1
-    with pytest.raises(DataError, match=r"row 1: there is no image file .*images/a\.png"):
+    with pytest.raises(DataError, match=r"row 1: image .*images/a\.png\): there is no such image file"):
         list(data.load(tmp_path / "rows.jsonl", need_images=True))
-    with pytest.raises(DataError, match="row 1: the row names no image"):
+    with pytest.raises(DataError, match="row 1: image .*: the row names no image"):
         list(data.load(tmp_path / "bare.jsonl", need_images=True))
+
+
+def test_images_that_cannot_be_used_end_it_or_are_skipped(tmp_path, caplog):
+    (tmp_path / "images").mkdir()
+    good = Image.new("RGB", (ROW["width"], ROW["height"]), "red")
+    names = [f"{n}.png" for n in range(4)]
+    for name in names:
+        good.save(tmp_path / "images" / name)
+    cut = tmp_path / "images" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:45])
+    (tmp_path / "images" / "2.png").write_text("no image")
+    write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "image_id": name, "file_name": name} for name in names])
+    source = tmp_path / "rows.jsonl"
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl, row 2: image '1\.png' \(.*1\.png\): the image cannot be decoded"
+    ):
+        list(data.load(source, need_images=True))
+    found = list(data.load(source, need_images=True, skip_bad=True))
+    assert [example.image_id for example in found] == ["0.png", "3.png"]
+    assert "row 3: row skipped: image '2.png'" in caplog.text and "2 skipped rows in 4 rows" in caplog.text
 
 
 def test_warnings_are_logged_a_few_at_first_and_counted_at_the_end(tmp_path, caplog):

@@ -86,6 +86,7 @@ class AnswerOptions(Options):
     boxes_min_score: float | None = option(None, "leave out boxes scored below; not given: 0.3", ANSWER)
 
 
+SKIP_HELP = "leave out rows that cannot be used, and rows whose image cannot, with a warning each"
 GLOBAL_BATCH_HELP = (
     "{} per optimiser step over all processes; gradient_accumulation_steps follows from it, so that a step is the same "
     "on any number of GPUs"
@@ -104,6 +105,7 @@ class SFTOptions(TuningOptions, AnswerOptions):
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    skip_bad: bool = option(False, SKIP_HELP, WHICH)
     global_batch_size: int | None = option(None, GLOBAL_BATCH_HELP.format("examples"), "Batch", low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)
@@ -115,6 +117,9 @@ class SFTOptions(TuningOptions, AnswerOptions):
         False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
     )
     muon_learning_rate: float = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser", low=0)
+    thought: Literal["empty", "summary"] = option(
+        "empty", "what SFT puts in a thought: nothing, or how many of what the answer holds (envelope think)", ANSWER
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
+    skip_bad: bool = option(False, SKIP_HELP, WHICH)
     global_batch_size: int | None = option(None, GLOBAL_BATCH_HELP.format("completions"), "Batch", low=1)
     min_pixels: int | None = option(None, PIXELS_HELP.format("least"), IMAGE, low=1)
     max_pixels: int | None = option(None, PIXELS_HELP.format("most"), IMAGE, low=1)

@@ -2,14 +2,20 @@
 
 Boxes are in the frame of the pixels as stored, which is how the annotations of COCO, Visual Genome and PSG were made:
 EXIF orientation is ignored. Only where a row's width and height fit the turned image and not the stored one is the
-image turned. An image that has neither size is an error, because its boxes would silently be in a wrong frame.
+image turned. An image that has neither size is an error, because its boxes would silently be in a wrong frame; where
+both have the row's size nothing tells, and :func:`orientation_note` says so.
+
+What is seen is what a viewer shows: of an animation the first frame, transparent pixels on white, 16-bit grey as 8-bit.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import struct
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scenerl.data.rows import DataError
@@ -17,6 +23,9 @@ from scenerl.types import Example
 
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded, in pixels: beyond it a small file could fill the memory."""
+
+ORIENTATION = 0x0112
+"""EXIF's tag: 1 is upright, 6 and 8 are turned by a quarter, 3 by a half, the others mirrored."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are decoded (GIF and TIFF: the first frame). Others, EPS for one, run more code than data needs."""
@@ -40,12 +49,51 @@ def open_image(example: Example) -> Image.Image:
         image.load()
         if image.size != example.image_wh:
             image = _turned(image, example, name)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return _as_rgb(image, name)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
         # Pillow's decoders raise any of these on damaged files.
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name}: the image cannot be decoded, it is truncated or damaged ({error})") from error
+
+
+def check_image(example: Example) -> None:
+    """As :func:`open_image`, but what the header and the end of the file tell is believed: a file that is whole is not
+    decoded, so damage in the middle of it goes unseen.
+
+    Raises:
+        DataError: as :func:`open_image`.
+    """
+    if example.image is None:
+        open_image(example)
+    with _open(example.image, _name(example)) as image:
+        is_whole = image.size == example.image_wh and image.mode in _PLAIN_MODES and _ends_well(example.image, image)
+    if not is_whole:
+        open_image(example).close()
+
+
+def orientation_note(example: Example) -> str | None:
+    """A remark where an image has an EXIF orientation and its annotations may have been made in another frame.
+
+    Raises:
+        DataError: as :func:`open_image`, as far as the header tells.
+    """
+    with _open(example.image, _name(example)) as image:
+        try:
+            orientation = image.getexif().get(ORIENTATION, 1)
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
+            return None  # EXIF that cannot be read turns nothing
+        if orientation not in range(2, 9):
+            return None
+        turned = image.size[::-1] if orientation >= 5 else image.size
+        if image.size == turned == example.image_wh:
+            return (
+                f"{_name(example)}: has EXIF orientation {orientation}, which is ignored; are its boxes those of the "
+                "pixels as stored?"
+            )
+        if turned == example.image_wh:
+            return f"{_name(example)}: is turned by its EXIF orientation {orientation} to the size that the row states"
+    return None
 
 
 def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
@@ -56,6 +104,42 @@ def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
     """
     with _open(image, name) as header:
         return header.size
+
+
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The image as RGB: grey of 16 bits is scaled down, where Pillow cuts it off at 255; transparent pixels become
+    white, where Pillow shows whatever lies behind them."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise DataError(f"{name}: its pixels are numbers of 32 bits, whose range nothing tells; allowed: 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+_PLAIN_MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1", "LA")
+_TAIL = 64
+
+
+def _ends_well(source: Path | bytes, image: Image.Image) -> bool:
+    """Whether the last bytes of a file are those that its format ends with; False where the format has none."""
+    if isinstance(source, bytes):
+        size, head, tail = len(source), source[:12], source[-_TAIL:]
+    else:
+        with source.open("rb") as file:
+            head = file.read(12)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+    if image.format in ("JPEG", "MPO"):
+        return tail.endswith(b"\xff\xd9")
+    if image.format == "PNG":
+        return tail.endswith(b"IEND\xaeB`\x82")
+    return image.format == "WEBP" and int.from_bytes(head[4:8], "little") + 8 <= size
 
 
 def _name(example: Example) -> str:
