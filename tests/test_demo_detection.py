@@ -16,6 +16,7 @@ import torch
 
 from scenerl import cli, data
 from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.config import load_yaml
 from scenerl.conversation import Conversation
 from scenerl.demo import detection, graph
 from scenerl.models import tiny
@@ -78,11 +79,12 @@ def test_metrics_of_absent_labels_stand_beside_precision_and_recall(smoke):
         assert text in printed
 
 
-def test_what_is_asked_for_is_the_same_in_both_annotations(smoke):
-    sparse, complete = (read_rows(smoke[0] / "data" / name) for name in detection.TARGETS.values())
-    assert [row["query"] for row in sparse] == [row["query"] for row in complete]
-    counts = [sum(len(row["detections"]) for row in rows) for rows in (sparse, complete)]
-    assert 0 < counts[0] < counts[1]
+def test_rl_asks_other_questions_about_the_images_of_sft(smoke):
+    few, many = (read_rows(smoke[0] / "data" / name) for name in ("train.jsonl", "train_negatives.jsonl"))
+    assert [row["image_id"] for row in few] == [row["image_id"] for row in many]
+    assert [row["query"] for row in few] != [row["query"] for row in many]
+    assert load_yaml(smoke[0] / "sft" / "config.yaml")["data"].endswith("train.jsonl")
+    assert load_yaml(smoke[0] / "rl_od_length" / "config.yaml")["data"].endswith("train_negatives.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -63,52 +62,55 @@ def test_a_picture_shows_its_shapes():
             assert ring.shape[0] > 0 and 3 <= len(shapes) <= 4
 
 
-def test_queries_hold_hard_negatives():
-    present, absent, hard = Counter(), 0, 0
+def questions(asking: str):
     for number in range(SCENES):
-        _, shapes, example = made.example(f"ask/{number}", str(number))
-        found = phrases(shapes)
+        key = f"ask/{number}"
+        shapes = made.scene(key)[1]
+        yield phrases(shapes), shapes, made.example(shapes, key, str(number), asking)
+
+
+@pytest.mark.parametrize("asking, share", [("few_negatives", 0.1), ("negatives", 0.5)])
+def test_answers_are_complete_and_negatives_as_often_as_said(asking, share):
+    absent = 0
+    for found, _, example in questions(asking):
         assert len(set(example.query)) == made.NUM_ASKED and set(example.query) <= set(found)
-        boxes = Counter(item.label for item in example.graph.objects)
-        assert boxes == Counter({label: len(found[label]) for label in example.query if found[label]})
-        present[len(boxes)] += 1
+        labels = [item.label for item in example.graph.objects]
+        assert labels == [label for label in example.query for _ in found[label]]  # all, in the order of the query
+        absent += sum(not found[label] for label in example.query)
+    assert absent / (SCENES * made.NUM_ASKED) == pytest.approx(share, abs=0.05)
+
+
+def test_negatives_are_hard():
+    absent = hard = 0
+    places = Counter()
+    for found, shapes, example in questions("negatives"):
         words = {word for item in shapes for word in item.name.split()}
-        for label in set(example.query) - set(boxes):
-            absent += 1
-            hard += bool(words & set(label.split()))
-    assert set(present) == {0, 1, 2, 3} and min(present.values()) > SCENES * 0.05
+        for place, label in enumerate(example.query):
+            if not found[label]:
+                absent += 1
+                places[place] += 1
+                hard += bool(words & set(label.split()))
     assert hard / absent > 0.75  # they name a colour or a shape that is there
-
-
-def test_sparse_annotations_leave_half_of_the_boxes_out():
-    kept = total = 0
-    first = Counter()
-    for number in range(SCENES):
-        _, _, example = made.example(f"sparse/{number}", str(number))
-        few = made.sparse(example.graph, f"sparse/{number}")
-        assert Counter(few.objects) <= Counter(example.graph.objects)
-        assert bool(few.objects) == bool(example.graph.objects)
-        kept, total = kept + len(few.objects), total + len(example.graph.objects)
-        if len(example.graph.objects) > 1:
-            first[few.objects[0] == example.graph.objects[0]] += 1
-    assert 0.5 < kept / total < 0.7  # one half, and the one that is always kept
-    assert first[False] > SCENES / 5  # in no particular order
+    assert min(places.values()) > absent / 6  # they stand anywhere in the query
 
 
 def test_files_are_disjoint_splits_made_by_the_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         made.make(tmp_path / name, num_train=12, num_test=6, seed=seed)
     names = sorted(path.name for path in (tmp_path / "a").glob("*.jsonl"))
-    assert names == ["shapes.jsonl", "test.jsonl", "test_complete.jsonl", "train.jsonl"]
+    assert names == ["shapes.jsonl", "test.jsonl", "train.jsonl", "train_negatives.jsonl"]
     for name in names:
         a, b, c = ((tmp_path / folder / name).read_text() for folder in "abc")
         assert a == b != c
     images = {path.name: path.read_bytes() for path in (tmp_path / "a" / "images").iterdir()}
     assert len(images) == 18 and len(set(images.values())) == 18
-    named = list(data.load(tmp_path / "a" / "shapes.jsonl", need_images=True))
+    few, many, named = (
+        list(data.load(tmp_path / "a" / f"{name}.jsonl", need_images=True))
+        for name in ("train", "train_negatives", "shapes")
+    )
+    assert [example.image for example in few] == [example.image for example in many]
+    assert [example.query for example in few] != [example.query for example in many]
     assert len(named) == 12 and all(len(example.query) == 9 and example.graph.objects for example in named)
-    rows = [json.loads(line) for line in (tmp_path / "a" / "test.jsonl").read_text().splitlines()]
-    assert all(len(row["query"]) == made.NUM_ASKED for row in rows)
 
 
 @pytest.mark.parametrize("bad", [{"num_train": 0}, {"num_test": 0}, {"size": 27}])
@@ -119,12 +121,11 @@ def test_sizes_that_cannot_be(tmp_path, bad):
 
 
 def test_as_a_source():
-    sparse = list(data.load("synthetic_detection:count=5,seed=3", need_images=True))
-    complete = list(data.load("synthetic_detection:count=5,seed=3", split="complete"))
-    assert [example.query for example in sparse] == [example.query for example in complete]
-    assert [example.image for example in sparse] == [example.image for example in complete]
-    assert sum(len(example.graph.objects) for example in sparse) < sum(
-        len(example.graph.objects) for example in complete
+    many, few = (
+        list(data.load("synthetic_detection:count=5,seed=3", split=split, need_images=True))
+        for split in (None, "few_negatives")
     )
-    with pytest.raises(data.DataError, match="synthetic_detection has no split"):
-        list(data.load("synthetic_detection:", split="train"))
+    assert [example.image for example in many] == [example.image for example in few]
+    assert sum(len(example.graph.objects) for example in many) < sum(len(example.graph.objects) for example in few)
+    with pytest.raises(data.DataError, match="has no split 'complete'; allowed: negatives, few_negatives"):
+        list(data.load("synthetic_detection:", split="complete"))

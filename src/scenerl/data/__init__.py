@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +30,22 @@ def _synthetic(argument: str, split: str | None) -> Iterator[Record]:
     """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
     from scenerl.data import synthetic
 
-    return _scenes("synthetic", synthetic.load, argument, split)
+    splits = {"sparse": {"complete": False}, "complete": {"complete": True}}
+    return _scenes("synthetic", synthetic.load, splits, argument, split)
 
 
-def _scenes(name: str, load_scenes: Callable[..., Iterator[Example]], argument: str, split: str | None):
-    """The records of a synthetic set."""
+def _scenes(
+    name: str,
+    load_scenes: Callable[..., Iterator[Example]],
+    splits: Mapping[str, Mapping[str, object]],
+    argument: str,
+    split: str | None,
+) -> Iterator[Record]:
+    """The records of a synthetic set; ``splits`` are their names with what each hands to ``load_scenes``, the usual one
+    first."""
     settings = {"count": 100, "seed": 0, "size": 112}
-    if split not in (None, "sparse", "complete"):
-        raise DataError(f"{name} has no split {split!r}; allowed: sparse, complete")
+    if split is not None and split not in splits:
+        raise DataError(f"{name} has no split {split!r}; allowed: {', '.join(splits)}")
     for part in filter(None, argument.split(",")):
         key, _, value = part.partition("=")
         if key not in settings or not value.isdecimal():
@@ -45,7 +53,7 @@ def _scenes(name: str, load_scenes: Callable[..., Iterator[Example]], argument: 
                 f"{name}: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, separated by commas"
             )
         settings[key] = int(value)
-    examples = load_scenes(**settings, complete=split == "complete")
+    examples = load_scenes(**settings, **splits[split or next(iter(splits))])
     return (Record(f"{name}, row {number}", example) for number, example in enumerate(examples, start=1))
 
 
@@ -85,10 +93,11 @@ def _vcoco(argument: str, split: str | None) -> Iterator[Record]:
 
 
 def _synthetic_detection(argument: str, split: str | None) -> Iterator[Record]:
-    """``synthetic_detection:count=100,seed=0``; splits as for ``synthetic``."""
+    """``synthetic_detection:count=100,seed=0``; splits ``negatives`` and ``few_negatives``."""
     from scenerl.data import synthetic_detection
 
-    return _scenes("synthetic_detection", synthetic_detection.load, argument, split)
+    splits = {asking: {"asking": asking} for asking in ("negatives", "few_negatives")}
+    return _scenes("synthetic_detection", synthetic_detection.load, splits, argument, split)
 
 
 def _coco(argument: str, split: str | None) -> Iterator[Record]:

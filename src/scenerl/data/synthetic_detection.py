@@ -2,20 +2,20 @@
 
 A scene holds three or four shapes. What may be asked for is a phrase: ``red square`` (attributes), ``leftmost circle``,
 ``topmost circle`` (position among the circles) and ``square above the circle`` (relation, asked only where at most one
-circle is there). A query asks for four phrases, some of which fit nothing in the image and differ by one word from
-what is there: hard negatives, as D³ and OVDEval have them. One object may answer several phrases and two objects one.
-A phrase on which people would not agree, because two shapes are almost equally far left, is not asked for.
+circle is there). A query asks for four phrases. Those that fit nothing in the image differ by a word or two from what
+is there: hard negatives, as D³ and OVDEval have them. One object may answer several phrases and two objects one. A
+phrase on which people would not agree, because two shapes are almost equally far left, is not asked for.
 
-The *complete* annotation of a query holds every object that fits. The *sparse* one imitates data sets in which each
-label was boxed by somebody else, in a hurry: every box is there with probability one half, in no particular order.
-Absent labels are absent in both.
+Boxes are complete, in the order of the query. What differs is the question: with *few negatives*, as detection data
+made from boxes have them, one phrase in ten is absent; with *negatives*, one in two. A model that imitates answers to
+the first learns that what is asked for is there.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -27,8 +27,8 @@ from scenerl.types import Example, SceneGraph, SceneObject
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
 SHAPES = ("circle", "square", "triangle")
 NUM_ASKED = 4
-KEEP_PROBABILITY = 0.5
-_PRESENT = {0: 0.1, 1: 0.2, 2: 0.35, 3: 0.35}  # of the phrases asked for, how many fit something: how often
+ABSENT = {"few_negatives": 0.1, "negatives": 0.5}
+"""Way of asking to the probability that a phrase asked for is absent."""
 _CLEARLY = 2  # cells by which one shape is further left, or higher, than another
 
 
@@ -119,13 +119,13 @@ def _middle(item: Shape) -> float:
     return (item.cells[1] + item.cells[3]) / 2
 
 
-def ask(shapes: tuple[Shape, ...], seed: str) -> tuple[str, ...]:
-    """The phrases asked of a scene, present and absent ones in mixed order."""
+def ask(shapes: tuple[Shape, ...], seed: str, asking: str = "negatives") -> tuple[str, ...]:
+    """The phrases asked of a scene, present and absent ones in mixed order; ``asking`` is a key of :data:`ABSENT`."""
     rng = random.Random(seed)
     found = phrases(shapes)
     present = [phrase for phrase, fitting in found.items() if fitting]
     absent = [phrase for phrase, fitting in found.items() if not fitting]
-    number = min(rng.choices(list(_PRESENT), list(_PRESENT.values()))[0], len(present))
+    number = min(sum(rng.random() >= ABSENT[asking] for _ in range(NUM_ASKED)), len(present))
     query = rng.sample(present, number) + rng.sample(absent, min(NUM_ASKED - number, len(absent)))
     rng.shuffle(query)
     return tuple(query)
@@ -141,21 +141,10 @@ def _detection(label: str, item: Shape, size: int) -> SceneObject:
     return SceneObject(label, tuple(round(value * size / CELLS, 2) for value in item.cells))
 
 
-def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> SceneGraph:
-    """What is left of a complete answer: every box with probability ``keep``, in random order, one at the least."""
-    rng = random.Random(seed)
-    kept = [found for found in graph.objects if rng.random() < keep]
-    if graph.objects and not kept:
-        kept = [rng.choice(graph.objects)]
-    rng.shuffle(kept)
-    return SceneGraph(tuple(kept))
-
-
-def example(key: str, image_id: str, size: int = 112) -> tuple[Image.Image, tuple[Shape, ...], Example]:
-    """A scene with its query: the picture, its shapes and the complete example, without an image of its own."""
-    image, shapes = scene(key, size)
-    query = ask(shapes, f"{key}/query")
-    return image, shapes, Example(image_id, size, size, answer(shapes, query, size), query=query)
+def example(shapes: tuple[Shape, ...], key: str, image_id: str, asking: str = "negatives", size: int = 112) -> Example:
+    """A question about a scene with its answer; the image is left out. ``key`` seeds the question."""
+    query = ask(shapes, f"{key}/{asking}", asking)
+    return Example(image_id, size, size, answer(shapes, query, size), query=query)
 
 
 def make(
@@ -166,10 +155,11 @@ def make(
     size: int = 112,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write ``train.jsonl`` and ``test.jsonl`` (sparse), ``test_complete.jsonl``, ``shapes.jsonl`` and ``images/``.
+    """Write ``train.jsonl`` (few negatives), ``train_negatives.jsonl``, ``test.jsonl`` (negatives), ``shapes.jsonl``.
 
-    ``shapes.jsonl`` names every shape of the training scenes once, by colour and shape: a closed-vocabulary task on the
-    same images. The splits come from different seeds, so no scene is shared. Row files are written last and whole.
+    Images go to ``images/``. The training files ask different questions about the same scenes. ``shapes.jsonl`` names
+    every shape of these scenes once, by colour and shape: a closed-vocabulary task. The splits come from different
+    seeds, so no scene is shared. Row files are written last and whole.
 
     Args:
         progress: called with 1 after each scene.
@@ -185,35 +175,34 @@ def make(
     images.mkdir(parents=True, exist_ok=True)
     everything = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
     for split, count in (("test", num_test), ("train", num_train)):
-        rows, complete, named = [], [], []
+        rows: dict[str, list[dict]] = {"few_negatives": [], "negatives": [], "shapes": []}
         for index in range(count):
             name = f"{split}_{index:05d}"
             key = f"{seed}/detection/{name}"
-            image, shapes, whole = example(key, name, size)
+            image, shapes = scene(key, size)
             image.save(images / f"{name}.png", compress_level=1)
-            few = sparse(whole.graph, f"{key}/sparse")
-            rows.append(example_to_row(Example(name, size, size, few, query=whole.query), f"{name}.png"))
-            complete.append(example_to_row(whole, f"{name}.png"))
+            for asking in ABSENT:
+                rows[asking].append(example_to_row(example(shapes, key, name, asking, size), f"{name}.png"))
             graph = SceneGraph(tuple(_detection(item.name, item, size) for item in shapes))
-            named.append(example_to_row(Example(name, size, size, graph, query=everything), f"{name}.png"))
+            rows["shapes"].append(example_to_row(Example(name, size, size, graph, query=everything), f"{name}.png"))
             if progress:
                 progress(1)
         if split == "test":
-            write_jsonl(out_dir / "test_complete.jsonl", complete)
+            write_jsonl(out_dir / "test.jsonl", rows["negatives"])
         else:
-            write_jsonl(out_dir / "shapes.jsonl", named)
-        write_jsonl(out_dir / f"{split}.jsonl", rows)
+            write_jsonl(out_dir / "shapes.jsonl", rows["shapes"])
+            write_jsonl(out_dir / "train_negatives.jsonl", rows["negatives"])
+            write_jsonl(out_dir / "train.jsonl", rows["few_negatives"])
 
 
-def load(count: int = 100, seed: int = 0, size: int = 112, complete: bool = False) -> Iterator[Example]:
-    """Scenes made on the fly, without files: sparse annotations unless ``complete``; images as PNG bytes."""
+def load(count: int = 100, seed: int = 0, size: int = 112, asking: str = "negatives") -> Iterator[Example]:
+    """Scenes made on the fly, without files; images as PNG bytes."""
     import io
 
     for index in range(count):
         name = f"stream_{index:05d}"
         key = f"{seed}/detection/{name}"
-        image, _, whole = example(key, name, size)
+        image, shapes = scene(key, size)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
-        graph = whole.graph if complete else sparse(whole.graph, f"{key}/sparse")
-        yield Example(name, size, size, graph, buffer.getvalue(), whole.query)
+        yield replace(example(shapes, key, name, asking, size), image=buffer.getvalue())

@@ -1,6 +1,7 @@
-"""The story of open-vocabulary detection: phrases are looked for in scenes of which half of the boxes are annotated.
-SFT learns to box little, GRPO on ``od_length`` to box what is asked for and there; every stage is judged against the
-sparse and the complete annotations, and by its boxes for phrases that fit nothing.
+"""The story of open-vocabulary detection: SFT learns from questions of which nearly all are about what is there, as
+detection data made from boxes ask, and then finds what is not; GRPO on ``od_length`` asks about the same images, with
+every second phrase absent, and pays for boxes that are right and for no more than there are. Both are tested on
+questions of the second kind, which hold hard negatives as D³ and OVDEval do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from scenerl.demo.stages import Demo, Scale, Settings
 
-TARGETS = {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}
+TARGETS = {"complete annotations": "test.jsonl"}
 GRID = 100  # the raster that the scenes are drawn on
 TEXT_WIDTH = 128
 MOST_TOKENS = 96
@@ -52,6 +53,7 @@ class Story(Demo):
             title="SceneRL demo: open-vocabulary detection",
             scale=SMOKE if self.options.smoke else REAL,
             train="train.jsonl",
+            train_rl="train_negatives.jsonl",
             warmup="shapes.jsonl",
             targets=TARGETS,
             headline=HEADLINE,
@@ -79,3 +81,6 @@ class Story(Demo):
             what = f"GRPO on {REWARD_NAMES[reward]}"
             self.once(folder, what, lambda r=reward, f=folder: self.grpo(f, "sft", WEIGHTS[r]))
             self.judge(folder, f"SFT + RL ({REWARD_NAMES[reward]})")
+        if self.options.full:
+            self.once("sft_negatives", "SFT on RL's questions", lambda: self.sft("sft_negatives", self.its.train_rl))
+            self.judge("sft_negatives", "SFT on RL's questions")

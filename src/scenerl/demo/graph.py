@@ -54,6 +54,7 @@ class Story(Demo):
             title="SceneRL demo",
             scale=SMOKE if self.options.smoke else REAL,
             train="train.jsonl",
+            train_rl="train.jsonl",
             warmup="train.jsonl",
             targets=TARGETS,
             headline=HEADLINE,

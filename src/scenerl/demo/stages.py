@@ -43,14 +43,15 @@ class Scale:
 class Settings:
     """What a story tells its stages.
 
-    ``train`` is the file of training rows, ``warmup`` that of the rows on which the vision tower is warmed up, with one
-    label for each object; ``targets`` are shown names of annotations of the test images and their
-    files, of which the first is predicted on; ``headline`` is metrics and the heads of their columns.
+    ``train`` is the file of SFT's rows, ``train_rl`` that of GRPO's, ``warmup`` that of the rows on which the vision
+    tower is warmed up, with one label for each object; ``targets`` are shown names of annotations of the test images
+    and their files, of which the first is predicted on; ``headline`` is metrics and the heads of their columns.
     """
 
     title: str
     scale: Scale
     train: str
+    train_rl: str
     warmup: str
     targets: Mapping[str, str]
     headline: Mapping[str, str]
@@ -116,12 +117,12 @@ class Demo:
         atomic_write_text(mark, json.dumps({"seconds": seconds}) + "\n")
         self._say(f"{folder}: {seconds:.0f} s")
 
-    def sft(self) -> None:
-        """The stage ``sft``, from ``base``."""
+    def sft(self, folder: str = "sft", rows: str | None = None) -> None:
+        """A stage of SFT, from ``base``, on the training rows or others."""
         from scenerl.training.sft import run
 
         options = SFTOptions(
-            model=str(self.out / "base"), data=self._data(self.its.train), out=self.out / "sft", muon=True
+            model=str(self.out / "base"), data=self._data(rows or self.its.train), out=self.out / folder, muon=True
         )
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, self.scale.sft_steps // 2)}
         run(options, self._training(self.scale.sft_steps, self.scale.batch_size) | schedule | self.its.sft)
@@ -132,7 +133,7 @@ class Demo:
 
         options = GRPOOptions(
             model=str(self.out / model),
-            data=self._data(self.its.train),
+            data=self._data(self.its.train_rl),
             out=self.out / folder,
             rewards=list(weights),
             freeze_vision=True,
