@@ -102,7 +102,7 @@ def training(monkeypatch, body: str) -> None:
 
 
 def test_words_reach_training_as_they_are(cluster, monkeypatch):
-    training(monkeypatch, "exit 0")
+    training(monkeypatch, 'while [ ! -e "$CALLS.server" ]; do sleep 0.05; done')
     nasty = 'it\'s $HOME `x` "y" ; exit 3'
     script = script_of("16xgh200_server", "--setup", "export WAS_SET=1", sets=[f"run_name={nasty}"])
     assert subprocess.run(["bash", "-c", script]).returncode == 0

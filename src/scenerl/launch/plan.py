@@ -279,14 +279,14 @@ def run(options: PlanOptions) -> None:
     names = options.profile or list(profile_files(options.recipe))
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, title=f"{options.recipe}", title_justify="left")
-    for name in ("profile", "GPUs", "GiB/GPU", "of", "", "accumulate", "steps", "hours", "training", "sampling"):
-        table.add_column(name, justify="left" if name in ("profile", "") else "right")
+    for name in ("profile", "GPUs", "GiB", "of", "fits", "acc.", "steps", "hours", "train", "sample"):
+        table.add_column(name, justify="left" if name == "profile" else "right", no_wrap=True)
     lines = []
     for name in names:
         profile = find_profile(name, options.recipe)
         job = make_job(options.recipe, profile, options.set)
         found = estimate(job, options.efficiency)
-        fits = "" if found.total_gib <= profile.gpu_memory_gib else "does not fit"
+        fits = "yes" if found.total_gib <= profile.gpu_memory_gib else "no"
         table.add_row(
             profile.name,
             str(profile.num_gpus),
