@@ -16,6 +16,7 @@ SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if "__main__" in path.
 PEERS = {
     "data": ("h5py",),
     "evaluate": ("sgbench", "faster_coco_eval"),
+    "plan": ("torch", "transformers"),
     "rewards": ("pycocotools", "faster_coco_eval"),
     "scaling": ("torch", "trl"),
     "step": ("torch", "trl"),
@@ -24,6 +25,7 @@ PEERS = {
 RATIO_COLUMNS = {
     "data": ("share",),
     "evaluate": ("ratio to sgbench", "ratio to faster-coco-eval"),
+    "plan": ("of formula",),
     "rewards": ("ours is faster",),
     "scaling": ("faster", "time ×", "slope"),
     "step": ("faster",),
