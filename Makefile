@@ -50,7 +50,7 @@ browser:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 bench: $(STAMP)
-	@for name in data rewards evaluate update step scaling; do echo "== bench/$$name.py"; \
+	@for name in data rewards evaluate update step scaling plan; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)
