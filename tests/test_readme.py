@@ -101,7 +101,7 @@ def make_small(words: list[str]) -> list[str]:
 @pytest.fixture
 def small_demo(monkeypatch):
     """``--smoke`` with next to nothing to do: the demo has tests of its own."""
-    graph = pytest.importorskip("scenerl.demo.graph")
+    stories = [pytest.importorskip(f"scenerl.demo.{story}") for story in ("graph", "detection")]
     few = {
         "num_train": 12,
         "num_test": 3,
@@ -112,7 +112,8 @@ def small_demo(monkeypatch):
         "batch_size": 2,
         "rollouts": 8,
     }
-    monkeypatch.setattr(graph, "SMOKE", replace(graph.SMOKE, **few))
+    for story in stories:
+        monkeypatch.setattr(story, "SMOKE", replace(story.SMOKE, **few))
 
 
 @pytest.fixture
