@@ -29,7 +29,7 @@ else:
             return name
 
         def describe(self) -> list[dict]:
-            return [{"name": name, "task": "sgdet", "format": "json", "closed": False} for name in self.styles]
+            return [{"name": name, "task": "sgdet"} for name in self.styles]
 
     class Client:
         """Talks to a server as the page does, unless told otherwise."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import socket
+import threading
+import time
+import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-import scenerl
 from app.image_files import png
 from scenerl.app.answer import answer
 from scenerl.app.asks import Ask
@@ -99,13 +99,30 @@ def test_errors_at_the_start(base, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_command_serves_until_it_is_stopped(base):
-    environment = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1])}
-    words = [sys.executable, "-m", "scenerl", "app", str(base), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        url = process.stdout.readline().split()[1]
-        with urllib.request.urlopen(f"{url}api/info", timeout=30) as response:
-            assert [model["name"] for model in json.load(response)["models"]] == [base.name]
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "", "stopping\n")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_stopped(base, capfd, stop):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    got = []
+
+    def visit() -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/info", timeout=60) as response:
+            got.append(json.load(response)["models"])
+        os.kill(os.getpid(), stop)
+
+    def visit_later() -> None:
+        while not got:
+            try:
+                visit()
+            except urllib.error.URLError:
+                time.sleep(0.05)  # it does not listen yet
+
+    visitor = threading.Thread(target=visit_later)
+    visitor.start()
+    assert main(["app", f"mine={base}", "--port", str(port), "--device", "cpu"]) == 0
+    visitor.join()
+    assert got == [[{"name": "mine", "task": "sgdet"}]]
+    out, err = capfd.readouterr()
+    assert out == f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C stops\n" and err == "stopping\n"
+    with pytest.raises(urllib.error.URLError):
+        visit()

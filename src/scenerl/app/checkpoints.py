@@ -74,13 +74,8 @@ class Checkpoints:
         return self._loaded[name]
 
     def describe(self) -> list[dict]:
-        """What the page says about each: name, the task it was trained for, its style."""
+        """Of each its name and the task that it was trained for."""
         return [
-            {
-                "name": name,
-                "task": "sgdet" if style is None or FORMATS[style.format].graph else "det",
-                "format": style and style.format,
-                "closed": style is not None and style.objects is not None,
-            }
+            {"name": name, "task": "sgdet" if style is None or FORMATS[style.format].graph else "det"}
             for name, style in self.styles.items()
         ]

@@ -18,7 +18,7 @@ from importlib import resources
 from socketserver import TCPServer
 from urllib.parse import urlsplit
 
-from scenerl.app.asks import TASKS, VOCABULARIES, Ask, Limits, read_ask
+from scenerl.app.asks import VOCABULARIES, Ask, Limits, read_ask
 from scenerl.app.checkpoints import Checkpoints
 from scenerl.app.guard import POLICY, known_host, own_request
 from scenerl.app.pictures import Picture, Pictures, read_picture
@@ -29,7 +29,7 @@ Answer = Callable[[Ask, Picture, object, object], dict]
 MAX_ASK = 1_000_000
 """Bytes of a question."""
 MAX_WAITING = 8
-"""Questions that wait for the model."""
+"""Questions at a time: one that the model answers, the others wait."""
 DRAINED = 4
 """A body that is too large is read on, and thrown away, up to so many times the limit, so that the browser gets to read
 why it was refused."""
@@ -84,7 +84,7 @@ class App(ThreadingHTTPServer):
         self.checkpoints = checkpoints
         self.pictures = Pictures()
         self._answer = answer
-        self._model = threading.Lock()
+        self._model, self._decoder = threading.Lock(), threading.Lock()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self._working, self._change = 0, threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -111,7 +111,6 @@ class App(ThreadingHTTPServer):
         limits = self.settings.limits
         return {
             "models": self.checkpoints.describe(),
-            "tasks": TASKS,
             "vocabularies": VOCABULARIES,
             "max_bytes": self.settings.max_bytes,
             "max_pixels": self.settings.max_pixels,
@@ -125,7 +124,8 @@ class App(ThreadingHTTPServer):
         Raises:
             ValueError: it cannot be used.
         """
-        picture = read_picture(content, self.settings.max_pixels)
+        with self._decoder:  # one image at a time takes memory
+            picture = read_picture(content, self.settings.max_pixels)
         width, height = picture.image_wh
         return {"id": self.pictures.add(picture), "width": width, "height": height}
 

@@ -74,7 +74,7 @@ class Predictions:
 
 
 KINDS = {
-    "ignored_samples": "rows with sample above 0 were left out; metrics are of sample 0",
+    "ignored_samples": "rows with sample above 0 were left out; metrics are of sample 0 (`scenerl merge` joins them)",
     "doubled_images": "predictions of an image that had one already were left out",
     "broken_rows": "rows that break off or are no JSON object were left out",
     "unnamed_rows": "rows without an image_id (a text or a whole number) were left out",
