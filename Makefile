@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # For another package index or torch build: make test PIP_ARGS="--index-url …"
 PIP_ARGS ?=
+# The environment of the vLLM server, which cannot share one with the tests that ask it.
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
 # Test workers; each runs single-threaded, so that two of them fill two cores.
 JOBS ?= 2
 
@@ -14,17 +17,18 @@ PHOTOS ?=
 ONLY ?= 'vcoco_*' 'psg_*'
 RUN := runs/photos
 
-.PHONY: help demo photos test test-slow browser bench lint clean
+.PHONY: help demo photos test test-slow test-vllm browser bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
 	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
+	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks"
-	@echo "make clean   remove .venv and caches; runs/ stays"
+	@echo "make clean   remove .venv, .venv-vllm and caches; runs/ stays"
 
 demo: $(STAMP)
 	@$(BIN)/scenerl demo $(ARGS)
@@ -49,6 +53,9 @@ browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
+test-vllm: $(STAMP) $(VLLM_STAMP)
+	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm $(ARGS)
+
 bench: $(STAMP)
 	@for name in data rewards evaluate update step scaling plan; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
@@ -59,7 +66,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check src tests bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM) .pytest_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"
@@ -67,4 +74,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,test]'
 	@# A reference of the tests and a peer of bench/. It asks for numpy below 2 and needs no more than any numpy.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps sgbench==1.0.0
+	@touch $@
+
+$(VLLM_STAMP): requirements-vllm.txt
+	@echo "Installing vLLM and its packages into $(VLLM), about 6 GB (a few minutes, once) …"
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r $<
 	@touch $@
