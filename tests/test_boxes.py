@@ -88,3 +88,18 @@ def test_iou_and_giou_are_symmetric_and_in_range(a, b):
 @given(BOXES)
 def test_xywh_round_trip(a):
     assert (boxes.xywh_to_xyxy(boxes.xyxy_to_xywh(a)) == a).all()
+
+
+NUMBERS = st.tuples(*[st.floats(0, 1000)] * 8)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=6).map(np.array), st.sampled_from([0.0, 1.0]))
+def test_pairs_are_the_diagonal_of_the_matrix_to_the_last_bit(rows, offset):
+    a, b = rows[:, :4], rows[:, 4:]
+    assert boxes.iou_of_pairs(a, b, offset).tolist() == np.diagonal(boxes.iou_matrix(a, b, offset)).tolist()
+
+
+def test_hulls_and_overlaps_of_pairs():
+    a, b = as_boxes([[0, 0, 4, 4], [0, 0, 1, 1]]), as_boxes([[2, 1, 6, 3], [5, 5, 6, 7]])
+    assert boxes.overlap_of_pairs(a, b).tolist() == [4.0, 0.0]  # 2 x 2, and none
+    assert boxes.hull_of_pairs(a, b).tolist() == [[0, 0, 6, 4], [0, 0, 6, 7]]

@@ -66,6 +66,23 @@ def iou_matrix(a_N: Array, b_M: Array, offset: float = 0.0) -> Array:
     return iou_and_union(a_N, b_M, offset)[0]
 
 
+def overlap_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
+    """Areas of the overlap of box pairs, (C, 4) and (C, 4) to (C,). ``offset`` as in :func:`iou_matrix`."""
+    size = np.maximum(np.minimum(a_C[:, 2:], b_C[:, 2:]) - np.maximum(a_C[:, :2], b_C[:, :2]) + offset, 0.0)
+    return size[:, 0] * size[:, 1]
+
+
+def iou_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
+    """Intersection over union of box pairs, (C, 4) and (C, 4) to (C,): the diagonal of :func:`iou_matrix`, bit for bit.
+
+    >>> iou_of_pairs(as_boxes([[0, 0, 10, 10]]), as_boxes([[5, 0, 15, 10]])).round(4).tolist()
+    [0.3333]
+    """
+    overlap = overlap_of_pairs(a_C, b_C, offset)
+    union = area(a_C, offset) + area(b_C, offset) - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
 def giou_matrix(a_N: Array, b_M: Array, iou_union: tuple[Array, Array] | None = None) -> Array:
     """Generalised IoU of every pair (Rezatofighi et al. 2019): IoU less the empty share of the enclosing box.
 
@@ -86,6 +103,11 @@ def l1_matrix(a_N: Array, b_M: Array) -> Array:
     """Sum of absolute coordinate differences of every pair, (N, M), in the units of the boxes."""
     difference = np.subtract(a_N.T[:, :, None], b_M.T[:, None, :], order="C")
     return np.add.reduce(np.abs(difference, out=difference))
+
+
+def hull_of_pairs(a_C: Array, b_C: Array) -> Array:
+    """The smallest boxes around both of each pair, (C, 4)."""
+    return np.concatenate([np.minimum(a_C[:, :2], b_C[:, :2]), np.maximum(a_C[:, 2:], b_C[:, 2:])], axis=1)
 
 
 def xywh_to_xyxy(boxes: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from scenerl.boxes import area
+from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
 from scenerl.metrics.columns import Array, Codes, ObjectColumns, RelationColumns, join, object_columns, relation_columns
 from scenerl.metrics.given_objects import with_given_objects
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
@@ -124,18 +124,6 @@ def one_to_one(candidates: Candidates, num_predictions: int, num_targets: int) -
     return rows[matched], columns[partner[matched]]
 
 
-def iou_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
-    """IoU of box pairs, (C, 4) and (C, 4) to (C,): the diagonal of :func:`scenerl.boxes.iou_matrix`, bit for bit."""
-    overlap = _overlap(a_C, b_C, offset)
-    union = area(a_C, offset) + area(b_C, offset) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-
-
-def _overlap(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
-    size = np.maximum(np.minimum(a_C[:, 2:], b_C[:, 2:]) - np.maximum(a_C[:, :2], b_C[:, :2]) + offset, 0.0)
-    return size[:, 0] * size[:, 1]
-
-
 def collect(
     pairs: Sequence[Pair], options: MetricOptions, training_triplets: Collection[Triplet] | None = None
 ) -> DataSet:
@@ -219,7 +207,7 @@ def _objects(
     if len(crowds):
         on, crowd = join(_key(predicted, num_labels), _key(crowds, num_labels))
         boxes, size = predicted.box_O[on], area(predicted.box_O[on])
-        inside = np.divide(_overlap(boxes, crowds.box_O[crowd]), size, out=np.zeros(len(on)), where=size > 0)
+        inside = np.divide(overlap_of_pairs(boxes, crowds.box_O[crowd]), size, out=np.zeros(len(on)), where=size > 0)
         np.maximum.at(crowd_P, on, inside)
     return Objects(
         image_P=predicted.image_O,
@@ -300,6 +288,4 @@ def _ends_keys(
 
 def _around(boxes: Array, relations: RelationColumns, chosen: Array) -> Array:
     """The smallest boxes around subject and object, (C, 4)."""
-    subject, object_ = boxes[relations.subject_R[chosen]], boxes[relations.object_R[chosen]]
-    corner = np.minimum(subject[:, :2], object_[:, :2])
-    return np.concatenate([corner, np.maximum(subject[:, 2:], object_[:, 2:])], axis=1)
+    return hull_of_pairs(boxes[relations.subject_R[chosen]], boxes[relations.object_R[chosen]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenerl.metrics.candidates import Candidates, iou_of_pairs, one_to_one
+from scenerl.boxes import iou_of_pairs
+from scenerl.metrics.candidates import Candidates, one_to_one
 from scenerl.metrics.columns import Array, ObjectColumns, RelationColumns, join
 
 _JOINED = 4_000_000  # pairs of relations held at a time

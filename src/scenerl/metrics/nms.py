@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenerl.metrics.candidates import Objects, iou_of_pairs
+from scenerl.boxes import iou_of_pairs
+from scenerl.metrics.candidates import Objects
 from scenerl.metrics.columns import Array, join
 
 NMS_IOU = 0.5
