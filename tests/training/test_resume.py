@@ -186,6 +186,38 @@ def test_grpo_goes_on_too(base, rows, tmp_path, monkeypatch):
     assert_equal_weights(tmp_path / "run", tmp_path / "whole")
 
 
+def test_adapters_go_on_too(base, rows, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    argv = ["sft", "--model", str(base), "--data", str(rows), *words(FIELDS), "--use_peft", "--lora_r", "2"]
+    assert cli.main([*argv, "--out", str(tmp_path / "whole")]) == 0
+    interrupted(monkeypatch, sft, 5, [*argv, "--out", str(tmp_path / "run")])
+    assert cli.main([*argv, "--out", str(tmp_path / "run")]) == 0
+    found, wanted = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("run", "whole"))
+    assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert any(value.abs().max() > 0 for key, value in found.items() if "lora_B" in key)
+
+
+def test_what_a_checkpoint_lacks_is_said(whole, tmp_path, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    os.truncate(out / "checkpoint-7" / "training_args.bin", 10)
+    (out / "checkpoint-6" / "scheduler.pt").unlink()
+    assert last_checkpoint(out) == out / "checkpoint-4"
+    said = [record.getMessage() for record in caplog.records]
+    assert "checkpoint-7 is damaged and passed over: training_args.bin is 10 bytes, was saved with" in said[0]
+    assert "checkpoint-6 is damaged and passed over: scheduler.pt is missing" in said[1]
+
+
+def test_checkpoints_of_earlier_versions_have_no_manifest(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for path in out.glob("checkpoint-*"):
+        (path / "manifest.json").unlink()
+    assert last_checkpoint(out) == out / "checkpoint-7"
+    (out / "checkpoint-7" / "optimizer.pt").unlink()
+    assert last_checkpoint(out) == out / "checkpoint-6"
+
+
 def test_another_run_is_refused_and_fresh_starts_over(whole, base, rows, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(whole, out)

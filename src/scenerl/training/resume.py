@@ -111,15 +111,15 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 def _check(checkpoint: Path) -> None:
     """Raise ValueError, KeyError or OSError with what is wrong with a checkpoint."""
-    manifest = checkpoint / MANIFEST
-    if manifest.is_file():  # checkpoints of earlier versions have none
+    manifest, inside = checkpoint / MANIFEST, list(checkpoint.iterdir())
+    if manifest.is_file():
         for name, size in json.loads(manifest.read_text(encoding="utf-8")).items():
             path = checkpoint / name
             if not path.is_file() or path.stat().st_size != size:
                 found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
                 raise ValueError(f"{name} is {found}, was saved with {size} bytes")
-    inside = list(checkpoint.iterdir())
-    if not any(path.name == OPTIMIZER_NAME or path.is_dir() for path in inside):  # DeepSpeed and FSDP write folders
+    elif not any(path.name == OPTIMIZER_NAME or path.is_dir() for path in inside):
+        # checkpoints of earlier versions have no manifest; DeepSpeed and FSDP write folders
         raise ValueError(f"{OPTIMIZER_NAME} is missing")
     for path in inside:
         if path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path):
