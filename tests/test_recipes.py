@@ -241,3 +241,10 @@ def test_accelerate_takes_the_command(profile):
     args = launch_command_parser().parse_args(command[2:])
     assert (args.training_script, args.module, args.num_processes) == ("scenerl", True, job.profile.num_gpus)
     assert args.training_script_args == job.arguments
+
+
+def test_the_documentation_lists_every_recipe_with_its_number():
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for path in RECIPES:
+        expected = path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
+        assert f"| `{path.stem}` | {expected} |" in text
