@@ -24,7 +24,7 @@ def test_boxes_become_corners_and_crowds_are_left_out(tmp_path):
     ]
     assert person.query == ("person", "dog", "bear", "cup")
     assert [(found.label, found.box) for found in bear.graph.objects] == [("bear", (1, 69, 586, 640))]
-    assert bear.query == ("dog", "bear", "cup")  # of persons it has a crowd only: neither present nor absent
+    assert bear.query == ("bear", "cup")  # a crowd of persons and a dog without area: neither there nor absent
 
 
 def test_a_box_without_area_is_a_warning(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -41,6 +42,9 @@ def test_the_sentences_of_a_group_need_its_file(tmp_path):
     write_d3(tmp_path)
     with pytest.raises(DataError, match=r"query=group needs groups\.json"):
         list(data.load(f"d3:{tmp_path},query=group"))
+    value = json.loads((tmp_path / "d3_json" / "d3_full_annotations.json").read_text())
+    value["annotations"].append({"id": 9, "image_id": 0, "category_id": 4, "bbox": [1, 1, 5, 5], "iscrowd": 0})
+    write_json(tmp_path / "d3_json" / "d3_full_annotations.json", value)  # a dog of the other group in the first image
     groups = {
         "1": {"id": 1, "img_id": [0, 1], "inner_sent_id": [1, 2, 3], "group_name": "equestrian"},
         "2": {"id": 2, "img_id": [2], "inner_sent_id": [4, 5]},
@@ -49,6 +53,8 @@ def test_the_sentences_of_a_group_need_its_file(tmp_path):
     queries = [example.query for example in data.load(f"d3:{tmp_path},query=group")]
     names = [category["name"] for category in D3["categories"]]
     assert queries == [tuple(names[:3]), tuple(names[:3]), tuple(names[3:])]
+    first = next(iter(data.load(f"d3:{tmp_path},query=group")))
+    assert [found.label for found in first.graph.objects] == names[:2]  # the intra-group setting does not ask for it
     write_json(tmp_path / "groups.json", {"1": groups["1"]})
     *_, last = data.read(f"d3:{tmp_path},query=group")
     assert last.errors == ("groups.json names the image in no group",)

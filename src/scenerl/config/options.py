@@ -53,7 +53,11 @@ class DemoOptions(Options):
     out: Path = option(Path("runs/demo"), "folder of the run")
     fresh: bool = option(False, "start over; without it finished stages are skipped and a broken one goes on")
     smoke: bool = option(False, "the same code with tiny settings, about a minute")
-    full: bool = option(False, "train both rewards and RL without SFT as well, about 25 minutes")
+    full: bool = option(
+        False,
+        "train both rewards and a control as well, about 25 minutes; the control: RL without SFT, for detection SFT on "
+        "RL's questions",
+    )
     task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")
     reward: Literal["triplet_f1", "hard_recall", "od_length", "ap"] | None = option(
         None, "what RL maximises; not given: triplet_f1, for detection od_length; the others are hard_recall and ap"

@@ -4,7 +4,7 @@ A file (:mod:`scenerl.data.instances` shows one) is gone through once; what is h
 Images are not opened.
 
 Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no objects to box:
-they are left out, and a label of which an image has crowds only is not asked for there.
+they are left out. A label of which an image has nothing but these is neither there nor absent, and not asked for.
 
 Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
 
@@ -111,34 +111,36 @@ def record_of(
     filtered: bool = False,
     prefix: str = "",
     query: Sequence[str] | None = None,
+    drop_unasked: bool = False,
 ) -> Record:
     """One image as a record.
 
     Args:
         prefix: stands before the image id.
-        query: the labels asked for, where the file says them itself; labels with a box are added to them.
+        query: the labels asked for, where the data set says them itself.
+        drop_unasked: leave out boxes of labels that ``query`` lacks; otherwise these labels are asked for too, with a
+            warning.
     """
     image, warnings = instances.images[image_id], []
     where = f"{instances.path}, image {image_id}"
     annotations = instances.annotations.get(image_id, [])
-    counts = Counter(annotation.category for annotation in annotations)
+    counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
     many = {number for number, count in counts.items() if filtered and count > CROWDED}
-    rows, present, empty, crowds = [], set(), 0, set()
+    rows, present, empty, unclear = [], set(), 0, set()
     for annotation in annotations:
         label, (x1, y1, x2, y2) = instances.names[annotation.category], annotation.box
-        if annotation.category in many:
+        if annotation.category in many or (drop_unasked and label not in query):
             continue
-        if annotation.crowd:
-            crowds.add(label)
-        elif x1 >= x2 or y1 >= y2:
-            empty += 1
+        if annotation.crowd or x1 >= x2 or y1 >= y2:
+            unclear.add(label)
+            empty += not annotation.crowd
         else:
             present.add(label)
             rows.append({"label": label, "bbox_2d": [x1, y1, x2, y2]})
     if empty:
         warnings.append(f"{empty} boxes without area are left out")
-    left_out = (crowds - present) | {instances.names[number] for number in many}
     if query is None:
+        left_out = (unclear - present) | {instances.names[number] for number in many}
         query = asker.ask(image_id, present, left_out)
     elif unasked := sorted(present - set(query)):
         warnings.append(f"labels with a box that the file does not list for the image are asked for too: {unasked}")

@@ -67,7 +67,8 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         if query == "group" and image_id not in asked:
             yield Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
         else:
-            yield record_of(instances, image_id, asker, folders, query=asked.get(image_id))
+            its = asked.get(image_id)
+            yield record_of(instances, image_id, asker, folders, query=its, drop_unasked=query == "group")
 
 
 def _annotations(folder: Path, split: str) -> Path:

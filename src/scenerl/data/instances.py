@@ -21,6 +21,7 @@ from scenerl.types import Box, Example, SceneGraph
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
 
+_IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
 _FAR = 1e12
 
 
@@ -35,7 +36,7 @@ class Annotation:
 
 @dataclass
 class Instances:
-    """What a file holds: images in its order, category names by number, annotations by image id.
+    """What a file holds: what is used of its images in its order, category names by number, annotations by image id.
 
     ``problems`` are annotations that cannot be used, by the id of their image, or None where they name no image.
     """
@@ -70,7 +71,7 @@ def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
             image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
             if image_id is None or image_id in found.images:
                 raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(entry)}")
-            found.images[image_id] = entry
+            found.images[image_id] = {key: entry[key] for key in _IMAGE_KEYS if key in entry}
         elif key == "categories":
             number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
             if type(number) is not int or not isinstance(name, str):
