@@ -12,7 +12,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
+from scenerl.answers import AnswerShape, AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.style import GIVEN
 from scenerl.answers.thoughts import THOUGHTS
@@ -20,6 +20,7 @@ from scenerl.answers.writer import frame_coordinates
 from scenerl.data.given import answer_graph
 from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.frames import frame_wh
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, is_hub_name
 from scenerl.runs import atomic_write_text
@@ -105,6 +106,11 @@ class Conversation:
     def locate(self, answer: str | None, example: Example) -> Located:
         """Where in an answer the elements stand that :meth:`parse` keeps."""
         return locate_elements(answer, self._style_for(example))
+
+    def shape(self, example: Example) -> AnswerShape:
+        """The form that an answer to :meth:`prompt` must have, where decoding is constrained."""
+        bounds_wh = frame_wh(self.style.frame, example.image_wh, self.input_wh(example))
+        return AnswerShape(self._style_for(example), bounds_wh)
 
     def save(self, folder: str | Path) -> None:
         """Write ``scenerl.json`` beside a checkpoint's files."""

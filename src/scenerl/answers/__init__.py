@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS, Format
-from scenerl.answers.grammar import build_grammar
+from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.answers.locate import Located, locate_elements
 from scenerl.answers.parser import parse_answer
 from scenerl.answers.prompts import build_prompt
@@ -22,6 +22,7 @@ from scenerl.answers.writer import write_answer
 __all__ = [
     "ENVELOPES",
     "FORMATS",
+    "AnswerShape",
     "AnswerStyle",
     "Format",
     "Located",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, THINK
 from scenerl.answers.style import AnswerStyle
@@ -22,8 +23,8 @@ MAX_ID_DIGITS = 4
 """Digits of the number in an object id or of a line's number; the parser reads 1,000 objects."""
 FENCE_NAMES = {"json": ("json", ""), "compact": ("text", ""), "detections": ("json", "")}
 """What a code fence around an answer may name."""
-NOTHING_FOUND = ("None", "none", "None.", "none.")
-"""The words for an empty list of detections, beside the list itself."""
+NOTHING_FOUND = ("none", "None")
+"""The words for an empty list of detections, beside the list itself; a full stop may follow."""
 DIGITS_OF_NORM1 = 4
 _MAX_LISTED = 512
 """Coordinates on a grid are listed one by one up to so many; beyond, any whole number in the frame passes."""
@@ -33,6 +34,14 @@ _IN_STRING = rf'([^"\\{_BARRED}] | "\\" ["\\])*'
 _IN_LINE = rf"[^{_BARRED}]*"
 # Tags must not stand in a thought. A rule that bars them and nothing else makes xgrammar a thousand times slower.
 _THOUGHT = r'([^<\x00-\x08\x0b-\x1f\x7f] | "<" [^</at\x00-\x08\x0b-\x1f\x7f])*'
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerShape:
+    """What fixes the form of one answer: the style and the (width, height) of its frame (:func:`build_grammar`)."""
+
+    style: AnswerStyle
+    bounds_wh: tuple[float, float]
 
 
 def largest_steps(style: AnswerStyle, bounds_wh: tuple[float, float]) -> tuple[int, int]:
@@ -113,7 +122,7 @@ def _json_rules(style: AnswerStyle) -> dict[str, str]:
 def _detection_rules(style: AnswerStyle) -> dict[str, str]:
     nothing = " | ".join(map(_quoted, NOTHING_FOUND))
     return {
-        "body": f"{nothing} | {_json('[ @objects ]')}",
+        "body": f'({nothing}) "."? | {_json("[ @objects ]")}',
         "objects": _list("object"),
         "object": _json('{ "bbox_2d" : @box , "label" : "@label" }'),
         **_json_labels(style),
@@ -178,7 +187,8 @@ def _quoted(text: str) -> str:
 def _numbers(style: AnswerStyle, largest: int) -> str:
     """Coordinates from 0 to ``largest`` steps of the grid, spelt as the writer does."""
     if style.frame == "norm1":
-        return rf'"0." [0-9]{{1,{DIGITS_OF_NORM1}}} | "1." "0"{{1,{DIGITS_OF_NORM1}}}'
+        beyond = "[0]" if largest * style.grid == 10**DIGITS_OF_NORM1 else "[0-9]"
+        return rf'"0." [0-9]{{1,{DIGITS_OF_NORM1}}} | "1." {beyond}{{1,{DIGITS_OF_NORM1}}}'
     if style.grid > 1 and largest < _MAX_LISTED:
         return " | ".join(f'"{step * style.grid}"' for step in range(largest + 1))
     return _up_to(largest * style.grid)

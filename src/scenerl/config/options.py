@@ -90,6 +90,7 @@ class AnswerOptions(Options):
     boxes_min_score: float | None = option(None, "leave out boxes scored below; not given: 0.3", ANSWER)
 
 
+CONSTRAIN_HELP = "let the model write only what reads as an answer, refers to no missing object and ends in time"
 SKIP_HELP = "leave out rows that cannot be used, and rows whose image cannot, with a warning each"
 GLOBAL_BATCH_HELP = (
     "{} per optimiser step over all processes; gradient_accumulation_steps follows from it, so that a step is the same "
@@ -147,6 +148,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     max_tokens_per_row: int | None = option(
         None, "with shared_prefix: run groups that are longer in several rows, each with its prompt", "Speed", low=1
     )
+    constrain: bool = option(False, f"rollouts: {CONSTRAIN_HELP}", SAMPLE)
     rewards: list[str] = option(
         ["format", "node_label", "node_box", "hard_recall"],
         "rewards by name; weights: --reward_weights, in order",
@@ -208,6 +210,7 @@ class PredictOptions(LoadOptions, AnswerOptions):
     top_k: int = option(0, "sample from so many likeliest tokens; 0: no limit", SAMPLE, low=0)
     seed: int = option(0, "seed of the sampling", SAMPLE, low=0)
     logprobs: bool = option(False, "score objects and relations by the log-probabilities of their tokens", SAMPLE)
+    constrain: bool = option(False, CONSTRAIN_HELP, SAMPLE)
     merge: bool = option(
         False, "make one graph of the answers to an image by vote, as `merge` does; they are kept beside it", SAMPLE
     )

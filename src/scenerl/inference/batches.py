@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from scenerl.answers import AnswerShape
 from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
 from scenerl.data.rows import DataError
@@ -19,7 +20,8 @@ from scenerl.types import Example
 class Item:
     """One image: its prompt and then its replies, or why there are none.
 
-    ``input_wh``: size in pixels of the resized input; None where it is not known.
+    ``input_wh``: size in pixels of the resized input; None where it is not known. ``shape``: the form that its answers
+    are held to; None leaves the model free.
     """
 
     example: Example
@@ -27,6 +29,7 @@ class Item:
     prompt: list[dict] | None = None
     replies: list[Reply] | None = None
     error: str | None = None
+    shape: AnswerShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,17 @@ def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
         number += 1
 
 
-def open_images(batch: Batch, conversation: Conversation) -> Batch:
-    """The batch with a prompt for each image that can be read, and the error of each that cannot."""
+def open_images(batch: Batch, conversation: Conversation, constrain: bool = False) -> Batch:
+    """The batch with a prompt for each image that can be read, and the error of each that cannot; ``constrain``: and
+    with the form of its answers."""
 
     def opened(item: Item) -> Item:
         try:
             size, image = conversation.input_wh(item.example), open_image(item.example)
         except DataError as error:
             return replace(item, error=str(error))
-        return replace(item, input_wh=size, prompt=conversation.prompt(item.example, image))
+        shape = conversation.shape(item.example) if constrain else None
+        return replace(item, input_wh=size, prompt=conversation.prompt(item.example, image), shape=shape)
 
     return replace(batch, items=[opened(item) for item in batch.items])
 
@@ -94,7 +99,8 @@ def _answer(batch: Batch, engine: Engine) -> Batch:
     if not asked:
         return batch
     try:
-        replies = iter(engine.answer([item.prompt for item in asked], batch.seed))
+        shapes = {"shapes": [item.shape for item in asked]} if asked[0].shape else {}
+        replies = iter(engine.answer([item.prompt for item in asked], batch.seed, **shapes))
     except Unanswered as error:
         items = [replace(item, prompt=None, error=item.error or str(error)) for item in batch.items]
     else:

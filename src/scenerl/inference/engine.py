@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from scenerl.answers import AnswerShape
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -52,12 +54,15 @@ class Unanswered(Exception):
 class Engine(Protocol):
     """Anything that answers prompts with images."""
 
-    def answer(self, prompts: Sequence[list[dict]], seed: int) -> list[list[Reply]]:
+    def answer(
+        self, prompts: Sequence[list[dict]], seed: int, shapes: Sequence[AnswerShape] | None = None
+    ) -> list[list[Reply]]:
         """``num_samples`` replies for each prompt, in order.
 
         Args:
             prompts: user messages, the images in them (see :class:`scenerl.conversation.Conversation`).
             seed: of the sampling; the same prompts and seed give the same replies.
+            shapes: the form that the answers to each prompt are held to; None leaves the model free.
 
         Raises:
             Unanswered: there is no answer to one of them; the message says which image and why.

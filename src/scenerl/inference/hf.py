@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from transformers import LogitsProcessorList
 
+from scenerl.answers import AnswerShape
+from scenerl.decoding import ConstrainedDecoding, Vocabulary
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
@@ -29,19 +32,27 @@ class HFEngine:
         self._stop_ids = sorted({*stops, checkpoint.processor.tokenizer.eos_token_id})
         tokenizer = checkpoint.processor.tokenizer
         self._aligner = TokenAligner(self._decode, tokenizer.all_special_ids)
+        self._vocabulary: Vocabulary | None = None
         checkpoint.model.eval()
 
-    def answer(self, prompts: Sequence[list[dict]], seed: int = 0) -> list[list[Reply]]:
+    def answer(
+        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[AnswerShape] | None = None
+    ) -> list[list[Reply]]:
+        """See :class:`scenerl.inference.engine.Engine`.
+
+        Raises:
+            ValueError: an answer of one of these shapes cannot be written within the token limit.
+        """
         torch.manual_seed(seed)
         replies: list[list[Reply]] = []
         while len(replies) < len(prompts):
-            part = prompts[len(replies) :][: self._most]
+            part = slice(len(replies), None if self._most is None else len(replies) + self._most)
             try:
-                replies += self._generate(part)
+                replies += self._generate(prompts[part], shapes and shapes[part])
             except torch.cuda.OutOfMemoryError:
-                if len(part) == 1:
+                if len(prompts[part]) == 1:
                     raise
-                self._most = len(part) // 2
+                self._most = len(prompts[part]) // 2
                 torch.cuda.empty_cache()
         return replies
 
@@ -78,7 +89,7 @@ class HFEngine:
         }
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[list[dict]]) -> list[list[Reply]]:
+    def _generate(self, prompts: Sequence[list[dict]], shapes: Sequence[AnswerShape] | None) -> list[list[Reply]]:
         model = self.checkpoint.model
         inputs = self.encode(prompts).to(model.device)
         settings = self.generation_settings()
@@ -86,18 +97,30 @@ class HFEngine:
         num_prompt = inputs["input_ids"].shape[1]
         if BranchSampler.suits(model.base_model):
             settings.pop("num_return_sequences", None)
+            settings["logits_processor"] = self._constrained(shapes)
             sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
             completions = model.generate(**inputs, **settings, custom_generate=sampler)[:, num_prompt:]
             logprobs = sampler.logps
         elif self.sampling.logprobs:
+            settings["logits_processor"] = self._constrained(shapes, count)
             output = model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
             completions = output.sequences[:, num_prompt:]
             logprobs = _logprobs(output.logits, completions)
         else:
+            settings["logits_processor"] = self._constrained(shapes, count)
             completions, logprobs = model.generate(**inputs, **settings)[:, num_prompt:], None
         rows = [None] * len(completions) if logprobs is None else logprobs.tolist()
         replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
+
+    def _constrained(self, shapes: Sequence[AnswerShape] | None, count: int = 1) -> LogitsProcessorList | None:
+        """What holds ``count`` answers in a row to each shape."""
+        if shapes is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)
+        every = [shape for shape in shapes for _ in range(count)]
+        return LogitsProcessorList([ConstrainedDecoding(every, self._vocabulary, self.sampling.max_new_tokens)])
 
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)

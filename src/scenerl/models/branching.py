@@ -105,9 +105,12 @@ class BranchSampler:
 
 
 def _pick_rows(logits_processor, rows: torch.Tensor) -> None:
-    """Let processors that know each row's padding (the repetition penalty does) follow the rows of the batch."""
+    """Let processors that know each row's padding (the repetition penalty does), or its answer so far, follow the rows
+    of the batch."""
     for processor in logits_processor:
-        if isinstance(padding := getattr(processor, "prompt_ignore_length", None), torch.Tensor):
+        if hasattr(processor, "pick_rows"):
+            processor.pick_rows(rows)
+        elif isinstance(padding := getattr(processor, "prompt_ignore_length", None), torch.Tensor):
             processor.prompt_ignore_length = padding[rows]
 
 

@@ -15,6 +15,7 @@ from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
+from scenerl.training.constrained import ConstrainedRollouts, obstacle, send_grammar
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
@@ -121,6 +122,7 @@ def build_trainer(
     shared_prefix: str = "auto",
     max_tokens_per_row: int | None = None,
     peft_config=None,
+    constrain: bool = False,
 ) -> SceneGRPOTrainer:
     """A trainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -132,6 +134,7 @@ def build_trainer(
             :class:`~scenerl.training.shared_prefix.SharedPrefixGRPOTrainer`).
         max_tokens_per_row: of a row in that update (see there).
         peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
+        constrain: hold the rollouts' answers to their format (see :mod:`scenerl.training.constrained`).
 
     Raises:
         ValueError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -143,6 +146,10 @@ def build_trainer(
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     checkpoint = conversation.checkpoint
     ban_vision_tokens(args, checkpoint.banned_ids)
+    if constrain and args.use_vllm:
+        send_grammar(args, conversation, examples)
+    elif constrain and (why := obstacle(args)):
+        raise ValueError(f"constrain: not possible: {why}")
     declared = checkpoint.model.generation_config.eos_token_id
     stop_ids = [declared] if isinstance(declared, int) else list(declared or ())
     batch = RewardBatch(
@@ -167,6 +174,10 @@ def build_trainer(
         peft_config=peft_config,
     )
     trainer.conversation = conversation
+    if constrain and not args.use_vllm:
+        trainer.constraint = ConstrainedRollouts(
+            conversation, examples, trainer.eos_token_ids, args.max_completion_length
+        )
     quiet_console(trainer)
     return trainer
 
@@ -178,6 +189,13 @@ def rollout_path(trainer: SharedPrefixGRPOTrainer) -> str:
     if trainer.shares_rollout:
         return "in process; every image and prompt is read once per group"
     return "in process; every prompt is read once per completion"
+
+
+def rollout_form(trainer: SharedPrefixGRPOTrainer) -> str:
+    """In words, what a trainer's answers are held to."""
+    if trainer.use_vllm:
+        return "held to a grammar" if "structured_outputs" in (trainer.args.generation_kwargs or {}) else "free"
+    return "constrained" if trainer.constraint else "free"
 
 
 def train(
@@ -195,7 +213,7 @@ def train(
     """
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
     trainer = build_trainer(conversation, examples, args, rewards, **settings)
-    _log.info("rollouts: %s", rollout_path(trainer))
+    _log.info("rollouts: %s answers, %s", rollout_form(trainer), rollout_path(trainer))
     if rollout_check_tolerance:
         difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
         _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
@@ -226,4 +244,5 @@ def run(options, extra: Mapping[str, Any]) -> None:
         shared_prefix=options.shared_prefix,
         max_tokens_per_row=options.max_tokens_per_row,
         peft_config=lora_config(options, conversation.checkpoint),
+        constrain=options.constrain,
     )

@@ -21,6 +21,7 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 from scenerl.models.branching import BranchSampler
 from scenerl.training import prefix_attention
+from scenerl.training.constrained import ConstrainedRollouts
 from scenerl.training.packing import PackedRow, pack, parts_within, runs, shuffle_groups, split_further
 from scenerl.training.padded_rows import PaddedRows, join_images, share_images, split_images
 from scenerl.training.rollout import cut_at_stop, fields_of, left_padded, once_per_image, with_an_end
@@ -67,6 +68,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if obstacle and shared_prefix == "auto":
             _log.warning("prompts are run once per completion: %s", obstacle)
         self.shares_prefix = not obstacle
+        self.constraint: ConstrainedRollouts | None = None
+        self._rows: list[int] = []
         self.shares_rollout = self.shares_prefix and _can_branch(self)
         self._is_checked = False
         if self.shares_prefix:
@@ -91,10 +94,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return [row // self.num_generations for row in range(first, first + count)]
 
     def _generate_and_score_completions(self, inputs):
+        self._rows = [row["row"] for row in inputs] if self.constraint else []
         with once_per_image(self.processing_class):
             return super()._generate_and_score_completions(inputs)
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        if self.constraint and not self.shares_rollout:
+            inputs = left_padded(prompt_ids, multimodal_fields, self._tokenizer.pad_token_id, self.accelerator.device)
+            sequences = self.sample(inputs, None, rows=self._rows)
+            return cut_at_stop(sequences[:, inputs["input_ids"].shape[1] :], self.eos_token_ids), None
         if not self.shares_rollout:
             answers, logps = super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
@@ -111,21 +119,32 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self._tokenizer.pad_token_id,
             self.accelerator.device,
         )
-        sequences = self.sample(inputs, BranchSampler([len(group) for group in groups]))
+        rows = [self._rows[row] for row in firsts] if self.constraint else None
+        sequences = self.sample(inputs, BranchSampler([len(group) for group in groups]), rows=rows)
         return cut_at_stop(sequences[:, inputs["input_ids"].shape[1] :], self.eos_token_ids), None
 
     @torch.no_grad()
-    def sample(self, inputs: dict[str, torch.Tensor], sampler: BranchSampler, max_new_tokens: int | None = None):
-        """Answers to prompts as a rollout samples them: token ids (B, P + T), see :class:`BranchSampler`."""
+    def sample(
+        self,
+        inputs: dict[str, torch.Tensor],
+        sampler: BranchSampler | None,
+        max_new_tokens: int | None = None,
+        rows: Sequence[int] | None = None,
+    ):
+        """Answers to prompts as a rollout samples them: token ids (B, P + T), see :class:`BranchSampler`; None: one
+        each, by transformers' own loop. ``rows``: of the prompts in the data set, to hold the answers to their form."""
         config = copy.deepcopy(self.generation_config)
         config.max_new_tokens = max_new_tokens or config.max_new_tokens
+        processors = None if rows is None else self.constraint.processors(rows, config.max_new_tokens)
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
             generation_kwargs=self.generation_kwargs,
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
         ) as model:
-            return model.generate(**inputs, generation_config=config, custom_generate=sampler)
+            return model.generate(
+                **inputs, generation_config=config, custom_generate=sampler, logits_processor=processors
+            )
 
     def _get_per_token_logps_and_entropies(
         self,

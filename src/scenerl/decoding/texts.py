@@ -1,0 +1,302 @@
+"""The nodes of labels, predicates and references in JSON strings.
+
+The slot's text stands in the memory. A slot ends at its quote, where the memory is asked to take the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import methodcaller
+
+from scenerl.answers.envelope import TAGS
+from scenerl.answers.grammar import MAX_ID_DIGITS
+from scenerl.decoding.memory import Memory, TooHard, Trial
+from scenerl.decoding.nodes import Node, joined
+
+MAX_OPEN = 240
+"""Characters of an open label; the parser takes 256, and some are kept for the number of an id."""
+FAR = 64
+"""The most characters that a token may have: an open label with more room than that lets every one pass."""
+
+_QUOTE, _BACKSLASH, _DOT = b'"\\.'
+_PLAIN = re.compile('[^"\\\\<\x00-\x1f\x7f-\x9f\u2028\u2029]+')
+_TAG_BYTES = tuple(tag.encode() for tag in TAGS)
+
+
+@dataclass(slots=True)
+class Trie:
+    """A place in a closed vocabulary. ``shortest``: what is missing to the shortest word from here."""
+
+    whole: bool = False
+    shortest: bytes = b""
+    children: dict[int, Trie] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, words: Iterable[bytes]) -> Trie:
+        root = cls()
+        for word in sorted(words, key=len):
+            place = root
+            for at, byte in enumerate(word):
+                if byte not in place.children:
+                    place.children[byte] = cls(shortest=word[at + 1 :])
+                place = place.children[byte]
+            place.whole = True
+            root.shortest = root.shortest or word
+        return root
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other) -> bool:
+        return self is other
+
+
+class Slot(Node):
+    """Text up to a quote.
+
+    Args:
+        take: what the memory does with the whole text; None where it is no good.
+        check: what it says to a beginning; None where every one will do.
+    """
+
+    def __init__(self, next: Node, take: Callable, check: Callable | None = None, leave: int = _QUOTE):
+        self.next, self.take, self.check, self.leave = next, take, check, leave
+
+    def enter(self, memory):
+        return self, self.start, memory.opened()
+
+    def _left(self, memory):
+        memory = self.take(memory)
+        return None if memory is None else self.next.enter(memory)
+
+    def _stays(self, inner, memory, byte):
+        memory = memory.typed(byte)
+        if self.check is not None:
+            memory = self.check(memory)
+        return None if memory is None else (self, inner, memory)
+
+    def _rest_after(self, memory: Memory, text: bytes) -> list[bytes] | None:
+        """The rest with ``text`` as the end of the slot, or None where the memory does not take it."""
+        left = self._left(memory.at(memory.text + text) if text else memory)
+        if left is None:
+            return None
+        node, inner, memory = left
+        return joined(text + bytes((self.leave,)), node.rest(inner, memory))
+
+    def rest(self, inner, memory):
+        for text in self.endings(inner, memory):
+            rest = self._rest_after(memory, text)
+            if rest is not None:
+                return rest
+        raise AssertionError(f"no end for {memory}")
+
+    def endings(self, inner: tuple, memory: Memory) -> Iterator[bytes]:
+        """Ends of the slot's text, the shortest first; the memory takes one of them."""
+        raise NotImplementedError
+
+
+class ClosedId(Slot):
+    """The id of an object: a label of a closed vocabulary, and mostly a dot and a number."""
+
+    def __init__(self, labels: Iterable[bytes], next: Node):
+        super().__init__(next, take=methodcaller("claim"))
+        self.start = (Trie.of(labels), None)
+
+    def step(self, inner, memory, byte):
+        place, digits = inner
+        if byte == _QUOTE and (digits or (place is not None and place.whole)):
+            return self._left(memory)
+        if digits is not None and 48 <= byte <= 57 and digits < MAX_ID_DIGITS:
+            digits += 1
+        else:
+            digits = 0 if byte == _DOT and place is not None and place.whole else None
+        place = place.children.get(byte) if place is not None else None
+        if place is None and digits is None:
+            return None
+        memory = memory.typed(byte)
+        if digits == MAX_ID_DIGITS and place is None:
+            memory = memory.is_fresh()
+        return None if memory is None else (self, (place, digits), memory)
+
+    def endings(self, inner, memory):
+        place, digits = inner
+        if digits is not None:
+            yield from (b"", *_numbers(memory, MAX_ID_DIGITS - digits)) if digits else _numbers(memory, MAX_ID_DIGITS)
+        if place is not None:
+            yield place.shortest
+            yield from (place.shortest + b"." + number for number in _numbers(memory, MAX_ID_DIGITS))
+
+
+def _numbers(memory: Memory, most_digits: int) -> Iterator[bytes]:
+    """Numbers of at most so many digits: first the number of the object to come, which is mostly new."""
+    first = str(len(memory.ids) + 1).encode()
+    if len(first) <= most_digits:
+        yield first
+    yield from (str(number).encode() for number in range(10**most_digits))
+
+
+class ClosedText(Slot):
+    """A word of a closed vocabulary."""
+
+    def __init__(self, words: Iterable[bytes], next: Node, take: Callable, check: Callable | None = None, **options):
+        super().__init__(next, take, check, **options)
+        self.words = sorted(set(words), key=len)
+        self.start = (Trie.of(self.words),)
+
+    def step(self, inner, memory, byte):
+        (place,) = inner
+        if byte == self.leave and place.whole:
+            return self._left(memory)
+        place = place.children.get(byte)
+        return None if place is None else self._stays((place,), memory, byte)
+
+    def endings(self, inner, memory):
+        yield inner[0].shortest
+        yield from (word[len(memory.text) :] for word in self.words if word.startswith(memory.text))
+
+
+class OpenText(Slot):
+    """Any text that may be a label: no control characters, no tags, a bounded length.
+
+    ``inner`` holds the bytes of a character that is not whole, whether a backslash was the last one, the beginning of a
+    tag, and how many characters there is room for. Behind the last comes only what the shortest end needs.
+
+    Args:
+        suffixes: ends to try, given the memory; the memory takes one of them behind any text.
+    """
+
+    def __init__(self, next: Node, take: Callable, suffixes: Callable[[Memory], Iterator[bytes]]):
+        super().__init__(next, take)
+        self.suffixes = suffixes
+        self.start = (b"", False, b"", MAX_OPEN)
+
+    def key(self, inner):
+        return (*inner[:3], min(inner[3], FAR))
+
+    def is_free(self, inner):
+        return inner == (b"", False, b"", FAR)
+
+    def is_plain(self, piece):
+        try:
+            return _PLAIN.fullmatch(piece.decode()) is not None
+        except UnicodeDecodeError:
+            return False
+
+    def step(self, inner, memory, byte):
+        partial, escaped, tag, room = inner
+        if byte == _QUOTE and not escaped and not partial:
+            return self._left(memory)
+        if room <= 0:
+            return self._beyond(inner, memory, byte)
+        if escaped:
+            return self._stays((b"", False, b"", room - 1), memory, byte) if byte in (_QUOTE, _BACKSLASH) else None
+        if byte == _BACKSLASH and not partial:
+            return self._stays((b"", True, b"", room), memory, byte)
+        partial = next_partial(partial, byte)
+        if partial is None:
+            return None
+        tag = next_tag(tag, byte)
+        return None if tag is None else self._stays((partial, False, tag, room if partial else room - 1), memory, byte)
+
+    def _beyond(self, inner, memory, byte):
+        """``room`` counts on below zero, by bytes."""
+        if isinstance(memory, Trial):
+            raise TooHard
+        room = inner[3]
+        full = len(memory.text) + room
+        base, typed = memory.text[:full], memory.text[full:] + bytes((byte,))
+        before = memory.at(base)
+        suffix = next(suffix for suffix in self.suffixes(before) if self._takes(before, suffix))
+        return self._stays((b"", False, b"", room - 1), memory, byte) if suffix.startswith(typed) else None
+
+    def _takes(self, memory: Memory, suffix: bytes) -> bool:
+        return self.take(memory.at(memory.text + suffix)) is not None
+
+    def endings(self, inner, memory):
+        partial, escaped, _, room = inner
+        if room < 0:
+            full = len(memory.text) + room
+            before = memory.at(memory.text[:full])
+            suffix = next(suffix for suffix in self.suffixes(before) if self._takes(before, suffix))
+            yield suffix[-room:]
+            return
+        head = b'"' if escaped else whole_character(partial)
+        whole = memory.at(memory.text + head) if head else memory
+        yield from (head + suffix for suffix in self.suffixes(whole))
+
+
+def id_suffixes(memory: Memory) -> Iterator[bytes]:
+    yield b""
+    yield b"." + next(_numbers(memory, MAX_ID_DIGITS))
+    yield from (b"a." + number for number in _numbers(memory, MAX_ID_DIGITS))
+
+
+def label_suffixes(memory: Memory) -> Iterator[bytes]:
+    yield from (b"", b"a")
+
+
+def predicate_suffixes(memory: Memory) -> Iterator[bytes]:
+    yield b""
+    yield from (str(number).encode() for number in range(len(memory.relations) + 2))
+
+
+class Reference(Slot):
+    """The name of an object that is there already. ``inner``: whether a backslash was the last byte."""
+
+    start = (False,)
+
+    def __init__(self, role: str, next: Node):
+        super().__init__(next, methodcaller("refer", role, True), methodcaller("refer", role, False))
+        self.role = role
+
+    def step(self, inner, memory, byte):
+        (escaped,) = inner
+        if byte == _QUOTE and not escaped:
+            return self._left(memory)
+        return self._stays((byte == _BACKSLASH and not escaped,), memory, byte)
+
+    def names(self, memory: Memory) -> list[bytes]:
+        """What may still follow of the names that begin with the slot's text."""
+        names = memory.subjects() if self.role == "subject" else memory.objects()
+        return [name[len(memory.text) :] for name in names if name.startswith(memory.text)]
+
+    def endings(self, inner, memory):
+        yield from sorted(self.names(memory), key=len)
+
+
+@lru_cache(maxsize=4096)
+def next_partial(partial: bytes, byte: int) -> bytes | None:
+    """The bytes of a character that is not whole after one more byte; none where it is, None where it may not be."""
+    character = partial + bytes((byte,))
+    try:
+        text = character.decode()
+    except UnicodeDecodeError as error:
+        is_begun = error.reason == "unexpected end of data"
+        return character if is_begun else None
+    return None if text < " " or "\x7f" <= text <= "\x9f" or text in "\u2028\u2029" else b""
+
+
+@lru_cache(maxsize=4096)
+def whole_character(partial: bytes) -> bytes:
+    """The bytes that make a begun character a whole and visible one."""
+    if not partial:
+        return b""
+    for byte in (0xA1, 0x91, 0x81):
+        longer = next_partial(partial, byte)
+        if longer is not None:
+            return bytes((byte,)) + whole_character(longer)
+    raise AssertionError(f"{partial!r} begins no character")
+
+
+@lru_cache(maxsize=4096)
+def next_tag(tag: bytes, byte: int) -> bytes | None:
+    """The beginning of a tag that text ends in, after one more byte; None where the tag is whole."""
+    if byte == 0x3C:
+        return b"<"
+    longer = tag + bytes((byte,))
+    if not tag or not any(whole.startswith(longer) for whole in _TAG_BYTES):
+        return b""
+    return None if longer in _TAG_BYTES else longer

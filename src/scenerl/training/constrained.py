@@ -1,0 +1,75 @@
+"""Rollouts whose answers are held to the format (``constrain: true``).
+
+The update knows nothing of it: TRL scores the sampled tokens under the whole distribution of the policy, so that old
+and new log-probabilities are of the same model, while the samples come from what the constraint leaves of it. A token
+that was the only one allowed has the probability that the policy gives it; what is learnt from it is to write it
+unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import LogitsProcessorList
+from trl import GRPOConfig
+
+from scenerl.answers import build_grammar
+from scenerl.conversation import Conversation
+from scenerl.decoding import ConstrainedDecoding, Vocabulary, constraint_of
+from scenerl.types import Example
+
+
+class ConstrainedRollouts:
+    """The constraints of a run's answers.
+
+    Args:
+        conversation: how the model is asked.
+        examples: what the data set's ``row`` column counts.
+        stop_ids: tokens that end a completion.
+        limit: tokens of a completion.
+
+    Raises:
+        ValueError: an example has no answer that the tokenizer can write within the limit.
+    """
+
+    def __init__(self, conversation: Conversation, examples: Sequence[Example], stop_ids: Sequence[int], limit: int):
+        self._vocabulary = Vocabulary.of(conversation.checkpoint, stop_ids)
+        self._shapes = [conversation.shape(example) for example in examples]
+        for shape in dict.fromkeys(self._shapes):
+            constraint_of(shape, self._vocabulary).require(limit)
+
+    def processors(self, rows: Sequence[int], limit: int) -> LogitsProcessorList:
+        """For one call of ``generate`` that answers the examples of these rows."""
+        shapes = [self._shapes[row] for row in rows]
+        return LogitsProcessorList([ConstrainedDecoding(shapes, self._vocabulary, limit)])
+
+
+def obstacle(args: GRPOConfig) -> str | None:
+    """Why rollouts with these settings cannot be held to the format in this process, or None."""
+    kwargs = args.generation_kwargs or {}
+    found = {
+        "use_vllm: vLLM samples": args.use_vllm,
+        "use_transformers_continuous_batching: it takes no constraints": args.use_transformers_continuous_batching,
+        "num_beams: beams are no samples": kwargs.get("num_beams", 1) != 1,
+    }
+    return next((why for why, is_so in found.items() if is_so), None)
+
+
+def send_grammar(args: GRPOConfig, conversation: Conversation, examples: Sequence[Example]) -> None:
+    """Have vLLM hold rollouts to a grammar. It has no memory, so that a reference may still dangle, and no limit.
+
+    Raises:
+        ValueError: vLLM is a server of its own, whose command takes no grammar from TRL 1.16, or the answers to the
+            examples are not all of one form.
+    """
+    if args.vllm_mode != "colocate":
+        raise ValueError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
+    shapes = {conversation.shape(example) for example in examples}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"constrain: vLLM takes one grammar for the whole run, but the examples need {len(shapes)} (labels asked "
+            "for, or sizes of the frame); leave out use_vllm, or constrain"
+        )
+    (shape,) = shapes
+    grammar = build_grammar(shape.style, shape.bounds_wh)
+    args.generation_kwargs = {**(args.generation_kwargs or {}), "structured_outputs": {"grammar": grammar}}
