@@ -74,5 +74,5 @@ SIMILARITY_HELP = "how labels compare: exact, vectors (GloVe), vectors:FILE (wor
 IOU_HELP = "a predicted and a target box agree from this IoU on"
 ONE_TO_ONE_HELP = "let a predicted relation count for one target only (the papers let it count for several)"
 COUNTS_HELP = "JSON file {predicate: count in the training set}, for predicate_weighted_recall"
-FREEZE_HELP = "keep the vision tower's weights as they are"
+FREEZE_HELP = "keep the weights of vision tower and projector as they are"
 PIXELS_HELP = "pixels of the resized input at {}; not given: the model's own setting"
