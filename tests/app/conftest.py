@@ -25,7 +25,7 @@ else:
         def __init__(self, *names: str):
             self.styles = dict.fromkeys(names)
 
-        def get(self, name: str):
+        def engine(self, name: str):
             return name
 
         def describe(self) -> list[dict]:
@@ -90,7 +90,7 @@ else:
     @pytest.fixture
     def client(serve):
         """A client of a server that repeats the question it got."""
-        return Client(serve(lambda ask, picture, checkpoint, saved: {"asked": ask.task, "wh": picture.image_wh}))
+        return Client(serve(lambda ask, picture, engine, saved: {"asked": ask.task, "wh": picture.image_wh}))
 
     @pytest.fixture
     def connect():

@@ -30,8 +30,8 @@ def checkpoints(base):
 
 def ask(checkpoints, content=None, **question) -> dict:
     picture = read_picture(content or png(60, 40), 10**6)
-    question = Ask("id", "small", "photo.png", max_new_tokens=6, **question)
-    value = answer(question, picture, checkpoints.get("small"), checkpoints.styles["small"])
+    question = Ask(**{"image": "id", "model": "small", "name": "photo.png", "max_new_tokens": 6, **question})
+    value = answer(question, picture, checkpoints.engine("small"), checkpoints.styles["small"])
     return json.loads(json.dumps(value, allow_nan=False))
 
 
@@ -66,6 +66,17 @@ def test_detection_of_labels(checkpoints, monkeypatch):
     assert [issue["kind"] for issue in row["issues"]] == ["unknown_label"]
 
 
+@pytest.mark.parametrize("task", [{"task": "sgdet"}, {"task": "det", "labels": ("apple", "book")}])
+def test_held_to_the_form_an_untrained_model_fails_never(base, task):
+    checkpoints = Checkpoints({"small": str(base)})
+    checkpoints.styles["small"] = None  # as a checkpoint of others, asked for JSON
+    value = ask(checkpoints, constrain=True, num_samples=4, max_new_tokens=80, **task)
+    assert {row["status"] for row in value["answers"]} == {"ok"}
+    assert [row["issues"] for row in value["answers"]] == [[]] * 4
+    with pytest.raises(ValueError, match="tokens"):
+        ask(checkpoints, constrain=True, max_new_tokens=1, **task)
+
+
 def test_an_image_that_the_model_does_not_take(checkpoints):
     with pytest.raises(DataError, match="2 x 900 is no size for the model"):
         ask(checkpoints, png(2, 900))
@@ -87,10 +98,10 @@ def test_names_of_models(base, tmp_path):
 
 def test_only_two_models_stay_in_memory(base):
     three = Checkpoints(dict.fromkeys("abc", str(base)))
-    first, second = three.get("a"), three.get("b")
-    assert three.get("a") is first
-    three.get("c")
-    assert three.get("a") is first and three.get("b") is not second
+    first, second = three.engine("a"), three.engine("b")
+    assert three.engine("a") is first
+    three.engine("c")
+    assert three.engine("a") is first and three.engine("b") is not second
 
 
 def test_errors_at_the_start(base, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scenerl.answers import AnswerStyle
@@ -57,6 +59,7 @@ TRAINED = AnswerStyle("compact", "think", ("dog",), ("on",), grid=20)
 def test_as_it_was_trained():
     assert style_of(read(), TRAINED, "norm1000") == TRAINED
     assert style_of(read(), None, "resized") == AnswerStyle(frame="resized")
+    assert style_of(read(), replace(TRAINED, given="boxes"), "norm1000") == TRAINED
 
 
 def test_vocabularies():

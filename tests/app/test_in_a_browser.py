@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
 from app.conftest import FewCheckpoints
 from app.image_files import png
+from scenerl.app.command import build
+from scenerl.config import AppOptions
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -86,6 +89,33 @@ def test_from_upload_to_drawn_boxes(open_page, tmp_path):
     assert json.loads((tmp_path / "saved.json").read_text())["result"] == RIDING
 
 
+def test_a_real_checkpoint_held_to_the_form(visit, base, image):
+    """Untrained, so that only the form of its answers is right."""
+    app = build(AppOptions(models=[f"real={base}"], port=0, device="cpu", max_new_tokens=60))
+    thread = threading.Thread(target=app.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        page = visit(app.url, hosts=["127.0.0.1"])
+        page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": image})
+        page.locator("#preview").wait_for()
+        page.select_option("#task", "det")
+        page.fill("#labels", "apple, book")
+        page.check("#constrain")
+        page.fill("#samples", "4")
+        page.click("#go")
+        page.locator(".panel .body").wait_for()
+        assert page.locator(".facts").first.inner_text().startswith("4 answers, 0 failed")
+        with page.expect_download() as download:
+            page.click(".download")
+        objects = json.loads(Path(download.value.path()).read_text())["result"]["graph"]["objects"]
+        corners = [[x, y, x + width, y + height] for x, y, width, height in boxes(page)]
+        assert objects and corners == [pytest.approx(item["bbox"], abs=0.01) for item in objects]
+    finally:
+        app.shutdown()
+        thread.join()
+        app.finish(10)
+
+
 def test_the_image_on_the_page_is_the_one_that_was_sent(open_page):
     page = open_page(reply(RIDING), content=png(60, 40, "lime"))
     page.click("#go")
@@ -123,7 +153,7 @@ def test_by_keyboard_a_relation_stands_out(open_page):
 def test_two_checkpoints_side_by_side(open_page):
     asked = []
 
-    def answer(ask, picture, checkpoint, saved):
+    def answer(ask, picture, engine, saved):
         asked.append((ask.model, ask.num_samples, ask.temperature, ask.vocabulary, ask.seed))
         rows = [RIDING if ask.model == "small" else row([HORSE])] * ask.num_samples
         merged = {**rows[0], "answers": ask.num_samples, "failed": 0}

@@ -184,7 +184,7 @@ def test_several_requests_on_one_connection(client, image):
 
 
 def test_an_answer_that_fails(serve, connect, image, caplog):
-    def answer(ask, picture, checkpoint, saved):
+    def answer(ask, picture, engine, saved):
         raise RuntimeError("secret of the server") if ask.model == "small" else ValueError("1 x 1 is\nno size")
 
     client = connect(serve(answer))
@@ -199,7 +199,7 @@ def test_an_answer_that_fails(serve, connect, image, caplog):
 def test_one_at_a_time_and_not_too_many_wait(serve, connect, image):
     inside, most, go = [0], [0], threading.Event()
 
-    def answer(ask, picture, checkpoint, saved):
+    def answer(ask, picture, engine, saved):
         inside[0] += 1
         most[0] = max(most[0], inside[0])
         go.wait(20)
@@ -227,7 +227,7 @@ def test_one_at_a_time_and_not_too_many_wait(serve, connect, image):
 def test_the_answer_that_is_being_made_is_finished(serve, connect, image):
     started, go, got = threading.Event(), threading.Event(), []
 
-    def answer(ask, picture, checkpoint, saved):
+    def answer(ask, picture, engine, saved):
         started.set()
         go.wait(20)
         return {"done": True}

@@ -14,31 +14,33 @@ from scenerl.inference.hf import HFEngine
 from scenerl.inference.merge import merge_graphs
 from scenerl.inference.merge_files import merged_row
 from scenerl.inference.rows import prediction_row
-from scenerl.models.loading import Checkpoint
 from scenerl.types import Example, ParseResult, SceneGraph
 
 TOP_P = 0.9
 """Of sampled answers, as in the examples of the README."""
 
 
-def answer(ask: Ask, picture: Picture, checkpoint: Checkpoint, saved: AnswerStyle | None) -> dict:
+def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: AnswerStyle | None) -> dict:
     """``answers``: a row per answer as ``predict --logprobs`` writes it; ``result``: the row that counts, which is the
     only one or what ``merge`` makes of several; ``style``, ``prompt``: how the checkpoint was asked.
 
     Args:
+        engine: its sampling is set to that of the question.
         saved: the style that the checkpoint was trained with.
 
     Raises:
-        ValueError: the model takes no image of this shape, or cannot be asked like this.
+        ValueError: the model takes no image of this shape, or cannot be asked or held to a form like this.
     """
+    checkpoint = engine.checkpoint
     conversation = Conversation(style_of(ask, saved, checkpoint.family.frame), checkpoint)
     query = ask.labels if ask.task == "det" else None
     example = Example(ask.name or "image", *picture.image_wh, SceneGraph(), query=query)
     input_wh = conversation.input_wh(example)
     messages = conversation.prompt(example, picture.image)
-    engine = HFEngine(checkpoint, _sampling(ask))
+    shapes = {"shapes": [conversation.shape(example)]} if ask.constrain else {}
+    engine.sampling = _sampling(ask)
     rows, results = [], []
-    for sample, reply in enumerate(engine.answer([messages], ask.seed)[0]):
+    for sample, reply in enumerate(engine.answer([messages], ask.seed, **shapes)[0]):
         row, result = _row(conversation, example, reply, input_wh, sample)
         rows.append(row)
         results.append(result)

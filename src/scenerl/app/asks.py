@@ -34,6 +34,7 @@ class Ask:
         task: one of :data:`TASKS`; ``det`` needs ``labels``, the names to look for.
         vocabulary: one of :data:`VOCABULARIES`, for ``sgdet``: as the checkpoint was trained, any label, a named one,
             or ``objects`` and ``predicates`` (an empty one is open).
+        constrain: only answers that can be read.
         num_samples: answers; one is greedy, several are sampled at ``temperature`` and merged.
     """
 
@@ -91,7 +92,7 @@ def style_of(ask: Ask, saved: AnswerStyle | None, frame: str) -> AnswerStyle:
     Args:
         saved: the checkpoint's own style. frame: of the model family's boxes.
     """
-    style = replace(saved or AnswerStyle(), frame=frame)
+    style = replace(saved or AnswerStyle(), frame=frame, given=None)  # an uploaded image has no annotated objects
     if ask.task == "det":
         return replace(style, format="detections")
     if not FORMATS[style.format].graph:

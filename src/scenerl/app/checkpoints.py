@@ -9,7 +9,9 @@ from pathlib import Path
 from scenerl.answers import AnswerStyle
 from scenerl.answers.formats import FORMATS
 from scenerl.conversation import saved_style
-from scenerl.models.loading import Checkpoint, family_of, load
+from scenerl.inference.engine import Sampling
+from scenerl.inference.hf import HFEngine
+from scenerl.models.loading import family_of, load
 
 KEPT = 2
 """Models in memory: two are compared."""
@@ -58,20 +60,20 @@ class Checkpoints:
         self.styles: dict[str, AnswerStyle | None] = {name: saved_style(place) for name, place in models.items()}
         self._models = models
         self._settings = (dtype, device, min_pixels, max_pixels)
-        self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._engines: OrderedDict[str, HFEngine] = OrderedDict()
 
-    def get(self, name: str) -> Checkpoint:
-        """A checkpoint that can answer.
+    def engine(self, name: str) -> HFEngine:
+        """What answers with a checkpoint.
 
         Raises:
             ValueError: it cannot be loaded; says why.
         """
-        if name not in self._loaded:
-            while len(self._loaded) >= KEPT:
-                self._loaded.popitem(last=False)
-            self._loaded[name] = load(self._models[name], *self._settings)
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+        if name not in self._engines:
+            while len(self._engines) >= KEPT:
+                self._engines.popitem(last=False)
+            self._engines[name] = HFEngine(load(self._models[name], *self._settings), Sampling())
+        self._engines.move_to_end(name)
+        return self._engines[name]
 
     def describe(self) -> list[dict]:
         """Of each its name and the task that it was trained for."""

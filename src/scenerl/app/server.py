@@ -145,9 +145,9 @@ class App(ThreadingHTTPServer):
             times = [time.monotonic()]
             with self._model:
                 times.append(time.monotonic())
-                checkpoint = self.checkpoints.get(ask.model)
+                engine = self.checkpoints.engine(ask.model)
                 times.append(time.monotonic())
-                result = self._answer(ask, picture, checkpoint, self.checkpoints.styles[ask.model])
+                result = self._answer(ask, picture, engine, self.checkpoints.styles[ask.model])
                 times.append(time.monotonic())
         finally:
             self._waiting.release()

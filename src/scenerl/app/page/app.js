@@ -239,7 +239,6 @@ async function start() {
   at("samples").max = info.num_samples;
   at("tokens").max = info.max_new_tokens;
   at("tokens").value = Math.min(512, info.max_new_tokens);
-  at("constrain").parentElement.hidden = !info.constrain;
   at("task").value = info.models[0].task;
   listen();
   refresh();
