@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import browser
 
 BENCH = Path(__file__).parents[1] / "bench"
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -17,6 +20,7 @@ PEERS = {
     "data": ("h5py",),
     "evaluate": ("sgbench", "faster_coco_eval"),
     "plan": ("torch", "transformers"),
+    "report": ("playwright",),
     "rewards": ("pycocotools", "faster_coco_eval"),
     "scaling": ("torch", "trl"),
     "step": ("torch", "trl"),
@@ -26,6 +30,7 @@ RATIO_COLUMNS = {
     "data": ("share",),
     "evaluate": ("ratio to sgbench", "ratio to faster-coco-eval"),
     "plan": ("of formula",),
+    "report": ("of the plain page's",),
     "rewards": ("ours is faster",),
     "scaling": ("faster", "time ×", "slope"),
     "step": ("faster",),
@@ -51,7 +56,8 @@ pytestmark = [
 
 
 def missing(script: str) -> list[str]:
-    return [name for name in PEERS[script] if importlib.util.find_spec(name) is None]
+    absent = [name for name in PEERS[script] if importlib.util.find_spec(name) is None]
+    return absent + (["Chromium"] if script == "report" and not any(map(shutil.which, browser.NAMES)) else [])
 
 
 @pytest.fixture(scope="module")
