@@ -75,7 +75,8 @@ def files() -> dict[str, str]:
 
 
 def write_files(folder: Path) -> None:
-    """The files that the README shows, and an image for every row that names one."""
+    """The files that the README shows, an image for every row that names one, and the recipes."""
+    (folder / "recipes").symlink_to(ROOT / "recipes")
     for name, text in files().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
