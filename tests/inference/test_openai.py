@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.loopback import WORD_GRAMMAR, logprobs_of, said
+from scenerl.answers import AnswerShape, AnswerStyle, build_grammar
 from scenerl.inference.engine import Sampling, Unanswered
 from scenerl.inference.openai import OpenAIEngine
 from scenerl.inference.openai_client import Client
@@ -250,8 +251,10 @@ def test_grammars_are_sent_the_way_that_the_server_keeps_to(serve, engine_for, f
         return said("yes" if field in body else "no idea", **IDS)
 
     server = serve(do)
-    grammars = ['root ::= "a"', 'root ::= "b"']
-    engine_for(server, constrain=True).answer(prompt_of("x", "y"), 0, grammars)
+    shapes = [AnswerShape(AnswerStyle("compact", objects=(label,)), (1000, 1000)) for label in ("cat", "dog")]
+    engine_for(server, constrain=True).answer(prompt_of("x", "y"), 0, shapes)
+    grammars = [build_grammar(shape.style, shape.bounds_wh) for shape in shapes]
+    assert "dog" not in grammars[0] and "dog" in grammars[1]
     sent = [body[field] for body in asked(server)]
     assert sent == ([{"grammar": grammar} for grammar in grammars] if field == "structured_outputs" else grammars)
     trials = [body[field] for body in server.bodies if field in body and text_of(body) == "Ready?"]
@@ -273,6 +276,12 @@ def test_a_server_that_does_not_keep_to_grammars(serve, engine_for, do, told):
     with pytest.raises(ValueError, match="does not keep to grammars: .*; leave out --constrain") as error:
         engine_for(serve(do), constrain=True)
     assert re.search(told, str(error.value))
+
+
+def test_a_frame_without_room_for_a_box_is_that_images_fault(serve, engine_for):
+    engine = engine_for(serve(lambda number, body: said("yes")), constrain=True)
+    with pytest.raises(Unanswered, match="no box with an area fits a frame of 0 x 9"):
+        engine.answer(prompt_of("x"), 0, [AnswerShape(AnswerStyle("compact"), (0, 9))])
 
 
 def test_one_image_that_the_server_will_not_answer(serve, engine_for):

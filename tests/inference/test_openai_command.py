@@ -121,6 +121,24 @@ def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(serve, folder
     assert [row["image_id"] for row in read_rows(out)] == [f"image-{k}" for k in range(6)]
 
 
+def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
+    """The grammar goes with every request; a server that pays no heed is found out before the first image."""
+
+    def do(number, body):
+        sent.append(body.get("structured_outputs", {}).get("grammar", ""))
+        return said(ANSWER if question(body) else "yes")
+
+    sent: list[str] = []
+    out = tmp_path / "out.jsonl"
+    assert main(command(serve(do), folder, rows, out, "--constrain")) == 0
+    assert sum("object ::= label" in grammar for grammar in sent) == 6
+    assert load_yaml(tmp_path / "out.jsonl.yaml")["constrain"] is True
+    heedless = serve(lambda number, body: said(ANSWER))
+    message = failing(capsys, command(heedless, folder, rows, tmp_path / "other.jsonl", "--constrain"))
+    assert "does not keep to grammars: told to say 'yes' it says 'apple 100" in message
+    assert not (tmp_path / "other.jsonl").exists()
+
+
 def test_scores_from_a_server(serve, folder, rows, tmp_path):
     pieces = [character.encode() for character in ANSWER] + [b"<|im_end|>"]
     server = serve(lambda number, body: said(ANSWER, logprobs=logprobs_of(pieces, -0.25)))

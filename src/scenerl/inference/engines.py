@@ -16,7 +16,8 @@ from scenerl.conversation import Conversation, style_for
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
-from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, weight_files, weights_digest
+from scenerl.models.folders import weight_files
+from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, weights_digest
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
@@ -119,7 +120,7 @@ class Server:
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
         at_once = options.batch_size or DEFAULT_REQUESTS
         client = Client(options.server, os.environ.get("OPENAI_API_KEY"), options.timeout, options.tries, at_once)
-        engine = OpenAIEngine(client, options.model, sampling, checkpoint)
+        engine = OpenAIEngine(client, options.model, sampling, checkpoint, options.constrain)
         try:
             yield Started(Conversation(self.style, checkpoint), engine, batch_size=1, ahead=at_once)
         finally:

@@ -8,7 +8,9 @@ import random
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError
+from functools import lru_cache
 
+from scenerl.answers import AnswerShape, build_grammar
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling, Unanswered
 from scenerl.inference.openai_client import Client, Refused
@@ -33,7 +35,7 @@ class OpenAIEngine:
         checkpoint: what the server runs, as far as it is known here: the model is None, and the processor may be.
             With it, tokens that stand for visual input are barred, images are resized here, and the first prompts are
             compared with what the server reads.
-        constrain: answers will come with grammars.
+        constrain: answers will be asked for with shapes.
 
     Raises:
         ValueError: there is no server, it does not know the model, or it cannot do what is asked of it.
@@ -62,14 +64,11 @@ class OpenAIEngine:
             raise
 
     def answer(
-        self, prompts: Sequence[list[dict]], seed: int = 0, grammars: Sequence[str] | None = None
+        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[AnswerShape] | None = None
     ) -> list[list[Reply]]:
-        """See :class:`scenerl.inference.engine.Engine`.
-
-        Args:
-            grammars: one for the answers to each prompt, in xgrammar's EBNF.
-        """
-        grammars = [None] * len(prompts) if grammars is None else grammars
+        """See :class:`scenerl.inference.engine.Engine`. Of a shape the server gets the grammar: that relations name
+        objects which are there, and that an answer ends before the token limit, is not in it."""
+        grammars = [None] * len(prompts) if shapes is None else list(map(_grammar, shapes))
 
         async def every() -> list[list[Reply]]:
             draws = random.Random(seed)
@@ -148,6 +147,14 @@ class OpenAIEngine:
             f"makes {makes} of it: the server runs another model, or has another chat template, tokenizer or pixel "
             "bounds (--min_pixels, --max_pixels)"
         )
+
+
+@lru_cache(maxsize=256)
+def _grammar(shape: AnswerShape) -> str:
+    try:
+        return build_grammar(shape.style, shape.bounds_wh)
+    except ValueError as error:
+        raise Unanswered(str(error)) from error
 
 
 async def _all(work: Sequence[Coroutine]) -> list:
