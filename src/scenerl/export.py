@@ -14,7 +14,8 @@ from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.config.tuning import ExportOptions
 from scenerl.conversation import Conversation, saved_style
 from scenerl.models import adapters
-from scenerl.models.loading import Checkpoint, base_of, check_folder, family_of, load
+from scenerl.models.folders import check_folder
+from scenerl.models.loading import Checkpoint, base_of, family_of, load
 from scenerl.runs import atomic_write_text
 
 _log = logging.getLogger(__name__)

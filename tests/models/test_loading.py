@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from scenerl.models import FAMILIES, tiny
-from scenerl.models.loading import REQUIRED, check_folder, family_of, load, weights_digest
+from scenerl.models.folders import REQUIRED, check_folder
+from scenerl.models.loading import family_of, load, weights_digest
 from scenerl.models.qwen2_vl import FAMILY, Qwen2VLImageTextProcessor
 
 JSON_FILES = ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"]
@@ -185,10 +186,21 @@ def test_pickled_weights_are_refused(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     message = refused(folder)
     assert "missing model.safetensors or model.safetensors.index.json" in message
-    assert message.endswith("(model.pt, pytorch_model.bin, training_args.bin: pickled weights are not loaded without --allow_pickle)")
+    assert "(model.pt, pytorch_model.bin, training_args.bin: pickled weights are not loaded" in message
     assert not exploded.exists()
     pickle.loads((folder / "model.pt").read_bytes())
     assert exploded.exists()  # the bomb works
+
+
+def test_weights_in_a_bin_file_load_by_the_flag_alone(folder):
+    whole = load(folder)
+    torch.save(whole.model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert "pytorch_model.bin: pickled weights are not loaded without --allow_pickle" in refused(folder)
+    refused(folder, weights_digest)
+    again = load(folder, allow_pickle=True)
+    assert torch.equal(logits_of(whole.model, whole.processor), logits_of(again.model, again.processor))
+    assert weights_digest(folder, allow_pickle=True)
 
 
 def test_code_in_a_checkpoint_is_never_run(folder, tmp_path):

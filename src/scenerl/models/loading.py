@@ -5,33 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", adapters.PICKLED)
-PROCESSOR_FILES = (
-    ("tokenizer_config.json",),
-    ("tokenizer.json", "vocab.json"),
-    ("preprocessor_config.json", "processor_config.json"),
-)
-REQUIRED = (("config.json",), *PROCESSOR_FILES, (WEIGHTS, INDEX))
-"""What a checkpoint folder must hold: of each group one file."""
-
-JSON_OBJECTS = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.json",
-)
+from scenerl.models.folders import PROCESSOR_FILES, check_folder, json_object, one_line, weight_files
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DIGEST_BYTES = 1 << 20
@@ -75,7 +55,7 @@ def family_of(name: str | Path) -> Family:
         path = folder / "config.json"
         if not path.is_file():
             raise ValueError(f"{folder}: no config.json, so this is not a checkpoint folder")
-        model_type = _json_object(path).get("model_type")
+        model_type = json_object(path).get("model_type")
     elif folder.exists():
         raise ValueError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
     elif not is_hub_name(name):
@@ -89,7 +69,7 @@ def family_of(name: str | Path) -> Family:
             if (base := base_of(name)) is not None:
                 return family_of(base)
             raise ValueError(
-                f"model {str(name)!r}: no such folder, and the hub gives no such model ({_one_line(error)})"
+                f"model {str(name)!r}: no such folder, and the hub gives no such model ({one_line(error)})"
             ) from error
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
@@ -124,74 +104,6 @@ def base_of(name: str | Path) -> str | None:
 def family_named(model_type: str) -> Family:
     """The family of a ``model_type`` from :data:`scenerl.models.FAMILIES`."""
     return importlib.import_module(FAMILIES[model_type]).FAMILY
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} …"
-
-
-def _json_object(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object but a {type(value).__name__}")
-    return value
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of the folder of a checkpoint or adapter, whether they are there or not.
-
-    Raises:
-        ValueError: the index of a checkpoint in several files cannot be read.
-    """
-    if (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file():
-        return [folder / adapters.WEIGHTS]
-    index = folder / INDEX
-    if (folder / WEIGHTS).is_file() or not index.is_file():
-        return [folder / WEIGHTS]
-    shards = _json_object(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise ValueError(f"{index}: 'weight_map' is not an object of tensor names to files")
-    return [folder / name for name in sorted(set(shards.values()))]
-
-
-def check_folder(folder: Path, allow_pickle: bool = False) -> None:
-    """See that the folder of a checkpoint, or of an adapter, is whole, before anything large is loaded.
-
-    Args:
-        allow_pickle: weights may be pickled (.bin), which can run code when they are read.
-
-    Raises:
-        ValueError: names every file that is missing, or the first that is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    is_adapter = (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file()
-    required = ((adapters.CONFIG,), (adapters.WEIGHTS,)) if is_adapter else REQUIRED
-    is_pickled = allow_pickle and not any((folder / name).is_file() for name in (WEIGHTS, INDEX, adapters.WEIGHTS))
-    if is_pickled:
-        required = (*required[:-1], PICKLED)
-    missing = [" or ".join(names) for names in required if not any((folder / name).is_file() for name in names)]
-    if (folder / INDEX).is_file():
-        missing += [path.name for path in weight_files(folder) if not path.is_file()]
-    if missing:
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        hint = f" ({', '.join(pickles[:3])}: pickled weights are not loaded without --allow_pickle)" if pickles else ""
-        raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
-    for path in (folder / name for name in JSON_OBJECTS):
-        if path.is_file():
-            _json_object(path)
-    if is_pickled:
-        return
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: damaged or cut off ({_one_line(error)})") from error
 
 
 def weights_digest(name: str | Path, allow_pickle: bool = False) -> str | None:
@@ -277,7 +189,7 @@ def load(
             **{key: value for key, value in settings.items() if value is not None},
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, StrictDataclassError) as error:
-        raise ValueError(f"{weights}: cannot be loaded ({_one_line(error)})") from error
+        raise ValueError(f"{weights}: cannot be loaded ({one_line(error)})") from error
     _refuse_bad_weights(weights, found)
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:

@@ -16,7 +16,8 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from scenerl.conversation import Conversation
-from scenerl.models.loading import check_folder, load
+from scenerl.models.folders import check_folder
+from scenerl.models.loading import load
 from scenerl.runs import atomic_write_text
 from scenerl.training.stop import StopOnSignal
 

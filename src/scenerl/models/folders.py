@@ -1,0 +1,98 @@
+"""What stands in the folder of a checkpoint or adapter, and whether it is whole, before anything large is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scenerl.models import adapters
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", adapters.PICKLED)
+PROCESSOR_FILES = (
+    ("tokenizer_config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
+REQUIRED = (("config.json",), *PROCESSOR_FILES, (WEIGHTS, INDEX))
+"""What a checkpoint folder must hold: of each group one file."""
+
+JSON_OBJECTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says in one line of 300 characters at most."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} …"
+
+
+def json_object(path: Path) -> dict:
+    """The JSON object in a file; raises ValueError, which names the file, where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: not a JSON object but a {type(value).__name__}")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of the folder of a checkpoint or adapter, whether they are there or not.
+
+    Raises:
+        ValueError: the index of a checkpoint in several files cannot be read.
+    """
+    if (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file():
+        return [folder / adapters.WEIGHTS]
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [folder / WEIGHTS]
+    shards = json_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{index}: 'weight_map' is not an object of tensor names to files")
+    return [folder / name for name in sorted(set(shards.values()))]
+
+
+def check_folder(folder: Path, allow_pickle: bool = False) -> None:
+    """See that the folder of a checkpoint, or of an adapter, is whole, before anything large is loaded.
+
+    Args:
+        allow_pickle: weights may be pickled (.bin), which can run code when they are read.
+
+    Raises:
+        ValueError: names every file that is missing, or the first that is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    is_adapter = (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file()
+    required = ((adapters.CONFIG,), (adapters.WEIGHTS,)) if is_adapter else REQUIRED
+    is_pickled = allow_pickle and not any((folder / name).is_file() for name in (WEIGHTS, INDEX, adapters.WEIGHTS))
+    if is_pickled:
+        required = (*required[:-1], PICKLED)
+    missing = [" or ".join(names) for names in required if not any((folder / name).is_file() for name in names)]
+    if (folder / INDEX).is_file():
+        missing += [path.name for path in weight_files(folder) if not path.is_file()]
+    if missing:
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        hint = f" ({', '.join(pickles[:3])}: pickled weights are not loaded without --allow_pickle)" if pickles else ""
+        raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
+    for path in (folder / name for name in JSON_OBJECTS):
+        if path.is_file():
+            json_object(path)
+    if is_pickled:
+        return
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: damaged or cut off ({one_line(error)})") from error
