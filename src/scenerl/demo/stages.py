@@ -229,7 +229,7 @@ class Demo:
         }
         atomic_write_text(self.out / "metrics.json", json.dumps(everything, indent=1) + "\n")
         self._write_manifest()
-        run(ReportOptions(run=self.out))
+        run(ReportOptions(run=[self.out]))
         wide = Console(width=max(self.console.width, TABLE_WIDTH), file=self.console.file)
         for target in self.its.targets:
             found = {name: metrics[target] for name, metrics in everything.items()}

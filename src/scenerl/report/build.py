@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -15,12 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from scenerl import __version__
-from scenerl.data.jsonl import parse_row, read_jsonl
 from scenerl.report import charts, gallery
 from scenerl.report.curves import curve_groups, read_log
-from scenerl.report.hits import compare
-from scenerl.report.manifest import Manifest, Stage, Target
-from scenerl.report.predictions import image_id_of, read_outline, read_predictions, stream_predictions
+from scenerl.report.manifest import Manifest, Stage
+from scenerl.report.predictions import read_outline
 from scenerl.report.reliability import SIDE, reliability_charts
 from scenerl.report.settings import read_settings, settings_table
 from scenerl.report.tables import (
@@ -35,13 +32,9 @@ from scenerl.report.tables import (
 )
 from scenerl.report.text import short, visible
 from scenerl.runs import atomic_write_text
-from scenerl.types import Example, SceneGraph
 
 STAGE_COLORS = 8
 """Stages beyond these take the colours again; shapes tell them apart."""
-
-COMPARED = 2000
-"""Test images that are looked at for differences between stages, at most; drawn at random."""
 
 ASSETS = {
     "style": ("page.css", "gallery.css"),
@@ -86,7 +79,8 @@ def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, s
     groups = curve_groups(logs)
     predicates = [predicate_table(name, rows, manifest.predicate_counts) for name, rows in results.items()]
     failures, issues = _count_tables(manifest, results, outlines)
-    cards, num_test, notes = _gallery(manifest, outlines, num_images, seed)
+    statuses = {name: outline.statuses for name, outline in outlines.items()}
+    shown = gallery.gather(manifest, statuses, num_images, seed)
     keys = headline_keys(all_results)
     settings = settings_table(
         [
@@ -116,15 +110,12 @@ def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, s
             predicate_tables=[table for table in predicates if table],
             failures=failures,
             issues=issues,
-            cards=cards,
-            gallery_data=_gallery_data(manifest, cards),
-            num_test=num_test,
+            gallery=shown,
             settings=settings,
             reliability=reliability,
             reliability_side=SIDE,
             gallery_target=manifest.targets[-1].name,
             other_targets=[target.name for target in manifest.targets[:-1]],
-            notes=notes,
             **_assets(),
         )
     )
@@ -181,77 +172,6 @@ def _count_tables(
         if outline:
             issues.append((stage.name, index, outline.issues, len(outline.statuses)))
     return failure_table(failures), issue_table(issues)
-
-
-def _gallery(
-    manifest: Manifest, outlines: Mapping[str, Outline], num_images: int, seed: int
-) -> tuple[list[gallery.Card], int, list[str]]:
-    """The cards, the number of test images, and remarks about inputs that do not fit each other."""
-    target = manifest.targets[-1]
-    image_ids = list(dict.fromkeys(image_id_of(row) for _, row in read_jsonl(target.path)))
-    if not image_ids:
-        raise ValueError(f"{target.path}: there are no rows in it")
-    notes = []
-    for name, outline in outlines.items():
-        strange = len(outline.statuses.keys() - set(image_ids))
-        absent = len(set(image_ids) - outline.statuses.keys())
-        if strange:
-            notes.append(f"{name}: {strange} predictions are about images that {target.path.name} does not have.")
-        if absent:
-            notes.append(f"{name}: {absent} of {len(image_ids)} images have no prediction.")
-    failed = {
-        name: [image_id for image_id, status in outline.statuses.items() if status != "ok"]
-        for name, outline in outlines.items()
-    }
-    files = [stage.predictions for stage in manifest.stages if stage.predictions]
-    differences = {}
-    if len(image_ids) > num_images and len(files) > 1:
-        looked_at = random.Random(seed).sample(image_ids, min(len(image_ids), max(COMPARED, num_images)))
-        differences = _differences(_examples(target, looked_at), files)
-    chosen = gallery.choose(image_ids, failed, num_images, seed, differences)
-    examples = _examples(target, chosen)
-    others = [_examples(other, chosen) for other in manifest.targets[:-1]]
-    predictions = [read_predictions(path, chosen) for path in files]
-    cards = [
-        gallery.make_card(
-            examples[image_id],
-            [found.get(image_id) for found in predictions],
-            [found[image_id].graph if image_id in found else None for found in others],
-            len(chosen),
-        )
-        for image_id in chosen
-    ]
-    return cards, len(image_ids), notes
-
-
-def _differences(examples: Mapping[str, Example], files: Sequence[Path]) -> dict[str, float]:
-    """How far the best and the worst F1 of an image are apart."""
-    of_relations = any(example.graph.relations for example in examples.values())
-    scores: dict[str, list[float]] = {}
-    for path in files:
-        for prediction in stream_predictions(path, examples):
-            hits = compare(prediction.graph or SceneGraph(), examples[prediction.image_id].graph)
-            scores.setdefault(prediction.image_id, []).append(hits.f1(of_relations))
-    return {image_id: max(found) - min(found) for image_id, found in scores.items()}
-
-
-def _examples(target: Target, image_ids: Sequence[str]) -> dict[str, Example]:
-    wanted, examples = set(image_ids), {}
-    for number, row in read_jsonl(target.path):
-        if image_id_of(row) in wanted:
-            example, _ = parse_row(row, f"{target.path}, row {number}", target.path.parent / "images")
-            examples.setdefault(image_id_of(row), example)
-    return examples
-
-
-def _gallery_data(manifest: Manifest, cards: Sequence[gallery.Card]) -> dict:
-    """What the script draws the gallery from; ``stages`` are the places of those that have predictions."""
-    return {
-        "stages": [index for index, stage in enumerate(manifest.stages) if stage.predictions],
-        "names": [short(stage.name) for stage in manifest.stages],
-        "others": [short(target.name) for target in manifest.targets[:-1]],
-        "cards": [card.values for card in cards],
-    }
 
 
 def _chart_data(groups: list) -> dict:

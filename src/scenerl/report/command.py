@@ -27,9 +27,8 @@ def _inputs(options: ReportOptions) -> tuple[Manifest, Path]:
     if options.run:
         if options.data or options.predictions or options.metrics or options.logs:
             raise ValueError("give run folders, or --data with --predictions; not both")
-        runs = [options.run] if isinstance(options.run, Path) else options.run
-        beside = runs[0] / "report.html" if len(runs) == 1 else "report.html"
-        return combine_runs(runs), Path(options.out or beside)
+        beside = options.run[0] / "report.html" if len(options.run) == 1 else "report.html"
+        return combine_runs(options.run), Path(options.out or beside)
     if options.data is None or not (options.predictions or options.metrics or options.logs):
         raise ValueError("give a run folder, or --data ROWS.jsonl with --predictions NAME=PRED.jsonl")
     manifest = manifest_from_files(Path(options.data), options.predictions, options.metrics, options.logs)

@@ -1,50 +1,89 @@
-"""The gallery: which test images it shows, and each of them with its ground truth and every stage's answer as JSON.
-
-The page's script draws the cards (`templates/gallery.js`), one when it comes into view, so that hundreds of images open
-as fast as one. What it reads is made here, bounded, and free of characters that cannot be shown.
-"""
+"""Which images the gallery shows, and what they share on the page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from scenerl.data.jsonl import parse_row, read_jsonl
+from scenerl.report.card import Card, make_card
+from scenerl.report.hits import compare
+from scenerl.report.manifest import Manifest, Target
+from scenerl.report.predictions import image_id_of, read_predictions, stream_predictions
+from scenerl.report.text import short
+from scenerl.types import Example, SceneGraph
 
-from scenerl.boxes import as_boxes, clip
-from scenerl.data.images import open_image
-from scenerl.data.jsonl import DataError
-from scenerl.report.hits import FALSE, HIT, REPEAT, Hits, compare
-from scenerl.report.predictions import Prediction
-from scenerl.report.text import ANSWER_LIMIT, cut, short
-from scenerl.types import ISSUES, Example, SceneGraph
-
-IMAGE_SIDE = 400
-"""Longest side of an embedded image, in pixels."""
-
-IMAGE_BYTES = 24_000_000
-ANSWER_CHARACTERS = 8_000_000
-"""What all embedded images, and all raw answers, may take together: larger galleries have coarser images and shorter
-answers, so that the page can still be opened."""
-
-QUALITIES = (82, 70, 55, 40, 25)
 DEFAULT_IMAGES = 48
-MAX_BOXES, MAX_RELATIONS, MAX_ISSUES = 100, 60, 20
-NUM_COLORS = 8
+
+COMPARED = 2000
+"""Test images that are looked at for differences between stages, at most; drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One image. ``picture`` is its WebP in base64, None where it could not be read; ``values`` is what the script
-    draws, see :func:`make_card`."""
+class Gallery:
+    """The chosen images. ``values`` is what the page's script draws: the ``names`` of all stages, the places in them of
+    those that have predictions (``stages``), the names of the ``others`` among the targets, and the ``cards``.
+    ``notes`` are remarks about inputs that do not fit each other."""
 
-    picture: str | None
+    cards: tuple[Card, ...]
+    num_test: int
+    notes: tuple[str, ...]
     values: dict[str, Any]
+
+
+def gather(manifest: Manifest, statuses: Mapping[str, Mapping[str, str]], num_images: int, seed: int) -> Gallery:
+    """Choose images and read what there is of them.
+
+    Args:
+        statuses: stage name to image id to how its answer was read.
+        num_images, seed: as for :func:`choose`.
+
+    Raises:
+        ValueError: there is no ground truth, or a row of a file cannot be used; the message names it.
+    """
+    target = manifest.targets[-1]
+    image_ids = list(dict.fromkeys(image_id_of(row) for _, row in read_jsonl(target.path)))
+    if not image_ids:
+        raise ValueError(f"{target.path}: there are no rows in it")
+    notes = []
+    for name, found in statuses.items():
+        strange = len(found.keys() - set(image_ids))
+        absent = len(set(image_ids) - found.keys())
+        if strange:
+            notes.append(f"{name}: {strange} predictions are about images that {target.path.name} does not have.")
+        if absent:
+            notes.append(f"{name}: {absent} of {len(image_ids)} images have no prediction.")
+    failed = {
+        name: [image_id for image_id, status in found.items() if status != "ok"] for name, found in statuses.items()
+    }
+    files = [stage.predictions for stage in manifest.stages if stage.predictions]
+    differences = {}
+    if len(image_ids) > num_images and len(files) > 1:
+        looked_at = random.Random(seed).sample(image_ids, min(len(image_ids), max(COMPARED, num_images)))
+        differences = _differences(_examples(target, looked_at), files)
+    chosen = choose(image_ids, failed, num_images, seed, differences)
+    examples = _examples(target, chosen)
+    others = [_examples(other, chosen) for other in manifest.targets[:-1]]
+    predictions = [read_predictions(path, chosen) for path in files]
+    cards = tuple(
+        make_card(
+            examples[image_id],
+            [found.get(image_id) for found in predictions],
+            [found[image_id].graph if image_id in found else None for found in others],
+            len(chosen),
+        )
+        for image_id in chosen
+    )
+    values = {
+        "stages": [place for place, stage in enumerate(manifest.stages) if stage.predictions],
+        "names": [short(stage.name) for stage in manifest.stages],
+        "others": [short(other.name) for other in manifest.targets[:-1]],
+        "cards": [card.values for card in cards],
+    }
+    return Gallery(cards, len(image_ids), tuple(notes), values)
 
 
 def choose(
@@ -76,146 +115,21 @@ def choose(
     return sorted(chosen, key=order.__getitem__)
 
 
-def make_card(
-    example: Example,
-    predictions: Sequence[Prediction | None],
-    other_targets: Sequence[SceneGraph | None] = (),
-    num_cards: int = 1,
-) -> Card:
-    """One image with its ground truth and answers.
-
-    The values: ``id``, ``wh``, ``problem`` (why there is no picture), ``query`` (labels asked for), ``target`` and
-    ``stages``. A target has ``objects``, ``relations`` and their numbers ``n`` (the lists are bounded, the numbers are
-    not); a stage has the same and ``status``, ``found`` (objects that match), ``counts`` of relations by state, ``f1``
-    of relations and of objects, ``issues``, ``answer`` and what is known of it.
-
-    An object is ``[label, colour, found, score, votes, x, y, width, height]``, clipped to the image and in its pixels,
-    without the last four where nothing of the box is in the image. A relation is ``[subject, predicate, object, state,
-    score, votes]`` with numbers of objects from 0; in a target the last three are instead per stage 1 where it found
-    the relation, and the numbers of the other targets that lack it.
-
-    Args:
-        example: the image and the ground truth that hits are counted against.
-        predictions: every stage's answer, None where it has none.
-        other_targets: other annotations of the same image, None where they do not have it.
-        num_cards: how many cards share the page.
-    """
-    picture, problem = None, ""
-    try:
-        picture = encode_image(open_image(example), IMAGE_BYTES // num_cards)
-    except DataError as error:
-        # The folder says nothing to a reader elsewhere.
-        folder = f"{example.image.parent}/" if isinstance(example.image, Path) else ""
-        problem = short(str(error).replace(folder, "") if folder else str(error), 200)
-    empty = SceneGraph()
-    graphs = [prediction.graph if prediction and prediction.graph else empty for prediction in predictions]
-    hits = [compare(graph, example.graph) for graph in graphs]
-    labels = dict.fromkeys(item.label for graph in (example.graph, *graphs) for item in graph.objects)
-    colors = {label: place % NUM_COLORS for place, label in enumerate(labels)}
-    limit = max(500, min(ANSWER_LIMIT, ANSWER_CHARACTERS // (num_cards * max(1, len(predictions)))))
-    found_in = [compare(other, example.graph).found if other else None for other in other_targets]
-    target = {
-        "objects": _objects(example.graph, (), (), colors, example.image_wh),
-        "relations": [
-            [
-                relation.subject,
-                short(relation.predicate),
-                relation.object,
-                [int(hit.found[n]) for hit in hits],
-                [other for other, found in enumerate(found_in) if found and not found[n]],
-            ]
-            for n, relation in enumerate(example.graph.relations[:MAX_RELATIONS])
-        ],
-        "n": [len(example.graph.objects), len(example.graph.relations)],
-    }
-    stages = [
-        {
-            "objects": _objects(
-                graph, hit.objects, prediction.object_votes if prediction else (), colors, example.image_wh
-            ),
-            **_answer(prediction, hit, limit),
-        }
-        for prediction, graph, hit in zip(predictions, graphs, hits, strict=True)
-    ]
-    values = {
-        "id": short(example.image_id),
-        "wh": list(example.image_wh),
-        "problem": problem,
-        "query": [short(label) for label in example.query or ()],
-        "target": target,
-        "stages": stages,
-    }
-    return Card(picture, values)
+def _differences(examples: Mapping[str, Example], files: Sequence[Path]) -> dict[str, float]:
+    """How far the best and the worst F1 of an image are apart."""
+    of_relations = any(example.graph.relations for example in examples.values())
+    scores: dict[str, list[float]] = {}
+    for path in files:
+        for prediction in stream_predictions(path, examples):
+            hits = compare(prediction.graph or SceneGraph(), examples[prediction.image_id].graph)
+            scores.setdefault(prediction.image_id, []).append(hits.f1(of_relations))
+    return {image_id: max(found) - min(found) for image_id, found in scores.items()}
 
 
-def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
-    """An image as WebP in base64, its longest side at most IMAGE_SIDE pixels; the best of QUALITIES that fits into
-    ``max_bytes``, or the least."""
-    image = image.convert("RGB")
-    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    for quality in QUALITIES:
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality, method=2)
-        if buffer.tell() <= max_bytes:
-            break
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _objects(
-    graph: SceneGraph,
-    found: Sequence[bool],
-    votes: Sequence[int | None],
-    colors: Mapping[str, int],
-    image_wh: tuple[int, int],
-) -> list[list]:
-    clipped = clip(as_boxes([item.box for item in graph.objects]), image_wh).round(1).tolist()
-    rows = []
-    for n, (item, (x1, y1, x2, y2)) in enumerate(zip(graph.objects[:MAX_BOXES], clipped, strict=False)):
-        row = [
-            short(item.label),
-            colors[item.label],
-            int(found[n]) if found else 1,
-            _score(item.score),
-            votes[n] if votes else None,
-        ]
-        rows.append([*row, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)] if x2 > x1 and y2 > y1 else row)
-    return rows
-
-
-def _answer(prediction: Prediction | None, hits: Hits, limit: int) -> dict[str, Any]:
-    counts = {state: hits.relations.count(state) for state in (HIT, REPEAT, FALSE)}
-    counts["miss"] = len(hits.found) - sum(hits.found)
-    values = {
-        "counts": counts,
-        "f1": [round(hits.f1(of_relations), 4) for of_relations in (True, False)],
-        "found": sum(hits.objects),
-        "n": [len(hits.objects), len(hits.relations)],
-    }
-    if prediction is None:
-        return {**values, "status": "missing", "relations": []}
-    graph = prediction.graph or SceneGraph()
-    votes = prediction.relation_votes or (None,) * len(graph.relations)
-    values |= {
-        "status": short(prediction.status),
-        "relations": [
-            [relation.subject, short(relation.predicate), relation.object, state, _score(relation.score), count]
-            for relation, state, count in zip(graph.relations[:MAX_RELATIONS], hits.relations, votes, strict=False)
-        ],
-        "issues": [
-            [short(issue.kind), short(issue.where), short(issue.detail, 160), ISSUES.get(issue.kind, "")]
-            for issue in prediction.issues[:MAX_ISSUES]
-        ],
-        "numIssues": len(prediction.issues),
-        "tokens": prediction.num_tokens,
-        "truncated": prediction.finish_reason == "length",
-        "answers": prediction.num_answers,
-    }
-    if prediction.error is not None:
-        values["error"] = short(prediction.error, 200)
-    if prediction.answer is not None:
-        values["answer"], values["note"] = cut(prediction.answer, limit)
-    return values
-
-
-def _score(score: float | None) -> float | None:
-    return None if score is None else round(score, 3)
+def _examples(target: Target, image_ids: Sequence[str]) -> dict[str, Example]:
+    wanted, examples = set(image_ids), {}
+    for number, row in read_jsonl(target.path):
+        if image_id_of(row) in wanted:
+            example, _ = parse_row(row, f"{target.path}, row {number}", target.path.parent / "images")
+            examples.setdefault(image_id_of(row), example)
+    return examples
