@@ -114,7 +114,9 @@ class Server:
         options, processor = self._options, None
         if self._source is not None:
             try:
-                processor = self._family.load_processor(self._source, options.min_pixels, options.max_pixels)
+                processor = self._family.load_processor(
+                    self._source, options.min_pixels, options.max_pixels, options.trust_remote_code
+                )
             except (OSError, TypeError, KeyError) as error:
                 raise ValueError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
