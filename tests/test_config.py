@@ -140,6 +140,14 @@ def test_a_flag_does_not_swallow_a_positional():
     assert options.strict and options.rows == Path("rows.jsonl")
 
 
+def test_a_list_may_stand_first_or_be_given_in_parts():
+    expected = [Path("a"), Path("b"), Path("c")]
+    for words in ("a b c --seed 1", "--run a b --seed 1 --run c", "a --run b c --seed 1", "--run=a --run=b --run=c"):
+        assert parse("report", words.split())[0].run == expected, words
+    assert parse("report", ["a"])[0].run == [Path("a")]
+    assert parse("report", ["--data", "d", "--metrics", "m"])[0].run == []
+
+
 def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path):
     recipe = write(tmp_path, "data: a.jsonl\nks: [1, 5]\nresamples: 10\nplus_one: true\n")
     options, _ = parse("eval", ["pred.jsonl", "--config", str(recipe), "--resamples", "20"])

@@ -46,10 +46,7 @@ def command_help(command: str, examples: Iterable[str], names: Mapping[str, Mapp
     required = [item for item in required if item.default_factory is dataclasses.MISSING]
     usage = " ".join(
         ["scenerl", command]
-        + [
-            item.name.upper() if item.default is dataclasses.MISSING else f"[{item.name.upper()}]"
-            for item in positionals
-        ]
+        + [_argument(item, field_types(cls)[item.name]) for item in positionals]
         + [f"--{item.name} {_metavar(item, field_types(cls)[item.name])}" for item in required]
         + ["[options]"]
     )
@@ -119,6 +116,12 @@ def _entry(item: dataclasses.Field, kind: Any) -> list[str]:
         notes.append(f"default: {_shown(default)}")
     text = " ".join(str(metadata.get("help", "")).split()).replace("%%", "%")
     return _columns(left, text + (f" ({'; '.join(notes)})" if notes else ""))
+
+
+def _argument(item: dataclasses.Field, kind: Any) -> str:
+    name = f"{item.name.upper()} …" if takes(kind, list) else item.name.upper()
+    is_required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    return name if is_required else f"[{name}]"
 
 
 def _metavar(item: dataclasses.Field, kind: Any) -> str:
