@@ -33,6 +33,7 @@ def job_script(job: Job, options: LaunchOptions, folder: Path) -> str:
         'stop() { stopping=1; [ -n "$training" ] && kill -TERM "$training" 2>/dev/null; }',
         "trap stop USR1 TERM",
         f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={max(30, options.grace - 20)}  # torchrun kills after 30 s otherwise",
+        'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over from sbatch by itself',
         f"mkdir -p {shlex.quote(str(folder))}",
         'nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))',
         "",
