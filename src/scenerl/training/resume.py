@@ -164,7 +164,8 @@ def fit(trainer: Resumable) -> None:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.leave(trainer.state)
     trainer.save_model(folder)
-    trainer.conversation.save(folder)
+    if trainer.args.should_save:
+        trainer.conversation.save(folder)
 
 
 def _tell(text: str) -> None:

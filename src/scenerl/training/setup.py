@@ -136,9 +136,13 @@ def open_run(
     examples = list(data.load(options.data, **which, need_images=True, boxes=boxes))
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
-    claim_folder(options.out, {**plain(options), **plain(given)}, fresh=options.fresh, free=_FREE)
     model = options.model
-    if build:
-        model = from_scratch.checkpoint_of_run(options, style, examples, args.seed, args.per_device_train_batch_size)
+    with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
+        fresh = options.fresh and args.process_index == 0
+        claim_folder(options.out, {**plain(options), **plain(given)}, fresh=fresh, free=_FREE)
+        if build:
+            model = from_scratch.checkpoint_of_run(
+                options, style, examples, args.seed, args.per_device_train_batch_size
+            )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     return Conversation(style, checkpoint), examples, args
