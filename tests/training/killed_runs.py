@@ -63,7 +63,7 @@ def in_a_process(argv: list[str], end: dict[str, int]) -> int:
     try:
         for name, number in end.items():
             for module in (sft, grpo):
-                module.build_trainer = _with_callback(module.build_trainer, END[name](number))
+                module.build_trainer = with_callback(module.build_trainer, END[name](number))
         code = cli.main(argv)
     except SystemExit as leaving:
         code = leaving.code
@@ -73,7 +73,9 @@ def in_a_process(argv: list[str], end: dict[str, int]) -> int:
         os._exit(code)
 
 
-def _with_callback(build, callback):
+def with_callback(build, callback):
+    """A ``build_trainer`` whose trainers have one more callback."""
+
     def build_doomed(*args, **settings):
         trainer = build(*args, **settings)
         trainer.add_callback(callback)

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+
+from training.processes import run
 
 SCRIPT = Path(__file__).with_name("doubled_batch.py")
 
 
 def train(count: int, *words) -> tuple[dict, dict]:
     """Run the script in ``count`` processes that know each other; returns the weights before and after, by name."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-                   "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), *sys.path])}  # fmt: skip
-    if count > 1:
-        environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
-    processes = [
-        subprocess.Popen(command, env={**environment, **rank}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for rank in ranks
-    ]
-    errors = [process.communicate(timeout=800)[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, errors[0][-2000:]
+    codes, errors = run(count, SCRIPT, *words)
+    assert codes == [0] * count, errors[0][-2000:]
     weights = []
     for name in ("before", "after"):
         with safe_open(Path(words[3]) / f"{name}.safetensors", framework="pt") as file:

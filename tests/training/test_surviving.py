@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from scenerl.training.stop import REQUEUE
+from training.processes import run
 from training.small_run import QUICK, QUICK_GRPO, read_rows, words
 
 SAVED = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "learning_rate": 1e-3}
@@ -86,3 +87,23 @@ def test_killed_ten_times(base, rows, tmp_path, command):
     ends = [{"kill_at_touch": draw.randint(1, 90)} for _ in range(10)]
     codes = kill_and_compare(base, rows, tmp_path, {command: ends}, {command: 40})
     assert codes[command] == [-signal.SIGKILL] * 10 + [0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_two_processes_stop_together(base, rows, tmp_path, command):
+    """One of them is asked; both save the same checkpoint and end, and both go on."""
+    script = Path(__file__).with_name("stopped_process.py")
+    argv = [argv_of(command, base, rows, tmp_path / name, 5) for name in ("whole", "cut")]
+    more = ["--use_cpu", "true"]
+    assert run(2, script, 0, *argv[0], *more)[0] == [0, 0]
+    codes, errors = run(2, script, 3, *argv[1], *more)
+    assert codes == [REQUEUE, REQUEUE], errors
+    assert "stopped by another process with a checkpoint after 3 of 5 steps" in errors[0]
+    assert [path.name for path in (tmp_path / "cut").glob("checkpoint-3/rng_state_*.pth")]
+    codes, errors = run(2, script, 0, *argv[1], *more)
+    assert codes == [0, 0], errors
+    assert "3 of 5 steps were done before" in errors[0] and "were done before" not in errors[1]
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
