@@ -65,7 +65,7 @@ const gallery = (() => {
   const targetPanel = (card, number) => {
     const { objects, relations, n } = card.target;
     const lines = relations.map((relation) => {
-      const line = lineOf(objects, relation, "", relation[4].map((other) => html("span", { class: "lacking" }, "not in ", html("bdi", null, data.others[other]))));
+      const line = lineOf(objects, relation, "", relation[4].map((other) => [" ", html("span", { class: "lacking" }, "not in ", html("bdi", null, data.others[other]))]));
       line.append(html("span", { class: "by" }, [...shown].map((place) => {
         const text = `${nameOf(place)}: ${relation[3][place] ? "found" : "missed"}`;
         return html("span", { title: text }, mark(place, relation[3][place] ? "" : "hollow"), unseen(` ${text}`));
