@@ -85,7 +85,8 @@ def test_an_image_that_finally_fails_is_tried_again_by_the_next_run_and_no_other
     out = tmp_path / "out.jsonl"
     words = command(server, folder, rows, out, "--batch_size", "1")
     message = failing(capsys, words)
-    assert message.startswith(f"{rows}: 2 of 6 images have no answer in {out}, the first: {server.address}: asked 3 ")
+    start = f"{rows}: 2 of 6 images have no answer in {out}, the first: image 'image-"
+    assert message.startswith(start) and f"': {server.address}: asked 3 times, " in message
     assert message.endswith("the last time: 500 Internal Server Error: out of order")
     written = read_rows(out)
     assert len(written) == 6

@@ -174,10 +174,10 @@ def test_an_image_that_the_engine_fails_on_is_tried_again(conversation, examples
     problems = predict(examples, conversation, Failing(conversation, examples, 2), out, 2, batch_size=2)
     rows = read_rows(out)
     # batches of two: that of the third image has no answer, both of its images say why
-    assert problems == ["the server said no"] * 2
+    assert problems == [f"image 'image-{k}': the server said no" for k in (2, 3)]
     assert [(row["image_id"], row.get("error")) for row in rows[4:8:2]] == [
-        ("image-2", "the server said no"),
-        ("image-3", "the server said no"),
+        ("image-2", problems[0]),
+        ("image-3", problems[1]),
     ]
     engine = Oracle(conversation, examples, 2)
     assert predict(examples, conversation, engine, out, 2, batch_size=2) == []

@@ -102,7 +102,12 @@ def _answer(batch: Batch, engine: Engine) -> Batch:
         shapes = {"shapes": [item.shape for item in asked]} if asked[0].shape else {}
         replies = iter(engine.answer([item.prompt for item in asked], batch.seed, **shapes))
     except Unanswered as error:
-        items = [replace(item, prompt=None, error=item.error or str(error)) for item in batch.items]
+        items = [
+            item
+            if item.prompt is None
+            else replace(item, prompt=None, error=f"image {item.example.image_id!r}: {error}")
+            for item in batch.items
+        ]
     else:
         items = [
             item if item.prompt is None else replace(item, prompt=None, replies=next(replies)) for item in batch.items

@@ -65,6 +65,6 @@ class Engine(Protocol):
             shapes: the form that the answers to each prompt are held to; None leaves the model free.
 
         Raises:
-            Unanswered: there is no answer to one of them; the message says which image and why.
+            Unanswered: there is no answer to one of them; the message says why.
         """
         ...

@@ -127,7 +127,7 @@ class OpenAIEngine:
             raise Unanswered(f"{self._client.shown}: refused: {error}") from error
         if self._to_compare > 0 and tokens is not None:
             self._to_compare -= 1
-            difference = await asyncio.to_thread(self._difference, prompt, tokens)
+            difference = self._difference(prompt, tokens)  # here, as a tokenizer is not for several threads at a time
             if difference and not self._warned:
                 self._warned = True
                 _log.warning(difference)
