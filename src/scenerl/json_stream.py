@@ -1,26 +1,34 @@
 """Large JSON files in bounded memory: the elements of their top-level lists, one at a time.
 
 psg.json and COCO's instances are one JSON object of some hundred megabytes each; read whole, they take several times
-that as Python objects. Here the text goes through a window that holds one element, and each element is decoded by the
-standard library, at its speed.
+that as Python objects. ``ijson`` reads them as events, of which one element at a time is put together here: its own
+``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.
 """
 
 from __future__ import annotations
 
-import json
+import codecs
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import ijson
 
 from scenerl.types import DataError
 
-MAX_ELEMENT = 64 * 2**20
-"""Longest element that is read, in characters; a longer one is a file of another kind."""
+MAX_VALUES = 2**24
+"""Values, keys and brackets that one element may have; one of more is a file of another kind."""
 
-_CHUNK = 2**20
-_WHITE = " \t\n\r"
-_decode = json.JSONDecoder().raw_decode
+MAX_DEPTH = 100
+"""Lists and objects in one another that one element may have."""
+
+_STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+
+Events = Iterator[tuple[str, Any]]
+"""What ``ijson.basic_parse`` yields: the kind of each bracket, key and value of the text, and what it holds."""
 
 
 def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterator[tuple[str, Any]]:
@@ -32,24 +40,23 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
         expected: what the file should hold, for messages.
 
     Raises:
-        DataError: the file cannot be read, is not JSON, is no object, or what stands under a key is no list. It comes
-            when the place is reached, so that elements may have been yielded before.
+        DataError: the file cannot be read, is not JSON (NaN and whole numbers beyond 64 bits are not), is no object, or
+            what stands under a key is no list. It comes when the place is reached, so that elements may have been
+            yielded before.
     """
-    with _scanner(path, expected) as scanner:
-        for key in scanner.members():
+    with _reading(path, expected) as events:
+        for key in _members(events):
             if key in keys:
-                for element in scanner.elements():
+                for element in _elements(events):
                     yield key, element
             else:
-                scanner.skip()
-        scanner.end()
+                _skip(events)
 
 
 def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
     """The elements of a file that holds one JSON list. Arguments and errors as for :func:`iter_lists`."""
-    with _scanner(path, expected) as scanner:
-        yield from scanner.elements()
-        scanner.end()
+    with _reading(path, expected) as events:
+        yield from _elements(events)
 
 
 def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict[str, Any]:
@@ -58,128 +65,94 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
     Arguments and errors as for :func:`iter_lists`.
     """
     found = {}
-    with _scanner(path, expected) as scanner:
-        for key in scanner.members():
+    with _reading(path, expected) as events:
+        for key in _members(events):
             if key in keys:
-                found[key] = scanner.value()
+                found[key] = _value(*next(events), events)
             else:
-                scanner.skip()
-        scanner.end()
+                _skip(events)
     return found
 
 
-def starts_with(path: Path | str, expected: str) -> str:
-    """The first character of a JSON file that is not white space: ``{`` or ``[``, say; empty for an empty file."""
-    with _scanner(path, expected) as scanner:
-        return scanner.peek()
+def is_object(path: Path | str, expected: str) -> bool:
+    """Whether a JSON file holds an object, as far as its beginning says. Errors as for :func:`iter_lists`."""
+    with _opened(path, expected) as events:
+        return next(events)[0] == "start_map"
 
 
 @contextmanager
-def _scanner(path: Path | str, expected: str) -> Iterator[_Scanner]:
-    scanner = None
+def _reading(path: Path | str, expected: str) -> Iterator[Events]:
+    """The events of a file, which has to be JSON to its end."""
+    with _opened(path, expected) as events:
+        yield events
+        for _ in events:
+            pass  # there is none; asking for it reads what follows the end
+
+
+@contextmanager
+def _opened(path: Path | str, expected: str) -> Iterator[Events]:
+    place = ""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            scanner = _Scanner(file)
-            yield scanner
+        with open(path, "rb") as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
+            try:
+                yield ijson.basic_parse(file, use_float=True)
+            except (ijson.JSONError, ValueError):
+                place = f" in its first {file.tell()} bytes"
+                raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-        where = f" after character {scanner.base + scanner.at}" if scanner else ""
-        raise DataError(f"{path}: not JSON{where} ({reason}); expected {expected}") from error
+    except (ijson.JSONError, ValueError) as error:
+        # The library's message is a line that says what, one of the text there, one that points at it; where that text
+        # is no UTF-8, all of it is a bytes object's repr.
+        what, near, *_ = [*re.split(r"\n|\\n", str(error).removeprefix("b'")), ""]
+        reason = f"{what} near {near.strip()}" if near.strip() else what
+        raise DataError(f"{path}: not JSON as expected{place} ({reason}); expected {expected}") from error
 
 
-class _Scanner:
-    """A window on JSON text. ``at`` is the place in the window, ``base`` the window's place in the file."""
+def _members(events: Events) -> Iterator[str]:
+    """The keys of the object that comes next; the caller takes or skips the value of each."""
+    if next(events)[0] != "start_map":
+        raise ValueError("no JSON object")
+    for event, key in events:
+        if event == "end_map":
+            return
+        yield key
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._text = ""
-        self._done = False
-        self.at = 0
-        self.base = 0
 
-    def peek(self) -> str:
-        """The next character that is not white space, empty at the end."""
-        while True:
-            while self.at < len(self._text):
-                if self._text[self.at] not in _WHITE:
-                    return self._text[self.at]
-                self.at += 1
-            if self._done:
-                return ""
-            self._more()
+def _elements(events: Events) -> Iterator[Any]:
+    """The elements of the list that comes next."""
+    if next(events)[0] != "start_array":
+        raise ValueError("no list where one should be")
+    for event, value in events:
+        if event == "end_array":
+            return
+        yield _value(event, value, events)
 
-    def value(self) -> Any:
-        """The next value, whole."""
-        self.peek()
-        while True:
-            try:
-                value, end = _decode(self._text, self.at)
-                # A number may go on beyond the window: 1 as 12, as 1.5, as 1e+5.
-                if end + 2 < len(self._text) or self._done:
-                    self.at = end
-                    return value
-            except json.JSONDecodeError:
-                if self._done:
-                    raise
-            if len(self._text) - self.at > MAX_ELEMENT:
-                raise ValueError(f"an element is longer than {MAX_ELEMENT} characters, or broken")
-            self._more()
 
-    def elements(self) -> Iterator[Any]:
-        """The elements of the list that comes next."""
-        for _ in self._items("[", "]"):
-            yield self.value()
+def _value(event: str, value: Any, events: Events) -> Any:
+    """The value that begins with an event, whole."""
+    if event not in _STEP:
+        return value
+    builder = ijson.ObjectBuilder()
+    builder.event(event, value)
+    depth = 1
+    for event, value in islice(events, MAX_VALUES):
+        builder.event(event, value)
+        if event in _STEP:
+            depth += _STEP[event]
+            if depth == 0:
+                return builder.value
+            if depth > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
+    raise ValueError(f"an element of more than {MAX_VALUES} values")
 
-    def members(self) -> Iterator[str]:
-        """The keys of the object that comes next; the caller takes or skips the value of each."""
-        for _ in self._items("{", "}"):
-            key = self.value() if self.peek() == '"' else None
-            if key is None:
-                raise ValueError("a key is missing")
-            self._take(":")
-            yield key
 
-    def skip(self) -> None:
-        """Pass over the next value, element by element where it has some."""
-        opening = self.peek()
-        if opening == "[":
-            for _ in self.elements():
-                pass
-        elif opening == "{":
-            for _ in self.members():
-                self.value()
-        else:
-            self.value()
-
-    def end(self) -> None:
-        """Nothing may follow."""
-        if self.peek():
-            raise ValueError("something follows the end")
-
-    def _items(self, opening: str, closing: str) -> Iterator[None]:
-        """Stops before each item of a list or object, which the caller takes."""
-        self._take(opening)
-        if self.peek() != closing:
-            yield
-            while self.peek() == ",":
-                self.at += 1
-                yield
-        self._take(closing)
-
-    def _take(self, wanted: str) -> None:
-        if self.peek() != wanted:
-            raise ValueError(f"{wanted!r} is missing")
-        self.at += 1
-
-    def _more(self) -> None:
-        """Read on. As much again as is kept, so that a long element is not decoded over and over."""
-        kept = self._text[self.at :]
-        wanted = max(_CHUNK, len(kept))
-        part = self._file.read(wanted)
-        self._done = len(part) < wanted
-        self.base += self.at
-        self._text, self.at = kept + part, 0
+def _skip(events: Events) -> None:
+    """Pass over the next value."""
+    depth = 0
+    for event, _ in events:
+        depth += _STEP.get(event, 0)
+        if depth == 0:
+            return

@@ -84,7 +84,7 @@ def test_classes_may_stand_before_or_after_the_data(tmp_path):
         ({"relations": [[-1, 0, 1]]}, "names objects -1 and 0"),
         ({"relations": [[True, 0, 1]]}, r"relations\[0\] must be"),
         ({"width": None}, "width must be a whole number"),
-        ({"height": float("nan")}, "height must be a whole number"),
+        ({"height": 1.5}, "height must be a whole number"),
     ],
 )
 def test_rows_that_do_not_fit(tmp_path, change, message):

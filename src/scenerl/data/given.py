@@ -22,7 +22,7 @@ from scenerl.answers.elements import clean_label
 from scenerl.boxes import as_boxes, iou_matrix
 from scenerl.data.rows import DataError, excerpt
 from scenerl.data.vocabulary import NAMED, category_names
-from scenerl.json_stream import iter_list, iter_lists, read_members, starts_with
+from scenerl.json_stream import is_object, iter_list, iter_lists, read_members
 from scenerl.matching import greedy
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
@@ -73,7 +73,7 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     """
     least = MIN_SCORE if min_score is None else min_score
     names: Mapping[object, str] = {} if vocabulary is None else category_names(vocabulary)
-    if starts_with(path, EXPECTED) == "{":
+    if is_object(path, EXPECTED):
         categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
         rows = [row for row in categories if isinstance(row, Mapping) and type(row.get("id")) is int]
         names = {row["id"]: row.get("name") for row in rows}
