@@ -28,7 +28,7 @@ from training.small_run import SHAPE, read_rows
 
 OUT = Path("runs/demo")
 STAGES = ("base", "sft", "rl_triplet_f1")
-SHOWN = ("base", "SFT", "SFT + RL (F1)")
+SHOWN = ("base", "SFT", "SFT + RL (F1)", "SFT + RL (F1), constrained")
 
 
 class Killed(BaseException):
@@ -125,6 +125,8 @@ def test_metrics_have_values_and_intervals_for_every_stage_and_target(smoke):
             for name in graph.HEADLINE:
                 value, interval = metrics[name]["value"], metrics[name]["interval"]
                 assert value is None or interval[0] <= value <= interval[1], name
+    assert everything["SFT + RL (F1)"]["sparse annotations"]["failure_rate"]["value"] > 0
+    assert everything["SFT + RL (F1), constrained"]["sparse annotations"]["failure_rate"]["value"] == 0
     for path in (smoke[0] / OUT / "metrics").glob("*.json"):
         metrics = json.loads(path.read_text())
         assert {"metrics", "failures", "options", "counts"} <= metrics.keys()

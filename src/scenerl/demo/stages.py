@@ -74,7 +74,7 @@ class Demo:
         self.its = self.settings()
         self.scale = self.its.scale
         self.most_tokens = self.its.most_tokens + (_THOUGHT_TOKENS if options.envelope == "think" else 0)
-        self.stages: dict[str, str] = {}  # folder name to the name shown
+        self.stages: dict[str, str] = {}  # name in files to the name shown
 
     def settings(self) -> Settings:
         """The story's settings for these options."""
@@ -141,13 +141,17 @@ class Demo:
         rewards = {"reward_weights": list(weights.values()), "max_completion_length": self.most_tokens}
         run(options, self._training(steps or self.scale.grpo_steps, self.scale.rollouts) | rewards | self.its.grpo)
 
-    def judge(self, folder: str, shown: str) -> None:
-        """Predict the test images with a stage's model and evaluate against every annotation of them."""
-        self.stages[folder] = shown
-        predictions = self.out / "predictions" / f"{folder}.jsonl"
-        metrics = {target: self._metrics_path(folder, target) for target in self.its.targets}
+    def judge(self, folder: str, shown: str, constrain: bool = False) -> None:
+        """Predict the test images with a stage's model and evaluate against every annotation of them.
+
+        Answers decoded under constraints are a stage of their own.
+        """
+        stage = f"{folder}_constrained" if constrain else folder
+        self.stages[stage] = shown
+        predictions = self.out / "predictions" / f"{stage}.jsonl"
+        metrics = {target: self._metrics_path(stage, target) for target in self.its.targets}
         if all(path.is_file() for path in metrics.values()):
-            self._say(f"{folder}: predicted and evaluated before, skipped")
+            self._say(f"{stage}: predicted and evaluated before, skipped")
             return
         from scenerl.evaluate import run_eval
         from scenerl.inference.predict import run
@@ -159,6 +163,7 @@ class Demo:
                 out=predictions,
                 batch_size=64,
                 max_new_tokens=self.most_tokens,
+                constrain=constrain,
                 seed=self.options.seed,
             )
         )
@@ -214,18 +219,18 @@ class Demo:
     def _data(self, name: str) -> str:
         return str(self.out / "data" / name)
 
-    def _metrics_path(self, folder: str, target: str) -> Path:
-        return self.out / "metrics" / f"{folder}.{target.split()[0]}.json"
+    def _metrics_path(self, stage: str, target: str) -> Path:
+        return self.out / "metrics" / f"{stage}.{target.split()[0]}.json"
 
     def _finish(self, seconds: float) -> None:
         from scenerl.report.command import run
 
         everything = {
             shown: {
-                target: json.loads(self._metrics_path(folder, target).read_text())["metrics"]
+                target: json.loads(self._metrics_path(stage, target).read_text())["metrics"]
                 for target in self.its.targets
             }
-            for folder, shown in self.stages.items()
+            for stage, shown in self.stages.items()
         }
         atomic_write_text(self.out / "metrics.json", json.dumps(everything, indent=1) + "\n")
         self._write_manifest()
@@ -238,17 +243,17 @@ class Demo:
 
     def _write_manifest(self) -> None:
         stages = []
-        for folder, shown in self.stages.items():
-            log = self.out / folder / "log.jsonl"
+        for stage, shown in self.stages.items():
+            log = self.out / stage / "log.jsonl"
             metrics = {
-                target: str(self._metrics_path(folder, target).relative_to(self.out)) for target in self.its.targets
+                target: str(self._metrics_path(stage, target).relative_to(self.out)) for target in self.its.targets
             }
             stages.append(
                 {
                     "name": shown,
-                    "predictions": f"predictions/{folder}.jsonl",
+                    "predictions": f"predictions/{stage}.jsonl",
                     "metrics": metrics,
-                    **({"log": f"{folder}/log.jsonl"} if log.is_file() else {}),
+                    **({"log": f"{stage}/log.jsonl"} if log.is_file() else {}),
                 }
             )
         manifest = {
