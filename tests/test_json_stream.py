@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenerl import json_stream
-from scenerl.json_stream import is_object, iter_list, iter_lists, read_members
+from scenerl.json_stream import is_object, iter_list, iter_lists, read_members, top_keys
 from scenerl.types import DataError
 
 VALUES = st.recursive(
@@ -41,7 +41,7 @@ def test_parts_of_an_object(file):
     file.write_text('  {"a" : [1, {"b": [2]}, 34], "skip": {"a": [[]], "y": 5}, "n": 12, "c": [], "s": "]}"}  ')
     assert list(iter_lists(file, {"a", "c"}, "x")) == [("a", 1), ("a", {"b": [2]}), ("a", 34)]
     assert read_members(file, {"n", "s", "nothing"}, "x") == {"n": 12, "s": "]}"}
-    assert is_object(file, "x")
+    assert top_keys(file, "x") == {"a", "skip", "n", "c", "s"} and is_object(file, "x")
 
 
 def test_empty_ones(file):

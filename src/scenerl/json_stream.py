@@ -47,7 +47,7 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
     with _reading(path, expected) as events:
         for key in _members(events):
             if key in keys:
-                for element in _elements(events):
+                for element in _elements(events, f"no list under {key!r}"):
                     yield key, element
             else:
                 _skip(events)
@@ -56,7 +56,7 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
 def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
     """The elements of a file that holds one JSON list. Arguments and errors as for :func:`iter_lists`."""
     with _reading(path, expected) as events:
-        yield from _elements(events)
+        yield from _elements(events, "no JSON list")
 
 
 def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict[str, Any]:
@@ -71,6 +71,16 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
                 found[key] = _value(*next(events), events)
             else:
                 _skip(events)
+    return found
+
+
+def top_keys(path: Path | str, expected: str) -> set[str]:
+    """The keys of the JSON object in a file. Errors as for :func:`iter_lists`."""
+    found = set()
+    with _reading(path, expected) as events:
+        for key in _members(events):
+            found.add(key)
+            _skip(events)
     return found
 
 
@@ -121,10 +131,10 @@ def _members(events: Events) -> Iterator[str]:
         yield key
 
 
-def _elements(events: Events) -> Iterator[Any]:
-    """The elements of the list that comes next."""
+def _elements(events: Events, wrong: str) -> Iterator[Any]:
+    """The elements of the list that comes next; ``wrong`` says that none does."""
     if next(events)[0] != "start_array":
-        raise ValueError("no list where one should be")
+        raise ValueError(wrong)
     for event, value in events:
         if event == "end_array":
             return

@@ -165,6 +165,14 @@ def test_sgbench_predictions_and_psg(tmp_path):
     # one of two targets, and InstR: both objects are there
     assert found["metrics"]["R@20"]["value"] == 1 / 2 and found["metrics"]["InstR"]["value"] == 1
     assert found["per_predicate"]["watching"]["recall"] == 1 and found["per_predicate"]["near"]["recall"] == 0
+    for change, message in (
+        ({"test_image_ids": ["5"]}, "has no test image"),
+        ({"test_image_ids": 5}, "'test_image_ids' must be a list"),
+        ({"data": {}}, "no list under 'data'"),
+        ({"data": [{"annotations": []}]}, r"data\[0\] must be an object with an image_id"),
+    ):
+        with pytest.raises(ValueError, match=rf"other\.json.*{message}"):
+            read_truth(str(save(tmp_path / "other.json", {**PSG, **change})))
     with pytest.raises(ValueError, match="their names come from --data psg.json"):
         read_predictions(pred, "sgbench", Names())
 

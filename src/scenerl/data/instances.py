@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,15 +48,8 @@ class Instances:
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def parts_of(value: Mapping) -> Iterator[tuple[str, object]]:
-    """The entries of a decoded file, as :func:`~scenerl.json_stream.iter_lists` yields those of a file on disk."""
-    for key in KEYS:
-        for entry in value[key]:
-            yield key, entry
-
-
 def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
-    """The entries of a file put together.
+    """The entries of a file put together, as :func:`~scenerl.json_stream.iter_lists` yields them.
 
     Raises:
         DataError: an image without an id of its own, or a category without id or name; names file and entry.

@@ -15,6 +15,7 @@ from scenerl.formats import arrays, coco, jsonl, r1_sgg, sgbench, toon
 from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
+from scenerl.json_stream import top_keys
 from scenerl.types import Example, ParseResult
 
 __all__ = [
@@ -99,11 +100,11 @@ def read_truth(source: str, split: str | None = None) -> Truth:
     """
     path = Path(source)
     if path.suffix == ".json":
-        value = read_json(path, "COCO instances or psg.json")
-        if sgbench.is_truth(value):
-            return sgbench.truth(path, value)
-        if coco.is_instances(value):
-            return coco.truth(path, value)
+        keys = top_keys(path, "COCO instances or psg.json")
+        if keys >= {"data", "predicate_classes"}:
+            return sgbench.truth(path)
+        if keys >= set(coco.KEYS):
+            return coco.truth(path)
         raise DataError(f"{path}: neither {coco.EXPECTED} nor psg.json (data, thing_classes, predicate_classes)")
     if path.suffix == ".jsonl" and path.is_file():
         first = next((row for _, row in jsonl.rows(Predictions(path))), {})

@@ -13,30 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.instances import EXPECTED as EXPECTED
-from scenerl.data.instances import KEYS, gather, instances_json, parts_of, xywh
+from scenerl.data.instances import KEYS as KEYS
+from scenerl.data.instances import gather, instances_json, xywh
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import category_name, part, score_of, xywh_box
+from scenerl.formats.files import category_name, score_of, xywh_box
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
+from scenerl.json_stream import iter_lists
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 
 
-def is_instances(value: object) -> bool:
-    """Whether a JSON value looks like COCO's instances."""
-    return isinstance(value, Mapping) and all(isinstance(value.get(key), list) for key in ("images", "categories"))
-
-
-def truth(path: Path, value: object) -> Truth:
-    """The ground truth in a file of COCO instances; crowd regions stand apart.
+def truth(path: Path) -> Truth:
+    """The ground truth in a file of COCO instances, streamed; crowd regions stand apart.
 
     Raises:
         DataError: it is not of the schema; the message names file and entry.
     """
-    for key in KEYS:
-        part(value, key, list, str(path))
-    instances = gather(path, parts_of(value))
+    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
     if problem := next((found for listed in instances.problems.values() for found in listed), None):
         raise DataError(f"{path}: {problem}")
     examples, crowds = [], {}

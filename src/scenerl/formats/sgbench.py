@@ -12,34 +12,36 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scenerl.data.psg import EXPECTED
 from scenerl.data.rows import DataError, excerpt
 from scenerl.formats.files import GraphBuilder, box_of, category_name, part
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
+from scenerl.json_stream import iter_lists, read_members
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1
 
 
-def is_truth(value: object) -> bool:
-    """Whether a JSON value looks like psg.json."""
-    return isinstance(value, Mapping) and isinstance(value.get("data"), list) and "predicate_classes" in value
+def truth(path: Path) -> Truth:
+    """The test images of a psg.json (all, where it names none), streamed.
 
-
-def truth(path: Path, value: object) -> Truth:
-    """The test images of a psg.json (all, where it names none).
+    Unlike :func:`scenerl.data.psg.read`, which makes examples to train on, it needs no sizes of images and changes no
+    box.
 
     Raises:
-        DataError: it is not of the schema; the message names file and entry.
+        DataError: it is not of the schema, or has no test image; the message names file and entry.
     """
-    classes = [*part(value, "thing_classes", list, str(path)), *part(value, "stuff_classes", list, str(path), [])]
-    names = Names(dict(enumerate(classes)), tuple(part(value, "predicate_classes", list, str(path))))
-    chosen = value.get("test_image_ids")
-    wanted = None if chosen is None else {tidy_id(image_id) for image_id in chosen}
+    parts = read_members(path, ("thing_classes", "stuff_classes", "predicate_classes", "test_image_ids"), EXPECTED)
+    classes = [*part(parts, "thing_classes", list, str(path)), *part(parts, "stuff_classes", list, str(path), [])]
+    names = Names(dict(enumerate(classes)), tuple(part(parts, "predicate_classes", list, str(path))))
+    wanted = None
+    if parts.get("test_image_ids") is not None:
+        wanted = {tidy_id(image_id) for image_id in part(parts, "test_image_ids", list, str(path))}
     examples = []
-    for n, row in enumerate(value["data"]):
+    for n, (_, row) in enumerate(iter_lists(path, ("data",), EXPECTED)):
         where = f"{path}: data[{n}]"
         image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
         if image_id is None:
@@ -61,6 +63,8 @@ def truth(path: Path, value: object) -> Truth:
                 raise DataError(f"{where}.relations[{m}] names what is not there: {excerpt(entry)}")
             graph.add_relation(subject, names.predicates[predicate], object_)
         examples.append(Example(image_id, int(row.get("width") or 0), int(row.get("height") or 0), graph.graph()))
+    if not examples:
+        raise DataError(f"{path} has no test image (data, test_image_ids)")
     return Truth(examples, names)
 
 
