@@ -54,7 +54,7 @@ browser:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 test-vllm: $(STAMP) $(VLLM_STAMP)
-	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm $(ARGS)
+	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm tests/inference $(ARGS)
 
 bench: $(STAMP)
 	@for name in data rewards evaluate report update step scaling plan; do echo "== bench/$$name.py"; \
