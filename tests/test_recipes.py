@@ -15,8 +15,8 @@ from scenerl.answers import AnswerStyle
 from scenerl.config import OPTIONS, TRL_CONFIGS, load_yaml, parse, resolve_extra
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.launch.job import command_of, make_job
-from scenerl.launch.plan import model_size
 from scenerl.launch.profiles import find_profile, profile_files
+from scenerl.launch.tokens import model_size
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes"

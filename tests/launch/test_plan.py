@@ -11,9 +11,11 @@ import pytest
 from scenerl import cli
 from scenerl.launch.costs import layer_bytes, lora_parameters
 from scenerl.launch.job import make_job
-from scenerl.launch.plan import estimate, memory, model_size, tokens_of, train_flops
+from scenerl.launch.memory import memory
+from scenerl.launch.plan import estimate, train_flops
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.sizes import GPUS, MODELS
+from scenerl.launch.tokens import model_size, tokens_of
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "r1_sgg"
