@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from trl import GRPOConfig
 
 from scenerl.config import resolve_extra
@@ -43,8 +44,9 @@ class SceneGRPOTrainer(Resumable, Carded, SharedPrefixGRPOTrainer):
         """Go on where :meth:`save_rollout` was; TRL alone would sample anew, and from another step on."""
         path = self._rollout_path(checkpoint)
         if path.is_file():  # checkpoints of earlier versions have none
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-            self._step, self._buffered_inputs = state["step"], state["batches"]
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._step = state["step"]
+            self._buffered_inputs = send_to_device(state["batches"], self.accelerator.device)
 
     def _rollout_path(self, checkpoint: Path) -> Path:
         return checkpoint / f"rollout_{self.accelerator.process_index}.pt"
