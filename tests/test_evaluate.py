@@ -102,6 +102,16 @@ def test_detection(tmp_path):
     assert found["metrics"]["R@50"]["value"] is None
 
 
+def test_answers_to_another_task_are_named(tmp_path, data):
+    rows = [{**row, "task": task} for row, task in zip(answers(data), ("predcls", ["sgdet"]), strict=True)]
+    pred = write(tmp_path / "p.jsonl", rows)
+    found = run(tmp_path, pred, data)
+    assert found["warnings"] == [
+        f"{pred}: 1 rows answer the task 'predcls' and are evaluated as sgdet; choose with --task"
+    ]
+    assert not any("answer the task" in warning for warning in run(tmp_path, pred, data, task="predcls")["warnings"])
+
+
 def parsed_rows():
     return [
         {
@@ -178,7 +188,10 @@ def test_rows_that_are_no_json_are_counted_and_listed(tmp_path, data):
     rows = answers(data)
     found = run(tmp_path, write(tmp_path / "p.jsonl", [rows[0], "{not json", "[1, 2]", rows[1]]), data)
     assert found["counts"]["broken_rows"] == 2 and found["counts"]["missing_answers"] == 0
-    assert any("row 2: not JSON (" in warning and "row 3: a row must be a JSON object" in warning for warning in found["warnings"])
+    assert any(
+        "row 2: not JSON (" in warning and "row 3: a row must be a JSON object" in warning
+        for warning in found["warnings"]
+    )
     assert found["metrics"]["Recall"]["value"] == 1
 
 

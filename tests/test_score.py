@@ -246,7 +246,7 @@ def predicted(row, answer, style=PIXELS, sample=0, input_wh=(100, 50), **changes
     example, _ = parse_row(row, "row")
     result = parse_answer(answer, style, example.image_wh, input_wh)
     reply = Reply(answer, 7, "stop")
-    return {**prediction_row(example, result, reply, style.frame, input_wh, sample), **changes}
+    return {**prediction_row(example, result, reply, style, input_wh, sample), **changes}
 
 
 def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):

@@ -161,6 +161,7 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
     frames = {entry.row.get("frame", options.frame) for entry in predictions.entries.values() if entry.row is not None}
     frame = frames.pop() if len(frames) == 1 else "pixels"
     suspicious = check_frame(setup.truth.examples, [pair.result for pair in pairs], frame)
+    suspicious += predictions.other_tasks(setup.metric_options.task)
     warnings += predictions.warnings + [f"{path}: {sentence}" for sentence in suspicious]
     labels, predicates = _target_vocabulary(setup)
     near = misspelled(pairs, labels, predicates)

@@ -137,3 +137,16 @@ def test_detection_prompts_list_the_query():
         build_prompt(AnswerStyle("detections"))
     with pytest.raises(ValueError, match="takes no query"):
         build_prompt(AnswerStyle("json"), ("dog",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "task"),
+    [
+        ({}, "sgdet"),
+        ({"given": "boxes"}, "sgcls"),
+        ({"given": "objects"}, "predcls"),
+        ({"format": "detections"}, "det"),
+    ],
+)
+def test_the_task_follows(changes, task):
+    assert AnswerStyle(**changes).task == task

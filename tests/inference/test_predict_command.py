@@ -16,7 +16,7 @@ import torch
 
 import scenerl
 from scenerl.cli import main
-from scenerl.config import load_yaml, plain
+from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.data import load as load_data
 from scenerl.models.loading import load
 from scenerl.types import FAILURES
@@ -127,6 +127,22 @@ def test_the_file_of_another_run_is_refused(model, scenes, tmp_path, capsys, mor
     assert main([*words, *more, "--fresh"]) == 0
     assert len(read_rows(out)) == 2
     assert main([*words, *more]) == 0  # it is the owner now
+
+
+def test_the_file_of_an_earlier_version_is_gone_on_with(model, scenes, tmp_path, capsys):
+    """Its .yaml lacks what came later."""
+    out = tmp_path / "out.jsonl"
+    words = command(model, scenes / "test.jsonl", out, *SHORT, "--limit", "2")
+    assert main(words) == 0
+    config = tmp_path / "out.jsonl.yaml"
+    mark = load_yaml(config)
+    for key in ("engine", "constrain", "task", "boxes"):
+        del mark[key]
+    assert mark["style"].pop("given", 0) is None
+    config.write_text(dump_yaml(mark))
+    assert main(words) == 0
+    config.write_text(dump_yaml({**mark, "style": {**mark["style"], "given": "boxes"}}))
+    assert "belongs to another run; differing: style;" in failing(capsys, words)
 
 
 def test_a_model_that_was_trained_on_is_another_run(model, scenes, tmp_path, capsys):

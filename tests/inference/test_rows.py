@@ -7,11 +7,13 @@ import resource
 
 import pytest
 
+from scenerl.answers import AnswerStyle
 from scenerl.inference.engine import Reply
 from scenerl.inference.rows import PredictionFile, error_row, graph_to_json, prediction_row
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 from training.small_run import read_rows
 
+STYLE = AnswerStyle(frame="norm1000", given="boxes")
 EXAMPLE = Example("a", 101, 57, SceneGraph())
 GRAPH = SceneGraph(
     (SceneObject("dog", (0, 1.23456, 10, 20)), SceneObject("red ball", (5, 5, 9, 9), 0.5)), (Relation(1, "near", 0),)
@@ -21,14 +23,14 @@ GRAPH = SceneGraph(
 def row(name: str, sample: int = 0) -> dict:
     reply = Reply("dog 0 0 100 200\nend", 7, "stop")
     return prediction_row(
-        Example(name, 101, 57, SceneGraph()), ParseResult("ok", GRAPH), reply, "norm1000", (112, 56), sample
+        Example(name, 101, 57, SceneGraph()), ParseResult("ok", GRAPH), reply, STYLE, (112, 56), sample
     )
 
 
 def test_a_row_holds_everything():
     issues = (Issue("bad_box", "line 3", "cat 1"),)
     result = ParseResult("ok", GRAPH, issues, True)
-    assert prediction_row(EXAMPLE, result, Reply("text", 7, "length"), "norm1000", (112, 56), 2) == {
+    assert prediction_row(EXAMPLE, result, Reply("text", 7, "length"), STYLE, (112, 56), 2) == {
         "image_id": "a",
         "sample": 2,
         "file_name": None,
@@ -44,6 +46,7 @@ def test_a_row_holds_everything():
             ],
             "relationships": [{"subject": "red ball.2", "predicate": "near", "object": "dog.1"}],
         },
+        "task": "sgcls",
         "frame": "norm1000",
         "input_wh": [112, 56],
         "num_tokens": 7,
@@ -52,7 +55,7 @@ def test_a_row_holds_everything():
 
 
 def test_the_row_of_an_image_without_answer_says_why():
-    found = error_row(EXAMPLE, "norm1000", 0, "no such file")
+    found = error_row(EXAMPLE, STYLE, 0, "no such file")
     assert found.keys() - {"error"} == row("a").keys()
     assert (found["status"], found["answer"], found["graph"], found["error"]) == (
         "no_answer",
@@ -130,7 +133,7 @@ def test_rows_of_an_image_that_can_be_read_now_are_taken_out(tmp_path):
     with PredictionFile(path) as file:
         file.append(row("a"))
         for sample in (0, 1):
-            file.append(error_row(Example("b", 5, 5, SceneGraph()), "norm1000", sample, "gone"))
+            file.append(error_row(Example("b", 5, 5, SceneGraph()), STYLE, sample, "gone"))
         file.append(row("c"))
     with PredictionFile(path) as file:
         assert file.failed == {"b"}

@@ -60,3 +60,10 @@ class AnswerStyle:
                 raise ValueError(f"{name} must be a list of strings or None, not {labels!r:.80}")
             # lists come from YAML and JSON; a tuple makes the style hashable
             object.__setattr__(self, name, tuple(labels))
+
+    @property
+    def task(self) -> str:
+        """The task of the literature: ``sgdet``, ``sgcls``, ``predcls``; ``det`` where answers hold no relations."""
+        if not FORMATS[self.format].graph:
+            return "det"
+        return "sgdet" if self.given is None else GIVEN[self.given]

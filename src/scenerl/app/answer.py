@@ -69,5 +69,5 @@ def _row(
     confidence = None
     if result.graph is not None:
         confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-    row = prediction_row(example, result, reply, conversation.style.frame, input_wh, sample, confidence)
+    row = prediction_row(example, result, reply, conversation.style, input_wh, sample, confidence)
     return row, result if confidence is None else ParseResult("ok", confidence.graph, result.issues)

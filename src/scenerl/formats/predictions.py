@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,15 @@ class Predictions:
     def note(self, kind: str, what: str) -> None:
         """Count something of a kind in :data:`KINDS` and keep it for the list."""
         self._listed.setdefault(kind, []).append(what)
+
+    def other_tasks(self, task: str) -> list[str]:
+        """A sentence for each task besides ``task`` that rows say they answer, as those of ``predict`` do."""
+        found = [entry.row.get("task") for entry in self.entries.values() if entry.row is not None]
+        said = Counter(other for other in found if isinstance(other, str) and other != task)
+        return [
+            f"{count} rows answer the task {excerpt(other)} and are evaluated as {task}; choose with --task"
+            for other, count in said.items()
+        ]
 
     def close(self) -> Predictions:
         """Turn the notes into counts and warnings.

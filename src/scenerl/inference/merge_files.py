@@ -17,7 +17,7 @@ from scenerl.inference.merge import Merged, merge_graphs
 from scenerl.inference.rows import graph_to_json
 from scenerl.types import FAILURES, Example, ParseResult, SceneGraph
 
-_KEPT = ("image_id", "file_name", "width", "height", "frame", "input_wh", "error")
+_KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
 """What a merged row takes from the first row of its image."""
 
 

@@ -32,6 +32,9 @@ _SINCE = {
 }
 """What options meant that files of earlier versions do not name."""
 
+_STYLE_SINCE = {"given": None}
+"""The same of the answer style's fields."""
+
 
 def predict(
     examples: Iterable[Example],
@@ -100,19 +103,19 @@ def _to_answer(
 
 def _write(item: Item, conversation: Conversation, file: PredictionFile, num_samples: int) -> None:
     """Append the rows of an image that are missing; answers take the place of an error."""
-    example, frame = item.example, conversation.style.frame
+    example, style = item.example, conversation.style
     if item.replies and example.image_id in file.failed:
         file.forget(example.image_id)
     for sample in _missing(example, file, num_samples) if item.replies or item.error else ():
         if item.error:
-            file.append(error_row(example, frame, sample, item.error))
+            file.append(error_row(example, style, sample, item.error))
             continue
         reply = item.replies[sample]
         result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
         confidence = None
         if result.graph is not None and reply.logprobs is not None:
             confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-        file.append(prediction_row(example, result, reply, frame, item.input_wh, sample, confidence))
+        file.append(prediction_row(example, result, reply, style, item.input_wh, sample, confidence))
 
 
 def run(options: PredictOptions) -> None:
@@ -207,6 +210,8 @@ def _check_owner(out: Path, mark: dict[str, Any], fresh: bool) -> None:
     if not (out.is_file() and config.is_file()):
         raise ValueError(f"{out}: exists but was not written by predict; choose another --out")
     earlier = {**_SINCE, **load_yaml(config)}
+    if isinstance(earlier.get("style"), dict):
+        earlier["style"] = {**_STYLE_SINCE, **earlier["style"]}
     differing = [key for key in mark if earlier.get(key) != mark[key]]
     if differing and not fresh:
         raise ValueError(

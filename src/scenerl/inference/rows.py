@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from scenerl.answers import AnswerStyle
 from scenerl.inference.confidence import Confidence, Parts
 from scenerl.inference.engine import Reply
 from scenerl.runs import atomic_write_text
@@ -55,7 +56,7 @@ def prediction_row(
     example: Example,
     result: ParseResult,
     reply: Reply,
-    frame: str,
+    style: AnswerStyle,
     input_wh: tuple[int, int],
     sample: int = 0,
     confidence: Confidence | None = None,
@@ -65,7 +66,7 @@ def prediction_row(
     With ``confidence`` the elements of the graph have scores and their parts; a reply with log-probabilities leaves
     them in ``logprobs``, one for each of its ``num_tokens``.
     """
-    row = _row(example, result, reply, frame, input_wh, sample)
+    row = _row(example, result, reply, style, input_wh, sample)
     if confidence is not None:
         row["graph"] = graph_to_json(confidence.graph, confidence)
     if reply.logprobs is not None:
@@ -73,16 +74,16 @@ def prediction_row(
     return row
 
 
-def error_row(example: Example, frame: str, sample: int, error: str) -> dict:
+def error_row(example: Example, style: AnswerStyle, sample: int, error: str) -> dict:
     """The row of an image that could not be read: no answer, and why."""
-    return {**_row(example, ParseResult("no_answer", None), None, frame, None, sample), "error": error}
+    return {**_row(example, ParseResult("no_answer", None), None, style, None, sample), "error": error}
 
 
 def _row(
     example: Example,
     result: ParseResult,
     reply: Reply | None,
-    frame: str,
+    style: AnswerStyle,
     input_wh: tuple[int, int] | None,
     sample: int,
 ) -> dict:
@@ -96,7 +97,8 @@ def _row(
         "status": result.status,
         "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
         "graph": graph_to_json(result.graph) if result.graph is not None else None,
-        "frame": frame,
+        "task": style.task,
+        "frame": style.frame,
         "input_wh": list(input_wh) if input_wh else None,
         "num_tokens": reply.num_tokens if reply else 0,
         "finish_reason": reply.finish_reason if reply else None,
