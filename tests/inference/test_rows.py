@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 import resource
 
 import pytest
@@ -52,6 +53,11 @@ def test_a_row_holds_everything():
         "num_tokens": 7,
         "finish_reason": "length",
     }
+
+
+def test_a_detectors_objects_make_it_sgdet():
+    assert row("a")["task"] == "sgcls"
+    assert error_row(replace(EXAMPLE, given=()), STYLE, 0, "no such file")["task"] == "sgdet"
 
 
 def test_the_row_of_an_image_without_answer_says_why():
