@@ -1,8 +1,8 @@
 """Synthetic open-vocabulary detection: coloured shapes asked for by attribute, position and relation.
 
-A scene holds three or four shapes. What may be asked for is a phrase: ``red square`` (attributes), ``leftmost circle``,
+A scene holds three shapes. What may be asked for is a phrase: ``red square`` (attributes), ``leftmost circle``,
 ``topmost circle`` (position among the circles) and ``square above the circle`` (relation, asked only where at most one
-circle is there). A query asks for four phrases. Those that fit nothing in the image differ by a word or two from what
+circle is there). A query asks for two phrases. Those that fit nothing in the image differ by a word or two from what
 is there: hard negatives, as D³ and OVDEval have them. One object may answer several phrases and two objects one. A
 phrase on which people would not agree, because two shapes are almost equally far left, is not asked for.
 
@@ -26,7 +26,8 @@ from scenerl.types import Example, SceneGraph, SceneObject
 
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
 SHAPES = ("circle", "square", "triangle")
-NUM_ASKED = 4
+NUM_ASKED = 2
+NUM_SHAPES = 3  # a crowded scene may end with fewer
 ABSENT = {"few_negatives": 0.1, "negatives": 0.5}
 """Way of asking to the probability that a phrase asked for is absent."""
 _CLEARLY = 2  # cells by which one shape is further left, or higher, than another
@@ -47,11 +48,10 @@ class Shape:
 
 def _compose(rng: random.Random) -> tuple[Shape, ...]:
     placed: list[Shape] = []
-    wanted = rng.choice((3, 4))
     for _ in range(200):
-        if len(placed) == wanted:
+        if len(placed) == NUM_SHAPES:
             break
-        width = rng.randint(2, 3)
+        width = rng.randint(3, 4)
         x, y = rng.randint(0, CELLS - width), rng.randint(0, CELLS - width)
         cells = x, y, x + width, y + width
         if all(gap(cells, other.cells) >= 1 for other in placed):

@@ -30,7 +30,7 @@ WEIGHTS = {
     "od_length": {"format": 0.5, "od_length": 3.0},
     "ap": {"format": 0.5, "ap": 3.0},
 }
-REAL = Scale(10000, 384, 180, 550, 120, 60, 32, 64)
+REAL = Scale(10000, 384, 180, 700, 150, 60, 32, 64)
 SMOKE = Scale(64, 16, 4, 6, 3, 3, 8, 16)
 SFT = {"learning_rate": 2e-3, "weight_decay": 0.01}
 GRPO = {
