@@ -171,7 +171,7 @@ def main() -> None:
     if options.smoke:
         options.rows = 200
 
-    print_conditions("CPU time, one thread", ("numpy", "h5py"))
+    print_conditions("CPU time, one thread", ("numpy", "h5py", "ijson"))
     print_head(
         "set", "rows", "file", "iterate", "check", "count", "most memory", "whole", "its memory", "share", left=1
     )
