@@ -154,7 +154,7 @@ def test_commands_parse_as_they_stand(words, tmp_path, monkeypatch):
 
 
 def test_only_what_needs_the_hub_or_files_of_others_is_not_run():
-    others = r"hub:\w+/\w+|--model [\w-]+/\w+|--data instances_val2017\.json"
+    others = r"hub:\w+/\w+|vg150:\w+|--model [\w-]+/\w+|--data instances_val2017\.json"
     for block in BLOCKS:
         if block.remark == "parsed only":
             assert all(re.search(others, " ".join(words)) for words in commands(block))
