@@ -88,6 +88,12 @@ def test_a_card_says_what_is_not_known(tmp_path):
     assert "Not known" in sections["Data and recipe"] and "None were given" in sections["Metrics"]
 
 
+def test_a_checkpoint_before_the_first_row_of_the_log_has_a_card(run_folder):
+    (run_folder / "log.jsonl").unlink()
+    _, sections = parts(model_card("mine", "qwen2_vl", AnswerStyle(), None, origin_of(run_folder)))
+    assert "Trained by GRPO on `train.jsonl`. Options" in sections["Data and recipe"]
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"a": 1}', '{"metrics": {"AP": 1}}', '{"metrics": {"AP": {"value": "high"}}}']
 )

@@ -162,8 +162,8 @@ def model_card(
         lines += ["Not known: the run's `config.yaml` was not there when this card was written."]
     else:
         how = "supervised fine-tuning" if origin.command == "sft" else "GRPO"
-        far = [f"{origin.steps} steps"] * (origin.steps is not None)
-        far += [f"{origin.epochs:g} epochs"] * (origin.epochs is not None)
+        far = [] if origin.steps is None else [f"{origin.steps} steps"]
+        far += [] if origin.epochs is None else [f"{origin.epochs:g} epochs"]
         lines += [
             f"Trained by {how} on `{origin.recipe.get('data')}`" + (f", {', '.join(far)}" if far else "") + ". "
             f"Options that differ from the defaults of `scenerl {origin.command}`:",
