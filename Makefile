@@ -23,6 +23,7 @@ help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
+	@echo "make test-slow   the tests that take more than half a minute each"
 	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
 	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"

@@ -39,9 +39,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "scenerl data stats data/shapes/train.jsonl",
         "scenerl data check mine.jsonl --vocabulary vg150.json",
         "scenerl data draw mine.jsonl --num_images 4 --out drawn",
+        "scenerl data convert vg150:data/vg --split train --out vg150_train.jsonl",
     ),
     "sft": (
-        "scenerl sft --model models/small --data data/shapes/train.jsonl --out runs/sft --num_train_epochs 3",
+        "scenerl sft --model Qwen/Qwen2-VL-2B-Instruct --data mine.jsonl --out runs/sft --num_train_epochs 3",
         "scenerl sft --model tiny --data mine.jsonl --out runs/tiny --format compact --grid 5 --muon --max_steps 300",
         "scenerl sft --config my_sft.yaml --learning_rate 2e-5",
     ),
@@ -53,6 +54,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
         "scenerl predict --model runs/sft --data data/shapes/test.jsonl --out predictions.jsonl",
         "scenerl predict --model runs/grpo --data mine.jsonl --out sampled.jsonl --num_samples 4 --temperature 1",
+        "scenerl predict --engine openai --model runs/sft --data mine.jsonl --out served.jsonl --batch_size 64",
     ),
     "launch": (
         "scenerl launch recipes/r1_sgg/grpo_qwen2vl7b_vg150.yaml --profile 16xgh200 --slurm --sbatch account=me",
@@ -70,6 +72,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "eval": (
         "scenerl eval predictions.jsonl --data data/shapes/test.jsonl --out metrics.json",
         "scenerl eval answers.jsonl --data mine.jsonl --format json --frame norm1000 --train mine_train.jsonl",
+        "scenerl eval --compare sft.jsonl grpo.jsonl --data data/shapes/test.jsonl",
     ),
     "merge": (
         "scenerl merge sampled.jsonl --out merged.jsonl",

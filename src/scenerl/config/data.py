@@ -16,7 +16,7 @@ class DataOptions(Options):
     action: Literal["make", "stats", "triplets", "check", "draw", "convert"] = option(
         ...,
         "make the synthetic set; print statistics; write the triplet types and predicate counts of training data; list "
-        "what is wrong with which row; draw examples; write as JSONL",
+        "what is wrong with which row; draw examples; write as JSONL or in another form",
         positional=True,
     )
     source: str | None = option(None, f"{SOURCE_HELP} (make: not needed)", positional=True)
