@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 
 from scenerl import cli
+from scenerl.inference.engines import device_named
 from scenerl.inference.shards import Shard
 
 
@@ -104,6 +106,21 @@ def test_no_image_is_doubled_or_invented(parts, command, capsys):
     assert not parts.exists()
 
 
+def test_a_kill_while_parts_are_gathered_leaves_nothing_in_the_way(parts, command, monkeypatch):
+    def replace_and_die(source, target):
+        replace(source, target)
+        if target == parts:
+            raise KeyboardInterrupt
+
+    replace = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replace_and_die)
+        assert cli.main(command(parts, "--gather", 2)) == 130
+    assert parts.exists()
+    assert cli.main(command(parts, "--gather", 2)) == 0
+    assert cli.main(command(parts)) == 0
+
+
 def test_which_part_a_process_is(monkeypatch):
     assert Shard.parse("2/4") == Shard(2, 4)
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
@@ -116,6 +133,31 @@ def test_which_part_a_process_is(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert Shard.parse("auto") == Shard(2, 2)
+    for rank in ("two", "2", "-1"):  # of nobody who shares out work
+        monkeypatch.setenv("RANK", rank)
+        assert Shard.parse("auto") == Shard(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "device"),
+    [
+        ({}, "cuda:0"),
+        ({"LOCAL_RANK": "3"}, "cuda:3"),
+        ({"SLURM_LOCALID": "2"}, "cuda:2"),
+        ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, "cuda:1"),  # torchrun in a job
+        ({"SLURM_LOCALID": "5"}, "cuda:1"),  # two processes share one
+        ({"LOCAL_RANK": "first"}, "cuda:0"),
+    ],
+)
+def test_processes_of_one_machine_take_a_gpu_each(monkeypatch, variables, device):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert device_named("auto") == device
+    assert device_named("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/2/3", "", "1e1/20"])
@@ -131,3 +173,19 @@ def test_parts_share_all_images():
                 shares = [Shard(number, count).num_images(total, size) for number in range(1, count + 1)]
                 assert sum(shares) == total
     assert Shard(2, 2).num_images(6, 2) == 2
+
+
+def test_merged_parts_are_what_one_process_merges(command, tmp_path, capsys):
+    out, whole = tmp_path / "parts" / "p.jsonl", tmp_path / "whole.jsonl"
+    for number in (2, 1):
+        assert cli.main(command(out, "--merge", "--shard", f"{number}/2")) == 0
+    # A part holds answers: there is nothing to merge before all of them are there.
+    assert sorted(path.name for path in out.parent.glob("*.jsonl")) == [
+        "p.samples.1-of-2.jsonl",
+        "p.samples.2-of-2.jsonl",
+    ]
+    assert "differing: merge" in failing(capsys, command(tmp_path / "parts" / "p.samples.jsonl", "--gather", 2))
+    assert cli.main(command(out, "--merge", "--gather", 2)) == 0
+    assert cli.main(command(whole, "--merge")) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert out.with_name("p.samples.jsonl").read_bytes() == whole.with_name("whole.samples.jsonl").read_bytes()

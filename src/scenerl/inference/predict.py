@@ -150,7 +150,6 @@ def run(options: PredictOptions) -> None:
         problems = gather(
             options.out, options.gather, replace(examples, quiet=True), options.num_samples, mark, _config_path
         )
-        atomic_write_text(_config_path(options.out), dump_yaml(mark))
         _finish(options, merged, mark, problems, total)
         return
     with choice.start(sampling) as started:

@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scenerl.config import load_yaml
+from scenerl.config import dump_yaml, load_yaml
 from scenerl.inference.batches import Batch
+from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -38,8 +39,9 @@ class Shard:
         """
         if text == "auto":
             for rank, size in _RANKS:
-                if rank in os.environ and size in os.environ:
-                    return cls(int(os.environ[rank]) + 1, int(os.environ[size]))
+                number, count = os.environ.get(rank, ""), os.environ.get(size, "")
+                if number.isdecimal() and count.isdecimal() and int(number) < int(count):
+                    return cls(int(number) + 1, int(count))
             names = ", ".join(f"{rank} and {size}" for rank, size in _RANKS)
             raise ValueError(f"shard: auto needs variables of torchrun, accelerate or srun ({names}); give i/n")
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
@@ -67,7 +69,7 @@ class Shard:
 def gather(
     out: Path, count: int, examples: Iterable[Example], num_samples: int, mark: Mapping[str, Any], config_path
 ) -> list[str]:
-    """Write ``out``: the rows of all parts, as one process would have written them.
+    """Write ``out`` with its mark: the rows of all parts, as one process would have written them.
 
     Args:
         mark: what the whole run is; each part's differs by its ``shard`` only.
@@ -103,6 +105,8 @@ def gather(
                 raise ValueError(f"{paths[place[0]]}: image_id {image_id!r} is of no image of the data set")
             written.flush()
             os.fsync(written.fileno())
+        out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
+        atomic_write_text(config_path(out), dump_yaml(mark))
         os.replace(draft, out)
     finally:
         draft.unlink(missing_ok=True)
