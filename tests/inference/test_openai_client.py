@@ -134,6 +134,12 @@ def test_a_key_is_sent_and_never_shown(serve):
     open_to_all = serve(lambda number, body: said("good"))
     ask(open_to_all)
     assert "Authorization" not in open_to_all.headers[0]
+    ask(open_to_all, key="s3cret\n")  # as a file gives it
+    assert open_to_all.headers[1]["Authorization"] == "Bearer s3cret"
+    for key in ("s3\ncret", "s3crét"):
+        with pytest.raises(ValueError, match="OPENAI_API_KEY: holds characters that no key has") as error:
+            Client(server.address, key)
+        assert key not in str(error.value)
 
 
 def test_no_server(waits):
@@ -143,7 +149,19 @@ def test_no_server(waits):
     assert len(waits) == 2
 
 
-@pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://host/v1", "http://", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "localhost:8000",
+        "ftp://host/v1",
+        "http://",
+        "file:///etc/passwd",
+        "http://h:x",
+        "http://h:99999",
+        "http://[",
+    ],
+)
 def test_addresses_that_cannot_be(address):
     with pytest.raises(ValueError, match="not an address; allowed: http://HOST:PORT/v1"):
         Client(address)

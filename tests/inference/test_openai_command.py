@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 
@@ -213,6 +214,17 @@ def test_the_old_file_stays_when_there_is_no_server(serve, folder, rows, tmp_pat
     nowhere = f"http://127.0.0.1:{free_port()}"
     assert "no server answers at" in failing(capsys, command(nowhere, folder, rows, out, "--fresh"))
     assert out.read_bytes() == before
+
+
+def test_an_adapter_without_a_processor_has_that_of_its_base(serve, folder, rows, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    server = serve(lambda number, body: said(ANSWER))
+    out = tmp_path / "out.jsonl"
+    assert main(command(server, "m", rows, out, "--checkpoint", str(adapter), "--limit", "1")) == 0
+    [row] = read_rows(out)
+    assert row["answer"] == ANSWER and row["input_wh"]
 
 
 def test_no_model_is_loaded(serve, base, rows, tmp_path, monkeypatch):

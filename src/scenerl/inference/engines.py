@@ -17,7 +17,7 @@ from scenerl.inference.engine import Engine, Sampling
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
-from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, weights_digest
+from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
@@ -115,7 +115,7 @@ class Server:
         if self._source is not None:
             try:
                 processor = self._family.load_processor(
-                    self._source, options.min_pixels, options.max_pixels, options.trust_remote_code
+                    processor_source(self._source), options.min_pixels, options.max_pixels, options.trust_remote_code
                 )
             except (OSError, TypeError, KeyError) as error:
                 raise ValueError(f"{self._source}: its processor cannot be loaded ({error})") from error
@@ -177,7 +177,8 @@ def fingerprint(options: PredictOptions, choice: Choice) -> dict[str, Any]:
 
 
 def device_named(name: str) -> str:
-    """``auto`` or a device of torch's to one that can be used.
+    """``auto`` or a device of torch's to one that can be used; of several GPUs, ``auto`` gives each process of
+    torchrun, accelerate or srun its own.
 
     Raises:
         ValueError: it cannot be used; says why.
@@ -185,10 +186,16 @@ def device_named(name: str) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return f"cuda:{_local_rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # an unknown name, a device that is not there, a torch without it
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:1, …") from error
     return name
+
+
+def _local_rank() -> int:
+    """The number of this process among those that torchrun, accelerate or srun started on this machine, from 0."""
+    found = (os.environ.get(name, "") for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    return next((int(number) for number in found if number.isdecimal()), 0)

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2 as httpx
 
@@ -64,7 +64,7 @@ class Client:
         backoff: seconds before the second try, at most.
 
     Raises:
-        ValueError: the address is none.
+        ValueError: the address is none, or the key cannot be one.
     """
 
     def __init__(
@@ -76,9 +76,10 @@ class Client:
         at_once: int = 16,
         backoff: float = 1.0,
     ):
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"server {address!r}: not an address; allowed: http://HOST:PORT/v1 or https://…")
+        parts = _parts(address)
+        key = (key or "").strip()  # a key that comes from a file often ends in a line break
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("OPENAI_API_KEY: holds characters that no key has")  # which are not for a terminal or log
         self.address = parts._replace(path=parts.path.rstrip("/") or "/v1", query="", fragment="").geturl()
         self.shown = self.address.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)  # without a password in it
         self._timeout, self._tries, self._backoff = timeout, tries, backoff
@@ -167,6 +168,16 @@ class Client:
         if not isinstance(answer, dict):
             raise _Failed(f"an answer that is not a JSON object but a {type(answer).__name__}")
         return answer
+
+
+def _parts(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # of urlsplit, or of a port that is no number
+        pass
+    raise ValueError(f"server {address!r}: not an address; allowed: http://HOST:PORT/v1 or https://…")
 
 
 def _is_loopback(host: str) -> bool:

@@ -101,6 +101,16 @@ def base_of(name: str | Path) -> str | None:
     return base
 
 
+def processor_source(name: str | Path) -> str | Path:
+    """Where a checkpoint's processor is: an adapter that comes without one leaves it to its base model.
+
+    Raises:
+        ValueError: as :func:`base_of`.
+    """
+    is_there = all(any((Path(name) / file).is_file() for file in group) for group in PROCESSOR_FILES)
+    return name if is_there else base_of(name) or name
+
+
 def family_named(model_type: str) -> Family:
     """The family of a ``model_type`` from :data:`scenerl.models.FAMILIES`."""
     return importlib.import_module(FAMILIES[model_type]).FAMILY
@@ -171,13 +181,10 @@ def load(
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
-    has_processor = base is None or all(
-        any((Path(name) / file).is_file() for file in group) for group in PROCESSOR_FILES
-    )
     settings = {"quantization_config": quantization, "attn_implementation": attn_implementation}
     try:
         processor = family.load_processor(
-            name if has_processor else base, min_pixels, max_pixels, trust_remote_code=trust_remote_code
+            processor_source(name), min_pixels, max_pixels, trust_remote_code=trust_remote_code
         )
         model, found = AutoModelForImageTextToText.from_pretrained(
             weights,
