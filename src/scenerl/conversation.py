@@ -68,9 +68,17 @@ class Conversation:
 
         Args:
             image: a PIL image; None leaves the part without one (TRL's SFT puts images in itself).
+
+        Raises:
+            DataError: a label is, or holds, what stands for visual input: the model would look for a second image.
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
         text = build_prompt(self.style, example.query, self._given(example))
+        for token in self.checkpoint.family.banned_tokens:
+            if token in text:
+                raise DataError(
+                    f"image {example.image_id!r}: a label holds {token!r}, which means an image to the model"
+                )
         return [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
 
     def _given(self, example: Example) -> list[tuple[str, list]]:

@@ -133,6 +133,14 @@ def broken(examples, tmp_path):
     return [*copies, Example("thin", 1000, 4, SceneGraph(), images / "thin.png"), Example("none", 9, 9, SceneGraph())]
 
 
+def test_a_label_that_the_model_takes_for_an_image_leaves_a_row(conversation, examples, tmp_path):
+    asked = replace(examples[0], query=("apple", "<|image_pad|>"))
+    conversation = replace(conversation, style=replace(conversation.style, format="detections"))
+    [problem] = predict([asked], conversation, Oracle(conversation, []), tmp_path / "out.jsonl")
+    [row] = read_rows(tmp_path / "out.jsonl")
+    assert row["error"] == problem and "image 'image-0': a label holds '<|image_pad|>'" in problem
+
+
 def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conversation, examples, broken, tmp_path):
     out = tmp_path / "out.jsonl"
     good = [broken[k] for k in (1, 4, 5)]

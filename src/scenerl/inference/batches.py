@@ -58,16 +58,17 @@ def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
 
 
 def open_images(batch: Batch, conversation: Conversation, constrain: bool = False) -> Batch:
-    """The batch with a prompt for each image that can be read, and the error of each that cannot; ``constrain``: and
-    with the form of its answers."""
+    """The batch with a prompt for each image that can be asked about, and the error of each that cannot; ``constrain``:
+    and with the form of its answers."""
 
     def opened(item: Item) -> Item:
         try:
             size, image = conversation.input_wh(item.example), open_image(item.example)
+            prompt = conversation.prompt(item.example, image)
         except DataError as error:
             return replace(item, error=str(error))
         shape = conversation.shape(item.example) if constrain else None
-        return replace(item, input_wh=size, prompt=conversation.prompt(item.example, image), shape=shape)
+        return replace(item, input_wh=size, prompt=prompt, shape=shape)
 
     return replace(batch, items=[opened(item) for item in batch.items])
 
