@@ -83,6 +83,11 @@ def test_an_image_that_the_model_does_not_take(checkpoints):
     assert ask(checkpoints, png(1, 1))["result"]["width"] == 1
 
 
+def test_a_label_that_means_an_image_to_the_model(checkpoints):
+    with pytest.raises(DataError, match=r"a label holds '<\|image_pad\|>', which means an image"):
+        ask(checkpoints, task="det", labels=("apple", "a <|image_pad|>"))
+
+
 def test_names_of_models(base, tmp_path):
     other = tmp_path / "run" / "sft"
     other.parent.mkdir()
@@ -90,6 +95,11 @@ def test_names_of_models(base, tmp_path):
     assert named_models([str(base)]) == {base.name: str(base)}
     assert named_models([f"mine={base}", str(other)]) == {"mine": str(base), "sft": str(other)}
     assert named_models([str(tmp_path / "run"), f"b={tmp_path / 'run'}"]) == {"sft": str(other), "b/sft": str(other)}
+    lora = tmp_path / "adapters" / "lora"
+    (lora / "checkpoint-1").mkdir(parents=True)
+    for folder in (lora, lora / "checkpoint-1"):
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    assert named_models([str(lora)]) == named_models([str(lora.parent)]) == {"lora": str(lora)}
     with pytest.raises(ValueError, match="two are named 'a'"):
         named_models([f"a={base}", f"a={other}"])
     with pytest.raises(ValueError, match="no config.json"):

@@ -43,6 +43,7 @@ def test_a_whole_question():
         ({"image": "i", "model": "m", "max_new_tokens": 101}, "1 to 100"),
         ({"image": "i", "model": "m", "temperature": float("nan")}, "temperature must be"),
         ({"image": "i", "model": "m", "temperature": 0}, "temperature must be"),
+        ({"image": "i", "model": "m", "temperature": 10**400}, "temperature must be"),
         ({"image": "i", "model": "m", "seed": 2**40}, "seed must be"),
         ({"image": "i", "model": "m", "constrain": "yes"}, "true or false"),
         ({"image": "i", "model": "m", "checkpoint": "m"}, "unknown key 'checkpoint'"),

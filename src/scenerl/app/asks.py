@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -134,7 +135,10 @@ def _whole(key: str, value: Any) -> int:
 def _number(key: str, value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError(f"{key} must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits; what is too much is said with the range
+        return math.inf
 
 
 def _flag(key: str, value: Any) -> bool:

@@ -11,8 +11,11 @@ from scenerl.answers.formats import FORMATS
 from scenerl.conversation import saved_style
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
+from scenerl.models import adapters
 from scenerl.models.loading import family_of, load
 
+CONFIGS = ("config.json", adapters.CONFIG)
+"""A folder with one of them is a checkpoint."""
 KEPT = 2
 """Models in memory: two are compared."""
 
@@ -32,9 +35,10 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
         name, equals, place = word.partition("=")
         if not equals or Path(word).exists():
             name, place = "", word
-        configs = sorted(Path(place).glob("*/config.json"), key=lambda path: (-path.stat().st_mtime, path))
+        configs = [path for name in CONFIGS for path in Path(place).glob(f"*/{name}")]
+        configs.sort(key=lambda path: (-path.stat().st_mtime, path))
         inside = [path.parent for path in configs]
-        several = Path(place).is_dir() and not (Path(place) / "config.json").is_file() and inside
+        several = Path(place).is_dir() and not any((Path(place) / name).is_file() for name in CONFIGS) and inside
         for path in inside if several else [place]:
             own = Path(path).name or str(path)
             key = (f"{name}/{own}" if name else own) if several else name or own
