@@ -25,10 +25,9 @@ from datasets import Dataset
 from PIL import Image
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from update import CLASSES, PACKAGES, SMOKE, Setting, build, small_tokenizer, use_one_thread
+from update import CLASSES, PACKAGES, SMALL, SMOKE, Setting, build, small_tokenizer, use_one_thread
 
 from scenerl.answers import AnswerStyle, parse_answer, write_answer
-from scenerl.models.tiny import SPECIAL_TOKENS
 from scenerl.rewards import REWARDS, Comparison
 
 PARTS = ("rollout", "rewards", "update", "whole step")
@@ -109,7 +108,7 @@ def build_step(kind: str, folder: str, setting: Setting):
         num_generations=setting.group,
         max_completion_length=round(1.5 * setting.mean),
         generation_kwargs={
-            "suppress_tokens": tokenizer.convert_tokens_to_ids([t for t in SPECIAL_TOKENS if t != "<|im_end|>"]),
+            "suppress_tokens": tokenizer.convert_tokens_to_ids([t for t in SMALL.special_tokens if t != "<|im_end|>"]),
             "min_new_tokens": setting.mean // 2,
             "sequence_bias": [[[tokenizer.eos_token_id], end]],
         },

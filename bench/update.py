@@ -31,11 +31,13 @@ from common import print_conditions, print_head, print_row
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from scenerl.models.tiny import SPECIAL_TOKENS, TinyShape, build_model, build_processor, build_tokenizer
+from scenerl.models.architectures import ARCHITECTURES, TinyShape, build_model
+from scenerl.models.tiny import CHAT_TEMPLATE, build_tokenizer
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
 
 PACKAGES = ("torch", "transformers", "trl")
 CLASSES = {"TRL": GRPOTrainer, "SceneRL": SharedPrefixGRPOTrainer}
+SMALL = ARCHITECTURES["qwen2_vl"]
 SHAPE = TinyShape(text_width=128, text_layers=4, vision_width=256, vision_layers=4, max_pixels=1024 * 1024)
 VOCABULARY = 2000
 TOLERANCE = 1e-5  # of loss and gradient
@@ -89,11 +91,11 @@ def build(kind: str, folder: str, rewards=None, dataset=None, **settings):
         "gradient_checkpointing": False, "report_to": "none",
     }  # fmt: skip
     trainer = CLASSES[kind](
-        model=build_model(tokenizer, SHAPE),
+        model=build_model("qwen2_vl", tokenizer, SHAPE),
         reward_funcs=rewards or [lambda completions, **_: [0.0] * len(completions)],
         args=GRPOConfig(output_dir=folder, **{**plain, **settings}),
         train_dataset=dataset or Dataset.from_dict({"prompt": ["unused"] * 2}),
-        processing_class=build_processor(tokenizer, SHAPE),
+        processing_class=SMALL.build_processor(SMALL.build_images(SHAPE), tokenizer, chat_template=CHAT_TEMPLATE),
     )
     trainer.current_gradient_accumulation_steps = 1
     trainer._is_checked = True  # the self-check of a run's first step is no part of the others
@@ -108,7 +110,7 @@ def batch_of(config, setting: Setting) -> dict:
     size, longest = len(lengths), max(lengths)
 
     def text(length: int) -> torch.Tensor:
-        return torch.randint(len(SPECIAL_TOKENS), config.text_config.vocab_size, (length,), generator=generator)
+        return torch.randint(len(SMALL.special_tokens), config.text_config.vocab_size, (length,), generator=generator)
 
     image = torch.full((setting.image,), config.image_token_id)
     start, end = torch.tensor([config.vision_start_token_id]), torch.tensor([config.vision_end_token_id])
