@@ -99,7 +99,7 @@ def _root(style: AnswerStyle) -> str:
     fenced = f'"```" ({names}) "\\n" body "\\n```"'
     if style.envelope == "plain":
         return f"body | {fenced}"
-    gap = rf"[ \n]{{0,{MAX_GAP}}}"
+    gap = rf"[ \n\t]{{0,{MAX_GAP}}}"
     return (
         f"{_quoted(THINK)} {_THOUGHT} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap} (body | {fenced}) {gap} "
         f"{_quoted(END_ANSWER)}"

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from operator import methodcaller
 
+from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.elements import clean_label
+from scenerl.answers.envelope import ANSWER, END_ANSWER, ENVELOPES, THINK
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.grammar import FENCE_NAMES, NOTHING_FOUND, AnswerShape, json_text, largest_steps
+from scenerl.answers.grammar import FENCE_NAMES, MAX_GAP, NOTHING_FOUND, AnswerShape, json_text, largest_steps
 from scenerl.answers.json_graph import label_of
 from scenerl.answers.style import AnswerStyle
+from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Thought, Words, check_words
 from scenerl.decoding.memory import Memory, Rules
 from scenerl.decoding.nodes import End, Marks, Node, Option, State, chain
 from scenerl.decoding.numbers import Number, Numbers
@@ -25,6 +28,7 @@ from scenerl.decoding.texts import (
     predicate_suffixes,
 )
 
+_NEWLINE, _SPACE = b"\n "
 _ADD, _RELATE, _CLAIM, _LABEL = map(methodcaller, ("add", "relate", "claim", "label"))
 _SAY, _BEGIN = methodcaller("say", True), methodcaller("say", False)
 
@@ -49,9 +53,7 @@ class Automaton:
         style = shape.style
         if style.objects is not None and not style.objects:
             raise ValueError("the closed vocabulary of objects is empty, so no answer can hold an object")
-        build = {"json": _json, "detections": _detections}.get(style.format)
-        if build is None or style.envelope != "plain":
-            raise ValueError(f"constrain: format {style.format} in envelope {style.envelope} cannot be constrained yet")
+        build = {"json": _json, "compact": _compact, "detections": _detections}[style.format]
         sides = [
             Numbers(most * style.grid, style.grid, style.frame == "norm1")
             for most in largest_steps(style, shape.bounds_wh)
@@ -66,7 +68,8 @@ class Automaton:
         relations = [(0, predicate, 1)] if FORMATS[style.format].graph and style.predicates != () else []
         spell = str if style.format == "compact" else json_text
         self.words = [spell(word).encode() for word in (*(style.objects or ()), *(style.predicates or ()))]
-        self.example = FORMATS[style.format].write(labels, boxes, relations).encode()
+        body = FORMATS[style.format].write(labels, boxes, relations)
+        self.example = ENVELOPES[style.envelope].wrap(body, None).encode()
 
     def examples(self) -> Iterator[State]:
         """The states of an answer of two large objects and a relation."""
@@ -95,13 +98,19 @@ class Automaton:
         return state[0].is_end(state[1])
 
 
-def _enveloped(style: AnswerStyle, body: Callable[[Node], list[Option]]) -> Node:
-    """The whole answer: the body, in a code fence or not, in its envelope. ``body`` gives its first marks."""
-    end = End()
-    fenced = Marks(Option(b"\n```", end), space=0)
-    inside = Marks(*body(fenced), space=0)
+def _enveloped(style: AnswerStyle, body: Callable[[Node], Node]) -> Node:
+    """The whole answer: the body, in a code fence or not, in its envelope. ``body`` is given what follows it."""
+    is_thought = style.envelope == "think"
+    gap = {"space": MAX_GAP if is_thought else 0}
+    end: Node = End()
+    if is_thought:
+        end = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", **gap)
+    inside = body(Marks(Option(b"\n```", end), space=0))
     names = Marks(*(Option(f"{name}\n".encode(), inside) for name in FENCE_NAMES[style.format]), space=0)
-    return Marks(Option(b"```", names), *body(end), space=0)
+    start = Marks(Option(b"```", names), instead=body(end), **gap)
+    if not is_thought:
+        return start
+    return Marks(Option(THINK.encode(), Thought(Marks(Option(ANSWER.encode(), start), lead=b"\n", **gap))), space=0)
 
 
 def _box(sides: list[Numbers], last: Node) -> Node:
@@ -140,14 +149,14 @@ def _json(style: AnswerStyle, sides: list[Numbers]):
         predicates,
     )
 
-    def body(end: Node) -> list[Option]:
+    def body(end: Node) -> Node:
         close = chain("}", end)
         next_relation, next_object = Marks(), Marks()
         relation_rest = chain("}", next_relation)
         object_ = Reference("object", relation_rest)
         after = chain(', "object" : "', object_)
         if predicates is None:
-            predicate = OpenText(after, _SAY, predicate_suffixes)
+            predicate = OpenText(after, _SAY, predicate_suffixes, b"9999")
         else:
             predicate = ClosedText(predicates, after, _SAY, _BEGIN)
         subject = Reference("subject", chain(', "predicate" : "', predicate))
@@ -156,11 +165,11 @@ def _json(style: AnswerStyle, sides: list[Numbers]):
         next_relation.set(Option(b",", Marks(Option(b"{", subject_start), lead=b" "), _RELATE), Option(b"]", close))
         relations = chain(', "relationships" : [', Marks(open_relation, Option(b"]", close)))
         box = chain(', "bbox" : [', _box(sides, chain("}", next_object)))
-        id_ = OpenText(box, _CLAIM, id_suffixes) if objects is None else ClosedId(objects, box)
+        id_ = OpenText(box, _CLAIM, id_suffixes, b"a.9999") if objects is None else ClosedId(objects, box)
         id_start = chain('"id" : "', id_)
         next_object.set(Option(b",", Marks(Option(b"{", id_start), lead=b" "), _ADD), Option(b"]", relations))
         first_object = Marks(Option(b"{", id_start, _ADD), Option(b"]", relations))
-        return [Option(b"{", chain('"objects" : [', first_object))]
+        return Marks(Option(b"{", chain('"objects" : [', first_object)), space=0)
 
     return rules, body
 
@@ -171,15 +180,77 @@ def _detections(style: AnswerStyle, sides: list[Numbers]):
         partial(_is_label, None if style.objects is None else frozenset(style.objects)), lambda raw: False, ()
     )
 
-    def body(end: Node) -> list[Option]:
+    def body(end: Node) -> Node:
         next_object = Marks()
         close = chain("}", next_object)
-        label = OpenText(close, _LABEL, label_suffixes) if labels is None else ClosedText(labels, close, _LABEL)
+        label = OpenText(close, _LABEL, label_suffixes, b"a") if labels is None else ClosedText(labels, close, _LABEL)
         box = chain('"bbox_2d" : [', _box(sides, chain(', "label" : "', label)))
         next_object.set(Option(b",", Marks(Option(b"{", box), lead=b" "), _list), Option(b"]", end))
-        return [
+        return Marks(
             Option(b"[", Marks(Option(b"{", box, _list), Option(b"]", end))),
             *(Option(word.encode(), Marks(Option(b".", end), space=0, instead=end)) for word in NOTHING_FOUND),
-        ]
+            space=0,
+        )
 
     return rules, body
+
+
+def _compact(style: AnswerStyle, sides: list[Numbers]):
+    check_words(style.objects or (), "objects")
+    check_words(style.predicates or (), "predicates")
+    objects, predicates = _encoded(style.objects), _encoded(style.predicates)
+    smallest = b"".join(b" " + side.spell(value * side.grid) for value in (0, 1) for side in sides)
+    rules = Rules(
+        lambda raw: False,
+        (lambda raw: clean_label(raw.decode()) is not None)
+        if predicates is None
+        else frozenset(predicates).__contains__,
+        predicates,
+        partial(_is_line, sides),
+        _tail,
+    )
+
+    def body(end: Node) -> Node:
+        relation = Marks(Option(b"end", end), space=0, instead=Marks(), ends=False)
+        if predicates is None:
+            predicate: Node = OpenTail(relation)
+        else:
+            predicate = Words(predicates, Reference("object", relation, leave=_NEWLINE), _SAY, _BEGIN)
+        relation.instead = Reference("subject", predicate, leave=_SPACE)
+        if objects is None:
+            return OpenObject(smallest, relation, end)
+        line_end = Marks(space=0)
+        node: Node = line_end
+        for axis in (3, 2, 1, 0):
+            node = Number(axis, sides[axis % 2], node, space=0)
+            node = Marks(Option(b" ", node), space=0) if axis else node
+        line = ObjectWords(objects, node, relation, end)
+        line_end.set(Option(b"\n", line, methodcaller("count")))
+        return line
+
+    return rules, body
+
+
+def _encoded(words) -> tuple[bytes, ...] | None:
+    return None if words is None else tuple(word.encode() for word in dict.fromkeys(words))
+
+
+def _is_line(sides: list[Numbers], line: bytes) -> bool:
+    """Whether a line ends in a box with an area, spelt as the writer does, behind a clean label."""
+    label, *box = line.rsplit(b" ", 4)
+    if len(box) < 4:
+        return False
+    values = [sides[axis % 2].value(digits) for axis, digits in enumerate(box)]
+    if None in values or values[2] <= values[0] or values[3] <= values[1]:
+        return False
+    return clean_label(label.decode()) is not None and split_object(line.decode().strip()) is not None
+
+
+def _tail(subject: bytes, text: bytes) -> tuple[bytes, bytes] | None:
+    """Predicate and object behind a subject, as the reader takes them."""
+    line = f"{subject.decode()} {text.decode()}".strip()
+    found = split_relation(line) if split_object(line) is None else None
+    if found is None or str(found[0]).encode() != subject or b" " not in text:
+        return None
+    predicate, reference = clean_label(found[1]), text.rsplit(b" ", 1)[1]
+    return None if predicate is None or str(found[2]).encode() != reference else (predicate.encode(), reference)

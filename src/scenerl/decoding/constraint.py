@@ -8,20 +8,18 @@ is near, every token that is left is looked at by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from scenerl.answers.grammar import MAX_ID_DIGITS, AnswerShape, build_grammar
+from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.decoding.automaton import Automaton
-from scenerl.decoding.memory import TooHard, Trial
 from scenerl.decoding.nodes import Node, State
-from scenerl.decoding.texts import OpenText, Reference
-from scenerl.decoding.vocabulary import MAX_PIECE, Vocabulary
-
-_SLACK = 40
-"""Tokens that what is begun of a mark, a number or a word may take beyond the shortest element."""
+from scenerl.decoding.texts import MAX_SUFFIX, Reference
+from scenerl.decoding.trial import Answers, TooHard, Trial
+from scenerl.decoding.vocabulary import Vocabulary
 
 
 @dataclass(slots=True)
@@ -56,11 +54,13 @@ class Constraint:
         self.vocabulary = vocabulary
         self.grammar = build_grammar(shape.style, shape.bounds_wh)
         self._places: dict[tuple[Node, tuple], _Place] = {}
-        vocabulary.require([self.automaton.example, *self.automaton.words])
+        self._costs: dict[tuple, int] = {}
+        words = self.automaton.words
+        vocabulary.require([self.automaton.example, *words])
         self.least = self.cost(self.automaton.start)
-        self._element = max(map(self.cost, self.automaton.examples())) + _SLACK
-        # the longest name that a token can leave behind, twice in a relation
-        self._name = 0 if shape.style.objects is None else max(map(len, self.automaton.words)) + MAX_ID_DIGITS + 1
+        longest = max((len(vocabulary.spell(word)) for word in words), default=0)
+        self._element = max(map(self.cost, self.automaton.examples())) + longest + MAX_SUFFIX
+        self._names = lru_cache(maxsize=256)(self._longest_name)
 
     def require(self, limit: int) -> None:
         """Raise ValueError where not even the smallest answer fits into so many tokens."""
@@ -75,56 +75,80 @@ class Constraint:
 
     def cost(self, state: State) -> int:
         """How many tokens end the answer, the one that stops it included."""
-        return 1 + sum(len(self.vocabulary.spell(chunk)) for chunk in self.automaton.rest(state))
+        node, inner, memory = state
+        context = node.context(memory)
+        if context is None:
+            return self._cost(self.automaton.rest(state))
+        key = node, inner, context
+        if key not in self._costs:
+            self._costs[key] = self._cost(self.automaton.rest(state))
+        return self._costs[key]
+
+    def _cost(self, chunks: Iterable[bytes]) -> int:
+        return 1 + sum(len(self.vocabulary.spell(chunk)) for chunk in chunks)
+
+    def _longest_name(self, ids: tuple[bytes, ...]) -> int:
+        """Tokens of the name that takes most, some for its spelling in parts included."""
+        return max((len(self.vocabulary.spell(name)) for name in ids), default=0) + 2
 
     def most(self, state: State) -> int:
-        """No state that a token leads to takes more tokens to end."""
-        memory = state[2]
-        name = self._name or max(max(map(len, memory.ids), default=0), len(memory.text) + MAX_PIECE)
-        return self._element + 2 * name
+        """No state that a token leads to takes more tokens to end; tokens that are walked each time aside."""
+        return self._element + 2 * self._names(state[2].ids)
 
-    def allowed(self, state: State, row: Row) -> np.ndarray:
-        """Which tokens may follow, (V) bool, whatever the token limit; a mask of the caller's own."""
+    def mask(self, state: State, row: Row, left: int) -> np.ndarray:
+        """Which tokens may follow, (V) bool, so that the answer can end within ``left`` more; the caller's own."""
         node, inner, memory = state
-        if isinstance(node, OpenText) and inner[3] <= 0:
-            return self._walked(state, self.vocabulary.having("any", bool).nonzero()[0])
+        if node.is_full(inner):
+            return self._full(state, left)
         place = self._place(node, inner, row)
         mask = place.allowed.copy()
         if len(place.bounded):
             x1, y1 = (*memory.box, -1, -1)[:2]
             mask[place.bounded[(place.bounds[:, 0] <= x1) | (place.bounds[:, 1] <= y1)]] = False
-        for conditions, tokens in place.groups:
-            if not all(map(memory.holds, conditions)):
-                mask[tokens] = False
-        for token in place.hard:
-            mask[token] = self.automaton.walk(state, self.vocabulary.pieces[token]) is not None
+        if place.groups:
+            answers = Answers(memory)
+            for conditions, tokens in place.groups:
+                if not all(map(answers.holds, conditions)):
+                    mask[tokens] = False
         if isinstance(node, Reference):
             for rest in node.names(memory):
                 for end in range(1, len(rest) + 1):
                     mask[self.vocabulary.lookup.get(rest[:end], [])] = True
+        self._walk_each(mask, state, place.hard, left)
+        if left < self.most(state):
+            self._fit(mask, state, place, left)
         return mask
 
-    def _walked(self, state: State, tokens) -> np.ndarray:
-        mask = np.zeros(self.vocabulary.size, dtype=bool)
-        mask[[t for t in tokens if self.automaton.walk(state, self.vocabulary.pieces[t]) is not None]] = True
-        return mask
-
-    def fitting(self, state: State, row: Row, left: int) -> np.ndarray:
-        """Of the tokens that may follow, those after which the answer can end within ``left`` tokens."""
-        mask = self.allowed(state, row)
+    def _full(self, state: State, left: int) -> np.ndarray:
+        """The mask where there is no room for text: what ends the slot, and tokens that begin with its last byte."""
         node, inner, memory = state
-        place = None if isinstance(node, OpenText) and inner[3] <= 0 else self._place(node, inner, row)
-        tokens = mask.nonzero()[0]
-        if place is not None and place.free is not None:
-            longest = max(map(len, memory.ids), default=0)
-            mask &= ~place.free
-            tokens = mask.nonzero()[0]
-            if self.cost(state) + 8 + longest <= left:
-                mask |= place.free & self.vocabulary.is_usable
+        mask = np.zeros(self.vocabulary.size, dtype=bool)
+        for rest in node.endings(inner, memory):
+            for end in range(1, len(rest) + 1):
+                mask[self.vocabulary.lookup.get(rest[:end], [])] = True
+        tokens = [*mask.nonzero()[0].tolist(), *self.vocabulary.beginning_with(node.leave)]
+        self._walk_each(mask, state, tokens, left)
+        return mask
+
+    def _walk_each(self, mask: np.ndarray, state: State, tokens: Iterable[int], left: int) -> None:
+        """Set the mask for tokens of which nothing is known."""
         for token in tokens:
             after = self.automaton.walk(state, self.vocabulary.pieces[token])
-            mask[token] = self.cost(after) <= left
-        return mask
+            mask[token] = after is not None and self.cost(after) <= left
+
+    def _fit(self, mask: np.ndarray, state: State, place: _Place, left: int) -> None:
+        """Take out the tokens after which the answer could not end in time."""
+        if place.free is not None:
+            mask &= ~place.free
+        self._walk_each(mask, state, mask.nonzero()[0].tolist(), left)
+        if place.free is not None and self._cost_behind_text(state) <= left:
+            mask |= place.free
+
+    def _cost_behind_text(self, state: State) -> int:
+        """At most so many tokens end the answer after any more text in an open slot."""
+        node, inner, memory = state
+        suffix, chunks = node.parted_rest(inner, memory)
+        return self._cost([node.longest_suffix, chunks[0][len(suffix) :], *chunks[1:]]) + self._names(memory.ids)
 
     def _place(self, node: Node, inner: tuple, row: Row) -> _Place:
         key = node, node.key(inner)
@@ -135,12 +159,13 @@ class Constraint:
     def _look(self, node: Node, inner: tuple, row: Row) -> _Place:
         pieces = self.vocabulary.pieces
         if isinstance(node, Reference):  # what stands before the quote is looked up when it is known
-            candidates = self.vocabulary.having("quote", lambda piece: b'"' in piece)
+            candidates = self.vocabulary.having(node.leave, lambda piece: node.leave in piece)
         else:
             candidates = row.candidates()
         allowed, free = np.zeros(self.vocabulary.size, dtype=bool), None
-        if node.is_free(inner):
-            free = candidates & self.vocabulary.having(type(node), node.is_plain)
+        if room := node.free_room(inner):
+            plain = self.vocabulary.having(type(node), node.is_plain)
+            free = candidates & plain & (self.vocabulary.num_characters <= room)
             allowed |= free
             candidates = candidates & ~free
         groups: dict[tuple, list[int]] = {}
@@ -200,14 +225,12 @@ class Row:
         """Which tokens may follow, (V) bool."""
         constraint = self.constraint
         left = self.left - 1
-        if left >= constraint.most(self.state):
-            mask = constraint.allowed(self.state, self)
-        else:
-            self._plan = self._plan or constraint.plan(self.state)
+        if self._plan is None and left < constraint.most(self.state):
+            self._plan = constraint.plan(self.state)
+        mask = constraint.mask(self.state, self, left)
+        if self._plan is not None:
             assert len(self._plan) < self.left, "an answer that cannot end in time"
-            mask = constraint.fitting(self.state, self, left)
-            if self._plan:
-                mask[self._plan[0]] = True
+            mask[self._plan[:1]] = True
         if constraint.automaton.is_end(self.state):
             mask[constraint.vocabulary.stop_ids] = True
         return mask

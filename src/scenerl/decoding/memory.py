@@ -1,8 +1,7 @@
 """What an answer has said so far, as far as it limits what it may say next.
 
-:class:`Memory` is the real thing. :class:`Trial` stands in for one that is not known: a token is walked through the
-automaton once for all memories, and what it would have asked is kept as conditions, which a real memory answers later
-(:meth:`Memory.holds`). Both are never changed; every method gives a new one, or None where the answer would go wrong.
+:class:`Memory` is never changed; its methods give a new one, or None where the answer would go wrong.
+:class:`scenerl.decoding.trial.Trial` has the same methods and stands in for one that is not known.
 """
 
 from __future__ import annotations
@@ -10,17 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS
-
-
-class TooHard(Exception):
-    """A token asks what a trial's conditions cannot say; it has to be walked through the real memory."""
-
-
-Span = tuple[bool, bytes]
-"""Text of a slot as a trial knows it: whether the text before the token comes first, and what the token added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +22,15 @@ class Rules:
         is_id: whether a text may name an object, apart from being new.
         is_predicate: whether a text may be a predicate.
         predicates: the closed vocabulary, spelt as in the answer; None for an open one.
+        is_line: whether a line of the compact format holds an object.
+        tail: predicate and object of a line that begins with a subject, or None.
     """
 
     is_id: Callable[[bytes], bool]
     is_predicate: Callable[[bytes], bool]
     predicates: tuple[bytes, ...] | None
+    is_line: Callable[[bytes], bool] | None = None
+    tail: Callable[[bytes, bytes], tuple[bytes, bytes] | None] | None = None
 
 
 @dataclass(slots=True)
@@ -64,8 +59,19 @@ class Memory:
 
     def at(self, text: bytes) -> Memory:
         """With another text in the slot."""
-        # every byte comes through here, and dataclasses.replace takes four times as long
-        return Memory(self.rules, text, self.box, self.ids, self.subject, self.predicate, self.relations)
+        return self._with(text=text)
+
+    def _with(self, text=None, box=None, ids=None, subject=None, predicate=None, relations=None) -> Memory:
+        """As :func:`dataclasses.replace`, which takes four times as long: each byte comes through here."""
+        return Memory(
+            self.rules,
+            self.text if text is None else text,
+            self.box if box is None else box,
+            self.ids if ids is None else ids,
+            self.subject if subject is None else subject,
+            self.predicate if predicate is None else predicate,
+            self.relations if relations is None else relations,
+        )
 
     def opened(self) -> Memory:
         """At the start of a slot."""
@@ -73,7 +79,7 @@ class Memory:
 
     def boxed(self) -> Memory:
         """At the start of a box."""
-        return replace(self, box=()) if self.box else self
+        return self._with(box=()) if self.box else self
 
     def low(self, axis: int) -> int | None:
         """What number ``axis`` of the box must exceed; None where that is not known, -1 for any number."""
@@ -85,7 +91,7 @@ class Memory:
 
     def numbered(self, value: int) -> Memory:
         """With one more number in the box."""
-        return replace(self, box=(*self.box, value))
+        return self._with(box=(*self.box, value))
 
     def add(self) -> Memory | None:
         """Before one more object."""
@@ -96,7 +102,7 @@ class Memory:
 
     def claim(self) -> Memory | None:
         """With the slot's text as the name of one more object."""
-        return replace(self, ids=(*self.ids, self.text)) if self.is_new(self.text) else None
+        return self._with(ids=(*self.ids, self.text)) if self.is_new(self.text) else None
 
     def is_new(self, text: bytes) -> bool:
         return text not in self.ids and self.rules.is_id(text)
@@ -107,7 +113,26 @@ class Memory:
 
     def listed(self) -> Memory:
         """With one more object that nothing refers to."""
-        return replace(self, ids=(*self.ids, b""))
+        return self._with(ids=(*self.ids, b""))
+
+    def count(self) -> Memory:
+        """With one more object that relations call by its number."""
+        return self._with(ids=(*self.ids, str(len(self.ids) + 1).encode()))
+
+    def line(self) -> Memory | None:
+        """With the slot's text as the line of one more object."""
+        return self.count() if self.rules.is_line(self.text) else None
+
+    def tail(self) -> Memory | None:
+        """With the slot's text as predicate and object of a relation."""
+        found = self.tail_of(self.subject, self.text)
+        return None if found is None else self._with(relations=self.relations | {(self.subject, *found)})
+
+    def tail_of(self, subject: bytes, text: bytes) -> tuple[bytes, bytes] | None:
+        found = self.rules.tail(subject, text)
+        if found is None or found[1] == subject or found[1] not in self.ids:
+            return None
+        return None if (subject, *found) in self.relations else found
 
     def relate(self) -> Memory | None:
         """Before one more relation."""
@@ -131,6 +156,8 @@ class Memory:
     def subjects(self) -> Sequence[bytes]:
         """What a relation may have as its subject."""
         most = self._per_subject()
+        if len(self.relations) >= MAX_RELATIONS:
+            return ()
         if len(self.relations) < most:
             return self.ids
         written = Counter(relation[0] for relation in self.relations)
@@ -138,11 +165,11 @@ class Memory:
 
     def objects(self) -> Sequence[bytes]:
         """What the relation that is being written may have as its object."""
-        start = (self.subject, self.predicate)
-        return [name for name in self.ids if name != self.subject and (*start, name) not in self.relations]
+        return self.objects_of(self.subject, self.predicate)
 
-    def can_refer(self, names: Sequence[bytes], text: bytes, whole: bool) -> bool:
-        return text in names if whole else any(name.startswith(text) for name in names)
+    def objects_of(self, subject: bytes, predicate: bytes) -> Sequence[bytes]:
+        written = self.relations
+        return [name for name in self.ids if name != subject and (subject, predicate, name) not in written]
 
     def can_say(self, subject: bytes, text: bytes, whole: bool) -> bool:
         """Whether ``text`` is, or begins, a predicate that leaves an object to choose."""
@@ -156,127 +183,20 @@ class Memory:
     def refer(self, role: str, whole: bool) -> Memory | None:
         """Whether the slot's text names an object that fits the role, or begins to; ``whole``: and is taken for it."""
         names = self.subjects() if role == "subject" else self.objects()
-        if not self.can_refer(names, self.text, whole):
-            return None
         if not whole:
-            return self
+            return self if any(name.startswith(self.text) for name in names) else None
+        if self.text not in names:
+            return None
         if role == "subject":
-            return replace(self, subject=self.text)
-        return replace(self, relations=self.relations | {(self.subject, self.predicate, self.text)})
+            return self._with(subject=self.text)
+        return self._with(relations=self.relations | {(self.subject, self.predicate, self.text)})
 
     def say(self, whole: bool) -> Memory | None:
         """Whether the slot's text is a predicate that can be said of the subject, or begins one."""
         if not self.can_say(self.subject, self.text, whole):
             return None
-        return replace(self, predicate=self.text) if whole else self
+        return self._with(predicate=self.text) if whole else self
 
     def label(self) -> Memory | None:
         """The slot's text as a label that names nothing."""
         return self if self.rules.is_id(self.text) else None
-
-    def holds(self, condition: tuple) -> bool:
-        """Whether this memory meets a trial's condition."""
-        kind, *rest = condition
-        if kind == "add":
-            return self.can_add(*rest)
-        if kind == "relate":
-            return self.can_relate()
-        if kind == "new":
-            return self.is_new(self._whole(rest[0]))
-        if kind == "label":
-            return self.rules.is_id(self._whole(rest[0]))
-        if kind == "subject":
-            return self.can_refer(self.subjects(), self._whole(rest[0]), rest[1])
-        subject = self.subject if rest[0] is None else self._whole(rest[0])
-        if kind == "predicate":
-            return self.can_say(subject, self._whole(rest[1]), rest[2])
-        predicate = self.predicate if rest[1] is None else self._whole(rest[1])
-        names = replace(self, subject=subject, predicate=predicate).objects()
-        return self.can_refer(names, self._whole(rest[2]), rest[3])
-
-    def _whole(self, span: Span) -> bytes:
-        return self.text + span[1] if span[0] else span[1]
-
-
-@dataclass(slots=True)
-class Trial:
-    """A memory of which nothing is known but what a token itself added.
-
-    Attributes:
-        conditions: what a real memory must hold for the token to be allowed.
-        bounds: for x2 and y2 of the current box, the number below which x1 and y1 must be.
-    """
-
-    text: Span = (True, b"")
-    box: tuple[int | None, ...] | None = None
-    num_new: int = 0
-    has_related: bool = False
-    subject: Span | None = None
-    predicate: Span | None = None
-    conditions: tuple[tuple, ...] = ()
-    bounds: tuple[int | None, int | None] = (None, None)
-
-    def _if(self, *condition, last: str | None = None) -> Trial:
-        """Under one more condition, which replaces the one before it where that said less of the same."""
-        held = self.conditions
-        if held and held[-1][0] == last:
-            held = held[:-1]
-        return replace(self, conditions=(*held, condition))
-
-    def typed(self, byte: int) -> Trial:
-        return replace(self, text=(self.text[0], self.text[1] + bytes((byte,))))
-
-    def opened(self) -> Trial:
-        return replace(self, text=(False, b""))
-
-    def boxed(self) -> Trial:
-        return replace(self, box=())
-
-    def low(self, axis: int) -> int | None:
-        if axis < 2:
-            return -1
-        return None if self.box is None else self.box[axis - 2]
-
-    def above(self, axis: int, bound: int) -> Trial | None:
-        low = self.low(axis)
-        if low is not None:
-            return self if low < bound else None
-        bounds = list(self.bounds)
-        bounds[axis - 2] = bound if bounds[axis - 2] is None else min(bound, bounds[axis - 2])
-        return replace(self, bounds=tuple(bounds))
-
-    def numbered(self, value: int) -> Trial:
-        return self if self.box is None else replace(self, box=(*self.box, value))
-
-    def add(self) -> Trial:
-        return self._if("add", self.num_new + 1)
-
-    def claim(self) -> Trial:
-        if self.num_new:
-            raise TooHard
-        return replace(self._if("new", self.text, last="new"), num_new=1)
-
-    def is_fresh(self) -> Trial:
-        return self._if("new", self.text)
-
-    def listed(self) -> Trial:
-        return replace(self, num_new=self.num_new + 1)
-
-    def relate(self) -> Trial:
-        if self.has_related or self.num_new:
-            raise TooHard
-        return self._if("relate")
-
-    def refer(self, role: str, whole: bool) -> Trial:
-        if role == "subject":
-            trial = self._if("subject", self.text, whole, last="subject")
-            return replace(trial, subject=self.text) if whole else trial
-        trial = self._if("object", self.subject, self.predicate, self.text, whole, last="object")
-        return replace(trial, has_related=True) if whole else trial
-
-    def say(self, whole: bool) -> Trial:
-        trial = self._if("predicate", self.subject, self.text, whole, last="predicate")
-        return replace(trial, predicate=self.text) if whole else trial
-
-    def label(self) -> Trial:
-        return self._if("label", self.text)

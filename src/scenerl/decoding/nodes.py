@@ -14,11 +14,12 @@ in the middle of a character.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scenerl.answers.grammar import MAX_SPACE
-from scenerl.decoding.memory import Memory, Trial
+from scenerl.decoding.memory import Memory
+from scenerl.decoding.trial import Trial
 
 State = tuple["Node", tuple, "Memory | Trial"]
 SPACES = frozenset(b" \n\t")
@@ -45,9 +46,22 @@ class Node:
         """``inner`` without differences that no token can tell."""
         return inner
 
-    def is_free(self, inner: tuple) -> bool:
-        """Whether every token that :meth:`is_plain` takes leaves the state as it is, but for the memory's text."""
+    def free_room(self, inner: tuple) -> int:
+        """Tokens of so many characters that :meth:`is_plain` takes leave the state as it is, but for the room and the
+        memory's text."""
+        return 0
+
+    def context(self, memory: Memory) -> tuple | None:
+        """The part of the memory that the rest depends on, besides ``inner``; None: all of it."""
+        return None
+
+    def is_full(self, inner: tuple) -> bool:
+        """Whether there is no room for text, and what may follow depends on the memory alone."""
         return False
+
+    def endings(self, inner: tuple, memory: Memory) -> Iterator[bytes]:
+        """Where there is no room for text: what may end the slot's."""
+        raise NotImplementedError
 
     def is_plain(self, piece: bytes) -> bool:
         raise NotImplementedError
@@ -65,6 +79,9 @@ class End(Node):
     def is_end(self, inner):
         return True
 
+    def context(self, memory):
+        return ()
+
 
 class Option(NamedTuple):
     """A mark, the node behind it, and what it does to the memory."""
@@ -81,11 +98,19 @@ class Marks(Node):
         options: the last is what ends the answer soonest.
         space: how much white space may come first.
         lead: the white space that the writer puts there.
-        instead: what may follow without a mark, and ends the answer sooner.
+        instead: what may follow without a mark.
+        ends: whether that ends the answer sooner.
     """
 
-    def __init__(self, *options: Option, space: int = MAX_SPACE, lead: bytes = b"", instead: Node | None = None):
-        self.space, self.lead, self.instead = space, lead, instead
+    def __init__(
+        self,
+        *options: Option,
+        space: int = MAX_SPACE,
+        lead: bytes = b"",
+        instead: Node | None = None,
+        ends: bool = True,
+    ):
+        self.space, self.lead, self.instead, self.ends = space, lead, instead, ends
         self.start = (0, None, 0)
         self.set(*options)
 
@@ -101,7 +126,10 @@ class Marks(Node):
             if option is None:
                 if byte in SPACES and spaces < self.space:
                     return self, (spaces + 1, None, 0), memory
-                return None if self.instead is None else self.instead.step(self.instead.start, memory, byte)
+                if self.instead is None:
+                    return None
+                node, start, memory = self.instead.enter(memory)
+                return node.step(start, memory, byte)
         elif option.mark[at] != byte:
             return None
         at += 1
@@ -115,12 +143,19 @@ class Marks(Node):
 
     def rest(self, inner, memory):
         spaces, option, at = inner
-        if option is None and self.instead is not None:
-            return self.instead.rest(self.instead.start, memory)
+        if option is None and self.instead is not None and self.ends:
+            node, start, memory = self.instead.enter(memory)
+            return node.rest(start, memory)
         mark = (self.lead if not spaces else b"") + self.default.mark if option is None else option.mark[at:]
         option = option or self.default
         node, inner, memory = option.next.enter(option.act(memory) if option.act else memory)
         return joined(mark, node.rest(inner, memory))
+
+    def context(self, memory):
+        if len(self.options) > 1 and any(len(mark.mark) > 1 for mark in self.options.values()):
+            return None  # another option than the soonest may have begun
+        ends_with = self.instead if self.instead is not None and self.ends else self.default.next
+        return ends_with.context(memory)
 
     def is_end(self, inner):
         return inner[1] is None and self.instead is not None and self.instead.is_end(self.instead.start)

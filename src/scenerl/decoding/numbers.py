@@ -104,6 +104,10 @@ class Number(Node):
         memory = memory.above(self.axis, value)
         return None if memory is None else self.next.step(self.next.start, memory.numbered(value), byte)
 
+    def context(self, memory):
+        after = self.next.context(memory)
+        return None if after is None else (memory.box[max(0, self.axis - 2) : 2], after)
+
     def rest(self, inner, memory):
         spaces, digits = inner
         low = memory.low(self.axis)

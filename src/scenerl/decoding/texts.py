@@ -13,11 +13,14 @@ from operator import methodcaller
 
 from scenerl.answers.envelope import TAGS
 from scenerl.answers.grammar import MAX_ID_DIGITS
-from scenerl.decoding.memory import Memory, TooHard, Trial
+from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
+from scenerl.decoding.trial import Trial
 
 MAX_OPEN = 240
 """Characters of an open label; the parser takes 256, and some are kept for the number of an id."""
+MAX_SUFFIX = 24
+"""Bytes of what ends a slot or a line behind any text."""
 FAR = 64
 """The most characters that a token may have: an open label with more room than that lets every one pass."""
 
@@ -124,7 +127,8 @@ class ClosedId(Slot):
     def endings(self, inner, memory):
         place, digits = inner
         if digits is not None:
-            yield from (b"", *_numbers(memory, MAX_ID_DIGITS - digits)) if digits else _numbers(memory, MAX_ID_DIGITS)
+            yield from [b""] if digits else []
+            yield from _numbers(memory, MAX_ID_DIGITS - digits) if digits < MAX_ID_DIGITS else []
         if place is not None:
             yield place.shortest
             yield from (place.shortest + b"." + number for number in _numbers(memory, MAX_ID_DIGITS))
@@ -158,32 +162,93 @@ class ClosedText(Slot):
         yield from (word[len(memory.text) :] for word in self.words if word.startswith(memory.text))
 
 
-class OpenText(Slot):
-    """Any text that may be a label: no control characters, no tags, a bounded length.
-
-    ``inner`` holds the bytes of a character that is not whole, whether a backslash was the last one, the beginning of a
-    tag, and how many characters there is room for. Behind the last comes only what the shortest end needs.
+class OpenSlot(Slot):
+    """Any text of a bounded length. Behind the last character that there is room for comes only what ends the slot.
 
     Args:
         suffixes: ends to try, given the memory; the memory takes one of them behind any text.
+        longest_suffix: one that takes as many tokens as any.
+        room_at: where in ``inner`` is how many characters there is room for; below zero it counts bytes.
     """
 
-    def __init__(self, next: Node, take: Callable, suffixes: Callable[[Memory], Iterator[bytes]]):
-        super().__init__(next, take)
-        self.suffixes = suffixes
-        self.start = (b"", False, b"", MAX_OPEN)
+    room_at: int
+
+    def __init__(
+        self,
+        next: Node,
+        take: Callable,
+        suffixes: Callable[[Memory], Iterator[bytes]],
+        longest_suffix: bytes,
+        **options,
+    ):
+        super().__init__(next, take, **options)
+        self.suffixes, self.longest_suffix = suffixes, longest_suffix
 
     def key(self, inner):
-        return (*inner[:3], min(inner[3], FAR))
+        at = self.room_at
+        return (*inner[:at], min(inner[at], FAR), *inner[at + 1 :])
 
-    def is_free(self, inner):
-        return inner == (b"", False, b"", FAR)
+    def is_full(self, inner):
+        return inner[self.room_at] <= 0
+
+    def _beyond(self, inner, memory, byte):
+        """The state after one more byte for which there is no room."""
+        if isinstance(memory, Trial):
+            return None  # tokens that reach beyond the room are left out until there is none
+        at = self.room_at
+        inner_after = (*inner[:at], inner[at] - 1, *inner[at + 1 :])
+        goes_on = any(rest[:1] == bytes((byte,)) for rest in self._begun(inner, memory))
+        return self._stays(inner_after, memory, byte) if goes_on else None
+
+    def _begun(self, inner: tuple, memory: Memory) -> Iterator[bytes]:
+        """What is missing of the suffixes that a full slot's text may be in: one is begun at the latest where the room
+        ended, or a little before."""
+        full = len(memory.text) + inner[self.room_at]
+        for start in range(full, max(-1, full - MAX_SUFFIX - 1), -1):
+            base, typed = memory.text[:start], memory.text[start:]
+            if typed[:1] and typed[0] & 0xC0 == 0x80:
+                continue  # in the middle of a character
+            if self.leave == _QUOTE and (len(base) - len(base.rstrip(b"\\"))) % 2:
+                continue  # in the middle of an escape
+            suffix = self._suffix(memory.at(base))
+            if suffix.startswith(typed):
+                yield suffix[len(typed) :]
+
+    def _suffix(self, memory: Memory) -> bytes:
+        return next(end for end in self.suffixes(memory) if self.take(memory.at(memory.text + end)) is not None)
+
+    def _head(self, inner: tuple) -> bytes:
+        """What makes a begun character whole."""
+        raise NotImplementedError
+
+    def endings(self, inner, memory):
+        if inner[self.room_at] <= 0:
+            yield from sorted(self._begun(inner, memory), key=len)
+            return
+        head = self._head(inner)
+        yield from (head + suffix for suffix in self.suffixes(memory.at(memory.text + head) if head else memory))
+
+    def parted_rest(self, inner: tuple, memory: Memory) -> tuple[bytes, list[bytes]]:
+        """The rest, and how it ends the slot's text."""
+        suffix = self._suffix(memory)
+        return suffix, self._rest_after(memory, suffix)
+
+
+class OpenText(OpenSlot):
+    """Any text in a JSON string that may be a label: without control characters and tags.
+
+    ``inner``: the bytes of a character that is not whole, whether a backslash was the last one, the beginning of a tag,
+    and the room.
+    """
+
+    start = (b"", False, b"", MAX_OPEN)
+    room_at = 3
+
+    def free_room(self, inner):
+        return inner[3] if inner[:3] == (b"", False, b"") else 0
 
     def is_plain(self, piece):
-        try:
-            return _PLAIN.fullmatch(piece.decode()) is not None
-        except UnicodeDecodeError:
-            return False
+        return is_text(_PLAIN, piece)
 
     def step(self, inner, memory, byte):
         partial, escaped, tag, room = inner
@@ -196,36 +261,20 @@ class OpenText(Slot):
         if byte == _BACKSLASH and not partial:
             return self._stays((b"", True, b"", room), memory, byte)
         partial = next_partial(partial, byte)
-        if partial is None:
-            return None
         tag = next_tag(tag, byte)
-        return None if tag is None else self._stays((partial, False, tag, room if partial else room - 1), memory, byte)
+        if partial is None or tag is None:
+            return None
+        return self._stays((partial, False, tag, room if partial else room - 1), memory, byte)
 
-    def _beyond(self, inner, memory, byte):
-        """``room`` counts on below zero, by bytes."""
-        if isinstance(memory, Trial):
-            raise TooHard
-        room = inner[3]
-        full = len(memory.text) + room
-        base, typed = memory.text[:full], memory.text[full:] + bytes((byte,))
-        before = memory.at(base)
-        suffix = next(suffix for suffix in self.suffixes(before) if self._takes(before, suffix))
-        return self._stays((b"", False, b"", room - 1), memory, byte) if suffix.startswith(typed) else None
+    def _head(self, inner):
+        return b'"' if inner[1] else whole_character(inner[0])
 
-    def _takes(self, memory: Memory, suffix: bytes) -> bool:
-        return self.take(memory.at(memory.text + suffix)) is not None
 
-    def endings(self, inner, memory):
-        partial, escaped, _, room = inner
-        if room < 0:
-            full = len(memory.text) + room
-            before = memory.at(memory.text[:full])
-            suffix = next(suffix for suffix in self.suffixes(before) if self._takes(before, suffix))
-            yield suffix[-room:]
-            return
-        head = b'"' if escaped else whole_character(partial)
-        whole = memory.at(memory.text + head) if head else memory
-        yield from (head + suffix for suffix in self.suffixes(whole))
+def is_text(pattern: re.Pattern, piece: bytes) -> bool:
+    try:
+        return pattern.fullmatch(piece.decode()) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def id_suffixes(memory: Memory) -> Iterator[bytes]:
@@ -248,13 +297,13 @@ class Reference(Slot):
 
     start = (False,)
 
-    def __init__(self, role: str, next: Node):
-        super().__init__(next, methodcaller("refer", role, True), methodcaller("refer", role, False))
+    def __init__(self, role: str, next: Node, leave: int = _QUOTE):
+        super().__init__(next, methodcaller("refer", role, True), methodcaller("refer", role, False), leave)
         self.role = role
 
     def step(self, inner, memory, byte):
         (escaped,) = inner
-        if byte == _QUOTE and not escaped:
+        if byte == self.leave and not escaped:
             return self._left(memory)
         return self._stays((byte == _BACKSLASH and not escaped,), memory, byte)
 

@@ -25,6 +25,7 @@ class Vocabulary:
     Attributes:
         pieces: the bytes of each token; empty for tokens that no answer may hold.
         lookup: the tokens that write some bytes, by these bytes.
+        num_characters: (V) of each token, begun ones left out.
 
     Raises:
         ValueError: the package xgrammar is missing, or tokens of this tokenizer write other text one by one than
@@ -49,15 +50,21 @@ class Vocabulary:
             b"" if number in out or len(piece) > MAX_PIECE else piece for number, piece in enumerate(info.decoded_vocab)
         ]
         self._check(tokenizer)
+        lengths = [len(piece.decode(errors="ignore")) for piece in self.pieces]
+        self.num_characters = np.array(lengths + [0] * (size - len(lengths)))
         self.is_usable = np.array([bool(piece) for piece in self.pieces] + [False] * (size - len(self.pieces)))
         self.lookup: dict[bytes, list[int]] = {}
         for number, piece in enumerate(self.pieces):
             if piece:
                 self.lookup.setdefault(piece, []).append(number)
-        self._longest = max(map(len, self.lookup))
+        lengths: dict[int, set[int]] = {}
+        for piece in self.lookup:
+            lengths.setdefault(piece[0], set()).add(len(piece))
+        self._lengths = {byte: sorted(found) for byte, found in lengths.items()}
         self.spell = lru_cache(maxsize=1 << 16)(self._spell)
         self.compile = lru_cache(maxsize=64)(self._compiler.compile_grammar)
         self._sets: dict[object, np.ndarray] = {}
+        self._by_first: dict[int, list[int]] = {}
 
     @classmethod
     def of(cls, checkpoint, stop_ids: Collection[int]) -> Vocabulary:
@@ -90,15 +97,24 @@ class Vocabulary:
             self._sets[name] = np.array(marks + [False] * (self.size - len(marks)))
         return self._sets[name]
 
+    def beginning_with(self, first: int) -> list[int]:
+        """The tokens of which this is the first byte."""
+        if not self._by_first:
+            for number, piece in enumerate(self.pieces):
+                if piece:
+                    self._by_first.setdefault(piece[0], []).append(number)
+        return self._by_first.get(first, [])
+
     def _spell(self, text: bytes) -> tuple[int, ...] | None:
         """The fewest tokens that write ``text``, or None where the tokenizer cannot."""
         best: list[tuple[int, int] | None] = [(0, 0)] + [None] * len(text)  # tokens up to here, where the last begins
-        for end in range(1, len(text) + 1):
-            for start in range(max(0, end - self._longest), end):
-                before = best[start]
-                if before is not None and text[start:end] in self.lookup:
-                    if best[end] is None or before[0] + 1 < best[end][0]:
-                        best[end] = before[0] + 1, start
+        for start in range(len(text)):
+            if best[start] is None:
+                continue
+            count = best[start][0] + 1
+            for end in (start + length for length in self._lengths.get(text[start], ()) if start + length <= len(text)):
+                if text[start:end] in self.lookup and (best[end] is None or count < best[end][0]):
+                    best[end] = count, start
         tokens, end = [], len(text)
         if best[end] is None:
             return None

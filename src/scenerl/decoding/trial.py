@@ -1,0 +1,155 @@
+"""A memory of which nothing is known: what tokens ask of it is kept as conditions.
+
+A token is walked through the automaton once for all memories, with a :class:`Trial` in the memory's place. What it
+would have asked, a real memory answers later (:class:`Answers`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scenerl.decoding.memory import Memory
+
+
+class TooHard(Exception):
+    """A token asks what a trial's conditions cannot say; it has to be walked through the real memory."""
+
+
+Span = tuple[bool, bytes]
+"""Text of a slot as a trial knows it: whether the text before the token comes first, and what the token added."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A memory of which nothing is known but what a token itself added.
+
+    Attributes:
+        conditions: what a real memory must hold for the token to be allowed.
+        bounds: for x2 and y2 of the current box, the number below which x1 and y1 must be.
+    """
+
+    text: Span = (True, b"")
+    box: tuple[int | None, ...] | None = None
+    num_new: int = 0
+    has_related: bool = False
+    subject: Span | None = None
+    predicate: Span | None = None
+    conditions: tuple[tuple, ...] = ()
+    bounds: tuple[int | None, int | None] = (None, None)
+
+    def _if(self, *condition, last: str | None = None) -> Trial:
+        """Under one more condition, which replaces the one before it where that said less of the same."""
+        held = self.conditions
+        if held and held[-1][0] == last:
+            held = held[:-1]
+        return replace(self, conditions=(*held, condition))
+
+    def typed(self, byte: int) -> Trial:
+        return replace(self, text=(self.text[0], self.text[1] + bytes((byte,))))
+
+    def opened(self) -> Trial:
+        return replace(self, text=(False, b""))
+
+    def boxed(self) -> Trial:
+        return replace(self, box=())
+
+    def low(self, axis: int) -> int | None:
+        if axis < 2:
+            return -1
+        return None if self.box is None else self.box[axis - 2]
+
+    def above(self, axis: int, bound: int) -> Trial | None:
+        low = self.low(axis)
+        if low is not None:
+            return self if low < bound else None
+        bounds = list(self.bounds)
+        bounds[axis - 2] = bound if bounds[axis - 2] is None else min(bound, bounds[axis - 2])
+        return replace(self, bounds=tuple(bounds))
+
+    def numbered(self, value: int) -> Trial:
+        return self if self.box is None else replace(self, box=(*self.box, value))
+
+    def add(self) -> Trial:
+        return self._if("add", self.num_new + 1)
+
+    def count(self) -> Trial:
+        return replace(self, num_new=self.num_new + 1)
+
+    def line(self) -> Trial:
+        return replace(self._if("line", self.text), num_new=self.num_new + 1)
+
+    def tail(self) -> Trial:
+        return replace(self._if("tail", self.subject, self.text), has_related=True)
+
+    def claim(self) -> Trial:
+        if self.num_new:
+            raise TooHard
+        return replace(self._if("new", self.text, last="new"), num_new=1)
+
+    def is_fresh(self) -> Trial:
+        return self._if("new", self.text)
+
+    def listed(self) -> Trial:
+        return replace(self, num_new=self.num_new + 1)
+
+    def relate(self) -> Trial:
+        if self.has_related or self.num_new:
+            raise TooHard
+        return self._if("relate")
+
+    def refer(self, role: str, whole: bool) -> Trial:
+        if self.has_related or self.num_new:
+            raise TooHard
+        if role == "subject":
+            trial = self._if("subject", self.text, whole, last="subject")
+            return replace(trial, subject=self.text) if whole else trial
+        trial = self._if("object", self.subject, self.predicate, self.text, whole, last="object")
+        return replace(trial, has_related=True) if whole else trial
+
+    def say(self, whole: bool) -> Trial:
+        trial = self._if("predicate", self.subject, self.text, whole, last="predicate")
+        return replace(trial, predicate=self.text) if whole else trial
+
+    def label(self) -> Trial:
+        return self._if("label", self.text)
+
+
+class Answers:
+    """What a memory says to trials' conditions; names are looked up once for all of them."""
+
+    def __init__(self, memory: Memory):
+        self._memory = memory
+        self._known: dict[tuple, tuple[frozenset[bytes], frozenset[bytes]]] = {}
+
+    def holds(self, condition: tuple) -> bool:
+        kind, *rest = condition
+        memory = self._memory
+        if kind == "add":
+            return memory.can_add(*rest)
+        if kind == "relate":
+            return memory.can_relate()
+        if kind == "new":
+            return memory.is_new(self._whole(rest[0]))
+        if kind == "label":
+            return memory.rules.is_id(self._whole(rest[0]))
+        if kind == "line":
+            return memory.rules.is_line(self._whole(rest[0]))
+        if kind == "subject":
+            return self._refers((), *rest)
+        subject = memory.subject if rest[0] is None else self._whole(rest[0])
+        if kind == "tail":
+            return memory.tail_of(subject, self._whole(rest[1])) is not None
+        if kind == "predicate":
+            return memory.can_say(subject, self._whole(rest[1]), rest[2])
+        predicate = memory.predicate if rest[1] is None else self._whole(rest[1])
+        return self._refers((subject, predicate), *rest[2:])
+
+    def _whole(self, span: Span) -> bytes:
+        return self._memory.text + span[1] if span[0] else span[1]
+
+    def _refers(self, start: tuple, span: Span, whole: bool) -> bool:
+        """Whether the text is, or begins, a name that fits: of a subject, or of the object of such a relation."""
+        if start not in self._known:
+            names = frozenset(self._memory.objects_of(*start) if start else self._memory.subjects())
+            self._known[start] = names, frozenset(name[:end] for name in names for end in range(len(name) + 1))
+        return self._whole(span) in self._known[start][0 if whole else 1]

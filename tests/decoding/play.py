@@ -1,0 +1,75 @@
+"""Answers written by a player who knows nothing: any allowed token may come next, marks and digits more often."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from scenerl.answers import AnswerShape, AnswerStyle, parse_answer, write_answer
+from scenerl.decoding import Constraint, Row
+from scenerl.models import tiny
+from scenerl.types import Relation, SceneGraph, SceneObject
+
+OBJECTS = ("dog", "cat", "no", "no.1", "no.1.2", "traffic light", 'trafficé "x"', "end", "end table", "犬")
+PREDICATES = ("on", "on top of", "e", 'say "hi"')
+FORMATS, ENVELOPES = ("json", "compact", "detections"), ("plain", "think")
+FRAMES = {"norm1000": (1000, 1000, 20), "norm1": (1, 1, 7), "resized": (644, 420, 1)}
+"""Frame to width, height and grid."""
+
+
+def style_of(fmt: str, envelope: str, is_closed: bool, frame: str = "norm1000") -> AnswerStyle:
+    grid = FRAMES[frame][2]
+    if is_closed:
+        return AnswerStyle(fmt, envelope, OBJECTS, PREDICATES, frame, grid)
+    return AnswerStyle(fmt, envelope, frame=frame, grid=grid)
+
+
+def shape_of(style: AnswerStyle) -> AnswerShape:
+    return AnswerShape(style, FRAMES[style.frame][:2])
+
+
+STYLES = [style_of(*choice) for choice in product(FORMATS, ENVELOPES, (True, False))]
+
+
+def parse(text: str, style: AnswerStyle):
+    return parse_answer(text, style, (640, 427), (644, 420))
+
+
+def graph(rng: np.random.Generator) -> SceneGraph:
+    """A few objects on a grid, with relations."""
+    objects = []
+    for _ in range(rng.integers(1, 6)):
+        x, y = rng.integers(0, 400, 2)
+        objects.append(SceneObject(str(rng.choice(OBJECTS)), (x, y, x + 100, y + 60)))
+    pairs = {tuple(rng.integers(0, len(objects), 2).tolist()) for _ in range(3)}
+    edges = [Relation(one, str(rng.choice(PREDICATES)), other) for one, other in sorted(pairs) if one != other]
+    return SceneGraph(tuple(objects), tuple(edges))
+
+
+def small_tokenizer():
+    rng = np.random.default_rng(0)
+    texts = [write_answer(graph(rng), style, (640, 427)) for style in STYLES[::2] for _ in range(60)]
+    return tiny.build_tokenizer(texts, range(0, 1001, 20), vocab_size=800)
+
+
+def likes(piece: bytes) -> bool:
+    return piece[:1] in b'",:[]{} \n0123456789<'
+
+
+def play(constraint: Constraint, limit: int, seed: int, watch=None) -> list[int]:
+    """Tokens of one answer. ``watch`` is called with the row and its mask at every step."""
+    rng = np.random.default_rng(seed)
+    vocabulary = constraint.vocabulary
+    liked = vocabulary.having("liked", likes)
+    row, tokens = Row(constraint, limit), []
+    while not row.is_done:
+        mask = row.mask()
+        if watch:
+            watch(row, mask)
+        choice = (mask & liked).nonzero()[0]
+        if rng.random() < 0.3 or not len(choice):
+            choice = mask.nonzero()[0]
+        tokens.append(int(rng.choice(choice)))
+        row.take(tokens[-1])
+    return tokens
