@@ -27,9 +27,7 @@ class HFEngine:
         self.checkpoint = checkpoint
         self.sampling = sampling
         self._most: int | None = None  # prompts at a time, once the memory has been too small
-        declared = checkpoint.model.generation_config.eos_token_id
-        stops = [declared] if isinstance(declared, int) else list(declared or ())
-        self._stop_ids = sorted({*stops, checkpoint.processor.tokenizer.eos_token_id})
+        self._stop_ids = checkpoint.stop_ids
         tokenizer = checkpoint.processor.tokenizer
         self._aligner = TokenAligner(self._decode, tokenizer.all_special_ids)
         self._vocabulary: Vocabulary | None = None
@@ -95,28 +93,26 @@ class HFEngine:
         settings = self.generation_settings()
         count = self.sampling.num_samples
         num_prompt = inputs["input_ids"].shape[1]
-        if BranchSampler.suits(model.base_model):
+        branches = BranchSampler.suits(model.base_model)
+        if shapes is not None:
+            settings["logits_processor"] = self._constrained(shapes, 1 if branches else count)
+        if branches:
             settings.pop("num_return_sequences", None)
-            settings["logits_processor"] = self._constrained(shapes)
             sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
             completions = model.generate(**inputs, **settings, custom_generate=sampler)[:, num_prompt:]
             logprobs = sampler.logps
         elif self.sampling.logprobs:
-            settings["logits_processor"] = self._constrained(shapes, count)
             output = model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
             completions = output.sequences[:, num_prompt:]
             logprobs = _logprobs(output.logits, completions)
         else:
-            settings["logits_processor"] = self._constrained(shapes, count)
             completions, logprobs = model.generate(**inputs, **settings)[:, num_prompt:], None
         rows = [None] * len(completions) if logprobs is None else logprobs.tolist()
         replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _constrained(self, shapes: Sequence[AnswerShape] | None, count: int = 1) -> LogitsProcessorList | None:
+    def _constrained(self, shapes: Sequence[AnswerShape], count: int) -> LogitsProcessorList:
         """What holds ``count`` answers in a row to each shape."""
-        if shapes is None:
-            return None
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)
         every = [shape for shape in shapes for _ in range(count)]
