@@ -88,6 +88,20 @@ def test_a_row_is_in_the_file_when_it_is_appended(tmp_path):
     assert [(r["image_id"], r["sample"]) for r in read_rows(path)][-1] == ("a", 1)
 
 
+def test_a_file_has_one_writer_at_a_time(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with PredictionFile(path) as file:
+        file.append(error_row(Example("b", 5, 5, SceneGraph()), STYLE, 0, "gone"))
+        for _ in range(2):
+            with pytest.raises(ValueError, match="out.jsonl: another process is writing it; give each its part"):
+                PredictionFile(path)
+            file.forget("b")
+        file.append(row("a"))
+    with PredictionFile(path) as file:
+        file.append(row("b"))
+    assert read_rows(path) == [row("a"), row("b")]
+
+
 def test_a_last_row_that_was_cut_off_anywhere_is_dropped(tmp_path):
     path = tmp_path / "out.jsonl"
     with PredictionFile(path) as file:

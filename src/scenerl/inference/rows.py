@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -117,7 +118,8 @@ class PredictionFile:
         failed: image ids whose rows hold an error instead of an answer.
 
     Raises:
-        ValueError: the file holds a row, other than a cut-off last one, that is no prediction; names file and row.
+        ValueError: another process is writing the file, or it holds a row, other than a cut-off last one, that is no
+            prediction; names file and row.
     """
 
     def __init__(self, path: Path):
@@ -126,11 +128,15 @@ class PredictionFile:
         self.failed: set[str] = set()
         self._size = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
+        self._open()
+        try:
             for line, row in self._rows():
                 self._note(row)
                 self._size += len(line)
-        self._open()
+            self._file.truncate(self._size)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _rows(self) -> Iterator[tuple[bytes, dict]]:
         """The whole lines of the file with what they hold."""
@@ -149,7 +155,15 @@ class PredictionFile:
 
     def _open(self) -> None:
         self._file = self.path.open("ab", buffering=0)
-        self._file.truncate(self._size)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ValueError(
+                f"{self.path}: another process is writing it; give each its part with --shard, or an --out of its own"
+            ) from error
+        except OSError:
+            pass  # some network file systems have no locks
 
     def _note(self, row: dict) -> None:
         self.done.add((row["image_id"], row.get("sample", 0)))
