@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from trl import SFTConfig
 
 from scenerl import cli
 from scenerl.training import sft
+from scenerl.training.grpo import SceneGRPOTrainer
 from scenerl.training.logs import LogFile, take_back
 from scenerl.training.resume import last_checkpoint
 from training.small_run import QUICK, QUICK_GRPO, load_conversation, read_rows, words
@@ -184,6 +186,27 @@ def test_grpo_goes_on_too(base, rows, tmp_path, monkeypatch):
         assert [row["step"] for row in found] == [row["step"] for row in wanted]
     assert found == wanted  # the same completions with the same rewards
     assert_equal_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def half_a_rollout(processes: int, index: int = 0) -> SceneGRPOTrainer:
+    """A trainer after the first of two steps on one rollout, without a model."""
+    trainer = object.__new__(SceneGRPOTrainer)
+    trainer.args = SimpleNamespace(steps_per_generation=2)
+    trainer.num_iterations, trainer._step = 1, 1
+    trainer._buffered_inputs = [{"advantages": torch.tensor([0.5])}, {"advantages": torch.tensor([-0.5])}]
+    trainer.accelerator = SimpleNamespace(num_processes=processes, process_index=index, device=torch.device("cpu"))
+    return trainer
+
+
+@pytest.mark.parametrize(("processes", "goes_on"), [(2, True), (1, False), (4, False)])
+def test_a_rollout_goes_on_in_as_many_processes_only(tmp_path, processes, goes_on):
+    for index in range(2):
+        half_a_rollout(2, index).save_rollout(tmp_path)
+    for index in range(processes):
+        trainer = half_a_rollout(processes, index)
+        trainer._step, trainer._buffered_inputs = 0, None  # as TRL starts
+        trainer.load_rollout(tmp_path)
+        assert (trainer._step == 1) == (trainer._buffered_inputs is not None) == goes_on
 
 
 def test_adapters_go_on_too(base, rows, tmp_path, monkeypatch):

@@ -33,6 +33,13 @@ class Checkpoint:
         ids = tokenizer.convert_tokens_to_ids(list(self.family.banned_tokens))
         return sorted({i for i in ids if i is not None and i != tokenizer.unk_token_id})
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ids of the tokens that end an answer: what the checkpoint declares, and the tokenizer's own."""
+        declared = self.model.generation_config.eos_token_id
+        stops = [declared] if isinstance(declared, int) else declared or ()
+        return sorted({*stops, self.processor.tokenizer.eos_token_id})
+
 
 def is_hub_name(name: str | Path) -> bool:
     """Whether a name has the form ``owner/name`` and is nothing on this machine."""

@@ -37,16 +37,26 @@ class SceneGRPOTrainer(Resumable, Carded, SharedPrefixGRPOTrainer):
     def save_rollout(self, checkpoint: Path) -> None:
         """Write where in a rollout training stands, and the completions that are still to be learnt from."""
         is_used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
-        state = {"step": self._step, "batches": None if is_used_up else self._buffered_inputs}
-        torch.save(state, self._rollout_path(checkpoint))
+        batches = None if is_used_up else self._buffered_inputs
+        torch.save({"step": self._step, "batches": batches, "cut": self._cut}, self._rollout_path(checkpoint))
 
     def load_rollout(self, checkpoint: Path) -> None:
-        """Go on where :meth:`save_rollout` was; TRL alone would sample anew, and from another step on."""
+        """Go on where :meth:`save_rollout` was; TRL alone would sample anew, and from another step on.
+
+        So does a run that goes on with another number of processes, among which its batches are cut otherwise.
+        """
         path = self._rollout_path(checkpoint)
-        if path.is_file():  # checkpoints of earlier versions have none
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not path.is_file():  # checkpoints of earlier versions have none, nor has a process that is new
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state.get("cut", self._cut) == self._cut:  # earlier versions do not say
             self._step = state["step"]
             self._buffered_inputs = send_to_device(state["batches"], self.accelerator.device)
+
+    @property
+    def _cut(self) -> list[int]:
+        """Among how many processes a rollout is divided, and into how many batches in each."""
+        return [self.accelerator.num_processes, self.args.steps_per_generation]
 
     def _rollout_path(self, checkpoint: Path) -> Path:
         return checkpoint / f"rollout_{self.accelerator.process_index}.pt"
@@ -152,14 +162,12 @@ def build_trainer(
         send_grammar(args, conversation, examples)
     elif constrain and (why := obstacle(args)):
         raise ValueError(f"constrain: not possible: {why}")
-    declared = checkpoint.model.generation_config.eos_token_id
-    stop_ids = [declared] if isinstance(declared, int) else list(declared or ())
     batch = RewardBatch(
         rewards,
         examples,
         conversation,
         reward_options or RewardOptions(),
-        stop_ids=[*stop_ids, checkpoint.processor.tokenizer.eos_token_id],
+        stop_ids=checkpoint.stop_ids,
         watch=ConstantRewardWatch(rewards, constant_reward_window, _log.warning) if constant_reward_window else None,
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
