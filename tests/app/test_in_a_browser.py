@@ -175,6 +175,26 @@ def test_two_checkpoints_side_by_side(open_page):
     assert len(set(of_horse)) == 1  # one colour in both
 
 
+def test_both_checkpoints_get_one_question_whatever_changes_meanwhile(open_page, tmp_path):
+    asked, changed = [], threading.Event()
+
+    def answer(ask, picture, *_):
+        asked.append((picture.image_wh, ask.vocabulary))
+        changed.wait(20)
+        return reply(RIDING)()
+
+    page = open_page(answer)
+    page.select_option("#other", "other")
+    page.click("#go")
+    (tmp_path / "later.png").write_bytes(png(30, 20))
+    page.set_input_files("#file", tmp_path / "later.png")
+    page.get_by_text("later.png, 30 × 20").wait_for()
+    page.select_option("#vocabulary", "open")
+    changed.set()
+    page.locator(".panel .body").nth(1).wait_for()
+    assert asked == [((60, 40), "trained")] * 2
+
+
 def test_detection_asks_for_labels(open_page):
     asked = []
 

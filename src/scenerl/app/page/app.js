@@ -83,6 +83,7 @@ async function ask(event) {
   refresh();
   const asked = image;
   const models = [...new Set([at("model").value, at("other").value].filter(Boolean))];
+  const questions = models.map(question); // all now: image and form may change while the first model answers
   const panels = models.map(newPanel);
   at("panels").replaceChildren(...panels);
   at("panels").scrollIntoView({ block: "nearest" });
@@ -93,7 +94,7 @@ async function ask(event) {
     const timer = setInterval(tick, 1000);
     tick();
     try {
-      fill(panels[place], asked, await call("/api/answers", JSON.stringify(question(model))));
+      fill(panels[place], asked, await call("/api/answers", JSON.stringify(questions[place])));
     } catch (error) {
       panels[place].querySelector(".facts").textContent = "";
       panels[place].querySelector(".error").textContent = error.message;
