@@ -98,7 +98,9 @@ def test_names_of_models(base, tmp_path):
     lora = tmp_path / "adapters" / "lora"
     (lora / "checkpoint-1").mkdir(parents=True)
     for folder in (lora, lora / "checkpoint-1"):
-        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)})
+        )
     assert named_models([str(lora)]) == named_models([str(lora.parent)]) == {"lora": str(lora)}
     with pytest.raises(ValueError, match="two are named 'a'"):
         named_models([f"a={base}", f"a={other}"])

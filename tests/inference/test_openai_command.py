@@ -219,7 +219,9 @@ def test_the_old_file_stays_when_there_is_no_server(serve, folder, rows, tmp_pat
 def test_an_adapter_without_a_processor_has_that_of_its_base(serve, folder, rows, tmp_path):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(folder)})
+    )
     server = serve(lambda number, body: said(ANSWER))
     out = tmp_path / "out.jsonl"
     assert main(command(server, "m", rows, out, "--checkpoint", str(adapter), "--limit", "1")) == 0

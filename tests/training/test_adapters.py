@@ -124,6 +124,8 @@ def test_the_digest_follows_adapter_and_base(folder, base, tmp_path):
         (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.json: not the configuration of an"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "base_model_name_or_path"),
         (lambda f: edit(f, base_model_name_or_path="runs/gone away"), "base model 'runs/gone away' is no folder"),
+        (lambda f: edit(f, base_model_name_or_path=str(f)), "is an adapter itself"),
+        (lambda f: edit(f, peft_type="PROMPT_TUNING"), "peft_type 'PROMPT_TUNING' is not supported; allowed: LORA"),
         (lambda f: edit(f, r=8), "does not fit its base model"),
         (lambda f: edit(f, target_modules=["q_proj"]), "not those its configuration asks for"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\0" * 40), "damaged or cut off"),

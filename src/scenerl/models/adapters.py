@@ -12,7 +12,8 @@ def config_of(name: str | Path) -> dict | None:
     """The adapter configuration of a folder or hub name; None where it is no adapter.
 
     Raises:
-        ValueError: it cannot be read or names no base model, or the folder holds a whole model as well.
+        ValueError: it cannot be read, is of another kind than LoRA or names no base model, or the folder holds a whole
+            model as well.
     """
     folder = Path(name)
     path = folder / CONFIG
@@ -31,6 +32,8 @@ def config_of(name: str | Path) -> dict | None:
             raise TypeError("base_model_name_or_path is not text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not the configuration of an adapter ({type(error).__name__}: {error})") from error
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{path}: peft_type {config.get('peft_type')!r:.50} is not supported; allowed: LORA")
     return config
 
 

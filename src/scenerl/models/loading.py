@@ -89,7 +89,7 @@ def base_of(name: str | Path) -> str | None:
     """The folder or hub name of the model that an adapter belongs to; None for what is no adapter.
 
     Raises:
-        ValueError: the adapter's configuration cannot be read, or its model is not there.
+        ValueError: the adapter's configuration cannot be read, or its model is not there or an adapter itself.
     """
     if not Path(name).is_dir() and not is_hub_name(name):
         return None
@@ -104,6 +104,10 @@ def base_of(name: str | Path) -> str | None:
         raise ValueError(
             f"{name}: the adapter's base model {base!r} is no folder; correct base_model_name_or_path in "
             f"{adapters.CONFIG}"
+        )
+    if (Path(base) / adapters.CONFIG).is_file():
+        raise ValueError(
+            f"{name}: the adapter's base model {base} is an adapter itself; merge that first: scenerl export"
         )
     return base
 
