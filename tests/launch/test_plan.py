@@ -152,6 +152,7 @@ def test_the_table(capsys):
     [
         (["model=mine/unknown"], "no shape of model 'mine/unknown' is known; allowed: Qwen/Qwen2-VL-2B-Instruct"),
         (["data=mine.jsonl"], "how many images mine.jsonl has is not known"),
+        (["max_steps=soon"], "max_steps: 'soon' is not a number"),
     ],
 )
 def test_what_cannot_be_estimated(capsys, sets, said):

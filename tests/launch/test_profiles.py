@@ -62,6 +62,10 @@ def test_what_wins(tmp_path):
     "sets, said",
     [
         (["per_device_train_batch_size=5"], "256 is no multiple of .* 5 times 16 processes; .*allowed: 1, 2, 4, 8, 16"),
+        (["per_device_train_batch_size=0"], "256 is no multiple of .* 0 times 16 processes; .*allowed: 1, 2, 4, 8, 16"),
+        (["per_device_train_batch_size=-4"], "256 is no multiple of .* -4 times 16 processes"),
+        (["per_device_train_batch_size=few"], "per_device_train_batch_size: 'few' is not a number"),
+        (["num_generations=0"], "num_generations: 0 is out of range; allowed: at least 1"),
         (["global_batch_size=20"], "20 completions are no whole groups of 8"),
         (["num_generations"], "set: 'num_generations' is not KEY=VALUE"),
         (["rewards=beauty", "freeze_vison=true"], None),  # TRL's fields and rewards are checked by the command itself

@@ -13,7 +13,7 @@ def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_p
         ValueError: the processes cannot share the batch evenly; names batch sizes per process that can.
     """
     at_once = per_device_batch_size * num_processes
-    if global_batch_size % at_once:
+    if per_device_batch_size < 1 or global_batch_size % at_once:
         per_process = global_batch_size / num_processes
         fitting = [size for size in range(1, int(per_process) + 1) if per_process % size == 0]
         allowed = (

@@ -59,7 +59,7 @@ class Job:
         default = DEFAULTS.get(key)
         value = self.extra.get(key, default)
         if isinstance(value, str) and isinstance(default, int | float):  # a word of the command line
-            return type(default)(float(value))
+            return _number(key, value, type(default))
         return value
 
     @property
@@ -69,11 +69,18 @@ class Job:
 
     def extra_number(self, key: str) -> int:
         """A whole number among TRL's fields; 0 where it is not given or means "no limit"."""
-        return max(0, int(self.extra.get(key, 0)))
+        return max(0, _number(key, self.extra.get(key, 0), int))
 
     def is_on(self, key: str) -> bool:
         """Whether a field that is yes or no was given as yes."""
         return str(self.value(key)).lower() == "true"
+
+
+def _number(key: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(float(value))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{key}: {value!r} is not a number") from error
 
 
 def command_of(recipe: Path) -> str:
@@ -129,6 +136,8 @@ def check_batch(job: Job) -> int:
     size = job.value("global_batch_size")
     if size is None:
         raise ValueError(f"{job.recipe}: has no global_batch_size, so that a step would depend on the profile")
+    if job.value("num_generations") < 1:
+        raise ValueError(f"num_generations: {job.value('num_generations')} is out of range; allowed: at least 1")
     if job.command == "grpo" and size % job.value("num_generations"):
         raise ValueError(
             f"{job.recipe}: global_batch_size: {size} completions are no whole groups of {job.value('num_generations')}"
