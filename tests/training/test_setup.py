@@ -117,7 +117,10 @@ ROW = {
     "bad, said",
     [
         ([], ["is empty"]),
-        ([ROW, {**ROW, "image_id": "b", "file_name": "gone.png"}], ["row 2", "there is no such image file", "gone.png"]),
+        (
+            [ROW, {**ROW, "image_id": "b", "file_name": "gone.png"}],
+            ["row 2", "there is no such image file", "gone.png"],
+        ),
         ([ROW, {**ROW, "file_name": "1.png"}], ["row 2", "image_id 'a'"]),
         ([{**ROW, "width": "wide"}], ["row 1", "width"]),
         ([ROW], ["predicates that are not in the vocabulary: 'beside' (1 times)", "allowed: 'left of'"]),
