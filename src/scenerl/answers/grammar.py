@@ -19,8 +19,8 @@ MAX_SPACE = 16
 """White space characters in a row between two marks of JSON: what an indented answer needs."""
 MAX_GAP = 4
 """White space characters in a row between tags, and between a tag and what stands in it."""
-MAX_ID_DIGITS = 4
-"""Digits of the number in an object id or of a line's number; the parser reads 1,000 objects."""
+_MAX_LINE_DIGITS = 4
+"""Digits of a line's number; the parser reads 1,000 objects."""
 FENCE_NAMES = {"json": ("json", ""), "compact": ("text", ""), "detections": ("json", "")}
 """What a code fence around an answer may name."""
 NOTHING_FOUND = ("none", "None")
@@ -113,7 +113,7 @@ def _json_rules(style: AnswerStyle) -> dict[str, str]:
         "relations": _list("relation"),
         "object": _json('{ "id" : "@id" , "bbox" : @box }'),
         "relation": _json('{ "subject" : "@id" , "predicate" : "@predicate" , "object" : "@id" }'),
-        "id": rf'label ("." [0-9]{{1,{MAX_ID_DIGITS}}})?' if style.objects is not None else "label",
+        "id": 'label ("." [0-9]+)?' if style.objects is not None else "label",
         **_json_labels(style),
         "predicate": _label(style.predicates, json_text, _IN_STRING),
     }
@@ -134,7 +134,7 @@ def _compact_rules(style: AnswerStyle) -> dict[str, str]:
         "body": 'object* ("\\n" relation*)? "end"',
         "object": 'label " " x " " y " " x " " y "\\n"',
         "relation": 'ref " " predicate " " ref "\\n"',
-        "ref": f"[1-9] [0-9]{{0,{MAX_ID_DIGITS - 1}}}",
+        "ref": f"[1-9] [0-9]{{0,{_MAX_LINE_DIGITS - 1}}}",
         "label": _label(style.objects, str, _IN_LINE),
         "predicate": _label(style.predicates, str, _IN_LINE),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from operator import methodcaller
 
 from scenerl.answers.compact import split_object, split_relation
@@ -127,11 +127,13 @@ def _json_label(raw: bytes) -> str | None:
     return clean_label(json.loads(b'"' + raw + b'"'))
 
 
+@lru_cache(maxsize=4096)
 def _is_id(objects: frozenset[str] | None, raw: bytes) -> bool:
     label = clean_label(label_of(json.loads(b'"' + raw + b'"').strip()))
     return label is not None and (objects is None or label in objects)
 
 
+@lru_cache(maxsize=4096)
 def _is_label(labels: frozenset[str] | None, raw: bytes) -> bool:
     label = _json_label(raw)
     return label is not None and (labels is None or label in labels)

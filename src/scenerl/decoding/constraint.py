@@ -108,7 +108,10 @@ class Constraint:
         if place.groups:
             answers = Answers(memory)
             for conditions, tokens in place.groups:
-                if not all(map(answers.holds, conditions)):
+                holds = answers.hold(conditions)
+                if holds is None:
+                    self._walk_each(mask, state, tokens.tolist(), left)
+                elif not holds:
                     mask[tokens] = False
         if isinstance(node, Reference):
             for rest in node.names(memory):

@@ -15,10 +15,20 @@ from scenerl.answers.compact import split_object
 from scenerl.answers.envelope import END_THINK
 from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
-from scenerl.decoding.texts import FAR, MAX_OPEN, OpenSlot, Slot, Trie, is_text, next_partial, next_tag, whole_character
+from scenerl.decoding.texts import (
+    DIGITS,
+    FAR,
+    MAX_OPEN,
+    OpenSlot,
+    Slot,
+    Trie,
+    is_text,
+    next_partial,
+    next_tag,
+    whole_character,
+)
 
 _NEWLINE, _SPACE, _LESS = b"\n <"
-_DIGITS = frozenset(b"0123456789")
 _STOP = b"end"
 _PLAIN = re.compile("[^<\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _PLAIN_THOUGHT = re.compile("[^<\x00-\x08\x0b-\x1f\x7f-\x9f]+")
@@ -51,7 +61,7 @@ class Words(Slot):
 
     def step(self, inner, memory, byte):
         place, has_ended = inner
-        if has_ended and byte in _DIGITS:
+        if has_ended and byte in DIGITS:
             left = self._left(memory)
             return None if left is None else left[0].step(left[1], left[2], byte)
         after = place.children.get(byte) if place is not None else None
@@ -96,7 +106,7 @@ class ObjectWords(Node):
 
     def step(self, inner, memory, byte):
         place, has_ended = inner
-        if has_ended and byte in _DIGITS:
+        if has_ended and byte in DIGITS:
             node, inner, memory = self.box.enter(memory)
             return node.step(inner, memory, byte)
         if place is self._stop_place and not self._goes_on(place, byte):

@@ -107,10 +107,6 @@ class Memory:
     def is_new(self, text: bytes) -> bool:
         return text not in self.ids and self.rules.is_id(text)
 
-    def is_fresh(self) -> Memory | None:
-        """The slot's text, to which nothing can be added any more, may still become a name."""
-        return self if self.is_new(self.text) else None
-
     def listed(self) -> Memory:
         """With one more object that nothing refers to."""
         return self._with(ids=(*self.ids, b""))
@@ -138,8 +134,13 @@ class Memory:
         """Before one more relation."""
         return self if self.can_relate() else None
 
-    def can_relate(self) -> bool:
-        return len(self.relations) < min(MAX_RELATIONS, len(self.ids) * self._per_subject())
+    def can_relate(self, more: int = 0) -> bool:
+        """Whether a relation is left to write once there are so many more."""
+        return len(self.relations) + more < min(MAX_RELATIONS, len(self.ids) * self._per_subject())
+
+    def is_any_free(self, more: int = 0) -> bool:
+        """Whether any subject and predicate have an object left, by their number, once there are so many more."""
+        return len(self.relations) + more < min(MAX_RELATIONS, len(self.ids) - 1)
 
     def _per_subject(self) -> float:
         """How many relations one object can be the subject of."""

@@ -12,7 +12,6 @@ from functools import lru_cache
 from operator import methodcaller
 
 from scenerl.answers.envelope import TAGS
-from scenerl.answers.grammar import MAX_ID_DIGITS
 from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
 from scenerl.decoding.trial import Trial
@@ -21,6 +20,7 @@ MAX_OPEN = 240
 """Characters of an open label; the parser takes 256, and some are kept for the number of an id."""
 MAX_SUFFIX = 24
 """Bytes of what ends a slot or a line behind any text."""
+DIGITS = frozenset(b"0123456789")
 FAR = 64
 """The most characters that a token may have: an open label with more room than that lets every one pass."""
 
@@ -102,44 +102,42 @@ class Slot(Node):
 
 
 class ClosedId(Slot):
-    """The id of an object: a label of a closed vocabulary, and mostly a dot and a number."""
+    """The id of an object: a label of a closed vocabulary, and mostly a dot and a number.
+
+    ``inner``: the place in the vocabulary, or None, and whether a number has digits, or None where there is none.
+    """
 
     def __init__(self, labels: Iterable[bytes], next: Node):
         super().__init__(next, take=methodcaller("claim"))
         self.start = (Trie.of(labels), None)
 
     def step(self, inner, memory, byte):
-        place, digits = inner
-        if byte == _QUOTE and (digits or (place is not None and place.whole)):
+        place, has_number = inner
+        if byte == _QUOTE and (has_number or (place is not None and place.whole)):
             return self._left(memory)
-        if digits is not None and 48 <= byte <= 57 and digits < MAX_ID_DIGITS:
-            digits += 1
+        if has_number is not None and byte in DIGITS:
+            has_number = True
         else:
-            digits = 0 if byte == _DOT and place is not None and place.whole else None
+            has_number = False if byte == _DOT and place is not None and place.whole else None
         place = place.children.get(byte) if place is not None else None
-        if place is None and digits is None:
+        if place is None and has_number is None:
             return None
-        memory = memory.typed(byte)
-        if digits == MAX_ID_DIGITS and place is None:
-            memory = memory.is_fresh()
-        return None if memory is None else (self, (place, digits), memory)
+        return self._stays((place, has_number), memory, byte)
 
     def endings(self, inner, memory):
-        place, digits = inner
-        if digits is not None:
-            yield from [b""] if digits else []
-            yield from _numbers(memory, MAX_ID_DIGITS - digits) if digits < MAX_ID_DIGITS else []
+        place, has_number = inner
+        if has_number is not None:
+            yield from [b""] if has_number else []
+            yield from _numbers(memory)
         if place is not None:
             yield place.shortest
-            yield from (place.shortest + b"." + number for number in _numbers(memory, MAX_ID_DIGITS))
+            yield from (place.shortest + b"." + number for number in _numbers(memory))
 
 
-def _numbers(memory: Memory, most_digits: int) -> Iterator[bytes]:
-    """Numbers of at most so many digits: first the number of the object to come, which is mostly new."""
-    first = str(len(memory.ids) + 1).encode()
-    if len(first) <= most_digits:
-        yield first
-    yield from (str(number).encode() for number in range(10**most_digits))
+def _numbers(memory: Memory) -> Iterator[bytes]:
+    """Numbers that may make a name new: first that of the object to come, which mostly does."""
+    yield str(len(memory.ids) + 1).encode()
+    yield from (str(number).encode() for number in range(len(memory.ids) + 2))
 
 
 class ClosedText(Slot):
@@ -279,8 +277,8 @@ def is_text(pattern: re.Pattern, piece: bytes) -> bool:
 
 def id_suffixes(memory: Memory) -> Iterator[bytes]:
     yield b""
-    yield b"." + next(_numbers(memory, MAX_ID_DIGITS))
-    yield from (b"a." + number for number in _numbers(memory, MAX_ID_DIGITS))
+    yield b"." + next(_numbers(memory))
+    yield from (b"a." + number for number in _numbers(memory))
 
 
 def label_suffixes(memory: Memory) -> Iterator[bytes]:

@@ -31,7 +31,7 @@ class Trial:
     text: Span = (True, b"")
     box: tuple[int | None, ...] | None = None
     num_new: int = 0
-    has_related: bool = False
+    num_related: int = 0
     subject: Span | None = None
     predicate: Span | None = None
     conditions: tuple[tuple, ...] = ()
@@ -79,36 +79,38 @@ class Trial:
         return replace(self._if("line", self.text), num_new=self.num_new + 1)
 
     def tail(self) -> Trial:
-        return replace(self._if("tail", self.subject, self.text), has_related=True)
+        return self._related("tail", self.subject, self.text)._counting()
 
     def claim(self) -> Trial:
         if self.num_new:
             raise TooHard
         return replace(self._if("new", self.text, last="new"), num_new=1)
 
-    def is_fresh(self) -> Trial:
-        return self._if("new", self.text)
-
     def listed(self) -> Trial:
         return replace(self, num_new=self.num_new + 1)
 
     def relate(self) -> Trial:
-        if self.has_related or self.num_new:
-            raise TooHard
-        return self._if("relate")
+        return self._related("relate")
 
     def refer(self, role: str, whole: bool) -> Trial:
-        if self.has_related or self.num_new:
-            raise TooHard
         if role == "subject":
-            trial = self._if("subject", self.text, whole, last="subject")
+            trial = self._related("subject", self.text, whole)
             return replace(trial, subject=self.text) if whole else trial
-        trial = self._if("object", self.subject, self.predicate, self.text, whole, last="object")
-        return replace(trial, has_related=True) if whole else trial
+        trial = self._related("object", self.subject, self.predicate, self.text, whole)
+        return trial._counting() if whole else trial
 
     def say(self, whole: bool) -> Trial:
-        trial = self._if("predicate", self.subject, self.text, whole, last="predicate")
+        trial = self._related("predicate", self.subject, self.text, whole)
         return replace(trial, predicate=self.text) if whole else trial
+
+    def _related(self, kind: str, *asked) -> Trial:
+        """Under a condition on relations, of which the token itself has written some."""
+        if self.num_new:
+            raise TooHard
+        return self._if(kind, self.num_related, *asked, last=kind)
+
+    def _counting(self) -> Trial:
+        return replace(self, num_related=self.num_related + 1)
 
     def label(self) -> Trial:
         return self._if("label", self.text)
@@ -121,28 +123,40 @@ class Answers:
         self._memory = memory
         self._known: dict[tuple, tuple[frozenset[bytes], frozenset[bytes]]] = {}
 
-    def holds(self, condition: tuple) -> bool:
-        kind, *rest = condition
+    def hold(self, conditions: tuple[tuple, ...]) -> bool | None:
+        """Whether all hold; None where that cannot be told without walking the token."""
+        for condition in conditions:
+            answer = self._holds(*condition)
+            if not answer:
+                return answer
+        return True
+
+    def _holds(self, kind: str, *asked) -> bool | None:
         memory = self._memory
         if kind == "add":
-            return memory.can_add(*rest)
-        if kind == "relate":
-            return memory.can_relate()
+            return memory.can_add(*asked)
         if kind == "new":
-            return memory.is_new(self._whole(rest[0]))
+            return memory.is_new(self._whole(*asked))
         if kind == "label":
-            return memory.rules.is_id(self._whole(rest[0]))
+            return memory.rules.is_id(self._whole(*asked))
         if kind == "line":
-            return memory.rules.is_line(self._whole(rest[0]))
+            return memory.rules.is_line(self._whole(*asked))
+        num_related, *asked = asked
+        if kind == "relate":
+            return memory.can_relate(num_related)
         if kind == "subject":
-            return self._refers((), *rest)
-        subject = memory.subject if rest[0] is None else self._whole(rest[0])
-        if kind == "tail":
-            return memory.tail_of(subject, self._whole(rest[1])) is not None
+            return self._refers((), *asked) if not num_related or memory.is_any_free(num_related) else None
+        subject = memory.subject if asked[0] is None else self._whole(asked[0])
         if kind == "predicate":
-            return memory.can_say(subject, self._whole(rest[1]), rest[2])
-        predicate = memory.predicate if rest[1] is None else self._whole(rest[1])
-        return self._refers((subject, predicate), *rest[2:])
+            if memory.is_any_free(num_related):
+                return not asked[2] or memory.rules.is_predicate(self._whole(asked[1]))
+            return memory.can_say(subject, self._whole(asked[1]), asked[2]) if not num_related else None
+        if num_related:
+            return None
+        if kind == "tail":
+            return memory.tail_of(subject, self._whole(asked[1])) is not None
+        predicate = memory.predicate if asked[1] is None else self._whole(asked[1])
+        return self._refers((subject, predicate), *asked[2:])
 
     def _whole(self, span: Span) -> bytes:
         return self._memory.text + span[1] if span[0] else span[1]
