@@ -55,7 +55,7 @@ class DemoOptions(Options):
     smoke: bool = option(False, "the same code with tiny settings, about a minute")
     full: bool = option(
         False,
-        "train both rewards and a control as well, about 25 minutes; the control: RL without SFT, for detection SFT on "
+        "train both rewards and a control as well; the control: RL without SFT, for detection SFT on "
         "RL's questions",
     )
     task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")

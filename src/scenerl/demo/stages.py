@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class Settings:
     grpo: Mapping[str, Any]
 
 
-class Demo:
+class Demo(ABC):
     """One run of a demo in one folder; a story fills in :meth:`settings`, :meth:`make_data` and :meth:`tell`."""
 
     def __init__(self, options: DemoOptions, console: Console):
@@ -76,17 +77,17 @@ class Demo:
         self.most_tokens = self.its.most_tokens + (_THOUGHT_TOKENS if options.envelope == "think" else 0)
         self.stages: dict[str, str] = {}  # name in files to the name shown
 
+    @abstractmethod
     def settings(self) -> Settings:
         """The story's settings for these options."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_data(self, progress: Callable[[int], None]) -> None:
         """Write the rows and images into ``data/``; ``progress`` is called with 1 after each scene."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self) -> None:
         """All stages after the base model, in order."""
-        raise NotImplementedError
 
     def manifest_extras(self) -> dict[str, Any]:
         """What the story adds to report.json."""
