@@ -16,9 +16,10 @@ import numpy as np
 
 from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.decoding.automaton import Automaton
+from scenerl.decoding.conditions import Answers, Conditions
 from scenerl.decoding.nodes import Node, State
 from scenerl.decoding.texts import MAX_SUFFIX, Reference
-from scenerl.decoding.trial import Answers, TooHard, Trial
+from scenerl.decoding.trial import TooHard, Trial
 from scenerl.decoding.vocabulary import Vocabulary
 
 
@@ -28,16 +29,15 @@ class _Place:
 
     Attributes:
         allowed: (V) bool, the tokens that pass, those under conditions included.
-        bounded: tokens that pass where x1 and y1 are below the two columns of ``bounds``.
-        groups: conditions with the tokens that pass where they hold.
+        bounded: for x1 and for y1 (2, N): bounds below which it must be, the smallest first, and tokens that then pass.
+        conditions: under which some of them do.
         hard: tokens that are walked through the memory each time.
         free: (V) bool, the tokens that leave the place as it is; None where there are none.
     """
 
     allowed: np.ndarray
-    bounded: np.ndarray
-    bounds: np.ndarray
-    groups: list[tuple[tuple, np.ndarray]]
+    bounded: list[np.ndarray]
+    conditions: Conditions | None
     hard: list[int]
     free: np.ndarray | None
 
@@ -102,17 +102,10 @@ class Constraint:
             return self._full(state, left)
         place = self._place(node, inner, row)
         mask = place.allowed.copy()
-        if len(place.bounded):
-            x1, y1 = (*memory.box, -1, -1)[:2]
-            mask[place.bounded[(place.bounds[:, 0] <= x1) | (place.bounds[:, 1] <= y1)]] = False
-        if place.groups:
-            answers = Answers(memory)
-            for conditions, tokens in place.groups:
-                holds = answers.hold(conditions)
-                if holds is None:
-                    self._walk_each(mask, state, tokens.tolist(), left)
-                elif not holds:
-                    mask[tokens] = False
+        if place.conditions is not None:
+            place.conditions.apply(mask, Answers(memory), lambda tokens: self._walk_each(mask, state, tokens, left))
+        for low, (bounds, tokens) in zip(memory.box, place.bounded, strict=False):
+            mask[tokens[: bounds.searchsorted(low, side="right")]] = False
         if isinstance(node, Reference):
             for rest in node.names(memory):
                 for end in range(1, len(rest) + 1):
@@ -161,10 +154,9 @@ class Constraint:
 
     def _look(self, node: Node, inner: tuple, row: Row) -> _Place:
         pieces = self.vocabulary.pieces
-        if isinstance(node, Reference):  # what stands before the quote is looked up when it is known
-            candidates = self.vocabulary.having(node.leave, lambda piece: node.leave in piece)
-        else:
-            candidates = row.candidates()
+        candidates = row.candidates() if node.asks_grammar else np.zeros(self.vocabulary.size, dtype=bool)
+        if node.leaves_by_text:
+            candidates |= self.vocabulary.having(node.leave, lambda piece: node.leave in piece)
         allowed, free = np.zeros(self.vocabulary.size, dtype=bool), None
         if room := node.free_room(inner):
             plain = self.vocabulary.having(type(node), node.is_plain)
@@ -172,7 +164,7 @@ class Constraint:
             allowed |= free
             candidates = candidates & ~free
         groups: dict[tuple, list[int]] = {}
-        bounded: list[tuple[int, float, float]] = []
+        bounded: list[list[tuple[int, int]]] = [[], []]
         hard: list[int] = []
         for token in candidates.nonzero()[0].tolist():
             try:
@@ -186,13 +178,13 @@ class Constraint:
             trial = state[2]
             if trial.conditions:
                 groups.setdefault(trial.conditions, []).append(token)
-            if trial.bounds != (None, None):
-                bounded.append((token, *(np.inf if bound is None else bound for bound in trial.bounds)))
+            for bound, column in zip(trial.bounds, bounded, strict=True):
+                if bound is not None:
+                    column.append((bound, token))
         return _Place(
             allowed,
-            np.array([row[0] for row in bounded], dtype=np.int64),
-            np.array([row[1:] for row in bounded]).reshape(-1, 2),
-            [(conditions, np.array(tokens)) for conditions, tokens in groups.items()],
+            [np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2).T for pairs in bounded],
+            Conditions(groups) if groups else None,
             hard,
             free,
         )

@@ -147,6 +147,7 @@ class _OpenLine(OpenSlot):
 
     start = (b"", b"", MAX_OPEN, -1)
     room_at = 2
+    leaves_by_text = True
 
     def free_room(self, inner):
         return inner[2] if inner[:2] == (b"", b"") and inner[3] < 0 else 0

@@ -29,6 +29,10 @@ class Node:
     """What the nodes have in common."""
 
     start: tuple = ()
+    asks_grammar = True
+    """Whether the grammar allows the same tokens wherever ``inner`` is the same, those that end the node aside."""
+    leaves_by_text = False
+    """Whether the grammar allows tokens that end the node with some texts only: all of them are looked at."""
 
     def enter(self, memory) -> State:
         return self, self.start, memory

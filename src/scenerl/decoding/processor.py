@@ -46,4 +46,4 @@ class ConstrainedDecoding(LogitsProcessor):
         for place, row in enumerate(self.rows):
             if not row.is_done:
                 masks[place] = row.mask()
-        return scores.masked_fill(~torch.from_numpy(masks).to(scores.device), -torch.inf)
+        return torch.where(torch.from_numpy(masks).to(scores.device), scores, -torch.inf)

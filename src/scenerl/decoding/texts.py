@@ -294,6 +294,8 @@ class Reference(Slot):
     """The name of an object that is there already. ``inner``: whether a backslash was the last byte."""
 
     start = (False,)
+    asks_grammar = False  # names are looked up
+    leaves_by_text = True
 
     def __init__(self, role: str, next: Node, leave: int = _QUOTE):
         super().__init__(next, methodcaller("refer", role, True), methodcaller("refer", role, False), leave)

@@ -1,14 +1,12 @@
 """A memory of which nothing is known: what tokens ask of it is kept as conditions.
 
 A token is walked through the automaton once for all memories, with a :class:`Trial` in the memory's place. What it
-would have asked, a real memory answers later (:class:`Answers`).
+would have asked, a real memory answers later (:mod:`scenerl.decoding.conditions`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-from scenerl.decoding.memory import Memory
 
 
 class TooHard(Exception):
@@ -114,56 +112,3 @@ class Trial:
 
     def label(self) -> Trial:
         return self._if("label", self.text)
-
-
-class Answers:
-    """What a memory says to trials' conditions; names are looked up once for all of them."""
-
-    def __init__(self, memory: Memory):
-        self._memory = memory
-        self._known: dict[tuple, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-
-    def hold(self, conditions: tuple[tuple, ...]) -> bool | None:
-        """Whether all hold; None where that cannot be told without walking the token."""
-        for condition in conditions:
-            answer = self._holds(*condition)
-            if not answer:
-                return answer
-        return True
-
-    def _holds(self, kind: str, *asked) -> bool | None:
-        memory = self._memory
-        if kind == "add":
-            return memory.can_add(*asked)
-        if kind == "new":
-            return memory.is_new(self._whole(*asked))
-        if kind == "label":
-            return memory.rules.is_id(self._whole(*asked))
-        if kind == "line":
-            return memory.rules.is_line(self._whole(*asked))
-        num_related, *asked = asked
-        if kind == "relate":
-            return memory.can_relate(num_related)
-        if kind == "subject":
-            return self._refers((), *asked) if not num_related or memory.is_any_free(num_related) else None
-        subject = memory.subject if asked[0] is None else self._whole(asked[0])
-        if kind == "predicate":
-            if memory.is_any_free(num_related):
-                return not asked[2] or memory.rules.is_predicate(self._whole(asked[1]))
-            return memory.can_say(subject, self._whole(asked[1]), asked[2]) if not num_related else None
-        if num_related:
-            return None
-        if kind == "tail":
-            return memory.tail_of(subject, self._whole(asked[1])) is not None
-        predicate = memory.predicate if asked[1] is None else self._whole(asked[1])
-        return self._refers((subject, predicate), *asked[2:])
-
-    def _whole(self, span: Span) -> bytes:
-        return self._memory.text + span[1] if span[0] else span[1]
-
-    def _refers(self, start: tuple, span: Span, whole: bool) -> bool:
-        """Whether the text is, or begins, a name that fits: of a subject, or of the object of such a relation."""
-        if start not in self._known:
-            names = frozenset(self._memory.objects_of(*start) if start else self._memory.subjects())
-            self._known[start] = names, frozenset(name[:end] for name in names for end in range(len(name) + 1))
-        return self._whole(span) in self._known[start][0 if whole else 1]
