@@ -17,6 +17,7 @@ import browser
 BENCH = Path(__file__).parents[1] / "bench"
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 PEERS = {
+    "constrain": ("torch", "xgrammar"),
     "data": ("h5py",),
     "evaluate": ("sgbench", "faster_coco_eval"),
     "plan": ("torch", "transformers"),
@@ -27,6 +28,7 @@ PEERS = {
     "update": ("torch", "trl"),
 }
 RATIO_COLUMNS = {
+    "constrain": ("overhead",),
     "data": ("share",),
     "evaluate": ("ratio to sgbench", "ratio to faster-coco-eval"),
     "plan": ("of formula",),
