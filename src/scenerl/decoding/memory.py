@@ -89,8 +89,8 @@ class Memory:
         """Whether a number that reaches ``bound`` can exceed what it has to."""
         return self if self.low(axis) < bound else None
 
-    def numbered(self, value: int) -> Memory:
-        """With one more number in the box."""
+    def numbered(self, axis: int, value: int) -> Memory:
+        """With number ``axis`` in the box, which is the next."""
         return self._with(box=(*self.box, value))
 
     def add(self) -> Memory | None:

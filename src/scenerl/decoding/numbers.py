@@ -21,6 +21,7 @@ class Numbers:
         self.largest, self.grid, self.is_norm1 = largest, grid, is_norm1
         self._reach: dict[bytes, int | None] = {}
         self._values: dict[bytes, int | None] = {}
+        self._done: dict[bytes, bool] = {}
 
     def spell(self, value: int) -> bytes:
         return str(round(value * 10.0**-DIGITS_OF_NORM1, DIGITS_OF_NORM1) if self.is_norm1 else value).encode()
@@ -36,6 +37,16 @@ class Numbers:
         if digits not in self._reach:
             self._reach[digits] = self._largest(digits)
         return self._reach[digits]
+
+    def is_done(self, digits: bytes) -> bool:
+        """Whether ``digits`` are a number to which none can be added."""
+        if digits not in self._done:
+            longer = (digits + bytes((byte,)) for byte in b"0123456789.")
+            self._done[digits] = self.value(digits) is not None and all(map(self._ends, longer))
+        return self._done[digits]
+
+    def _ends(self, digits: bytes) -> bool:
+        return self.reach(digits) is None
 
     def _value(self, digits: bytes) -> int | None:
         if self.is_norm1:
@@ -81,6 +92,8 @@ class Number(Node):
     """Number ``axis`` (x1, y1, x2, y2) of a box; ``numbers`` are those of its side, ``next`` must not take digits."""
 
     start = (0, b"")
+    _DONE = (0, b"!")
+    """Stands for every number to which no digit can be added."""
 
     def __init__(self, axis: int, numbers: Numbers, next: Node, space: int, lead: bytes = b""):
         self.axis, self.next, self.space, self.lead = axis, next, space, lead
@@ -98,11 +111,14 @@ class Number(Node):
             memory = memory.above(self.axis, reach)
             # what stood before the digits makes no difference any more
             return None if memory is None else (self, (0, digits + bytes((byte,))), memory)
-        value = self.numbers.value(digits)
-        if value is None:
-            return None
-        memory = memory.above(self.axis, value)
-        return None if memory is None else self.next.step(self.next.start, memory.numbered(value), byte)
+        value = None
+        if inner != self._DONE:
+            value = self.numbers.value(digits)
+            memory = memory.above(self.axis, value) if value is not None else None
+        return None if memory is None else self.next.step(self.next.start, memory.numbered(self.axis, value), byte)
+
+    def key(self, inner):
+        return self._DONE if self.numbers.is_done(inner[1]) else inner
 
     def context(self, memory):
         after = self.next.context(memory)
@@ -120,5 +136,5 @@ class Number(Node):
                 number = self.lead + number
         else:
             number = b""
-        after = self.next.rest(self.next.start, memory.numbered(value))
+        after = self.next.rest(self.next.start, memory.numbered(self.axis, value))
         return [number, *after] if number else after
