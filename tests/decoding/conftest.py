@@ -1,4 +1,4 @@
-"""What the tests of constrained decoding share. Without torch, transformers and xgrammar they are skipped as a whole."""
+"""What the tests of constrained decoding share. Without its packages they are skipped as a whole."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def graph(rng: np.random.Generator) -> SceneGraph:
     """A few objects on a grid, with relations."""
     objects = []
     for _ in range(rng.integers(1, 6)):
-        x, y = rng.integers(0, 400, 2)
+        x, y = rng.integers(0, 360, 2)
         objects.append(SceneObject(str(rng.choice(OBJECTS)), (x, y, x + 100, y + 60)))
     pairs = {tuple(rng.integers(0, len(objects), 2).tolist()) for _ in range(3)}
     edges = [Relation(one, str(rng.choice(PREDICATES)), other) for one, other in sorted(pairs) if one != other]

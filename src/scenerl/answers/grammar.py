@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, THINK
 from scenerl.answers.style import AnswerStyle
 
-MAX_SPACE = 16
+MAX_SPACE = 20
 """White space characters in a row between two marks of JSON: what an indented answer needs."""
 MAX_GAP = 4
 """White space characters in a row between tags, and between a tag and what stands in it."""

@@ -11,7 +11,15 @@ from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.elements import clean_label
 from scenerl.answers.envelope import ANSWER, END_ANSWER, ENVELOPES, THINK
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.grammar import FENCE_NAMES, MAX_GAP, NOTHING_FOUND, AnswerShape, json_text, largest_steps
+from scenerl.answers.grammar import (
+    FENCE_NAMES,
+    MAX_GAP,
+    MAX_SPACE,
+    NOTHING_FOUND,
+    AnswerShape,
+    json_text,
+    largest_steps,
+)
 from scenerl.answers.json_graph import label_of
 from scenerl.answers.style import AnswerStyle
 from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Thought, Words, check_words
@@ -117,7 +125,7 @@ def _box(sides: list[Numbers], last: Node) -> Node:
     """``[x1, y1, x2, y2]`` and what follows."""
     node = Marks(Option(b"]", last))
     for axis in (3, 2, 1, 0):
-        node = Number(axis, sides[axis % 2], node, space=16, lead=b" " if axis else b"")
+        node = Number(axis, sides[axis % 2], node, MAX_SPACE, lead=b" " if axis else b"")
         node = Marks(Option(b",", node)) if axis else node
     return node
 

@@ -56,7 +56,7 @@ class Constraint:
         self._places: dict[tuple[Node, tuple], _Place] = {}
         self._costs: dict[tuple, int] = {}
         words = self.automaton.words
-        vocabulary.require([self.automaton.example, *words])
+        vocabulary.require([*words, self.automaton.example])
         self.least = self.cost(self.automaton.start)
         longest = max((len(vocabulary.spell(word)) for word in words), default=0)
         self._element = max(map(self.cost, self.automaton.examples())) + longest + MAX_SUFFIX

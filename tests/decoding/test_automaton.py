@@ -1,0 +1,203 @@
+"""The automaton itself: what may be written, and that it can always be ended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from answers.strategies import IMAGE_WH, INPUT_WH, graphs
+from decoding.play import FRAMES, STYLES, shape_of, style_of
+from scenerl.answers import AnswerShape, AnswerStyle, parse_answer, write_answer
+from scenerl.decoding.automaton import Automaton
+from scenerl.frames import frame_wh
+
+OPEN = [AnswerStyle(fmt, envelope) for fmt in ("json", "compact", "detections") for envelope in ("plain", "think")]
+
+
+def accepts(style: AnswerStyle, text: str, bounds_wh=(1000, 1000)) -> bool:
+    automaton = Automaton(AnswerShape(style, bounds_wh))
+    state = automaton.walk(automaton.start, text.encode())
+    return state is not None and automaton.is_end(state)
+
+
+@given(graph=graphs(), frame=st.sampled_from(["pixels", "norm1000", "norm1", "resized"]), grid=st.sampled_from([1, 7]))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("style", OPEN, ids=lambda style: f"{style.format}-{style.envelope}")
+def test_whatever_the_writer_writes_may_be_written(style, graph, frame, grid):
+    style = AnswerStyle(style.format, style.envelope, frame=frame, grid=grid)
+    text = write_answer(graph, style, IMAGE_WH, INPUT_WH)
+    assert accepts(style, text, frame_wh(frame, IMAGE_WH, INPUT_WH)), text
+    if style.envelope == "plain":
+        assert accepts(style, f"```\n{text}\n```", frame_wh(frame, IMAGE_WH, INPUT_WH))
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("style", STYLES, ids=lambda s: f"{s.format}-{s.envelope}-{'open' if s.objects is None else 1}")
+def test_every_beginning_has_an_end(style, data):
+    """Random bytes among those allowed, then the shortest end, at every place: a valid answer, byte by byte."""
+    automaton = Automaton(shape_of(style))
+    state, text = automaton.start, b""
+    for _ in range(data.draw(st.integers(0, 60))):
+        choices = [byte for byte in range(256) if automaton.walk(state, bytes((byte,))) is not None]
+        if not choices:
+            break
+        marks = [byte for byte in choices if byte in b'",:[]{} \n0123456789'] or choices
+        byte = data.draw(st.sampled_from(data.draw(st.sampled_from([choices, marks]))))
+        state, text = automaton.walk(state, bytes((byte,))), text + bytes((byte,))
+        end = b"".join(automaton.rest(state))
+        ended = automaton.walk(state, end)
+        assert ended is not None and automaton.is_end(ended), (text, end)
+    result = parse_answer((text + b"".join(automaton.rest(state))).decode(), style, (640, 427), (644, 420))
+    assert result.ok and not result.issues and result.in_envelope
+
+
+GRAPH = {
+    "objects": [{"id": "dog.1", "bbox": [0, 0, 20, 20]}, {"id": "cat.2", "bbox": [20, 20, 1000, 1000]}],
+    "relationships": [{"subject": "dog.1", "predicate": "on", "object": "cat.2"}],
+}
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize(
+    "spaces",
+    [{}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}],
+    ids=["usual", "short", "indent2", "indent4"],
+)
+def test_json_may_be_spaced(is_closed, spaces):
+    style = style_of("json", "plain", is_closed)
+    assert accepts(style, json.dumps(GRAPH, **spaces))
+    assert accepts(style, f"```json\n{json.dumps(GRAPH, **spaces)}\n```")
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("cat.2", "bird.2", ),
+        ('"object": "cat.2"', '"object": "dog.1"'),
+        ('"object": "cat.2"', '"object": "cat.3"'),
+        ('"id": "cat.2"', '"id": "dog.1"'),
+        ("[20, 20, 1000, 1000]", "[20, 20, 20, 1000]"),
+        ("[20, 20, 1000, 1000]", "[20, 20, 1000, 0]"),
+        ("[20, 20, 1000, 1000]", "[20, 20, 1020, 1000]"),
+        ("[20, 20, 1000, 1000]", "[-20, 20, 1000, 1000]"),
+        ("[20, 20, 1000, 1000]", "[020, 20, 1000, 1000]"),
+        ("[20, 20, 1000, 1000]", "[21, 20, 1000, 1000]"),
+        ("[20, 20, 1000, 1000]", "[1000, 20, 1000, 1000]"),
+        ('"predicate": "on"', '"predicate": ""'),
+        ("]}", "]}x"),
+        ("}]}", "}, " + json.dumps(GRAPH["relationships"][0]) + "]}"),
+    ],
+)  # fmt: skip
+def test_json_that_may_not_be_written(is_closed, old, new):
+    text = json.dumps(GRAPH)
+    assert text.count(old) and (style := style_of("json", "plain", is_closed))
+    changed = text.replace(old, new)
+    # in an open vocabulary another name is no mistake, if it is so everywhere
+    assert accepts(style, changed) == (not is_closed and new == "bird.2")
+
+
+@pytest.mark.parametrize(
+    "label", ["route 66", "no. 1", "7", "end", "ending", "st.1.2", 'say "x"', "back\\slash", "é 犬", "<table", "a  b"]
+)
+def test_open_labels(label):
+    graph = {"objects": [{"id": f"{label}.1", "bbox": [0, 0, 5, 5]}], "relationships": []}
+    for fmt, text in {
+        "json": json.dumps(graph, ensure_ascii=False),
+        "compact": f"{label} 0 0 5 5\nend",
+        "detections": json.dumps([{"bbox_2d": [0, 0, 5, 5], "label": label}], ensure_ascii=False),
+    }.items():
+        assert accepts(AnswerStyle(fmt), text), text
+
+
+@pytest.mark.parametrize("label", ["", " ", "\x07", "a<think>", "\u2028"])
+def test_open_labels_that_are_none(label):
+    for fmt, text in {
+        "json": '{"objects": [{"id": "%s.1", "bbox": [0, 0, 5, 5]}], "relationships": []}',
+        "compact": "%s 0 0 5 5\nend",
+        "detections": '[{"bbox_2d": [0, 0, 5, 5], "label": "%s"}]',
+    }.items():
+        assert not accepts(AnswerStyle(fmt), text % label), text
+
+
+@pytest.mark.parametrize(
+    "text, is_allowed",
+    [
+        ("end", True),
+        ("\nend", True),
+        ("dog 0 0 20 20\n\nend", True),
+        ("dog 0 0 20 20\ncat 0 0 20 20\n\n1 on 2\n2 on 1\n1 on top of 2\nend", True),
+        ("end table 0 0 20 20\nend", True),
+        ("end 0 0 20 20\nend", True),
+        ("dog 0 0 20 20\ncat 0 0 20 20\n\n1 on 2\n1 on 2\nend", False),
+        ("dog 0 0 20 20\ncat 0 0 20 20\n\n1 on 1\nend", False),
+        ("dog 0 0 20 20\ncat 0 0 20 20\n\n1 on 3\nend", False),
+        ("dog 0 0 20 20\ncat 0 0 20 20\n\n01 on 2\nend", False),
+        ("dog 0 0 20 20\n\n1 on 2\nend", False),
+        ("dog 20 0 20 20\nend", False),
+        ("dog 0 0 20\nend", False),
+        ("0 0 20 20\nend", False),
+        ("dog 0 0 20 20", False),
+        ("end of", False),
+    ],
+)
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_compact(text, is_allowed, is_closed):
+    assert accepts(style_of("compact", "plain", is_closed), text) == is_allowed
+
+
+def test_predicates_that_would_make_a_line_an_object():
+    start = "a 0 0 5 5\nb 0 0 5 5\n\n1 "
+    assert accepts(AnswerStyle("compact"), f"{start}2 2\nend")
+    assert not accepts(AnswerStyle("compact"), f"{start}2 3 2\nend")
+    assert accepts(AnswerStyle("compact"), f"{start}2 3 of 2\nend")
+    with pytest.raises(ValueError, match="cannot hold the predicate '2 3'"):
+        Automaton(AnswerShape(AnswerStyle("compact", predicates=("2 3",)), (1000, 1000)))
+
+
+def test_words_that_lines_cannot_tell_apart():
+    with pytest.raises(
+        ValueError, match="the objects 'route' and 'route 66' cannot be told apart in the compact format"
+    ):
+        Automaton(AnswerShape(AnswerStyle("compact", objects=("route 66", "route")), (1000, 1000)))
+
+
+@pytest.mark.parametrize("text", ["None", "none.", "[]", "[ ]", "```json\nNone\n```"])
+def test_nothing_found(text):
+    assert accepts(AnswerStyle("detections", objects=("dog",)), text)
+
+
+def test_thoughts():
+    style = AnswerStyle("compact", "think")
+    body = "<answer>\nend\n</answer>"
+    assert accepts(style, f"<think>Is 3 < 4?\n\tYes.</think>\n{body}")
+    assert accepts(style, f"<think></think>{body}")
+    for thought in ("<think>", "</answer>", "<answer>", "<", "\x00"):
+        assert not accepts(style, f"<think>a {thought} b</think>\n{body}") or thought == "<"
+    assert not accepts(style, "end")
+
+
+def test_a_vocabulary_without_objects_is_refused():
+    with pytest.raises(ValueError, match="the closed vocabulary of objects is empty"):
+        Automaton(AnswerShape(AnswerStyle("detections", objects=()), (1000, 1000)))
+
+
+def test_a_frame_without_room_is_refused():
+    with pytest.raises(ValueError, match="no box with an area fits a frame of 0 x 10"):
+        Automaton(AnswerShape(AnswerStyle(), (0, 10)))
+
+
+def test_a_thousand_objects_are_enough():
+    """What the parser would not read is not written; the number of the next object stays its own."""
+    automaton = Automaton(AnswerShape(AnswerStyle("compact", objects=("dog",)), (1000, 1000)))
+    state = automaton.walk(automaton.start, b"dog 0 0 5 5\n" * 1000)
+    assert automaton.walk(state, b"d") is None and automaton.walk(state, b"\n999 ") is not None
+    assert automaton.walk(state, b"end") is not None
+
+
+def test_frames_of_the_tests_are_frames():
+    assert all(width and height and grid for width, height, grid in FRAMES.values())
