@@ -336,7 +336,7 @@ def test_from_the_model_to_the_metrics(conversation, examples, rows, tmp_path):
     """A random model is unsure of all it says, and that is what eval and its calibration see."""
     out = tmp_path / "out.jsonl"
     engine = Ideal(conversation, examples, Sampling(60, 1.0, num_samples=2, logprobs=True))
-    assert predict(examples, conversation, engine, out, 2, 4) == []
+    assert predict(examples, conversation, engine, out, 2, 4).problems == []
     found = read_rows(out)
     assert len(found) == 2 * len(examples) and {row["status"] for row in found} == {"ok"}
     for row in found:

@@ -11,6 +11,7 @@ import pytest
 from scenerl.answers import AnswerStyle
 from scenerl.inference.engine import Reply
 from scenerl.inference.rows import PredictionFile, error_row, graph_to_json, prediction_row
+from scenerl.inference.tally import Tally
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 from training.small_run import read_rows
 
@@ -88,20 +89,6 @@ def test_a_row_is_in_the_file_when_it_is_appended(tmp_path):
     assert [(r["image_id"], r["sample"]) for r in read_rows(path)][-1] == ("a", 1)
 
 
-def test_a_file_has_one_writer_at_a_time(tmp_path):
-    path = tmp_path / "out.jsonl"
-    with PredictionFile(path) as file:
-        file.append(error_row(Example("b", 5, 5, SceneGraph()), STYLE, 0, "gone"))
-        for _ in range(2):
-            with pytest.raises(ValueError, match="out.jsonl: another process is writing it; give each its part"):
-                PredictionFile(path)
-            file.forget("b")
-        file.append(row("a"))
-    with PredictionFile(path) as file:
-        file.append(row("b"))
-    assert read_rows(path) == [row("a"), row("b")]
-
-
 def test_a_last_row_that_was_cut_off_anywhere_is_dropped(tmp_path):
     path = tmp_path / "out.jsonl"
     with PredictionFile(path) as file:
@@ -119,7 +106,21 @@ def test_a_last_row_that_was_cut_off_anywhere_is_dropped(tmp_path):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("line", ["not json", "[]", "7", "null", "{}", '{"image_id": []}', "[" * 100_000, "\x00\x00"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        "[]",
+        "7",
+        "null",
+        "{}",
+        '{"image_id": []}',
+        "[" * 100_000,
+        "\x00\x00",
+        '{"image_id": "a", "status": []}',
+        '{"image_id": "a", "issues": [7]}',
+    ],
+)
 def test_a_row_that_is_no_prediction_is_named(tmp_path, line):
     path = tmp_path / "out.jsonl"
     before = f"{json.dumps(row('a'))}\n{line}\n{json.dumps(row('b'))}\n"
@@ -148,16 +149,39 @@ def test_a_limit_on_the_size_of_files_leaves_whole_rows(tmp_path):
     assert read_rows(path) == [row(name) for name in "abce"]
 
 
-def test_rows_of_an_image_that_can_be_read_now_are_taken_out(tmp_path):
+def test_rows_of_images_that_can_be_read_now_are_taken_out(tmp_path):
     path = tmp_path / "out.jsonl"
     with PredictionFile(path) as file:
         file.append(row("a"))
-        for sample in (0, 1):
-            file.append(error_row(Example("b", 5, 5, SceneGraph()), STYLE, sample, "gone"))
+        for name, sample in (("b", 0), ("b", 1), ("d", 0)):
+            file.append(error_row(Example(name, 5, 5, SceneGraph()), STYLE, sample, "gone"))
         file.append(row("c"))
+        assert file.failed == set()  # those of this run are not tried again
     with PredictionFile(path) as file:
-        assert file.failed == {"b"}
-        file.forget("b")
-        assert file.failed == set() and file.done == {("a", 0), ("c", 0)}
+        assert file.failed == {"b", "d"} and file.tally.unanswered == 3
+        file.forget({"b"})
+        assert file.failed == {"d"} and file.done == {("a", 0), ("c", 0), ("d", 0)}
+        assert (file.tally.answers, file.tally.unanswered) == (2, 1)
         file.append(row("b"))
-    assert read_rows(path) == [row("a"), row("c"), row("b")]
+    assert [(r["image_id"], "error" in r) for r in read_rows(path)] == [
+        ("a", False), ("d", True), ("c", False), ("b", False)
+    ]  # fmt: skip
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_what_became_of_the_answers_in_one_line():
+    tally = Tally()
+    issue = {"kind": "no_area", "where": "line 1", "detail": ""}
+    for status, issues in (
+        ("ok", []),
+        ("ok", [issue, issue, {**issue, "kind": "dangling_relation"}]),
+        ("ok", [issue]),
+        ("truncated", []),
+    ):
+        tally.add({"status": status, "issues": issues})
+    assert str(tally) == "4 answers: 1 failed (truncated 1), 2 with issues (no_area 2, dangling_relation 1)"
+    assert not tally.is_clean
+    clean = Tally()
+    clean.add({"status": "ok", "issues": []})
+    clean.add({"status": "no_answer", "issues": [], "error": "no such file"})
+    assert clean.is_clean and str(clean) == "1 answers: 0 failed, 0 with issues"

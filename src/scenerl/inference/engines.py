@@ -47,10 +47,12 @@ class Choice(Protocol):
     Attributes:
         style: how the model is asked and answers.
         own: what its answers depend on besides the options that all engines share.
+        sees_conditions: it holds constrained answers also to what no grammar can say.
     """
 
     style: AnswerStyle
     own: dict[str, Any]
+    sees_conditions: bool
 
     def start(self, sampling: Sampling):
         """A context manager that gives :class:`Started`.
@@ -63,6 +65,8 @@ class Choice(Protocol):
 
 class InProcess:
     """``hf``: transformers in this process."""
+
+    sees_conditions = True
 
     def __init__(self, options: PredictOptions):
         for name in ("checkpoint", "family"):
@@ -94,6 +98,8 @@ class InProcess:
 
 class Server:
     """``openai``: a server with OpenAI's API. No weights are loaded here."""
+
+    sees_conditions = False
 
     def __init__(self, options: PredictOptions):
         self._options = options

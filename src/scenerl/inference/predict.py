@@ -14,10 +14,12 @@ from scenerl.data.given import boxes_for
 from scenerl.inference.batches import Batch, Item, answered, cut, open_images
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
-from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, fingerprint
+from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, Started, fingerprint
+from scenerl.inference.lock import only_writer
 from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
+from scenerl.inference.tally import Outcome
 from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
@@ -48,12 +50,12 @@ def predict(
     ahead: int = 0,
     shard: Shard | None = None,
     constrain: bool = False,
-) -> list[str]:
+) -> Outcome:
     """Answer every example and append a row each to ``out``, in order; rows that are there are not done again.
 
     Batches are cut by position and seeded by their number, so an interrupted run ends with the same rows as one that
     was never interrupted. An image without an answer, because it could not be read or the engine failed on it, is tried
-    again by the next run.
+    again by the next run. Nobody else may write ``out`` meanwhile (:func:`scenerl.inference.lock.only_writer`).
 
     Args:
         progress: called with the number of images after each batch, those found done included.
@@ -62,7 +64,7 @@ def predict(
         constrain: hold the answers to their format.
 
     Returns:
-        A message for each image that has no answer; its row says so too.
+        What became of the answers, with a message for each image that has none; its row says so too.
 
     Raises:
         ValueError: ``out`` is not a prediction file, cannot be written, or two examples share an ``image_id``.
@@ -77,7 +79,7 @@ def predict(
                 _write(item, conversation, file, num_samples)
             if progress:
                 progress(len(batch.items))
-    return problems
+        return Outcome(file.tally, problems)
 
 
 def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[int]:
@@ -104,8 +106,11 @@ def _to_answer(
 def _write(item: Item, conversation: Conversation, file: PredictionFile, num_samples: int) -> None:
     """Append the rows of an image that are missing; answers take the place of an error."""
     example, style = item.example, conversation.style
-    if item.replies and example.image_id in file.failed:
-        file.forget(example.image_id)
+    if example.image_id in file.failed:
+        if item.error:
+            file.failed.discard(example.image_id)  # it failed again, and keeps its row
+        elif item.replies:
+            file.forget(file.failed)  # and the others that are still to be tried: the file is written anew once
     for sample in _missing(example, file, num_samples) if item.replies or item.error else ():
         if item.error:
             file.append(error_row(example, style, sample, item.error))
@@ -123,7 +128,8 @@ def run(options: PredictOptions) -> None:
 
     Raises:
         ValueError: bad options, data or checkpoint, a server that is not there or cannot do what is asked, a file of
-            another run; and, once every image is done, that some have no answer (their rows say why).
+            another run or one that another process is writing; and, once every image is done, that some have no answer
+            (their rows say why).
     """
     sampling = Sampling(
         options.max_new_tokens,
@@ -136,63 +142,62 @@ def run(options: PredictOptions) -> None:
     choice = ENGINES[options.engine](options)
     examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
     total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
+    examples = replace(examples, quiet=True)
     mark = fingerprint(options, choice)
     shard = Shard.parse(options.shard) if options.shard else None
-    if shard:
-        options = replace(options, out=shard.path(_samples_path(options)), merge=False)
-        mark["shard"] = str(shard)
     merged = options.out
     if options.merge:
-        _check_owner(merged, mark, options.fresh)
-        options = replace(options, out=_samples_path(options))
-    _check_owner(options.out, mark, options.fresh)
-    if options.gather:
-        problems = gather(
-            options.out, options.gather, replace(examples, quiet=True), options.num_samples, mark, _config_path
-        )
-        _finish(options, merged, mark, problems, total)
-        return
-    with choice.start(sampling) as started:
-        # The old file goes only now that nothing can be wrong any more.
-        if options.fresh:
-            options.out.unlink(missing_ok=True)
-            merged.unlink(missing_ok=True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(_config_path(options.out), dump_yaml(mark))
-        if shard:
-            total = shard.num_images(total, started.batch_size)
-        name = f"predict {Path(options.model).name}{f' {shard}' if shard else ''}"
-        with progress_bar(name, total) as advance:
-            problems = predict(
-                replace(examples, quiet=True),
-                started.conversation,
-                started.engine,
-                options.out,
-                options.num_samples,
-                started.batch_size,
-                options.seed,
-                advance,
-                started.ahead,
-                shard,
-                options.constrain,
-            )
-    _finish(options, merged, mark, problems, total)
-
-
-def _samples_path(options: PredictOptions) -> Path:
-    """Where the answers themselves go: with ``merge`` beside the file of merged ones."""
-    return options.out.with_name(f"{options.out.stem}.samples.jsonl") if options.merge else options.out
-
-
-def _finish(options: PredictOptions, merged: Path, mark: dict[str, Any], problems: list[str], total: int) -> None:
-    """Merge what is to be merged, and say which images have no answer."""
-    if options.merge:
-        atomic_write_text(_config_path(merged), dump_yaml(mark))
-        merge_file(options.out, merged)
-    if problems:
+        options = replace(options, out=merged.with_name(f"{merged.stem}.samples.jsonl"))
+    if shard:  # a part holds answers; there is nothing to merge before all of them are there
+        merged = shard.path(options.out)
+        options = replace(options, out=merged, merge=False)
+        mark["shard"] = str(shard)
+    with only_writer(merged, options.out):
+        for file in (merged, options.out):
+            _check_owner(file, mark, options.fresh)
+        if options.gather:
+            outcome = gather(options.out, options.gather, examples, options.num_samples, mark, _config_path)
+        else:
+            with choice.start(sampling) as started:
+                # The old files go only now that nothing can be wrong any more.
+                if options.fresh:
+                    options.out.unlink(missing_ok=True)
+                    merged.unlink(missing_ok=True)
+                atomic_write_text(_config_path(options.out), dump_yaml(mark))
+                outcome = _answer(options, started, examples, total, shard)
+        if options.merge:
+            atomic_write_text(_config_path(merged), dump_yaml(mark))
+            merge_file(options.out, merged)
+    print(f"{options.out}: {outcome.tally}")
+    if options.constrain and not (choice.sees_conditions or outcome.tally.is_clean):
+        print("A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)")
+    if outcome.problems:
         raise ValueError(
-            f"{options.data}: {len(problems)} of {total} images have no answer in {options.out}, "
-            f"the first: {problems[0]}"
+            f"{options.data}: {len(outcome.problems)} of {total} images have no answer in {options.out}, "
+            f"the first: {outcome.problems[0]}"
+        )
+
+
+def _answer(
+    options: PredictOptions, started: Started, examples: Iterable[Example], total: int, shard: Shard | None
+) -> Outcome:
+    """:func:`predict` as the options say, with a progress bar over this part of ``total`` images."""
+    if shard:
+        total = shard.num_images(total, started.batch_size)
+    name = f"predict {Path(options.model).name}{f' {shard}' if shard else ''}"
+    with progress_bar(name, total) as advance:
+        return predict(
+            examples,
+            started.conversation,
+            started.engine,
+            options.out,
+            options.num_samples,
+            started.batch_size,
+            options.seed,
+            advance,
+            started.ahead,
+            shard,
+            options.constrain,
         )
 
 

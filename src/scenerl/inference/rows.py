@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle
 from scenerl.inference.confidence import Confidence, Parts
 from scenerl.inference.engine import Reply
-from scenerl.runs import atomic_write_text
+from scenerl.inference.tally import Tally
 from scenerl.types import Example, ParseResult, SceneGraph
 
 
@@ -108,35 +107,45 @@ def _row(
 
 
 class PredictionFile:
-    """Append-only JSONL of predictions.
+    """Append-only JSONL of predictions, for one writer at a time (``lock``).
 
     Opening it drops a last row that was cut off by a kill, and notes which (image_id, sample) are there. A row that
     cannot be written whole (a full disk) is taken back, so that the file stays valid.
 
     Attributes:
         done: (image_id, sample) of every row.
-        failed: image ids whose rows hold an error instead of an answer.
+        failed: image ids whose rows hold an error instead of an answer since before the file was opened.
+        tally: what became of the answers.
 
     Raises:
-        ValueError: another process is writing the file, or it holds a row, other than a cut-off last one, that is no
-            prediction; names file and row.
+        ValueError: it holds a row, other than a cut-off last one, that is no prediction; names file and row.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self.done: set[tuple[str, int]] = set()
-        self.failed: set[str] = set()
-        self._size = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._open()
+        self._file = self.path.open("ab", buffering=0)
         try:
+            self._begin()
+            self.failed: set[str] = set()
             for line, row in self._rows():
-                self._note(row)
-                self._size += len(line)
+                self._note(line, row)
+                if "error" in row:
+                    self.failed.add(row["image_id"])
             self._file.truncate(self._size)
         except BaseException:
             self._file.close()
             raise
+
+    def _begin(self) -> None:
+        self.done: set[tuple[str, int]] = set()
+        self.tally = Tally()
+        self._size = 0
+
+    def _note(self, line: bytes, row: dict) -> None:
+        self.done.add((row["image_id"], row.get("sample", 0)))
+        self.tally.add(row)
+        self._size += len(line)
 
     def _rows(self) -> Iterator[tuple[bytes, dict]]:
         """The whole lines of the file with what they hold."""
@@ -147,28 +156,12 @@ class PredictionFile:
                 try:
                     row = json.loads(line)
                     hash((row["image_id"], row.get("sample", 0)))
+                    Tally().add(row)
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ValueError(
                         f"{self.path}, row {number}: not a prediction row ({error}); use --fresh or another --out"
                     ) from error
                 yield line, row
-
-    def _open(self) -> None:
-        self._file = self.path.open("ab", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise ValueError(
-                f"{self.path}: another process is writing it; give each its part with --shard, or an --out of its own"
-            ) from error
-        except OSError:
-            pass  # some network file systems have no locks
-
-    def _note(self, row: dict) -> None:
-        self.done.add((row["image_id"], row.get("sample", 0)))
-        if "error" in row:
-            self.failed.add(row["image_id"])
 
     def append(self, row: dict) -> None:
         """Write one row; on return it is in the file.
@@ -187,22 +180,30 @@ class PredictionFile:
                 f"{self.path}: cannot write ({error.strerror}); the {len(self.done)} rows so far are kept, "
                 "the same command goes on from there"
             ) from error
-        self._size += len(line)
-        self._note(row)
+        self._note(line, row)
 
-    def forget(self, image_id: str) -> None:
-        """Take out the rows of an image that could not be read then and can now."""
-        kept = []
-        for line, row in self._rows():
-            if row["image_id"] == image_id:
-                self.done.discard((image_id, row.get("sample", 0)))
-            else:
-                kept.append(line)
-        self._file.close()
-        atomic_write_text(self.path, b"".join(kept).decode())
-        self.failed.discard(image_id)
-        self._size = sum(map(len, kept))
-        self._open()
+    def forget(self, image_ids: Set[str]) -> None:
+        """Take out all rows of some images. The file is written anew, whole or not at all: once for all of them.
+
+        Raises:
+            OSError: the disk is full; the file is as it was.
+        """
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            with draft.open("wb") as file:
+                self._begin()
+                for line, row in self._rows():
+                    if row["image_id"] not in image_ids:
+                        file.write(line)
+                        self._note(line, row)
+                file.flush()
+                os.fsync(file.fileno())
+            self._file.close()
+            os.replace(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._file = self.path.open("ab", buffering=0)
+        self.failed = self.failed - image_ids
 
     def close(self) -> None:
         self._file.close()

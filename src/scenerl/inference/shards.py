@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from scenerl.config import dump_yaml, load_yaml
 from scenerl.inference.batches import Batch
+from scenerl.inference.lock import only_writer
+from scenerl.inference.tally import Outcome, Tally
 from scenerl.runs import atomic_write_text
 from scenerl.types import Example
 
@@ -68,7 +71,7 @@ class Shard:
 
 def gather(
     out: Path, count: int, examples: Iterable[Example], num_samples: int, mark: Mapping[str, Any], config_path
-) -> list[str]:
+) -> Outcome:
     """Write ``out`` with its mark: the rows of all parts, as one process would have written them.
 
     Args:
@@ -76,19 +79,22 @@ def gather(
         config_path: (file of predictions) to the file with its mark.
 
     Returns:
-        The messages of images without an answer.
+        What became of the answers.
 
     Raises:
-        ValueError: a part is missing, of another run or unfinished, or holds a row twice or one of no image; names it.
+        ValueError: a part is missing, of another run, unfinished or being written, or holds a row twice or one of no
+            image; names it.
     """
     parts = [Shard(number, count) for number in range(1, count + 1)]
     paths = [part.path(out) for part in parts]
     _check_parts(parts, paths, mark, config_path)
-    rows = _rows_of(paths)
-    problems: list[str] = []
+    tally, problems = Tally(), []
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    files = [path.open("rb") for path in paths]
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(only_writer(*paths))
+        stack.callback(draft.unlink, missing_ok=True)
+        rows = _rows_of(paths)
+        files = [stack.enter_context(path.open("rb")) for path in paths]
         with draft.open("wb") as written:
             for example in examples:
                 for sample in range(num_samples):
@@ -97,8 +103,9 @@ def gather(
                         raise ValueError(_unfinished(example, parts, paths))
                     files[place[0]].seek(place[1])
                     line = files[place[0]].read(place[2])
-                    error = json.loads(line).get("error")
-                    problems += [error] if error and sample == 0 else []
+                    row = json.loads(line)
+                    tally.add(row)
+                    problems += [row["error"]] if "error" in row and sample == 0 else []
                     written.write(line)
             if rows:
                 (image_id, _), place = next(iter(rows.items()))
@@ -108,11 +115,7 @@ def gather(
         out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
         atomic_write_text(config_path(out), dump_yaml(mark))
         os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
-        for file in files:
-            file.close()
-    return problems
+    return Outcome(tally, problems)
 
 
 def _check_parts(parts: list[Shard], paths: list[Path], mark: Mapping[str, Any], config_path) -> None:
