@@ -35,14 +35,17 @@ def test_check_and_statistics(name, tmp_path, capsys):
     assert labels <= set(json.loads((tmp_path / "stats.json").read_text())["objects"])
 
 
-@pytest.mark.parametrize("to", ["jsonl", "coco", "vlmr1_jsonl"])
+SUFFIXES = {"coco": ".json", "ovdeval": ".json", "d3": ""}
+
+
+@pytest.mark.parametrize("to", ["jsonl", "coco", "d3", "ovdeval", "vlmr1_jsonl"])
 @pytest.mark.parametrize("name", NAMES)
 def test_conversion_and_back(name, to, tmp_path, capsys):
     source = source_of(name, tmp_path)
-    out = tmp_path / ("out.json" if to == "coco" else "out.jsonl")
+    out = tmp_path / f"out{SUFFIXES.get(to, '.jsonl')}"
     assert cli.main(["data", "convert", source, "--to", to, "--out", str(out)]) == 0
     before = list(data.load(source))
-    again = list(data.load(f"{to}:{out}", need_images=True))
+    again = list(data.load(f"{to}:{out}{',query=group' if to == 'd3' else ''}", need_images=True))
     assert len(again) == len(before)
     for theirs, ours in zip(before, again, strict=True):
         assert ours.image_wh == theirs.image_wh
@@ -50,7 +53,31 @@ def test_conversion_and_back(name, to, tmp_path, capsys):
         rounding = 0.5 if to == "vlmr1_jsonl" else 1e-9  # their answers hold whole pixels
         for mine, original in zip(ours.graph.objects, theirs.graph.objects, strict=True):
             assert mine.box == pytest.approx(original.box, abs=rounding)
-        assert set(theirs.query) <= set(ours.query) if to == "coco" else ours.query == theirs.query
+        if to == "coco":  # asks for every category of the file
+            assert set(theirs.query) <= set(ours.query)
+        elif to == "ovdeval":  # names those that are there first
+            assert sorted(ours.query) == sorted(theirs.query)
+        else:
+            assert ours.query == theirs.query
+
+
+def test_ids_that_are_numbers_stay(tmp_path, capsys):
+    for to, out in (("coco", tmp_path / "out.json"), ("ovdeval", tmp_path / "o.json"), ("d3", tmp_path / "d3")):
+        source = f"coco:{write_coco(tmp_path / 'source' / to)}"
+        assert cli.main(["data", "convert", source, "--to", to, "--out", str(out)]) == 0
+        assert [example.image_id for example in data.load(f"{to}:{out}")] == ["139", "285"]
+
+
+def test_a_split_of_d3(tmp_path, capsys):
+    """A split that D³ has goes into the file's name; hard negatives come from all groups of the folder alike."""
+    source = f"d3:{write_d3(tmp_path / 'source')},query=all"
+    words = ["data", "convert", source, "--split", "abs", "--to", "d3", "--out", str(tmp_path / "d3")]
+    assert cli.main(words) == 0
+    again = list(data.load(f"d3:{tmp_path / 'd3'},query=all", split="abs"))
+    assert [example.query for example in again] == [("dog not led by ropes outside", "horseman without helmet")] * 3
+    assert [len(example.graph.objects) for example in again] == [0, 1, 0]
+    groups = json.loads((tmp_path / "d3" / "groups.json").read_text())
+    assert groups == {"0": {"img_id": [1, 2, 3], "inner_sent_id": [2, 1]}}
 
 
 def test_the_name_of_the_file_has_to_fit(tmp_path, capsys):

@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 def read(folder: Path, split: str, num_validation: int = 1) -> list:
-    return [record.unwrap() for record in vg150.read(folder, split, num_validation)]
+    return [record.unwrap() for record in vg150.read(f"{folder},num_validation={num_validation}", split)]
 
 
 def test_boxes_labels_and_relations(folder):
@@ -52,6 +52,7 @@ def test_splits(folder):
     assert [example.image_id for example in read(folder, "train")] == ["15"]
     assert [example.image_id for example in read(folder, "train", num_validation=0)] == ["11", "15"]
     assert [example.image_id for example in read(folder, "val", num_validation=5)] == ["11", "15"]
+    assert [example.image_id for example in data.load(f"vg150:{folder},num_validation=1", split="train")] == ["15"]
     for split in (None, "dev"):
         with pytest.raises(DataError, match=r"vg150:.*split.*allowed: train, val, test"):
             list(vg150.read(folder, split))
@@ -125,7 +126,7 @@ def test_a_box_outside_its_image_goes_with_its_relations(tmp_path):
         "boxes": [(1, 500, 50, 20, 20), (2, 500, 300, 20, 20), (3, 500, 95, 20, 20)],
         "relations": [(0, 1, 1), (2, 0, 1)],
     }
-    (record,) = vg150.read(write_vg150(tmp_path / "vg", [image]), "train", 0)
+    (record,) = vg150.read(f"{write_vg150(tmp_path / 'vg', [image])},num_validation=0", "train")
     example = record.unwrap()
     assert [found.label for found in example.graph.objects] == ["man", "hat"]
     assert [example.graph.triplet(relation) for relation in example.graph.relations] == [("hat", "on", "man")]
@@ -152,7 +153,7 @@ def test_a_row_of_image_data_that_is_none(folder):
     rows = json.loads((folder / "image_data.json").read_text())
     rows[0] = {"image_id": 11, "width": "800"}
     (folder / "image_data.json").write_text(json.dumps(rows))
-    (record,) = vg150.read(folder, "val", 1)
+    (record,) = vg150.read(f"{folder},num_validation=1", "val")
     assert "width and height must be whole numbers" in record.errors[0] and "image 0" in record.where
 
 

@@ -30,10 +30,10 @@ class DataOptions(Options):
     num_images: int = option(8, "images to draw", "draw", low=1)
     images: bool = option(True, "decode every image; --no-images only reads the annotations", "check")
     only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "psg", "hub", "coco", "vlmr1_jsonl"] = option(
+    to: Literal["jsonl", "hub", "vg150", "psg", "vcoco", "coco", "d3", "ovdeval", "vlmr1_jsonl"] = option(
         "jsonl",
-        "what to write: our JSONL; psg.json, or Parquet with R1-SGG's columns (graphs); COCO instances, or VLM-R1's "
-        "conversations (detection)",
+        "what to write: our JSONL; Parquet with R1-SGG's columns, or the files of VG150, PSG or V-COCO (graphs); COCO "
+        "instances, or the files of D³, OVDEval or VLM-R1 (detection)",
         "convert",
     )
     train_source: str | None = option(

@@ -7,8 +7,8 @@ Every action goes through its source row by row, so that a set of any size takes
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -21,17 +21,15 @@ from rich.text import Text
 from scenerl import data
 from scenerl.config import DataOptions
 from scenerl.data.check import Checker
-from scenerl.data.draw import choose, file_stem, write_drawings
+from scenerl.data.draw import choose, write_drawings
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.rows import DataError, example_to_row
+from scenerl.data.rows import DataError
 from scenerl.data.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.data.writers import WRITERS
 from scenerl.json_files import read_json
-from scenerl.types import Example
 
 T = TypeVar("T")
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
-"""First bytes of an image file to the suffix it is written under."""
 
 
 def run(options: DataOptions) -> None:
@@ -136,87 +134,31 @@ def draw(options: DataOptions) -> None:
 
 
 def convert(options: DataOptions) -> None:
-    """Write any source in a format of :data:`WRITERS`; images that are not files yet go to ``images/`` beside it."""
+    """Write any source in a format of :data:`~scenerl.data.writers.WRITERS`; images that are not files yet go to
+    ``images/`` beside it."""
     suffix, write = WRITERS[options.to]
-    out = _required(options.out, "convert", f"--out FILE{suffix}")
-    if out.suffix != suffix:
+    out = _required(options.out, "convert", f"--out FILE{suffix}" if suffix else "--out FOLDER")
+    if suffix and out.suffix != suffix:
         raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
-    images = out.parent / "images"
+    names = Vocabulary.read(options.vocabulary) if options.vocabulary else None
+    if names is not None:
+        names.require(_examples(options), options.source)
     chosen = (
         example
         for example in _track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
-    count = write(out, chosen, images, options.split)
+    count = write(out, chosen, options.split, names)
     if not count:
-        out.unlink()
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 
 
-def _write_ours(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
-    return write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in examples))
-
-
-def _write_coco(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
-    from scenerl.data import instances
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return instances.write(out, (_with_file(example, images) for example in examples))
-
-
-def _write_psg(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
-    from scenerl.data import psg
-
-    return psg.write(out, (_with_file(example, images) for example in examples), is_test=split == "test")
-
-
-def _write_hub(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
-    from scenerl.data import hub
-
-    return hub.write(out, examples)
-
-
-def _write_vlmr1(out: Path, examples: Iterable[Example], images: Path, split: str | None) -> int:
-    from scenerl.data import vlmr1
-
-    return vlmr1.write(out, (_with_file(example, images) for example in examples))
-
-
-WRITERS = {
-    "jsonl": (".jsonl", _write_ours),
-    "psg": (".json", _write_psg),
-    "hub": (".parquet", _write_hub),
-    "coco": (".json", _write_coco),
-    "vlmr1_jsonl": (".jsonl", _write_vlmr1),
-}
-"""Name of a format that ``convert`` writes to its suffix and function."""
-
 ACTIONS = {"make": make, "stats": stats, "triplets": triplets, "check": check, "draw": draw, "convert": convert}
 """Action to function."""
-
-
-def _file_name(example: Example, images: Path) -> str | None:
-    """What goes into the row's ``file_name``; encoded images are written to ``images``."""
-    if isinstance(example.image, Path):
-        return str(example.image.resolve())
-    if example.image is None:
-        return None
-    suffix = next((end for start, end in SUFFIXES.items() if example.image.startswith(start)), ".img")
-    path = images / f"{file_stem(example.image_id)}{suffix}"
-    if path.exists() and path.read_bytes() != example.image:
-        raise DataError(f"{path} exists and is another image than that of image_id {example.image_id!r}")
-    images.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(example.image)
-    return path.name
-
-
-def _with_file(example: Example, images: Path) -> Example:
-    """The example with its image as a file, named by its whole path."""
-    name = _file_name(example, images)
-    return example if name is None else replace(example, image=(images / name).resolve())
 
 
 def _examples(options: DataOptions) -> data.Examples:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.data.images import image_size
-from scenerl.data.published import whole_file
+from scenerl.data.published import graphs_only, whole_file
 from scenerl.data.rows import DataError, Record, example_to_row, excerpt, read_row
 from scenerl.types import Example
 
@@ -78,7 +78,7 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     count = 0
-    rows = map(_hub_row, examples)
+    rows = map(_hub_row, graphs_only(examples, "the hub schema"))
     with whole_file(path) as aside, parquet.ParquetWriter(aside, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
@@ -87,8 +87,6 @@ def write(path: Path, examples: Iterable[Example]) -> int:
 
 
 def _hub_row(example: Example) -> dict:
-    if example.query is not None:
-        raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
     image = example.image
     try:
         data = image.read_bytes() if isinstance(image, Path) else image

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
+from scenerl.data.published import numbers_for
 from scenerl.data.rows import DataError, excerpt
 from scenerl.runs import atomic_write_text
 from scenerl.types import Box, Example, SceneGraph
@@ -129,21 +130,50 @@ def xywh_box(value: object) -> Box | None:
 def write(path: Path | str, examples: Iterable[Example]) -> int:
     """Write examples as a file of COCO instances, which ``coco:FILE`` reads back.
 
-    Image and category ids are numbers counted from 1. ``file_name`` is the image's path, or the image id where the
-    image is no file. Labels asked for that are absent become categories without a box.
+    Returns:
+        The number of images.
+    """
+    return write_json(path, instances_of(examples))
+
+
+def write_json(path: Path | str, written: dict) -> int:
+    """Write the JSON of instances, whole or not at all.
 
     Returns:
         The number of images.
     """
-    graphs, images, labels = [], [], set()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(written))
+    return len(written["images"])
+
+
+def instances_of(examples: Iterable[Example], describe: Callable[[Example], Mapping] = lambda example: {}) -> dict:
+    """The JSON of instances of examples.
+
+    Image ids are numbers (:func:`~scenerl.data.published.numbers_for`), category ids are counted from 1. ``file_name``
+    is the image's path, or the image id where the image is no file. Labels asked for that are absent become categories
+    without a box.
+
+    Args:
+        describe: what an image's entry holds besides.
+    """
+    graphs, images, ids, labels = [], [], [], set()
     for example in examples:
         name = str(example.image) if isinstance(example.image, Path) else example.image_id
-        images.append({"id": len(images) + 1, "file_name": name, "width": example.width, "height": example.height})
+        images.append({"file_name": name, "width": example.width, "height": example.height, **describe(example)})
+        ids.append(example.image_id)
         graphs.append(example.graph)
-        labels.update(example.query or (), (found.label for found in example.graph.objects))
+        labels.update(labels_of(example))
     number = {label: n for n, label in enumerate(sorted(labels), start=1)}
-    atomic_write_text(Path(path), json.dumps(instances_json(images, graphs, number)))
-    return len(images)
+    images = [{"id": n, **image} for n, image in zip(numbers_for(ids), images, strict=True)]
+    return instances_json(images, graphs, number)
+
+
+def labels_of(example: Example) -> list[str]:
+    """The labels asked for; of a scene graph those of its objects."""
+    labels = example.query if example.query is not None else (found.label for found in example.graph.objects)
+    return list(dict.fromkeys(labels))
 
 
 def instances_json(images: list[dict], graphs: Iterable[SceneGraph], number: Mapping[str, int]) -> dict:

@@ -14,15 +14,16 @@ Source: Yao et al. 2023 (arXiv 2308.13177).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import Asker, image_folders, record_of
-from scenerl.data.instances import KEYS, gather
+from scenerl.data.instances import KEYS, gather, instances_of, labels_of, write_json
 from scenerl.data.published import ImageFolders
 from scenerl.data.rows import DataError, Record, excerpt
 from scenerl.json_stream import iter_lists
+from scenerl.types import Example
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
@@ -62,3 +63,21 @@ def _subset(path: Path, given: str, prefix: str) -> Iterator[Record]:
             continue
         query = list(dict.fromkeys(labels[0] + labels[1]))
         yield record_of(instances, image_id, Asker(instances), folders, prefix=prefix, query=query)
+
+
+def write(path: Path, examples: Iterable[Example]) -> int:
+    """Write examples as a subset's file, which ``ovdeval:FILE`` reads back; labels that are there are asked for first.
+
+    Returns:
+        The number of images.
+    """
+    return write_json(path, instances_of(examples, _texts))
+
+
+def _texts(example: Example) -> dict[str, list[str]]:
+    present = {found.label for found in example.graph.objects}
+    asked = labels_of(example)
+    return {
+        "text": [label for label in asked if label in present],
+        "neg_text": [label for label in asked if label not in present],
+    }

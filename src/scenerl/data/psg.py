@@ -18,8 +18,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, names_of, whole_file
+from scenerl.data.published import (
+    ImageFolders,
+    choose_split,
+    find_file,
+    graph_record,
+    graphs_only,
+    names_of,
+    whole_file,
+)
 from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.data.vocabulary import Vocabulary
 from scenerl.json_stream import iter_lists, read_members
 from scenerl.types import Example
 
@@ -59,23 +68,28 @@ def read(path: Path | str, split: str | None = None) -> Iterator[Record]:
             yield _record(where, row, labels, predicates, folders)
 
 
-def write(path: Path, examples: Iterable[Example], is_test: bool = False) -> int:
-    """Write examples as a psg.json, whole or not at all, row by row.
+def write(path: Path, examples: Iterable[Example], is_test: bool = False, names: Vocabulary | None = None) -> int:
+    """Write scene graphs as a psg.json, whole or not at all, row by row.
 
-    Classes are numbered as they come, all of them as things; images are named by their whole path.
+    All classes are things; images are named by their whole path.
 
     Args:
-        path: the file. examples: scene graphs. is_test: put every image into ``test_image_ids``.
+        path: the file.
+        is_test: put every image into ``test_image_ids``.
+        names: classes and predicates are numbered as here, and others behind them as they come.
 
     Returns:
         The number of images.
+
+    Raises:
+        DataError: an example asks for labels.
     """
-    classes: dict[str, int] = {}
-    predicates: dict[str, int] = {}
+    classes = {label: number for number, label in enumerate(names.objects if names else ())}
+    predicates = {predicate: number for number, predicate in enumerate(names.predicates if names else ())}
     ids = []
     with whole_file(path) as aside, open(aside, "w", encoding="ascii") as file:
         file.write('{"data": [')
-        for example in examples:
+        for example in graphs_only(examples, "psg.json"):
             row = {
                 "image_id": example.image_id,
                 "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
@@ -97,8 +111,8 @@ def write(path: Path, examples: Iterable[Example], is_test: bool = False) -> int
             }
             file.write(f"{',' * bool(ids)}\n{json.dumps(row, allow_nan=False)}")
             ids.append(example.image_id)
-        names = {"thing_classes": list(classes), "stuff_classes": [], "predicate_classes": list(predicates)}
-        file.write("],\n" + json.dumps({**names, "test_image_ids": ids if is_test else []})[1:] + "\n")
+        lists = {"thing_classes": list(classes), "stuff_classes": [], "predicate_classes": list(predicates)}
+        file.write("],\n" + json.dumps({**lists, "test_image_ids": ids if is_test else []})[1:] + "\n")
     return len(ids)
 
 

@@ -1,4 +1,5 @@
-"""What the readers of published scene-graph sets share: numbered annotations to a record, and where the images are.
+"""What the readers and writers of published sets share: numbered annotations to a record, where the images are, and
+files that appear whole.
 
 The rows go through :func:`scenerl.data.rows.read_row` like all others. What published sets hold that no row may, boxes
 without area and boxes outside their image, is left out here, with its relations and a warning, because nobody can
@@ -8,11 +9,15 @@ correct it in the release.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from scenerl.data.rows import DataError, Record, excerpt, read_row
+from scenerl.types import Example
 
 
 def graph_record(
@@ -130,6 +135,49 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As :func:`whole_file`, for a folder, which is there and empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.mkdir()
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def numbers_for(image_ids: Sequence[str], taken: Collection[int] = ()) -> list[int]:
+    """Image ids as the numbers that some files know only: the ids themselves where all of them are whole numbers above
+    0, else 1, 2, 3, … in their order.
+
+    Args:
+        image_ids: all of a set; they differ.
+        taken: numbers that no image may have.
+
+    >>> numbers_for(["7", "30"]), numbers_for(["7", "x", "8"], taken={2})
+    ([7, 30], [1, 3, 4])
+    """
+    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
+    if len(numbers) == len(image_ids) and not set(numbers) & set(taken):
+        return numbers
+    free = (number for number in count(1) if number not in taken)
+    return [next(free) for _ in image_ids]
+
+
+def graphs_only(examples: Iterable[Example], what: str) -> Iterator[Example]:
+    """The examples, for a form that holds scene graphs.
+
+    Raises:
+        DataError: one of them asks for labels.
+    """
+    for example in examples:
+        if example.query is not None:
+            raise DataError(f"image {example.image_id!r}: {what} holds scene graphs, not detections")
+        yield example
 
 
 def names_of(value: object, where: str) -> dict[int, str]:
