@@ -10,6 +10,7 @@ import pytest
 from scenerl.answers import AnswerStyle, write_answer
 from scenerl.config.options import EvalOptions
 from scenerl.data import load
+from scenerl.data.rows import DataError
 from scenerl.evaluate import run_eval
 from scenerl.formats import read_predictions
 from scenerl.formats.training import read_training
@@ -437,3 +438,62 @@ def test_scores_give_a_calibration(tmp_path, data):
     for row in rows[0]["graph"]["objects"] + rows[0]["graph"]["relationships"]:
         row.pop("score", None)
     assert "calibration" not in run(tmp_path, write(tmp_path / "p.jsonl", rows), data)
+
+
+@pytest.mark.parametrize(
+    ("read", "written"),
+    [
+        ({"pred": "a.jsonl"}, {"out": "a.jsonl"}),
+        ({"pred": "a.jsonl"}, {"out": "data.jsonl"}),
+        ({"pred": "a.jsonl", "data": "jsonl:data.jsonl"}, {"out": "data.jsonl"}),
+        ({"compare": ["a.jsonl", "b.jsonl"]}, {"out": "b.jsonl"}),
+        ({"pred": "a.jsonl", "train": "b.jsonl"}, {"out": "b.jsonl"}),
+        ({"pred": "a.jsonl"}, {"out": "."}),
+        ({"pred": "a.jsonl"}, {"out": "b.jsonl/new/metrics.json"}),
+        ({"pred": "a.jsonl"}, {"export": ["coco=a.jsonl"]}),
+        ({"pred": "a.jsonl", "data": "x_instances.json"}, {"export": ["coco=x.json"]}),
+        ({"pred": "a.jsonl", "data": "x_psg.json"}, {"export": ["sgbench=x.json"]}),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(tmp_path, monkeypatch, data, read, written):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl", "x_instances.json", "x_psg.json"):
+        write(tmp_path / name, answers(data))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    paths = {key: [Path(word) for word in value] for key, value in read.items() if key == "compare"}
+    paths |= {key: Path(value) for key, value in (read | written).items() if key in ("pred", "out")}
+    others = {key: value for key, value in (read | written).items() if key in ("data", "train", "export")}
+    with pytest.raises(DataError, match="^(out|export).*(is read by this command|is a folder|is a file, not a folder)"):
+        run_eval(EvalOptions(**{"data": "data.jsonl", **paths, **others}))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_exports_are_refused_before_anything_is_evaluated(tmp_path, data, capsys):
+    pred = write(tmp_path / "pred.jsonl", answers(data))
+    for export, message in ((["coco"], "not FORMAT=FILE"), (["voc=x"], "allowed: sgbench, coco")):
+        with pytest.raises(DataError, match=f"^export: .*{message}"):
+            run_eval(EvalOptions(pred=pred, data=str(data), export=export))
+    with pytest.raises(ValueError, match="^export .* --compare"):
+        run_eval(EvalOptions(compare=[pred, pred], data=str(data), export=[f"coco={tmp_path / 'x.json'}"]))
+    assert capsys.readouterr().out == ""
+
+
+def test_answers_read_in_the_wrong_format_are_reported_not_guessed(tmp_path, data, capsys):
+    pred = write(tmp_path / "pred.jsonl", answers(data, format="compact"))
+    run_eval(EvalOptions(pred=pred, data=str(data), out=tmp_path / "metrics.json"))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["metrics"]["failure_rate"]["value"] == 1.0
+    expected = "no answer could be read as 'json'; as 'compact', 2 of 2 that were tried can be read"
+    assert expected in " ".join(metrics["warnings"])
+    assert expected in capsys.readouterr().err
+
+
+def test_a_single_answer_that_can_be_read_settles_the_format(tmp_path, data, capsys):
+    rows = [answers(data)[0], answers(data, format="compact")[1]]
+    run_eval(EvalOptions(pred=write(tmp_path / "pred.jsonl", rows), data=str(data)))
+    assert "could be read" not in capsys.readouterr().err
+
+
+def test_a_folder_without_answers_says_what_is_expected(tmp_path, data):
+    with pytest.raises(DataError, match=r"holds no \*.json; a folder of predictions is R1-SGG's"):
+        run_eval(EvalOptions(pred=tmp_path, data=str(data)))

@@ -17,7 +17,7 @@ ROOT = Path(scenerl.__file__).parent
 # `config` and `progress` stand on the ground because they import nothing of ours.
 FLOORS = [
     {"types", "config", "progress"},
-    {"boxes", "runs", "json_files", "json_stream"},
+    {"boxes", "runs", "outputs", "json_files", "json_stream"},
     {"frames", "matching"},
     {"similarity"},
     {"answers"},

@@ -307,6 +307,45 @@ def test_predictions_read_in_another_format_than_they_were_made_in_are_noticed(t
     assert f"{rows}, row 1: the answer was 'ok' when it was predicted and is wrong_schema now" in shown
 
 
+def test_answers_without_ground_truth_ask_for_it(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"image_id": "7", "width": 200, "height": 100, "answer": "x"}])
+    with pytest.raises(
+        DataError, match="row 1: an answer without ground truth; name the data set that has it with --d"
+    ):
+        run_score(ScoreOptions(rows=rows))
+
+
+def test_another_format_or_frame_than_was_meant_is_reported(tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write_rows(rows, [{**ROW, "answer": gold_answer(ROW, PIXELS)}, {**ROW, "answer": None}])
+    run_score(ScoreOptions(rows=rows, out=out, format="compact", frame="pixels"))
+    assert "no answer could be read as 'compact'; as 'json', 1 of 1" in capsys.readouterr().err
+    run_score(ScoreOptions(rows=rows, out=out, frame="norm1000"))
+    assert "predicted boxes were read as 'norm1000'" in capsys.readouterr().err
+    run_score(ScoreOptions(rows=rows, out=out, frame="pixels"))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path):
+    rows, data = tmp_path / "rows.jsonl", tmp_path / "data.jsonl"
+    write_rows(rows, [predicted(ROW, gold_answer(ROW, PIXELS))])
+    write_rows(data, [ROW])
+    for out in (rows, data, tmp_path):
+        with pytest.raises(DataError, match="^out: .*(is read by this command|is a folder)"):
+            run_score(ScoreOptions(rows=rows, data=str(data), out=out))
+    assert read_rows(data) == [ROW]
+    assert len(read_rows(rows)) == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    with pytest.raises(
+        DataError, match="rows.jsonl: cannot be read .No such file or directory.; expected a JSONL file$"
+    ):
+        run_score(ScoreOptions(rows=tmp_path / "rows.jsonl"))
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("content", [None, "", "\n\n", "{}\n", "[]\n"])
 def test_nothing_to_score_writes_nothing_and_says_so(tmp_path, content):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from scenerl.answers import AnswerStyle
 from scenerl.config.options import EvalOptions
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.formats import Names, Predictions, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.formats import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.formats.format_check import check_format
 from scenerl.formats.frame_check import check_frame
+from scenerl.formats.pairing import MISSING, NOTHING, pair_up
 from scenerl.formats.predictions import shown
-from scenerl.formats.rows import read_row
 from scenerl.formats.table import print_comparison, print_report
 from scenerl.formats.training import read_training
 from scenerl.metrics import (
@@ -34,12 +35,10 @@ from scenerl.metrics import (
     protocol,
     read_table,
 )
+from scenerl.outputs import check_out
 from scenerl.runs import atomic_write_text
 from scenerl.similarity import build_similarity
-from scenerl.types import ParseResult, SceneGraph
 
-MISSING = ParseResult("no_answer", None)
-NOTHING = ParseResult("ok", SceneGraph())
 DETECTION_LISTS = ("coco", "ovdeval")
 """Inputs that list detections: an image that is not in them has none, which is no failure."""
 
@@ -65,7 +64,16 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     console = console or Console()
     if bool(options.compare) == bool(options.pred):
         raise ValueError("eval needs a file of predictions, or --compare with two of them; see `scenerl eval --help`")
-    if options.input == "ovdeval" and options.pred is not None and options.pred.is_dir():
+    exports = _exports(options)
+    inputs = [options.pred, *options.compare, options.data, options.train, options.vocabulary, options.map_table]
+    check_out(options.out, inputs)
+    for name, path in exports:
+        check_out(path, [*inputs, options.out], "export")
+        check_out(OUTPUTS[name].beside(path), [*inputs, options.out], "export, the ground truth beside it")
+    subsets = options.input == "ovdeval" and options.pred is not None and options.pred.is_dir()
+    if exports and (options.compare or subsets):
+        raise ValueError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
+    if subsets:
         report, warnings = _run_subsets(options)
         content = _described(report, options, warnings)
         print_report(content, console)
@@ -89,14 +97,24 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     report = evaluate(pairs, setup.metric_options, *training)
     report = replace(report, counts={**report.counts, **counts}, mapped=_mapped(setup, pairs, training))
     report = _described(report, options, warnings)
+    for name, path in exports:
+        beside = write_predictions(name, path, setup.truth.examples, [pair.result for pair in pairs])
+        console.print(f"Written to {path}, the ground truth to {beside}", highlight=False, markup=False)
+    print_report(report, console)
+    _finish(report.to_json(), report.warnings, options, console)
+
+
+def _exports(options: EvalOptions) -> list[tuple[str, Path]]:
+    """The formats and files of ``--export``."""
+    found = []
     for target in options.export:
         name, equals, path = target.partition("=")
         if not equals or not path:
             raise DataError(f"export: {target!r} is not FORMAT=FILE")
-        beside = write_predictions(name, Path(path), setup.truth.examples, [pair.result for pair in pairs])
-        console.print(f"Written to {path}, the ground truth to {beside}", highlight=False, markup=False)
-    print_report(report, console)
-    _finish(report.to_json(), report.warnings, options, console)
+        if name not in OUTPUTS:
+            raise DataError(f"export: unknown format {name!r}; allowed: {', '.join(OUTPUTS)}")
+        found.append((name, Path(path)))
+    return found
 
 
 def _prepare(options: EvalOptions) -> Evaluation:
@@ -162,6 +180,8 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
     frame = frames.pop() if len(frames) == 1 else "pixels"
     suspicious = check_frame(setup.truth.examples, [pair.result for pair in pairs], frame)
     suspicious += predictions.other_tasks(setup.metric_options.task)
+    if all(pair.result.graph is None for pair in pairs):
+        suspicious += check_format(predictions.answers(), setup.style)
     warnings += predictions.warnings + [f"{path}: {sentence}" for sentence in suspicious]
     labels, predicates = _target_vocabulary(setup)
     near = misspelled(pairs, labels, predicates)
@@ -172,54 +192,6 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
             f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
         )
     return pairs, counts
-
-
-def pair_up(
-    predictions: Predictions, truth: Truth, style: AnswerStyle, missing: ParseResult = MISSING
-) -> tuple[list[Pair], dict[str, int]]:
-    """Predictions with their ground truth, one pair per example and in their order.
-
-    An image without a prediction gets ``missing``; predictions of unknown images are left out. Both are counted and put
-    on the predictions' warnings.
-
-    Returns:
-        The pairs and the counts.
-
-    Raises:
-        DataError: a row cannot be used, or no image id is known.
-    """
-    known = {example.image_id for example in truth.examples}
-    unknown = [image_id for image_id in predictions.entries if image_id not in known]
-    if len(unknown) == len(predictions.entries):
-        raise DataError(
-            f"{predictions.path}: none of its {len(unknown)} image ids is in the data; the first is "
-            f"{excerpt(unknown[0])}, the data's first is {excerpt(truth.examples[0].image_id)}"
-        )
-    pairs, absent = [], []
-    for example in truth.examples:
-        entry = predictions.entries.get(example.image_id)
-        result = missing if entry is None else entry.result
-        if entry is None:
-            absent.append(example.image_id)
-        elif result is None:
-            result = read_row(entry.row, entry.where, style, example, predictions)
-        crowds = truth.crowds.get(example.image_id, ())
-        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
-    predictions.warnings.clear()
-    predictions.close()  # reading rows has found more to note
-    means = "count as empty" if missing is MISSING else "have no detection"
-    for ids, text in (
-        (absent, f"images have no prediction and {means}"),
-        (unknown, "predictions are of images that the data does not have and were left out"),
-    ):
-        if ids and not (ids is absent and missing is NOTHING):
-            predictions.warnings.append(f"{len(ids)} {text}: {shown([excerpt(image_id) for image_id in ids])}")
-    return pairs, {
-        "predictions": len(predictions.entries),
-        "missing_answers": len(absent),
-        "unknown_images": len(unknown),
-        **predictions.counts,
-    }
 
 
 def wants_mapping(options: EvalOptions) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,11 @@ from scenerl.config import ScoreOptions
 from scenerl.data import load
 from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.formats.format_check import check_format
+from scenerl.formats.frame_check import check_frame
 from scenerl.formats.predictions import tidy_id
 from scenerl.frames import FRAMES
+from scenerl.outputs import check_out
 from scenerl.rewards import (
     RELATION_REWARDS,
     REWARDS,
@@ -31,6 +34,7 @@ from scenerl.rewards import (
 from scenerl.types import Example
 
 _SHOWN_MESSAGES = 20
+_LOOKED_AT = 50  # answers that tell whether the format and the frame were meant
 _LARGEST_SIDE = 1e9
 
 
@@ -130,6 +134,8 @@ def score_row(
         DataError: the row cannot be used; names ``where`` and what is allowed.
     """
     joined = example is not None
+    if not joined and "answer" in row and not {"objects", "relationships", "detections"} & set(row):
+        raise DataError(f"{where}: an answer without ground truth; name the data set that has it with --data")
     example, warnings = (example, []) if joined else parse_row(row, where)
     if "answer" not in row:
         raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
@@ -199,6 +205,8 @@ class _Messages:
         self.first = self.first or text
         if self.count <= _SHOWN_MESSAGES:
             print(f"scenerl: {self.kind}: {text}", file=sys.stderr)
+        elif self.count == _SHOWN_MESSAGES + 1:
+            print(f"scenerl: {self.kind}: further ones are counted, not shown", file=sys.stderr)
 
 
 def run_score(options: ScoreOptions) -> None:
@@ -230,7 +238,9 @@ def run_score(options: ScoreOptions) -> None:
         strict_format=options.strict,
     )
     truth = None if options.data is None else _GroundTruth(options.data, options.split)
+    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
     errors, warnings = _Messages("error"), _Messages("warning")
+    looked_at: list[tuple[Example, dict]] = []
     statuses: Counter[str] = Counter()
     totals = dict.fromkeys(rewards, 0.0)
 
@@ -245,6 +255,8 @@ def run_score(options: ScoreOptions) -> None:
                     scored, row_warnings = score_row(
                         row, where, style, reward_options, rewards, options.strict, example
                     )
+                    if len(looked_at) < _LOOKED_AT and scored["status"] != "no_answer":
+                        looked_at.append((example or parse_row(row, where)[0], row))
                 except DataError as error:
                     errors.add(str(error))
                     continue
@@ -255,12 +267,16 @@ def run_score(options: ScoreOptions) -> None:
                     totals[name] += value
                 yield scored
         except DataError as error:  # a file that cannot be read, or not further
+            if not (statuses or errors.count):
+                raise
             errors.add(f"{error}; reading stopped there")
         if not statuses:
             raise DataError(errors.first or f"{options.rows} holds no rows; expected data rows with an 'answer'")
         if truth is not None and truth.unanswered:
             first = excerpt(next(iter(truth.unanswered)))
             warnings.add(f"{len(truth.unanswered)} images of {options.data} have no answer, the first: {first}")
+        for suspicion in _suspicions(looked_at, style, "ok" in statuses):
+            warnings.add(f"{options.rows}: {suspicion}")
 
     if options.out is None:
         for row in scored_rows():
@@ -272,6 +288,15 @@ def run_score(options: ScoreOptions) -> None:
         print(f"scenerl: {warnings.count} warnings", file=sys.stderr)
     if errors.count:
         raise DataError(f"{errors.count} rows could not be used and were left out, the first: {errors.first}")
+
+
+def _suspicions(looked_at: Sequence[tuple[Example, dict]], style: AnswerStyle, some_ok: bool) -> list[str]:
+    """What speaks for another format, or another frame, than the answers were read in."""
+    if not some_ok:
+        return check_format([row["answer"] for _, row in looked_at], style)
+    own = [(example, row) for example, row in looked_at if row.get("frame", style.frame) == style.frame != "resized"]
+    results = [parse_answer(row["answer"], style, example.image_wh) for example, row in own]
+    return check_frame([example for example, _ in own], results, style.frame)
 
 
 def _summary(out: Path | None, statuses: Counter[str], totals: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from scenerl.data import load
 from scenerl.data.rows import DataError
@@ -42,11 +43,9 @@ INPUTS: dict[str, Callable[[Path, Names], Predictions]] = {
 }
 """Name of a format to its reader."""
 
-OUTPUTS: dict[str, Callable[[Path, Sequence[Example], Sequence[ParseResult]], Path]] = {
-    "sgbench": sgbench.write,
-    "coco": coco.write,
-}
-"""Name of a format to its writer, which writes the ground truth beside the predictions and returns its path."""
+OUTPUTS: dict[str, ModuleType] = {"sgbench": sgbench, "coco": coco}
+"""Name of a format to its module: ``write(path, examples, results)`` writes the predictions, and the ground truth to
+the path ``beside(path)``, which it returns."""
 
 
 def read_predictions(path: Path, name: str = "auto", names: Names | None = None) -> Predictions:
@@ -125,4 +124,4 @@ def write_predictions(name: str, path: Path, examples: Sequence[Example], result
     if name not in OUTPUTS:
         raise DataError(f"unknown output format {name!r}; allowed: {', '.join(OUTPUTS)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return OUTPUTS[name](path, examples, results)
+    return OUTPUTS[name].write(path, examples, results)

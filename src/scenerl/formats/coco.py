@@ -105,7 +105,11 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
             row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
             found.append(row)
     instances = instances_json(images, [example.graph for example in examples], number)
-    beside = path.with_name(f"{path.stem}_instances.json")
-    atomic_write_text(beside, json.dumps(instances))
+    atomic_write_text(beside(path), json.dumps(instances))
     atomic_write_text(path, json.dumps(found))
-    return beside
+    return beside(path)
+
+
+def beside(path: Path) -> Path:
+    """Where :func:`write` puts the ground truth."""
+    return path.with_name(f"{path.stem}_instances.json")

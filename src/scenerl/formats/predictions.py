@@ -58,6 +58,11 @@ class Predictions:
         """Count something of a kind in :data:`KINDS` and keep it for the list."""
         self._listed.setdefault(kind, []).append(what)
 
+    def answers(self) -> list[str]:
+        """The texts of the rows that hold an answer to be parsed."""
+        rows = (entry.row for entry in self.entries.values() if entry.row is not None and "status" not in entry.row)
+        return [row["answer"] for row in rows if isinstance(row.get("answer"), str)]
+
     def other_tasks(self, task: str) -> list[str]:
         """A sentence for each task besides ``task`` that rows say they answer, as those of ``predict`` do."""
         found = [entry.row.get("task") for entry in self.entries.values() if entry.row is not None]

@@ -28,7 +28,10 @@ def read(path: Path, names: Names) -> Predictions:
 
 def _folder(path: Path) -> Predictions:
     predictions = Predictions(path)
-    for file in sorted(path.glob("*.json")):
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise DataError(f"{path} holds no *.json; a folder of predictions is R1-SGG's, with a JSON file per image")
+    for file in files:
         try:
             value = read_json(file, "an R1-SGG result")
         except DataError:

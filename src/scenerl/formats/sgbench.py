@@ -149,7 +149,11 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
         for example, graph in zip(examples, graphs, strict=True)
         if graph.relations
     ]
-    beside = path.with_name(f"{path.stem}_psg.json")
-    atomic_write_text(beside, json.dumps(annotations))
+    atomic_write_text(beside(path), json.dumps(annotations))
     atomic_write_text(path, json.dumps({"version": VERSION, "images": images}))
-    return beside
+    return beside(path)
+
+
+def beside(path: Path) -> Path:
+    """Where :func:`write` puts the ground truth."""
+    return path.with_name(f"{path.stem}_psg.json")
