@@ -14,7 +14,7 @@ from scenerl.types import Relation, SceneGraph, SceneObject
 OBJECTS = ("dog", "cat", "no", "no.1", "no.1.2", "traffic light", 'trafficé "x"', "end", "end table", "犬")
 PREDICATES = ("on", "on top of", "e", 'say "hi"')
 FORMATS, ENVELOPES = ("json", "compact", "detections"), ("plain", "think")
-FRAMES = {"norm1000": (1000, 1000, 20), "norm1": (1, 1, 7), "resized": (644, 420, 1)}
+FRAMES = {"norm1000": (1000, 1000, 20), "norm1": (1, 1, 7), "resized": (644, 420, 1), "pixels": (640, 427, 10)}
 """Frame to width, height and grid."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
 from decoding.play import FRAMES, STYLES, shape_of, style_of
-from scenerl.answers import AnswerShape, AnswerStyle, parse_answer, write_answer
+from scenerl.answers import AnswerShape, AnswerStyle, build_grammar, parse_answer, write_answer
 from scenerl.decoding.automaton import Automaton
 from scenerl.frames import frame_wh
+from scenerl.types import Relation, SceneGraph, SceneObject
 
 OPEN = [AnswerStyle(fmt, envelope) for fmt in ("json", "compact", "detections") for envelope in ("plain", "think")]
 
@@ -181,9 +183,26 @@ def test_thoughts():
     assert not accepts(style, "end")
 
 
-def test_a_vocabulary_without_objects_is_refused():
-    with pytest.raises(ValueError, match="the closed vocabulary of objects is empty"):
-        Automaton(AnswerShape(AnswerStyle("detections", objects=()), (1000, 1000)))
+@pytest.mark.parametrize("build", [Automaton, lambda shape: build_grammar(shape.style, shape.bounds_wh)])
+def test_vocabularies_that_no_answer_can_be_written_in(build):
+    with pytest.raises(ValueError, match="^constrain: the closed vocabulary of objects is empty"):
+        build(AnswerShape(AnswerStyle("detections", objects=()), (1000, 1000)))
+    for word in ("", " dog", "dog\n", "a<answer>", "a" * 257):
+        for what, name in {"objects": "object label", "predicates": "predicate"}.items():
+            with pytest.raises(ValueError, match=f"^constrain: no answer can hold the {name} '"):
+                build(AnswerShape(AnswerStyle("json", **{what: ("dog", word)}), (1000, 1000)))
+    build(AnswerShape(AnswerStyle("json", objects=("a" * 256,)), (1000, 1000)))
+
+
+@pytest.mark.parametrize("fmt", ["json", "compact"])
+def test_without_predicates_there_are_no_relations(fmt):
+    style = AnswerStyle(fmt, objects=("dog",), predicates=())
+    objects = (SceneObject("dog", (0, 0, 50, 50)), SceneObject("dog", (50, 50, 100, 100)))
+    text = write_answer(SceneGraph(objects), style, (100, 100))
+    assert accepts(style, text)
+    related = replace(style, predicates=("on",))
+    text = write_answer(SceneGraph(objects, (Relation(0, "on", 1),)), related, (100, 100))
+    assert accepts(related, text) and not accepts(style, text) and not accepts(style, text.replace("on", ""))
 
 
 def test_a_frame_without_room_is_refused():

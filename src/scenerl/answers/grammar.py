@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, THINK
+from scenerl.answers.elements import clean_label, excerpt
+from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
 from scenerl.answers.style import AnswerStyle
 
 MAX_SPACE = 20
@@ -55,8 +56,21 @@ def largest_steps(style: AnswerStyle, bounds_wh: tuple[float, float]) -> tuple[i
     step = style.grid * (10.0**-DIGITS_OF_NORM1 if style.frame == "norm1" else 1.0)
     largest = tuple(math.ceil(round(side / step, 6)) for side in bounds_wh)
     if min(largest) < 1:
-        raise ValueError(f"no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
+        raise ValueError(f"constrain: no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
     return largest
+
+
+def check_vocabularies(style: AnswerStyle) -> None:
+    """Raise ValueError where a closed vocabulary holds what no answer can hold, or no object at all."""
+    if style.objects == ():
+        raise ValueError("constrain: the closed vocabulary of objects is empty, so no answer can hold an object")
+    for what, labels in (("object label", style.objects), ("predicate", style.predicates)):
+        for label in labels or ():
+            if clean_label(label) != label or any(tag in label for tag in TAGS):
+                raise ValueError(
+                    f"constrain: no answer can hold the {what} {excerpt(label)}: empty, too long, with white space "
+                    "around it, control characters or tags"
+                )
 
 
 def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
@@ -74,7 +88,7 @@ def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
         EBNF with the start rule ``root``.
 
     Raises:
-        ValueError: a frame without room for a box.
+        ValueError: a frame without room for a box, a vocabulary that no answer can be written in.
 
     >>> print(build_grammar(AnswerStyle("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
     root ::= body | "```" ("text" | "") "\\n" body "\\n```"
@@ -88,6 +102,7 @@ def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
     y ::= "0" | "500" | "1000"
     <BLANKLINE>
     """
+    check_vocabularies(style)
     largest = largest_steps(style, bounds_wh)
     rules = {"root": _root(style), **_BODIES[style.format](style)}
     rules["x"], rules["y"] = (_numbers(style, most) for most in largest)
@@ -110,7 +125,7 @@ def _json_rules(style: AnswerStyle) -> dict[str, str]:
     return {
         "body": _json('{ "objects" : [ @objects ] , "relationships" : [ @relations ] }'),
         "objects": _list("object"),
-        "relations": _list("relation"),
+        "relations": _list("relation") if style.predicates != () else '""',
         "object": _json('{ "id" : "@id" , "bbox" : @box }'),
         "relation": _json('{ "subject" : "@id" , "predicate" : "@predicate" , "object" : "@id" }'),
         "id": 'label ("." [0-9]+)?' if style.objects is not None else "label",
@@ -131,7 +146,7 @@ def _detection_rules(style: AnswerStyle) -> dict[str, str]:
 
 def _compact_rules(style: AnswerStyle) -> dict[str, str]:
     return {
-        "body": 'object* ("\\n" relation*)? "end"',
+        "body": 'object* ("\\n" relation*)? "end"' if style.predicates != () else 'object* "\\n"? "end"',
         "object": 'label " " x " " y " " x " " y "\\n"',
         "relation": 'ref " " predicate " " ref "\\n"',
         "ref": f"[1-9] [0-9]{{0,{_MAX_LINE_DIGITS - 1}}}",
@@ -158,7 +173,7 @@ def json_text(label: str) -> str:
 
 
 def _label(vocabulary: tuple[str, ...] | None, spell: Callable[[str], str], open_text: str) -> str:
-    """A label of a closed vocabulary, or any text. A vocabulary without labels leaves the empty text."""
+    """A label of a closed vocabulary, or any text."""
     if vocabulary is not None:
         return " | ".join(_quoted(spell(label)) for label in dict.fromkeys(vocabulary)) or '""'
     return open_text
@@ -181,7 +196,7 @@ def _list(rule: str) -> str:
 
 def _quoted(text: str) -> str:
     """A literal of the grammar."""
-    return json.dumps(text, ensure_ascii=True) if text.isascii() else json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _numbers(style: AnswerStyle, largest: int) -> str:

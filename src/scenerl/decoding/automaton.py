@@ -17,24 +17,18 @@ from scenerl.answers.grammar import (
     MAX_SPACE,
     NOTHING_FOUND,
     AnswerShape,
+    check_vocabularies,
     json_text,
     largest_steps,
 )
 from scenerl.answers.json_graph import label_of
 from scenerl.answers.style import AnswerStyle
-from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Thought, Words, check_words
+from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Words, check_words
 from scenerl.decoding.memory import Memory, Rules
 from scenerl.decoding.nodes import End, Marks, Node, Option, State, chain
 from scenerl.decoding.numbers import Number, Numbers
-from scenerl.decoding.texts import (
-    ClosedId,
-    ClosedText,
-    OpenText,
-    Reference,
-    id_suffixes,
-    label_suffixes,
-    predicate_suffixes,
-)
+from scenerl.decoding.slots import ClosedId, ClosedText, Reference
+from scenerl.decoding.texts import OpenText, Thought, id_suffixes, label_suffixes, predicate_suffixes
 
 _NEWLINE, _SPACE = b"\n "
 _ADD, _RELATE, _CLAIM, _LABEL = map(methodcaller, ("add", "relate", "claim", "label"))
@@ -54,13 +48,12 @@ class Automaton:
         words: the closed vocabularies, spelt as in an answer.
 
     Raises:
-        ValueError: the frame has no room for a box, or the vocabulary of objects is empty.
+        ValueError: the frame has no room for a box, or no answer can be written in the vocabularies.
     """
 
     def __init__(self, shape: AnswerShape):
         style = shape.style
-        if style.objects is not None and not style.objects:
-            raise ValueError("the closed vocabulary of objects is empty, so no answer can hold an object")
+        check_vocabularies(style)
         build = {"json": _json, "compact": _compact, "detections": _detections}[style.format]
         sides = [
             Numbers(most * style.grid, style.grid, style.frame == "norm1")
@@ -193,7 +186,7 @@ def _detections(style: AnswerStyle, sides: list[Numbers]):
     def body(end: Node) -> Node:
         next_object = Marks()
         close = chain("}", next_object)
-        label = OpenText(close, _LABEL, label_suffixes, b"a") if labels is None else ClosedText(labels, close, _LABEL)
+        label = OpenText(close, _LABEL, label_suffixes, b"a") if labels is None else ClosedText(labels, close)
         box = chain('"bbox_2d" : [', _box(sides, chain(', "label" : "', label)))
         next_object.set(Option(b",", Marks(Option(b"{", box), lead=b" "), _list), Option(b"]", end))
         return Marks(

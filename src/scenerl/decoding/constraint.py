@@ -18,7 +18,7 @@ from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.decoding.automaton import Automaton
 from scenerl.decoding.conditions import Answers, Conditions
 from scenerl.decoding.nodes import Node, State
-from scenerl.decoding.texts import MAX_SUFFIX, Reference
+from scenerl.decoding.texts import MAX_SUFFIX
 from scenerl.decoding.trial import TooHard, Trial
 from scenerl.decoding.vocabulary import Vocabulary
 
@@ -106,7 +106,7 @@ class Constraint:
             place.conditions.apply(mask, Answers(memory), lambda tokens: self._walk_each(mask, state, tokens, left))
         for low, (bounds, tokens) in zip(memory.box, place.bounded, strict=False):
             mask[tokens[: bounds.searchsorted(low, side="right")]] = False
-        if isinstance(node, Reference):
+        if node.has_names:
             for rest in node.names(memory):
                 for end in range(1, len(rest) + 1):
                     mask[self.vocabulary.lookup.get(rest[:end], [])] = True
@@ -154,7 +154,7 @@ class Constraint:
 
     def _look(self, node: Node, inner: tuple, row: Row) -> _Place:
         pieces = self.vocabulary.pieces
-        candidates = row.candidates() if node.asks_grammar else np.zeros(self.vocabulary.size, dtype=bool)
+        candidates = np.zeros(self.vocabulary.size, dtype=bool) if node.has_names else row.candidates()
         if node.leaves_by_text:
             candidates |= self.vocabulary.having(node.leave, lambda piece: node.leave in piece)
         allowed, free = np.zeros(self.vocabulary.size, dtype=bool), None

@@ -1,4 +1,4 @@
-"""The nodes of the compact format's lines, and of thoughts.
+"""The nodes of the compact format's lines.
 
 In a closed vocabulary a label ends where a space and a digit follow: the vocabularies that this cannot tell apart are
 refused. In an open one a label may hold spaces and numbers, and it is the end of a line that says what it was. What a
@@ -12,26 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import methodcaller
 
 from scenerl.answers.compact import split_object
-from scenerl.answers.envelope import END_THINK
 from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
-from scenerl.decoding.texts import (
-    DIGITS,
-    FAR,
-    MAX_OPEN,
-    OpenSlot,
-    Slot,
-    Trie,
-    is_text,
-    next_partial,
-    next_tag,
-    whole_character,
-)
+from scenerl.decoding.slots import DIGITS, Slot, Trie
+from scenerl.decoding.texts import MAX_OPEN, OpenSlot, is_text, next_partial, next_tag, whole_character
 
 _NEWLINE, _SPACE, _LESS = b"\n <"
 _STOP = b"end"
 _PLAIN = re.compile("[^<\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_PLAIN_THOUGHT = re.compile("[^<\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 
 
 def check_words(words: Iterable[str], what: str) -> None:
@@ -45,7 +33,7 @@ def check_words(words: Iterable[str], what: str) -> None:
                     "format"
                 )
         if what == "predicates" and split_object(f"1 {word} 1") is not None:
-            raise ValueError(f"the compact format cannot hold the predicate {word!r}: too many numbers")
+            raise ValueError(f"constrain: the compact format cannot hold the predicate {word!r}: too many numbers")
 
 
 class Words(Slot):
@@ -221,43 +209,3 @@ def _tails(memory: Memory) -> Iterator[bytes]:
     yield b""
     for middle in (b"", b"a", *(b"a%d" % number for number in range(len(memory.relations) + 1))):
         yield from (middle + b" " + name for name in memory.ids if name != memory.subject)
-
-
-class Thought(Node):
-    """Any text up to ``</think>`` in which no ``<`` stands before ``/``, ``a``, ``t`` or ``<`` (as the grammar has it).
-
-    ``inner``: the bytes of a character that is not whole, and how much of the tag stands there.
-    """
-
-    start = (b"", 0)
-    longest_suffix = b""
-    _tag = END_THINK.encode()
-
-    def __init__(self, next: Node):
-        self.next = next
-
-    def free_room(self, inner):
-        return FAR if inner == self.start else 0
-
-    def is_plain(self, piece):
-        return is_text(_PLAIN_THOUGHT, piece)
-
-    def step(self, inner, memory, byte):
-        partial, at = inner
-        if not partial and byte == self._tag[at]:
-            at += 1
-            return self.next.enter(memory) if at == len(self._tag) else (self, (b"", at), memory)
-        if at > 1 or (at == 1 and byte in b"<at"):
-            return None
-        if not partial and byte in b"\t\n":
-            return self, self.start, memory
-        partial = next_partial(partial, byte)
-        return None if partial is None else (self, (partial, 0), memory)
-
-    def rest(self, inner, memory):
-        partial, at = inner
-        node, start, memory = self.next.enter(memory)
-        return joined(whole_character(partial) + self._tag[at:], node.rest(start, memory))
-
-    def parted_rest(self, inner, memory):
-        return b"", self.rest(inner, memory)

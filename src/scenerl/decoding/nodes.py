@@ -14,7 +14,8 @@ in the middle of a character.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from scenerl.answers.grammar import MAX_SPACE
@@ -25,23 +26,25 @@ State = tuple["Node", tuple, "Memory | Trial"]
 SPACES = frozenset(b" \n\t")
 
 
-class Node:
+class Node(ABC):
     """What the nodes have in common."""
 
     start: tuple = ()
-    asks_grammar = True
-    """Whether the grammar allows the same tokens wherever ``inner`` is the same, those that end the node aside."""
+    has_names = False
+    """Whether the text is one of the memory's names: these are looked up, and the grammar is not asked."""
     leaves_by_text = False
-    """Whether the grammar allows tokens that end the node with some texts only: all of them are looked at."""
+    """Whether the grammar allows tokens that end the node behind some texts only: all of them are looked at."""
 
     def enter(self, memory) -> State:
         return self, self.start, memory
 
+    @abstractmethod
     def step(self, inner: tuple, memory, byte: int) -> State | None:
-        raise NotImplementedError
+        """The state after one more byte, or None."""
 
+    @abstractmethod
     def rest(self, inner: tuple, memory: Memory) -> list[bytes]:
-        raise NotImplementedError
+        """The shortest end of the answer."""
 
     def is_end(self, inner: tuple) -> bool:
         return False
@@ -49,11 +52,6 @@ class Node:
     def key(self, inner: tuple) -> tuple:
         """``inner`` without differences that no token can tell."""
         return inner
-
-    def free_room(self, inner: tuple) -> int:
-        """Tokens of so many characters that :meth:`is_plain` takes leave the state as it is, but for the room and the
-        memory's text."""
-        return 0
 
     def context(self, memory: Memory) -> tuple | None:
         """The part of the memory that the rest depends on, besides ``inner``; None: all of it."""
@@ -63,12 +61,9 @@ class Node:
         """Whether there is no room for text, and what may follow depends on the memory alone."""
         return False
 
-    def endings(self, inner: tuple, memory: Memory) -> Iterator[bytes]:
-        """Where there is no room for text: what may end the slot's."""
-        raise NotImplementedError
-
-    def is_plain(self, piece: bytes) -> bool:
-        raise NotImplementedError
+    def free_room(self, inner: tuple) -> int:
+        """How many characters of plain text may follow (:class:`scenerl.decoding.texts.FreeText`)."""
+        return 0
 
 
 class End(Node):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 from scenerl.answers.grammar import DIGITS_OF_NORM1
 from scenerl.decoding.nodes import SPACES, Node
@@ -15,38 +15,25 @@ class Numbers:
         largest: in units of the frame (of 0.0001 in ``norm1``).
         grid: numbers are multiples of so many units.
         is_norm1: spelt as decimals from 0 to 1.
+
+    Attributes:
+        value: the number that some digits are, or None where they are none yet.
+        reach: the largest number that begins with some digits, or None where none does.
+        is_done: whether some digits are a number that no more can follow.
     """
 
     def __init__(self, largest: int, grid: int, is_norm1: bool):
         self.largest, self.grid, self.is_norm1 = largest, grid, is_norm1
-        self._reach: dict[bytes, int | None] = {}
-        self._values: dict[bytes, int | None] = {}
-        self._done: dict[bytes, bool] = {}
+        # each byte of a number comes through here
+        self.value, self.reach, self.is_done = cache(self._value), cache(self._reach), cache(self._is_done)
 
     def spell(self, value: int) -> bytes:
         return str(round(value * 10.0**-DIGITS_OF_NORM1, DIGITS_OF_NORM1) if self.is_norm1 else value).encode()
 
-    def value(self, digits: bytes) -> int | None:
-        """The number that ``digits`` are, or None where they are none yet."""
-        if digits not in self._values:
-            self._values[digits] = self._value(digits)
-        return self._values[digits]
-
-    def reach(self, digits: bytes) -> int | None:
-        """The largest number that begins with ``digits``, or None where none does."""
-        if digits not in self._reach:
-            self._reach[digits] = self._largest(digits)
-        return self._reach[digits]
-
-    def is_done(self, digits: bytes) -> bool:
-        """Whether ``digits`` are a number to which none can be added."""
-        if digits not in self._done:
-            longer = (digits + bytes((byte,)) for byte in b"0123456789.")
-            self._done[digits] = self.value(digits) is not None and all(map(self._ends, longer))
-        return self._done[digits]
-
-    def _ends(self, digits: bytes) -> bool:
-        return self.reach(digits) is None
+    def _is_done(self, digits: bytes) -> bool:
+        return self.value(digits) is not None and all(
+            self.reach(digits + bytes((byte,))) is None for byte in b"0123456789."
+        )
 
     def _value(self, digits: bytes) -> int | None:
         if self.is_norm1:
@@ -59,7 +46,7 @@ class Numbers:
             value = int(digits)
         return value if value % self.grid == 0 and value <= self.largest else None
 
-    def _largest(self, digits: bytes) -> int | None:
+    def _reach(self, digits: bytes) -> int | None:
         """By trying every number of digits that may still follow."""
         if self.is_norm1:
             whole, dot, decimals = digits.partition(b".")

@@ -12,6 +12,9 @@ from scenerl.answers import AnswerShape
 from scenerl.decoding.constraint import Row, constraint_of
 from scenerl.decoding.vocabulary import Vocabulary
 
+_BARRED = -1e9
+"""Of a score that was minus infinity: without a chance beside any other."""
+
 
 class ConstrainedDecoding(LogitsProcessor):
     """Leaves in each answer of a batch only the tokens that its constraint allows. For one call of ``generate``.
@@ -46,4 +49,6 @@ class ConstrainedDecoding(LogitsProcessor):
         for place, row in enumerate(self.rows):
             if not row.is_done:
                 masks[place] = row.mask()
+        # what another processor bars (a shortest length, a repetition) stays possible where nothing else is allowed
+        scores = scores.clamp(min=_BARRED)
         return torch.where(torch.from_numpy(masks).to(scores.device), scores, -torch.inf)

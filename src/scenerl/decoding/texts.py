@@ -1,171 +1,64 @@
-"""The nodes of labels, predicates and references in JSON strings.
+"""The nodes of open text: labels and predicates of an open vocabulary in JSON strings, and thoughts.
 
-The slot's text stands in the memory. A slot ends at its quote, where the memory is asked to take the text.
+Nearly every token may follow in such text and leaves the state as it is, which is found out by a pattern for all tokens
+at once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from operator import methodcaller
 
-from scenerl.answers.envelope import TAGS
+from scenerl.answers.envelope import END_THINK, TAGS
 from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
+from scenerl.decoding.slots import BACKSLASH, QUOTE, Slot, new_numbers
 from scenerl.decoding.trial import Trial
 
 MAX_OPEN = 240
 """Characters of an open label; the parser takes 256, and some are kept for the number of an id."""
 MAX_SUFFIX = 24
 """Bytes of what ends a slot or a line behind any text."""
-DIGITS = frozenset(b"0123456789")
 FAR = 64
 """The most characters that a token may have: an open label with more room than that lets every one pass."""
 
-_QUOTE, _BACKSLASH, _DOT = b'"\\.'
-_PLAIN = re.compile('[^"\\\\<\x00-\x1f\x7f-\x9f\u2028\u2029]+')
+_LABEL = re.compile('[^"\\\\<\x00-\x1f\x7f-\x9f\u2028\u2029]+')
+_THOUGHT = re.compile("[^<\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 _TAG_BYTES = tuple(tag.encode() for tag in TAGS)
 
 
-@dataclass(slots=True)
-class Trie:
-    """A place in a closed vocabulary. ``shortest``: what is missing to the shortest word from here."""
+class FreeText(Node):
+    """Where plain text may follow: it leaves the state as it is, but for the room that is left and the memory's text.
 
-    whole: bool = False
-    shortest: bytes = b""
-    children: dict[int, Trie] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, words: Iterable[bytes]) -> Trie:
-        root = cls()
-        for word in sorted(words, key=len):
-            place = root
-            for at, byte in enumerate(word):
-                if byte not in place.children:
-                    place.children[byte] = cls(shortest=word[at + 1 :])
-                place = place.children[byte]
-            place.whole = True
-            root.shortest = root.shortest or word
-        return root
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other) -> bool:
-        return self is other
-
-
-class Slot(Node):
-    """Text up to a quote.
-
-    Args:
-        take: what the memory does with the whole text; None where it is no good.
-        check: what it says to a beginning; None where every one will do.
+    Attributes:
+        longest_suffix: what ends the text, in as many tokens as it ever takes.
     """
 
-    def __init__(self, next: Node, take: Callable, check: Callable | None = None, leave: int = _QUOTE):
-        self.next, self.take, self.check, self.leave = next, take, check, leave
+    longest_suffix: bytes
 
-    def enter(self, memory):
-        return self, self.start, memory.opened()
+    @abstractmethod
+    def free_room(self, inner):
+        """How many characters of plain text may follow; 0 also where the state is not that of plain text."""
 
-    def _left(self, memory):
-        memory = self.take(memory)
-        return None if memory is None else self.next.enter(memory)
+    @abstractmethod
+    def is_plain(self, piece: bytes) -> bool:
+        """Whether a token is plain text."""
 
-    def _stays(self, inner, memory, byte):
-        memory = memory.typed(byte)
-        if self.check is not None:
-            memory = self.check(memory)
-        return None if memory is None else (self, inner, memory)
-
-    def _rest_after(self, memory: Memory, text: bytes) -> list[bytes] | None:
-        """The rest with ``text`` as the end of the slot, or None where the memory does not take it."""
-        left = self._left(memory.at(memory.text + text) if text else memory)
-        if left is None:
-            return None
-        node, inner, memory = left
-        return joined(text + bytes((self.leave,)), node.rest(inner, memory))
-
-    def rest(self, inner, memory):
-        for text in self.endings(inner, memory):
-            rest = self._rest_after(memory, text)
-            if rest is not None:
-                return rest
-        raise AssertionError(f"no end for {memory}")
-
-    def endings(self, inner: tuple, memory: Memory) -> Iterator[bytes]:
-        """Ends of the slot's text, the shortest first; the memory takes one of them."""
-        raise NotImplementedError
+    @abstractmethod
+    def parted_rest(self, inner: tuple, memory: Memory) -> tuple[bytes, list[bytes]]:
+        """What ends the text, and the rest of the answer, which begins with it."""
 
 
-class ClosedId(Slot):
-    """The id of an object: a label of a closed vocabulary, and mostly a dot and a number.
-
-    ``inner``: the place in the vocabulary, or None, and whether a number has digits, or None where there is none.
-    """
-
-    def __init__(self, labels: Iterable[bytes], next: Node):
-        super().__init__(next, take=methodcaller("claim"))
-        self.start = (Trie.of(labels), None)
-
-    def step(self, inner, memory, byte):
-        place, has_number = inner
-        if byte == _QUOTE and (has_number or (place is not None and place.whole)):
-            return self._left(memory)
-        if has_number is not None and byte in DIGITS:
-            has_number = True
-        else:
-            has_number = False if byte == _DOT and place is not None and place.whole else None
-        place = place.children.get(byte) if place is not None else None
-        if place is None and has_number is None:
-            return None
-        return self._stays((place, has_number), memory, byte)
-
-    def endings(self, inner, memory):
-        place, has_number = inner
-        if has_number is not None:
-            yield from [b""] if has_number else []
-            yield from _numbers(memory)
-        if place is not None:
-            yield place.shortest
-            yield from (place.shortest + b"." + number for number in _numbers(memory))
-
-
-def _numbers(memory: Memory) -> Iterator[bytes]:
-    """Numbers that may make a name new: first that of the object to come, which mostly does."""
-    yield str(len(memory.ids) + 1).encode()
-    yield from (str(number).encode() for number in range(len(memory.ids) + 2))
-
-
-class ClosedText(Slot):
-    """A word of a closed vocabulary."""
-
-    def __init__(self, words: Iterable[bytes], next: Node, take: Callable, check: Callable | None = None, **options):
-        super().__init__(next, take, check, **options)
-        self.words = sorted(set(words), key=len)
-        self.start = (Trie.of(self.words),)
-
-    def step(self, inner, memory, byte):
-        (place,) = inner
-        if byte == self.leave and place.whole:
-            return self._left(memory)
-        place = place.children.get(byte)
-        return None if place is None else self._stays((place,), memory, byte)
-
-    def endings(self, inner, memory):
-        yield inner[0].shortest
-        yield from (word[len(memory.text) :] for word in self.words if word.startswith(memory.text))
-
-
-class OpenSlot(Slot):
+class OpenSlot(Slot, FreeText):
     """Any text of a bounded length. Behind the last character that there is room for comes only what ends the slot.
 
     Args:
         suffixes: ends to try, given the memory; the memory takes one of them behind any text.
-        longest_suffix: one that takes as many tokens as any.
+        longest_suffix: one of them that takes as many tokens as any.
+
+    Attributes:
         room_at: where in ``inner`` is how many characters there is room for; below zero it counts bytes.
     """
 
@@ -206,7 +99,7 @@ class OpenSlot(Slot):
             base, typed = memory.text[:start], memory.text[start:]
             if typed[:1] and typed[0] & 0xC0 == 0x80:
                 continue  # in the middle of a character
-            if self.leave == _QUOTE and (len(base) - len(base.rstrip(b"\\"))) % 2:
+            if self.leave == QUOTE and (len(base) - len(base.rstrip(b"\\"))) % 2:
                 continue  # in the middle of an escape
             suffix = self._suffix(memory.at(base))
             if suffix.startswith(typed):
@@ -215,9 +108,9 @@ class OpenSlot(Slot):
     def _suffix(self, memory: Memory) -> bytes:
         return next(end for end in self.suffixes(memory) if self.take(memory.at(memory.text + end)) is not None)
 
+    @abstractmethod
     def _head(self, inner: tuple) -> bytes:
         """What makes a begun character whole."""
-        raise NotImplementedError
 
     def endings(self, inner, memory):
         if inner[self.room_at] <= 0:
@@ -226,8 +119,7 @@ class OpenSlot(Slot):
         head = self._head(inner)
         yield from (head + suffix for suffix in self.suffixes(memory.at(memory.text + head) if head else memory))
 
-    def parted_rest(self, inner: tuple, memory: Memory) -> tuple[bytes, list[bytes]]:
-        """The rest, and how it ends the slot's text."""
+    def parted_rest(self, inner, memory):
         suffix = self._suffix(memory)
         return suffix, self._rest_after(memory, suffix)
 
@@ -246,17 +138,17 @@ class OpenText(OpenSlot):
         return inner[3] if inner[:3] == (b"", False, b"") else 0
 
     def is_plain(self, piece):
-        return is_text(_PLAIN, piece)
+        return is_text(_LABEL, piece)
 
     def step(self, inner, memory, byte):
         partial, escaped, tag, room = inner
-        if byte == _QUOTE and not escaped and not partial:
+        if byte == QUOTE and not escaped and not partial:
             return self._left(memory)
         if room <= 0:
             return self._beyond(inner, memory, byte)
         if escaped:
-            return self._stays((b"", False, b"", room - 1), memory, byte) if byte in (_QUOTE, _BACKSLASH) else None
-        if byte == _BACKSLASH and not partial:
+            return self._stays((b"", False, b"", room - 1), memory, byte) if byte in (QUOTE, BACKSLASH) else None
+        if byte == BACKSLASH and not partial:
             return self._stays((b"", True, b"", room), memory, byte)
         partial = next_partial(partial, byte)
         tag = next_tag(tag, byte)
@@ -268,52 +160,70 @@ class OpenText(OpenSlot):
         return b'"' if inner[1] else whole_character(inner[0])
 
 
-def is_text(pattern: re.Pattern, piece: bytes) -> bool:
-    try:
-        return pattern.fullmatch(piece.decode()) is not None
-    except UnicodeDecodeError:
-        return False
-
-
 def id_suffixes(memory: Memory) -> Iterator[bytes]:
+    """Ends that make any text an id that is new."""
     yield b""
-    yield b"." + next(_numbers(memory))
-    yield from (b"a." + number for number in _numbers(memory))
+    yield b"." + next(new_numbers(memory))
+    yield from (b"a." + number for number in new_numbers(memory))
 
 
 def label_suffixes(memory: Memory) -> Iterator[bytes]:
+    """Ends that make any text a label."""
     yield from (b"", b"a")
 
 
 def predicate_suffixes(memory: Memory) -> Iterator[bytes]:
+    """Ends that make any text a predicate that can be said of the subject."""
     yield b""
     yield from (str(number).encode() for number in range(len(memory.relations) + 2))
 
 
-class Reference(Slot):
-    """The name of an object that is there already. ``inner``: whether a backslash was the last byte."""
+class Thought(FreeText):
+    """Any text up to ``</think>`` in which no ``<`` stands before ``/``, ``a``, ``t`` or ``<`` (as the grammar has it).
 
-    start = (False,)
-    asks_grammar = False  # names are looked up
-    leaves_by_text = True
+    ``inner``: the bytes of a character that is not whole, and how much of the tag stands there.
+    """
 
-    def __init__(self, role: str, next: Node, leave: int = _QUOTE):
-        super().__init__(next, methodcaller("refer", role, True), methodcaller("refer", role, False), leave)
-        self.role = role
+    start = (b"", 0)
+    longest_suffix = b""
+    _tag = END_THINK.encode()
+
+    def __init__(self, next: Node):
+        self.next = next
+
+    def free_room(self, inner):
+        return FAR if inner == self.start else 0
+
+    def is_plain(self, piece):
+        return is_text(_THOUGHT, piece)
 
     def step(self, inner, memory, byte):
-        (escaped,) = inner
-        if byte == self.leave and not escaped:
-            return self._left(memory)
-        return self._stays((byte == _BACKSLASH and not escaped,), memory, byte)
+        partial, at = inner
+        if not partial and byte == self._tag[at]:
+            at += 1
+            return self.next.enter(memory) if at == len(self._tag) else (self, (b"", at), memory)
+        if at > 1 or (at == 1 and byte in b"<at"):
+            return None
+        if not partial and byte in b"\t\n":
+            return self, self.start, memory
+        partial = next_partial(partial, byte)
+        return None if partial is None else (self, (partial, 0), memory)
 
-    def names(self, memory: Memory) -> list[bytes]:
-        """What may still follow of the names that begin with the slot's text."""
-        names = memory.subjects() if self.role == "subject" else memory.objects()
-        return [name[len(memory.text) :] for name in names if name.startswith(memory.text)]
+    def rest(self, inner, memory):
+        partial, at = inner
+        node, start, memory = self.next.enter(memory)
+        return joined(whole_character(partial) + self._tag[at:], node.rest(start, memory))
 
-    def endings(self, inner, memory):
-        yield from sorted(self.names(memory), key=len)
+    def parted_rest(self, inner, memory):
+        return b"", self.rest(inner, memory)
+
+
+def is_text(pattern: re.Pattern, piece: bytes) -> bool:
+    """Whether bytes are whole characters that match."""
+    try:
+        return pattern.fullmatch(piece.decode()) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,10 @@ would have asked, a real memory answers later (:mod:`scenerl.decoding.conditions
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_SHOWS = re.compile(rb"[!-~]")
 
 
 class TooHard(Exception):
@@ -118,4 +121,5 @@ class Trial:
         return self._with(num_related=self.num_related + 1)
 
     def label(self) -> Trial:
-        return self._if("label", self.text)
+        # a letter makes any text that the node takes a label
+        return self if _SHOWS.search(self.text[1]) else self._if("label", self.text)
