@@ -21,6 +21,7 @@ from scenerl.config import (
     Extra,
     GRPOOptions,
     ScoreOptions,
+    SFTOptions,
     dump_yaml,
     load_yaml,
     parse,
@@ -357,6 +358,20 @@ def test_claimed_folder_goes_on_refuses_and_starts_over(tmp_path):
     assert (folder / "sft").exists()
     assert runs.claim_folder(folder, {"seed": 1}, fresh=True) is False
     assert not (folder / "sft").exists()
+
+
+def test_an_option_that_an_earlier_version_did_not_write_was_its_default(tmp_path):
+    folder = tmp_path / "run"
+    defaults = runs.default_values(SFTOptions)
+    assert defaults["muon"] is False and defaults["lora_target_modules"] == [] and "model" not in defaults
+    runs.claim_folder(folder, {"model": "m", "seed": 0})
+    now = {"model": "m", "seed": 0, "muon": False, "lora_r": 16}
+    with pytest.raises(ValueError, match=r"differing: lora_r \(None there, 16 now\), muon \(None there, False now\)"):
+        runs.claim_folder(folder, now)
+    with pytest.raises(ValueError, match=r"differing: muon \(False there, True now\); use"):
+        runs.claim_folder(folder, {**now, "muon": True}, defaults={"muon": False, "lora_r": 16})
+    assert runs.claim_folder(folder, now, defaults={"muon": False, "lora_r": 16}) is True
+    assert load_yaml(folder / "config.yaml") == now
 
 
 def test_foreign_folders_are_never_emptied(tmp_path, monkeypatch):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scenerl import __version__
@@ -45,7 +47,27 @@ def save_resolved(options: Options, path: Path, extra: Mapping[str, Any] | None 
     _write_config(Path(path), {**plain(options), **plain(extra or {})})
 
 
-def claim_folder(path: Path, fingerprint: Mapping[str, Any], fresh: bool = False, free: Collection[str] = ()) -> bool:
+def default_values(options: type[Options]) -> dict[str, Any]:
+    """What a command's options are where nobody gives them, as plain values; required ones are not among them.
+
+    An option that an earlier version did not know, so that its files do not name it, was as its default is.
+    """
+    values = {}
+    for item in fields(options):
+        if item.default is not MISSING:
+            values[item.name] = plain(item.default)
+        elif item.default_factory is not MISSING:
+            values[item.name] = plain(item.default_factory())
+    return values
+
+
+def claim_folder(
+    path: Path,
+    fingerprint: Mapping[str, Any],
+    fresh: bool = False,
+    free: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
     """Make ``path`` the folder of this run, or refuse when it is another's.
 
     A folder belongs to the run whose ``config.yaml`` it holds. The same run goes on in it.
@@ -55,6 +77,7 @@ def claim_folder(path: Path, fingerprint: Mapping[str, Any], fresh: bool = False
         fingerprint: what the run is: names to plain values, written to ``config.yaml``.
         fresh: empty the folder first. Only a folder with a ``config.yaml`` of ours is ever emptied.
         free: keys of the fingerprint that may differ, because they do not change the outcome (logging, say).
+        defaults: what keys were that an earlier version did not write (:func:`default_values`).
 
     Returns:
         Whether an earlier attempt at the same run was found, so that there may be something to go on from.
@@ -75,7 +98,7 @@ def claim_folder(path: Path, fingerprint: Mapping[str, Any], fresh: bool = False
         is_ours = False
     wanted = plain(fingerprint)
     if is_ours:
-        earlier = load_yaml(config)
+        earlier = {**defaults, **load_yaml(config)}
         differing = [
             f"{key} ({earlier.get(key)!r} there, {wanted.get(key)!r} now)"
             for key in sorted({*earlier, *wanted} - {*free})

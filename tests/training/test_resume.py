@@ -248,7 +248,12 @@ def test_another_run_is_refused_and_fresh_starts_over(whole, base, rows, tmp_pat
     error = capsys.readouterr().err
     assert "belongs to another run; differing: learning_rate (0.001 there, 0.5 now)" in error
     assert_equal_weights(out, whole)
-    # How often it logs and saves changes nothing that is learnt.
+    # An option of a later version was its default then; how often it logs and saves changes nothing that is learnt.
+    config = out / "config.yaml"
+    kept = [line for line in config.read_text().splitlines() if not line.startswith(("freeze_vision:", "lora_r:"))]
+    config.write_text("\n".join(kept))
+    assert cli.main(command(base, rows, out, "--muon", "--freeze_vision")) == 2
+    assert "differing: freeze_vision (False there, True now)" in capsys.readouterr().err
     assert cli.main(command(base, rows, out, "--muon", "--logging_steps", "7", "--save_steps", "5")) == 0
     assert_equal_weights(out, whole)
     assert cli.main(command(base, rows, out, "--fresh", "--max_steps", "1", "--save_strategy", "no")) == 0

@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scenerl.config import dump_yaml, load_yaml
+from scenerl.answers import AnswerStyle
+from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
 from scenerl.inference.batches import Batch
 from scenerl.inference.lock import only_writer
 from scenerl.inference.tally import Outcome, Tally
-from scenerl.runs import atomic_write_text
+from scenerl.runs import atomic_write_text, default_values
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -125,10 +126,18 @@ def _check_parts(parts: list[Shard], paths: list[Path], mark: Mapping[str, Any],
     for part, path in zip(parts, paths, strict=True):
         if not config_path(path).is_file():
             raise ValueError(f"{path}: was not written by predict")
-        found, wanted = load_yaml(config_path(path)), {**mark, "shard": str(part)}
+        found, wanted = _whole_mark(load_yaml(config_path(path)), mark), {**mark, "shard": str(part)}
         differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         if differing:
             raise ValueError(f"{path}: belongs to another run; differing: {', '.join(sorted(differing))}")
+
+
+def _whole_mark(found: Mapping[str, Any], mark: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's mark with what an earlier version did not write: an option, or a field of the style, was its default."""
+    whole = {**{key: value for key, value in default_values(PredictOptions).items() if key in mark}, **found}
+    if isinstance(whole.get("style"), Mapping):
+        whole["style"] = {**plain(AnswerStyle()), **whole["style"]}
+    return whole
 
 
 def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:

@@ -21,7 +21,7 @@ from scenerl.conversation import Conversation, style_for
 from scenerl.data.given import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
-from scenerl.runs import claim_folder
+from scenerl.runs import claim_folder, default_values
 from scenerl.training import from_scratch
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
@@ -139,7 +139,8 @@ def open_run(
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
-        claim_folder(options.out, {**plain(options), **plain(given)}, fresh=fresh, free=_FREE)
+        fingerprint, before = {**plain(options), **plain(given)}, default_values(type(options))
+        claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if build:
             model = from_scratch.checkpoint_of_run(
                 options, style, examples, args.seed, args.per_device_train_batch_size

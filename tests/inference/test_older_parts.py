@@ -1,0 +1,55 @@
+"""Parts of a prediction that an earlier version made: an option that it did not know was as its default is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scenerl.answers import AnswerStyle
+from scenerl.config import dump_yaml, plain
+from scenerl.inference.shards import gather
+from scenerl.types import Example, SceneGraph
+
+EXAMPLES = [Example(name, 8, 8, SceneGraph((), ())) for name in "ab"]
+MARK = {"model": "m", "seed": 0, "logprobs": False, "constrain": False, "style": plain(AnswerStyle(grid=20))}
+
+
+def config_path(path):
+    return path.with_name(f"{path.name}.yaml")
+
+
+def write_parts(folder, first: dict, second: dict):
+    for number, (example, mark) in enumerate(zip(EXAMPLES, (first, second), strict=True), start=1):
+        path = folder / f"p.{number}-of-2.jsonl"
+        path.write_text(json.dumps({"image_id": example.image_id, "sample": 0}) + "\n")
+        config_path(path).write_text(dump_yaml({**mark, "shard": f"{number}/2"}))
+    return folder / "p.jsonl"
+
+
+def without(mark: dict, *keys: str) -> dict:
+    style = {key: value for key, value in mark["style"].items() if key not in keys}
+    return {key: value for key, value in mark.items() if key not in keys} | {"style": style}
+
+
+def test_what_they_do_not_say_is_the_default(tmp_path):
+    out = write_parts(tmp_path, without(MARK, "constrain", "logprobs", "given"), MARK)
+    assert gather(out, 2, EXAMPLES, 1, MARK, config_path).problems == []
+    assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "now", "named"),
+    [
+        ("constrain", {"constrain": True}, "constrain"),
+        ("given", {"style": {**MARK["style"], "given": "boxes"}}, "style"),
+        ("grid", {}, "style"),  # grid was 20 and 1 is the default
+        ("model", {}, "model"),  # has none
+    ],
+)
+def test_and_nothing_else(tmp_path, missing, now, named):
+    mark = {**MARK, **now}
+    out = write_parts(tmp_path, mark, without(mark, missing))
+    with pytest.raises(ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named}$"):
+        gather(out, 2, EXAMPLES, 1, mark, config_path)
+    assert not out.exists()
