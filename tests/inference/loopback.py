@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-WORD_GRAMMAR = 'root ::= "yes"'
+WORD = "qzjx"
+WORD_GRAMMAR = f'root ::= "{WORD}"'
+"""The grammar of the question whether a server keeps to grammars."""
 
 
 def said(*texts: str, finish: str = "stop", usage: dict | None = None, **choice) -> dict:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.loopback import WORD_GRAMMAR, logprobs_of, said
+from inference.loopback import WORD, WORD_GRAMMAR, logprobs_of, said
 from scenerl.answers import AnswerShape, AnswerStyle, build_grammar
 from scenerl.inference.engine import Sampling, Unanswered
 from scenerl.inference.openai import OpenAIEngine
@@ -248,7 +248,7 @@ def test_a_server_without_log_probabilities(serve, engine_for, ignores):
 @pytest.mark.parametrize("field", ["structured_outputs", "ebnf"])
 def test_grammars_are_sent_the_way_that_the_server_keeps_to(serve, engine_for, field):
     def do(number, body):
-        return said("yes" if field in body else "no idea", **IDS)
+        return said(WORD if field in body else "no idea", **IDS)
 
     server = serve(do)
     shapes = [AnswerShape(AnswerStyle("compact", objects=(label,)), (1000, 1000)) for label in ("cat", "dog")]
@@ -264,22 +264,22 @@ def test_grammars_are_sent_the_way_that_the_server_keeps_to(serve, engine_for, f
 @pytest.mark.parametrize(
     ("do", "told"),
     [
-        (lambda number, body: said("no idea"), "told to say 'yes' it says 'no idea'"),
+        (lambda number, body: said("yes"), "; ebnf: told to say 'qzjx' it says 'yes'"),
         (only("generation_config"), "transformers serve.*none of its kind does"),
         (
-            lambda number, body: (400, "no grammars") if "structured_outputs" in body or "ebnf" in body else said("x"),
-            "400 no grammars",
+            lambda number, body: (400, "no grammars") if "structured_outputs" in body else said("x"),
+            r"\(structured_outputs: 400 no grammars; ebnf: told to say 'qzjx' it says 'x'\)",
         ),
     ],
 )
 def test_a_server_that_does_not_keep_to_grammars(serve, engine_for, do, told):
-    with pytest.raises(ValueError, match="does not keep to grammars: .*; leave out --constrain") as error:
+    with pytest.raises(ValueError, match=r"does not keep to grammars \(.*\); leave out --constrain") as error:
         engine_for(serve(do), constrain=True)
     assert re.search(told, str(error.value))
 
 
 def test_a_frame_without_room_for_a_box_is_that_images_fault(serve, engine_for):
-    engine = engine_for(serve(lambda number, body: said("yes")), constrain=True)
+    engine = engine_for(serve(lambda number, body: said(WORD)), constrain=True)
     with pytest.raises(Unanswered, match="no box with an area fits a frame of 0 x 9"):
         engine.answer(prompt_of("x"), 0, [AnswerShape(AnswerStyle("compact"), (0, 9))])
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from inference.loopback import free_port, logprobs_of, said
+from inference.loopback import WORD, free_port, logprobs_of, said
 from scenerl.cli import main
 from scenerl.config import load_yaml
 from training.small_run import STYLE, read_rows
@@ -128,7 +128,7 @@ def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
 
     def do(number, body):
         sent.append(body.get("structured_outputs", {}).get("grammar", ""))
-        return said(ANSWER if question(body) else "yes")
+        return said(ANSWER if question(body) else WORD)
 
     sent: list[str] = []
     out = tmp_path / "out.jsonl"
@@ -137,7 +137,7 @@ def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
     assert load_yaml(tmp_path / "out.jsonl.yaml")["constrain"] is True
     heedless = serve(lambda number, body: said(ANSWER))
     message = failing(capsys, command(heedless, folder, rows, tmp_path / "other.jsonl", "--constrain"))
-    assert "does not keep to grammars: told to say 'yes' it says 'apple 100" in message
+    assert "does not keep to grammars (structured_outputs: told to say 'qzjx' it says 'apple 100" in message
     assert not (tmp_path / "other.jsonl").exists()
 
 

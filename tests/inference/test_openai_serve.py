@@ -72,6 +72,14 @@ def test_samples_differ_and_images_too(address, predict):
     assert status == 0 and len({row["answer"] for row in rows}) == 6
 
 
+def test_parts_together_are_what_one_process_gets(address, predict, tmp_path):
+    server = ["--engine", "openai", "--server", address, "--out", str(tmp_path / "parts" / "p.jsonl")]
+    assert [predict(*server, "--shard", f"{k}/2")[0] for k in (1, 2)] == [0, 0]
+    assert predict(*server, "--gather", "2")[0] == 0
+    _, whole = predict("--engine", "openai", "--server", address)
+    assert read_rows(tmp_path / "parts" / "p.jsonl") == whole
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

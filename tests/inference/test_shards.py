@@ -63,6 +63,21 @@ def test_gathered_parts_are_what_one_process_writes(parts, command, tmp_path, ca
     assert parts.read_bytes() == whole.read_bytes()
 
 
+def test_constrained_parts_are_what_one_process_writes_and_all_of_them_parse(command, tmp_path, capsys):
+    out, whole = tmp_path / "parts" / "p.jsonl", tmp_path / "whole.jsonl"
+    more = ["--constrain", "--max_new_tokens", 40]
+    for number in (2, 1):
+        assert cli.main(command(out, *more, "--shard", f"{number}/2")) == 0
+    capsys.readouterr()
+    assert cli.main(command(out, *more, "--gather", 2)) == 0
+    assert capsys.readouterr().out == f"{out}: 12 answers: 0 failed, 0 with issues\n"
+    assert cli.main(command(whole, *more)) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    rows = rows_of(out)
+    assert [(row["image_id"], row["sample"]) for row in rows] == [(f"image-{n}", k) for n in range(6) for k in (0, 1)]
+    assert {row["status"] for row in rows} == {"ok"} and not any(row["issues"] for row in rows)
+
+
 def test_a_part_that_was_killed_goes_on(parts, command, capsys):
     part = parts.with_name("p.1-of-2.jsonl")
     whole = part.read_bytes()

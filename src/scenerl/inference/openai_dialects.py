@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from scenerl.inference.engine import Sampling
 
@@ -20,13 +20,13 @@ class Dialect:
         servers: which these are, for messages.
         fields: sampling and the tokens that must not be sampled, to fields.
         top_k: whether that is among them.
-        grammars: ways to send a grammar; none: it takes no grammar.
+        grammars: name of a field that may take a grammar, to what is put there; none: it takes no grammar.
     """
 
     servers: str
     fields: Callable[[Sampling, Sequence[int]], dict]
     top_k: bool
-    grammars: tuple[Callable[[str], dict], ...] = ()
+    grammars: Mapping[str, Callable[[str], object]] = field(default_factory=dict)
 
 
 def _plain(sampling: Sampling, banned: Sequence[int]) -> dict:
@@ -71,7 +71,7 @@ DIALECTS = (
         "vLLM or SGLang",
         _extended,
         True,
-        (lambda grammar: {"structured_outputs": {"grammar": grammar}}, lambda grammar: {"ebnf": grammar}),
+        {"structured_outputs": lambda grammar: {"grammar": grammar}, "ebnf": lambda grammar: grammar},
     ),
     Dialect("transformers serve", _transformers, True),
     Dialect("OpenAI's own fields", _plain, False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -19,7 +19,9 @@ from scenerl.inference.openai_dialects import DIALECTS, Dialect
 from scenerl.inference.openai_messages import to_messages
 from scenerl.inference.openai_reply import read_replies, tells_lengths
 
-_GRAMMAR, _WORD = 'root ::= "yes"', "yes"
+_WORD = "qzjx"
+"""What no model says of itself."""
+_GRAMMAR = f'root ::= "{_WORD}"'
 _WORD_TOKENS = 8
 _PIXELS = 56
 _log = logging.getLogger(__name__)
@@ -34,14 +36,14 @@ class Terms:
         dialect: the fields that the server takes.
         banned: tokens that it is told never to sample.
         several: it gives several answers to one request and counts the tokens of each.
-        grammar: how it is sent a grammar; None: not at all.
+        grammar: the field in which it is sent a grammar; None: not at all.
     """
 
     model: str
     dialect: Dialect
     banned: tuple[int, ...] = ()
     several: bool = False
-    grammar: Callable[[str], dict] | None = None
+    grammar: str | None = None
 
     def body(
         self, messages: list[dict], sampling: Sampling, seed: int, count: int = 1, grammar: str | None = None
@@ -53,7 +55,7 @@ class Terms:
             "seed": seed,
             **({"n": count} if count > 1 else {}),
             **self.dialect.fields(sampling, self.banned),
-            **(self.grammar(grammar) if grammar is not None and self.grammar else {}),
+            **({self.grammar: self.dialect.grammars[self.grammar](grammar)} if grammar and self.grammar else {}),
         }
 
 
@@ -161,19 +163,20 @@ def _gives_logprobs(answer: dict) -> bool:
         return False
 
 
-async def _way_of_grammars(client: Client, terms: Terms, sampling: Sampling) -> Callable[[str], dict]:
-    """The way under which the server keeps to a grammar that leaves one word to say."""
-    heard = "none of its kind does"
-    for way in terms.dialect.grammars:
+async def _way_of_grammars(client: Client, terms: Terms, sampling: Sampling) -> str:
+    """The field under which the server keeps to a grammar that leaves one word to say."""
+    heard = []
+    for field in terms.dialect.grammars:
         try:
-            answer = await _try(client, replace(terms, grammar=way), sampling, grammar=_GRAMMAR)
+            answer = await _try(client, replace(terms, grammar=field), sampling, grammar=_GRAMMAR)
             text = read_replies(answer, 1, sampling.logprobs)[0].text
         except (Refused, Unreadable) as error:
-            heard = str(error)
+            heard.append(f"{field}: {error}")
             continue
         if text.strip() == _WORD:
-            return way
-        heard = f"told to say {_WORD!r} it says {text!r:.40}"
+            return field
+        heard.append(f"{field}: told to say {_WORD!r} it says {text!r:.40}")
     raise ValueError(
-        f"{client.shown} ({terms.dialect.servers}) does not keep to grammars: {heard}; leave out --constrain"
+        f"{client.shown} ({terms.dialect.servers}) does not keep to grammars ("
+        f"{'; '.join(heard) or 'none of its kind does'}); leave out --constrain"
     )
