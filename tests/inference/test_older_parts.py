@@ -7,7 +7,8 @@ import json
 import pytest
 
 from scenerl.answers import AnswerStyle
-from scenerl.config import dump_yaml, plain
+from scenerl.config import plain
+from scenerl.inference.marks import write_mark
 from scenerl.inference.shards import gather
 from scenerl.types import Example, SceneGraph
 
@@ -15,15 +16,11 @@ EXAMPLES = [Example(name, 8, 8, SceneGraph((), ())) for name in "ab"]
 MARK = {"model": "m", "seed": 0, "logprobs": False, "constrain": False, "style": plain(AnswerStyle(grid=20))}
 
 
-def config_path(path):
-    return path.with_name(f"{path.name}.yaml")
-
-
 def write_parts(folder, first: dict, second: dict):
     for number, (example, mark) in enumerate(zip(EXAMPLES, (first, second), strict=True), start=1):
         path = folder / f"p.{number}-of-2.jsonl"
         path.write_text(json.dumps({"image_id": example.image_id, "sample": 0}) + "\n")
-        config_path(path).write_text(dump_yaml({**mark, "shard": f"{number}/2"}))
+        write_mark(path, {**mark, "shard": f"{number}/2"})
     return folder / "p.jsonl"
 
 
@@ -34,7 +31,7 @@ def without(mark: dict, *keys: str) -> dict:
 
 def test_what_they_do_not_say_is_the_default(tmp_path):
     out = write_parts(tmp_path, without(MARK, "constrain", "logprobs", "given"), MARK)
-    assert gather(out, 2, EXAMPLES, 1, MARK, config_path).problems == []
+    assert gather(out, 2, EXAMPLES, 1, MARK).problems == []
     assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == ["a", "b"]
 
 
@@ -51,5 +48,5 @@ def test_and_nothing_else(tmp_path, missing, now, named):
     mark = {**MARK, **now}
     out = write_parts(tmp_path, mark, without(mark, missing))
     with pytest.raises(ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named}$"):
-        gather(out, 2, EXAMPLES, 1, mark, config_path)
+        gather(out, 2, EXAMPLES, 1, mark)
     assert not out.exists()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from scenerl import data
-from scenerl.config import PredictOptions, dump_yaml, load_yaml
+from scenerl.config import PredictOptions
 from scenerl.conversation import Conversation
 from scenerl.data.given import boxes_for
 from scenerl.inference.batches import Batch, Item, answered, cut, open_images
@@ -16,26 +15,13 @@ from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, Started, fingerprint
 from scenerl.inference.lock import only_writer
+from scenerl.inference.marks import check_owner, write_mark
 from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
 from scenerl.progress import progress_bar
-from scenerl.runs import atomic_write_text
 from scenerl.types import Example
-
-_SINCE = {
-    "logprobs": False,
-    "engine": "hf",
-    "merge": False,
-    "constrain": False,
-    "trust_remote_code": False,
-    "allow_pickle": False,
-}
-"""What options meant that files of earlier versions do not name."""
-
-_STYLE_SINCE = {"given": None}
-"""The same of the answer style's fields."""
 
 
 def predict(
@@ -154,19 +140,19 @@ def run(options: PredictOptions) -> None:
         mark["shard"] = str(shard)
     with only_writer(merged, options.out):
         for file in (merged, options.out):
-            _check_owner(file, mark, options.fresh)
+            check_owner(file, mark, options.fresh)
         if options.gather:
-            outcome = gather(options.out, options.gather, examples, options.num_samples, mark, _config_path)
+            outcome = gather(options.out, options.gather, examples, options.num_samples, mark)
         else:
             with choice.start(sampling) as started:
                 # The old files go only now that nothing can be wrong any more.
                 if options.fresh:
                     options.out.unlink(missing_ok=True)
                     merged.unlink(missing_ok=True)
-                atomic_write_text(_config_path(options.out), dump_yaml(mark))
+                write_mark(options.out, mark)
                 outcome = _answer(options, started, examples, total, shard)
         if options.merge:
-            atomic_write_text(_config_path(merged), dump_yaml(mark))
+            write_mark(merged, mark)
             merge_file(options.out, merged)
     print(f"{options.out}: {outcome.tally}")
     if options.constrain and not (choice.sees_conditions or outcome.tally.is_clean):
@@ -198,27 +184,4 @@ def _answer(
             started.ahead,
             shard,
             options.constrain,
-        )
-
-
-def _config_path(out: Path) -> Path:
-    """What a file of predictions was made with stands beside it."""
-    return out.with_name(f"{out.name}.yaml")
-
-
-def _check_owner(out: Path, mark: dict[str, Any], fresh: bool) -> None:
-    """Refuse to touch a file that is not of predictions, and to go on with those of another run."""
-    config = _config_path(out)
-    if not out.exists():
-        return
-    if not (out.is_file() and config.is_file()):
-        raise ValueError(f"{out}: exists but was not written by predict; choose another --out")
-    earlier = {**_SINCE, **load_yaml(config)}
-    if isinstance(earlier.get("style"), dict):
-        earlier["style"] = {**_STYLE_SINCE, **earlier["style"]}
-    differing = [key for key in mark if earlier.get(key) != mark[key]]
-    if differing and not fresh:
-        raise ValueError(
-            f"{out}: belongs to another run; differing: {', '.join(differing)}; use --fresh to replace "
-            "it, or another --out"
         )

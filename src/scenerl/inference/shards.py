@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from scenerl.answers import AnswerStyle
-from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
 from scenerl.inference.batches import Batch
 from scenerl.inference.lock import only_writer
+from scenerl.inference.marks import Mark, differing, mark_path, write_mark
 from scenerl.inference.tally import Outcome, Tally
-from scenerl.runs import atomic_write_text, default_values
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -70,14 +67,11 @@ class Shard:
         return sum(min(batch_size, total - start) for start in starts)
 
 
-def gather(
-    out: Path, count: int, examples: Iterable[Example], num_samples: int, mark: Mapping[str, Any], config_path
-) -> Outcome:
+def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int, mark: Mark) -> Outcome:
     """Write ``out`` with its mark: the rows of all parts, as one process would have written them.
 
     Args:
         mark: what the whole run is; each part's differs by its ``shard`` only.
-        config_path: (file of predictions) to the file with its mark.
 
     Returns:
         What became of the answers.
@@ -88,7 +82,7 @@ def gather(
     """
     parts = [Shard(number, count) for number in range(1, count + 1)]
     paths = [part.path(out) for part in parts]
-    _check_parts(parts, paths, mark, config_path)
+    _check_parts(parts, paths, mark)
     tally, problems = Tally(), []
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with ExitStack() as stack:
@@ -114,30 +108,20 @@ def gather(
             written.flush()
             os.fsync(written.fileno())
         out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
-        atomic_write_text(config_path(out), dump_yaml(mark))
+        write_mark(out, mark)
         os.replace(draft, out)
     return Outcome(tally, problems)
 
 
-def _check_parts(parts: list[Shard], paths: list[Path], mark: Mapping[str, Any], config_path) -> None:
+def _check_parts(parts: list[Shard], paths: list[Path], mark: Mark) -> None:
     missing = [f"{path.name} (--shard {part})" for part, path in zip(parts, paths, strict=True) if not path.is_file()]
     if missing:
         raise ValueError(f"{paths[0].parent}: missing {', '.join(missing)}")
     for part, path in zip(parts, paths, strict=True):
-        if not config_path(path).is_file():
+        if not mark_path(path).is_file():
             raise ValueError(f"{path}: was not written by predict")
-        found, wanted = _whole_mark(load_yaml(config_path(path)), mark), {**mark, "shard": str(part)}
-        differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-        if differing:
-            raise ValueError(f"{path}: belongs to another run; differing: {', '.join(sorted(differing))}")
-
-
-def _whole_mark(found: Mapping[str, Any], mark: Mapping[str, Any]) -> dict[str, Any]:
-    """A part's mark with what an earlier version did not write: an option, or a field of the style, was its default."""
-    whole = {**{key: value for key, value in default_values(PredictOptions).items() if key in mark}, **found}
-    if isinstance(whole.get("style"), Mapping):
-        whole["style"] = {**plain(AnswerStyle()), **whole["style"]}
-    return whole
+        if keys := differing(path, {**mark, "shard": str(part)}):
+            raise ValueError(f"{path}: belongs to another run; differing: {keys}")
 
 
 def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
