@@ -16,7 +16,7 @@ from scenerl.data.instances import EXPECTED as EXPECTED
 from scenerl.data.instances import KEYS as KEYS
 from scenerl.data.instances import gather, instances_json, xywh
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import category_name, score_of, xywh_box
+from scenerl.formats.files import category_name, score_of, side, xywh_box
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
@@ -43,7 +43,7 @@ def truth(path: Path) -> Truth:
         if around:
             crowds[image_id] = tuple(around)
         query = [*image.get("text", ()), *image.get("neg_text", ())] or sorted({entry.label for entry in objects})
-        width, height = (int(image.get(key) or 0) for key in ("width", "height"))
+        width, height = (side(image.get(key), f"{path}: image {image_id}: {key}") for key in ("width", "height"))
         graph = SceneGraph(tuple(objects))
         examples.append(Example(image_id, width, height, graph, query=tuple(dict.fromkeys(query))))
     return Truth(examples, Names(instances.names), crowds)

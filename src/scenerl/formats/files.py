@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from scenerl.data.instances import box_of as box_of
 from scenerl.data.instances import xywh_box as xywh_box
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import MAX_SIDE, DataError, excerpt
 from scenerl.formats.predictions import Names, Predictions
 from scenerl.types import Box, Relation, SceneGraph, SceneObject
 
@@ -28,11 +27,36 @@ def part(value: object, key: str, kind: type, where: str, default=None):
     return found
 
 
+def places(value: object, count: int, where: str) -> tuple[int, ...]:
+    """Numbers of objects and predicates, as the entry of a list of relations.
+
+    Raises:
+        DataError: it is not a list of ``count`` whole numbers.
+    """
+    if not isinstance(value, list) or len(value) != count or not all(type(number) is int for number in value):
+        raise DataError(f"{where} must be a list of {count} whole numbers, found {excerpt(value)}")
+    return tuple(value)
+
+
+def side(value: object, where: str) -> int:
+    """Width or height in pixels; 0 where it is not told.
+
+    Raises:
+        DataError: it is something else than a number from 0 on.
+    """
+    if value is None:
+        return 0
+    if type(value) not in (int, float) or not 0 <= value <= MAX_SIDE:
+        raise DataError(f"{where} must be a number of pixels from 0 to {MAX_SIDE}, found {excerpt(value)}")
+    return int(value)
+
+
 def score_of(value: object, predictions: Predictions, where: str) -> float | None:
     """A score, None where there is none; what is no finite number is noted and ranks last."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # NaN, infinities and endless integers are not between the bounds.
+    if type(value) not in (int, float) or not LAST < value < -LAST:
         predictions.note("bad_scores", where)
         return LAST
     return float(value)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scenerl.data.rows import DataError, excerpt, label_of
-from scenerl.formats.files import GraphBuilder, box_of, part, score_of
+from scenerl.formats.files import GraphBuilder, box_of, part, places, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.json_files import read_json
 from scenerl.types import ParseResult
@@ -41,7 +41,7 @@ def _folder(path: Path) -> Predictions:
         if image_id is None or "response" not in value:
             predictions.note("unnamed_rows", file.name)
             continue
-        scale = value.get("box_scale", [1000.0, 1000.0])
+        scale = value.get("box_scale") or [1000.0, 1000.0]
         # Qwen2-VL's scale is 1000 x 1000, Qwen2.5-VL's the size of the resized input: one frame covers both.
         row = {"answer": value["response"], "frame": "resized", "input_wh": scale}
         predictions.add(image_id, Entry(str(file), row=row))
@@ -86,8 +86,11 @@ def _add_relations(graph: GraphBuilder, entry: Mapping, place: Mapping[str, int]
     pairs, one_hot = part(inner, "all_node_pairs", list, where, []), part(inner, "all_relation", list, where, [])
     if pairs and not names.predicates:
         raise DataError(f"{where}: predicates are numbers; name them with --vocabulary FILE.json in the file's order")
-    for ends, row in zip(pairs, one_hot, strict=False):
+    for n, (raw, row) in enumerate(zip(pairs, one_hot, strict=False)):
+        subject, object_ = places(raw, 2, f"{where}, all_node_pairs[{n}]")
+        if not isinstance(row, list) or not row or not all(type(entry) in (int, float) for entry in row):
+            raise DataError(f"{where}, all_relation[{n}] must be a list of numbers, found {excerpt(row)}")
         number = row.index(max(row)) - 1
         if not 0 <= number < len(names.predicates):
             raise DataError(f"{where}: predicate {number + 1} is beyond the vocabulary's {len(names.predicates)}")
-        graph.add_relation(ends[0], names.predicates[number], ends[1])
+        graph.add_relation(subject, names.predicates[number], object_)

@@ -9,6 +9,7 @@ from scenerl.answers import AnswerStyle, parse_answer
 from scenerl.data.rows import DataError, excerpt, label_of
 from scenerl.formats.files import score_of
 from scenerl.formats.predictions import Predictions
+from scenerl.frames import FRAMES
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 _NUMBER = frozenset((int, float))
@@ -34,12 +35,18 @@ def read_row(row: Mapping, where: str, style: AnswerStyle, example: Example, pre
     # Objects beside an answer are ground truth, as in the rows that `score` reads: never taken for a prediction.
     if "answer" not in row:
         raise DataError(f"{where}: neither 'answer' nor a parsed 'graph'; one of them is expected")
-    input_wh = row.get("input_wh")
+    frame, input_wh = row.get("frame", style.frame), row.get("input_wh")
+    if not isinstance(frame, str) or frame not in FRAMES:
+        raise DataError(f"{where}: unknown frame {excerpt(frame)}; allowed: {', '.join(FRAMES)}")
     if input_wh is not None:
         input_wh = tuple(reader.numbers(input_wh, 2, "input_wh"))
+        if min(input_wh) <= 0:
+            raise DataError(f"{where}: input_wh must be above 0, found {excerpt(row['input_wh'])}")
+    elif frame == "resized":
+        raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
     return parse_answer(
         row["answer"],
-        replace(style, frame=row.get("frame", style.frame)),
+        replace(style, frame=frame),
         example.image_wh,
         input_wh,
         truncated=row.get("finish_reason") == "length",
@@ -55,7 +62,7 @@ class _RowReader:
 
     def parsed(self, row: Mapping) -> ParseResult:
         status = row.get("status", "ok")
-        if status != "ok" and status not in FAILURES:
+        if not isinstance(status, str) or (status != "ok" and status not in FAILURES):
             raise DataError(f"{self.where}: unknown status {excerpt(status)}; allowed: ok, {', '.join(FAILURES)}")
         issues = []
         for n, issue in enumerate(self._list(row.get("issues", []), "issues")):

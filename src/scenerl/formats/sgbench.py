@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scenerl.data.psg import EXPECTED
 from scenerl.data.rows import DataError, excerpt
-from scenerl.formats.files import GraphBuilder, box_of, category_name, part
+from scenerl.formats.files import GraphBuilder, box_of, category_name, part, places, side
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
@@ -51,18 +51,21 @@ def truth(path: Path) -> Truth:
         graph = GraphBuilder()
         for m, entry in enumerate(part(row, "annotations", list, where)):
             box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
-            if box is None or entry.get("category_id") not in names.objects:
+            number = entry.get("category_id") if isinstance(entry, Mapping) else None
+            if box is None or type(number) is not int or number not in names.objects:
                 raise DataError(f"{where}.annotations[{m}] must have a bbox and a known category_id")
-            graph.add_object(m, names.objects[entry["category_id"]], box)
+            graph.add_object(m, names.objects[number], box)
         # A relation may stand there twice; each counts once.
-        for m, entry in enumerate(dict.fromkeys(map(tuple, part(row, "relations", list, where)))):
-            if len(entry) != 3 or not all(isinstance(number, int) for number in entry):
-                raise DataError(f"{where}.relations[{m}] must be [subject, object, predicate], found {excerpt(entry)}")
+        found = (
+            places(entry, 3, f"{where}.relations[{m}]") for m, entry in enumerate(part(row, "relations", list, where))
+        )
+        for m, entry in enumerate(dict.fromkeys(found)):
             subject, object_, predicate = entry
             if not (subject in graph.place and object_ in graph.place and 0 <= predicate < len(names.predicates)):
                 raise DataError(f"{where}.relations[{m}] names what is not there: {excerpt(entry)}")
             graph.add_relation(subject, names.predicates[predicate], object_)
-        examples.append(Example(image_id, int(row.get("width") or 0), int(row.get("height") or 0), graph.graph()))
+        width, height = (side(row.get(key), f"{where}.{key}") for key in ("width", "height"))
+        examples.append(Example(image_id, width, height, graph.graph()))
     if not examples:
         raise DataError(f"{path} has no test image (data, test_image_ids)")
     return Truth(examples, names)
@@ -93,9 +96,10 @@ def read(path: Path, names: Names) -> Predictions:
             else:
                 graph.add_object(m, category_name(entry.get("category"), names, predictions, where), box)
         for m, entry in enumerate(part(image, "triplets", list, where)):
-            if not (isinstance(entry, list) and len(entry) == 3 and entry[2] in range(len(names.predicates))):
-                raise DataError(f"{where}.triplets[{m}] must be [subject, object, predicate], found {excerpt(entry)}")
-            graph.add_relation(entry[0], names.predicates[entry[2]], entry[1])
+            subject, object_, predicate = places(entry, 3, f"{where}.triplets[{m}]")
+            if not 0 <= predicate < len(names.predicates):
+                raise DataError(f"{where}.triplets[{m}]: predicate {predicate} is beyond the {len(names.predicates)}")
+            graph.add_relation(subject, names.predicates[predicate], object_)
         predictions.add(image_id, Entry(where, result=ParseResult("ok", graph.graph())))
     return predictions.close()
 

@@ -20,6 +20,7 @@ from scenerl.types import Example, Issue, ParseResult
 
 _HEADER = re.compile(r"(obj|rel)\s*\[\s*\d*\s*\]\s*\{([^{}]{0,200})\}\s*:", re.IGNORECASE)
 _SIZE = re.compile(r"of size \((\d{1,6}) x (\d{1,6})\)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _MOST = 10_000  # lines of an answer that are read
 
 
@@ -52,7 +53,7 @@ def parse(text: object) -> ParseResult:
 
 def _object(graph: GraphBuilder, fields: list[str]) -> str | None:
     """Add an object, or say what is wrong. The box is the last four fields, the name the one after the id."""
-    if len(fields) < 6 or not fields[0].isdecimal() or not fields[1]:
+    if len(fields) < 6 or not _NUMBER.fullmatch(fields[0]) or not fields[1]:
         return "malformed_object"
     try:
         box = tuple(float(field) for field in fields[-4:])
@@ -69,7 +70,7 @@ def _object(graph: GraphBuilder, fields: list[str]) -> str | None:
 
 
 def _relation(graph: GraphBuilder, fields: list[str]) -> str | None:
-    if len(fields) != 3 or not fields[0].isdecimal() or not fields[2].isdecimal() or not fields[1]:
+    if len(fields) != 3 or not _NUMBER.fullmatch(fields[0]) or not _NUMBER.fullmatch(fields[2]) or not fields[1]:
         return "malformed_relation"
     subject, object_ = int(fields[0]), int(fields[2])
     if subject not in graph.place or object_ not in graph.place:
