@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from socketserver import TCPServer
 from urllib.parse import urlsplit
 
 from scenerl.app.asks import VOCABULARIES, Ask, Limits, read_ask
 from scenerl.app.checkpoints import Checkpoints
+from scenerl.app.connections import RETRY_AFTER, BoundedServer
 from scenerl.app.guard import POLICY, known_host, own_request
 from scenerl.app.pictures import Picture, Pictures, read_picture
 
@@ -66,7 +67,7 @@ class Settings:
     limits: Limits
 
 
-class App(ThreadingHTTPServer):
+class App(BoundedServer):
     """The server with its checkpoints and pictures.
 
     Args:
@@ -76,7 +77,6 @@ class App(ThreadingHTTPServer):
         ValueError: the address cannot be used.
     """
 
-    daemon_threads = True
     allow_reuse_port = False
 
     def __init__(self, settings: Settings, checkpoints: Checkpoints, answer: Answer):
@@ -240,6 +240,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (*POLICY.items(), ("Content-Type", kind), ("Content-Length", str(len(content)))):
             self.send_header(name, value)
+        if status == 503:
+            self.send_header("Retry-After", str(RETRY_AFTER))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
