@@ -55,8 +55,7 @@ class DemoOptions(Options):
     smoke: bool = option(False, "the same code with tiny settings, about a minute")
     full: bool = option(
         False,
-        "train both rewards and a control as well; the control: RL without SFT, for detection SFT on "
-        "RL's questions",
+        "train both rewards and a control as well; the control: RL without SFT, for detection SFT on RL's questions",
     )
     task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")
     reward: Literal["triplet_f1", "hard_recall", "od_length", "ap"] | None = option(
@@ -92,6 +91,7 @@ class AnswerOptions(Options):
 
 CONSTRAIN_HELP = "let the model write only what reads as an answer, refers to no missing object and ends in time"
 SKIP_HELP = "leave out rows that cannot be used, and rows whose image cannot, with a warning each"
+SMOKE_HELP = "two steps of the same run with a small model of its family on drawn examples, in OUT_smoke"
 GLOBAL_BATCH_HELP = (
     "{} per optimiser step over all processes; gradient_accumulation_steps follows from it, so that a step is the same "
     "on any number of GPUs"
@@ -103,11 +103,14 @@ class SFTOptions(TuningOptions, AnswerOptions):
     """Supervised fine-tuning on annotated graphs. The loss is on the answer only."""
 
     model: str = option(
-        ..., "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, no download"
+        ...,
+        "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, no download; "
+        "tiny:MODEL_TYPE: one of another family",
     )
     data: str = option(..., f"training data: {SOURCE_HELP}")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
+    smoke: bool = option(False, SMOKE_HELP)
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
     skip_bad: bool = option(False, SKIP_HELP, WHICH)
@@ -135,6 +138,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     data: str = option(..., f"training data: {SOURCE_HELP}")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl, samples.jsonl and config.yaml")
     fresh: bool = option(False, "start over; without it an interrupted run goes on from its last checkpoint")
+    smoke: bool = option(False, SMOKE_HELP)
     split: str | None = option(None, "split to read, where the source has several", WHICH)
     limit: int | None = option(None, "use at most so many rows", WHICH, low=1)
     skip_bad: bool = option(False, SKIP_HELP, WHICH)

@@ -100,6 +100,14 @@ SHORT_NAMES = {
 """What recipes' names call them; a recipe that starts from another's output has no hub name in it."""
 
 
+def size_named(name: str) -> ModelSize | None:
+    """The shape of a model by its hub name, or by the short name in that of a recipe's output; None: in no table."""
+    if name in MODELS:
+        return MODELS[name]
+    words = f"_{name.rpartition('/')[2]}_"
+    return next((MODELS[hub] for short, hub in SHORT_NAMES.items() if f"_{short}_" in words), None)
+
+
 @dataclass(frozen=True)
 class GPU:
     """Speeds of a GPU.

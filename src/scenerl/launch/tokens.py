@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scenerl.launch.job import Job
-from scenerl.launch.sizes import MODELS, SHORT_NAMES, ModelSize
+from scenerl.launch.sizes import MODELS, ModelSize, size_named
 
 ANSWER_TOKENS = {"json": 524, "compact": 240, "detections": 120}
 """A graph of 11 objects and 7 relations in both forms; five boxes with labels."""
@@ -40,12 +40,10 @@ def model_size(job: Job) -> ModelSize:
         ValueError: it is in no table.
     """
     name = str(job.value("model"))
-    if name in MODELS:
-        return MODELS[name]
-    for short, hub in SHORT_NAMES.items():  # the output of another recipe
-        if f"_{short}_" in f"_{name.rpartition('/')[2]}_":
-            return MODELS[hub]
-    raise ValueError(f"{job.recipe}: no shape of model {name!r} is known; allowed: {', '.join(MODELS)}, --set model=…")
+    if (size := size_named(name)) is None:
+        allowed = ", ".join(MODELS)
+        raise ValueError(f"{job.recipe}: no shape of model {name!r} is known; allowed: {allowed}, --set model=…")
+    return size
 
 
 def tokens_of(job: Job) -> Tokens:

@@ -1,7 +1,7 @@
 """A small model made for a data set, where no checkpoint is wanted: build it, warm up its vision tower, save it.
 
 What comes out is a checkpoint folder like any other, with its ``scenerl.json``: the demo starts from one, and so does
-``scenerl sft --model tiny`` on anybody's data, without a download.
+``scenerl sft --model tiny`` on anybody's data, without a download. ``tiny:qwen2_5_vl`` is one of another family.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 
 from scenerl.answers import AnswerStyle
 from scenerl.conversation import FILE_NAME, Conversation
-from scenerl.models import tiny
-from scenerl.models.loading import Checkpoint
-from scenerl.models.qwen2_vl import FAMILY
+from scenerl.models import FAMILIES, tiny
+from scenerl.models.family import Family
+from scenerl.models.loading import Checkpoint, family_named
 from scenerl.progress import progress_bar
 from scenerl.training.warmup import warm_up_vision
 from scenerl.types import Example
 
 NAME = "tiny"
 """The value of ``--model`` that asks for such a model, and the folder in the run folder that it is saved in."""
+
+MODEL_TYPE = "qwen2_vl"
+"""The family of a model that is asked for by no more than that."""
 
 _MOST_BINS = 50  # finer coordinates are learnt in fine-tuning
 
@@ -38,6 +41,7 @@ def create(
     batch_size: int = 32,
     progress: Callable[[int, dict[str, float]], None] | None = None,
     seen: Sequence[Example] | None = None,
+    model_type: str = MODEL_TYPE,
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -51,6 +55,7 @@ def create(
         batch_size: images in a step of that warm-up.
         progress: called after each step of the warm-up with its number and metrics.
         seen: what the warm-up shows in place of ``examples``: there an object should have one label.
+        model_type: the family, one of :data:`scenerl.models.FAMILIES`.
 
     Returns:
         The warm-up's last metrics; empty without a warm-up.
@@ -58,7 +63,7 @@ def create(
     Raises:
         ValueError: an example that cannot be written in ``style``, or no object to warm up on.
     """
-    model, processor = tiny.build(examples, style, shape, seed)
+    model, processor = tiny.build(examples, style, shape, seed, model_type)
     metrics = {}
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // style.grid)
@@ -66,32 +71,47 @@ def create(
             model, processor, seen or examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
         )
     tiny.save(model, processor, folder)
-    Conversation(style, Checkpoint(str(folder), FAMILY, model, processor)).save(folder)
+    Conversation(style, Checkpoint(str(folder), family_named(model_type), model, processor)).save(folder)
     return metrics
 
 
-def is_wanted(options) -> bool:
-    """Whether a command's ``model`` asks for a new small model. A folder of that name is a checkpoint as any other."""
-    return options.model == NAME and not Path(NAME).is_dir()
+def family_wanted(options) -> Family | None:
+    """The family of the small model that a command's ``model`` asks for; None for any other model.
+
+    A folder of that name is a checkpoint as any other.
+
+    Raises:
+        ValueError: no such family.
+    """
+    name, _, model_type = options.model.partition(":")
+    if name != NAME or Path(options.model).is_dir():
+        return None
+    if (model_type or MODEL_TYPE) not in FAMILIES:
+        raise ValueError(f"model {options.model!r}: no family {model_type!r}; allowed: {', '.join(FAMILIES)}")
+    return family_named(model_type or MODEL_TYPE)
 
 
-def checkpoint_of_run(options, style: AnswerStyle, examples: Sequence[Example], seed: int, batch_size: int) -> Path:
-    """The small model of an ``sft`` run: built in the run folder, or found there by a run that goes on."""
+def checkpoint_of_run(
+    options, family: Family, style: AnswerStyle, examples: Sequence[Example], seed: int, batch_size: int
+) -> Path:
+    """The small model of a run: built in the run folder, or found there by a run that goes on."""
     folder = options.out / NAME
     if (folder / FILE_NAME).is_file():
         return folder
     bounds = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
     shape = replace(tiny.TinyShape(), **{key: value for key, value in bounds.items() if value is not None})
-    with progress_bar("vision warm-up", options.tiny_warmup_steps) as advance:
+    warmup_steps = getattr(options, "tiny_warmup_steps", 0)  # an option of SFT
+    with progress_bar("vision warm-up", warmup_steps) as advance:
         metrics = create(
             folder,
             examples,
             style,
             shape,
             seed,
-            options.tiny_warmup_steps,
+            warmup_steps,
             batch_size,
             progress=lambda step, metrics: advance(1),
+            model_type=family.model_type,
         )
     if metrics:
         _log.info(

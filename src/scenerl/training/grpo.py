@@ -14,6 +14,7 @@ from trl import GRPOConfig
 from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
+from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
 from scenerl.training.constrained import ConstrainedRollouts, obstacle, send_grammar
@@ -233,6 +234,7 @@ def train(
 
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
+    options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
     reward_options = build_reward_options(
         similarity=options.similarity,

@@ -22,7 +22,7 @@ from scenerl.data.given import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
 from scenerl.runs import claim_folder, default_values
-from scenerl.training import from_scratch
+from scenerl.training import from_scratch, smoke
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
 
@@ -119,7 +119,8 @@ def open_run(
     Args:
         options: the command's own options.
         extra: the fields given for TRL's configuration class ``cls``; ``defaults`` are ours for it.
-        may_build: build a small model when the options ask for one (:mod:`scenerl.training.from_scratch`).
+        may_build: build a small model when the options ask for one (:mod:`scenerl.training.from_scratch`); a smoke run
+            (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
         ValueError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
@@ -127,13 +128,19 @@ def open_run(
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
-    build = may_build and from_scratch.is_wanted(options)
-    if not build:
-        check_tuning(options)
-    style = style_for(options, from_scratch.FAMILY if build else family_of(options.model), is_new=build)
+    built = from_scratch.family_wanted(options) if may_build else None
+    if options.smoke:
+        built = smoke.family(options)
+    check_tuning(options)
+    is_new = (
+        built is not None and not Path(options.model).is_dir()
+    )  # a smoke run's may be there, to say how it is asked
+    style = style_for(options, built or family_of(options.model), is_new=is_new)
     boxes = boxes_for(options)
     which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
     examples = list(data.load(options.data, **which, need_images=True, boxes=boxes))
+    if options.smoke:
+        examples = smoke.in_vocabulary(examples, style)
     if style.objects is not None and style.predicates is not None:
         Vocabulary(style.objects, style.predicates).require(examples, options.data)
     model = options.model
@@ -141,9 +148,9 @@ def open_run(
         fresh = options.fresh and args.process_index == 0
         fingerprint, before = {**plain(options), **plain(given)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
-        if build:
+        if built:
             model = from_scratch.checkpoint_of_run(
-                options, style, examples, args.seed, args.per_device_train_batch_size
+                options, built, style, examples, args.seed, args.per_device_train_batch_size
             )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     return Conversation(style, checkpoint), examples, args

@@ -8,6 +8,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from scenerl.conversation import Conversation
+from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
 from scenerl.training.datasets import sft_dataset
@@ -73,6 +74,7 @@ def train(
 
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
+    options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would cut answers off, and images where they are large
     conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     train(

@@ -1,0 +1,108 @@
+"""``--smoke``: what is replaced in a run and what is not; the recipes' own smoke runs are in tests/test_recipes.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from scenerl import cli, data
+from scenerl.answers import AnswerStyle
+from scenerl.config import parse, plain
+from scenerl.conversation import saved_style
+from scenerl.launch.job import make_job
+from scenerl.launch.profiles import find_profile
+from scenerl.models import tiny
+from scenerl.models.loading import family_named
+from scenerl.training import from_scratch, smoke
+from scenerl.types import Relation, SceneGraph
+from training.small_run import SHAPE, STYLE, read_rows
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Models of a hundred thousand weights."""
+    monkeypatch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
+
+
+def options_of(command: str, *words: str):
+    return parse(command, ["--model", "tiny", "--data", "d.jsonl", "--out", "runs/x", *words])
+
+
+def test_other_runs_stay_as_they_are():
+    options, extra = options_of("sft", "--max_steps", "70")
+    assert smoke.shrink(options, extra) == (options, extra) and smoke.shrink(options, extra)[0] is options
+
+
+def test_only_sizes_data_and_places_change(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    more = ["--beta", "0.04", "--use_peft", "--rewards", "format", "triplet_f1", "--max_pixels", "401408"]
+    words = ["--max_steps", "70", "--push_to_hub", "true", "--gradient_accumulation_steps", "9", "--limit", "2", *more]
+    options, extra = options_of("grpo", *words, "--smoke")
+    shrunk, fields = smoke.shrink(options, extra)
+    changed = {key for key, value in plain(shrunk).items() if value != plain(options)[key]}
+    assert changed == {"data", "out", "fresh", "limit", "global_batch_size", "max_pixels"}
+    assert (shrunk.out.as_posix(), shrunk.global_batch_size) == ("runs/x_smoke", 12)
+    assert len(list(data.load(shrunk.data, need_images=True))) == 12
+    assert fields["beta"] == "0.04" and fields["max_steps"] == 2 and fields["push_to_hub"] is False
+    assert "gradient_accumulation_steps" not in fields
+
+
+@pytest.mark.parametrize("words", [["--format", "detections"], ["--task", "det"]])
+def test_detection_gets_questions(words):
+    shrunk, _ = smoke.shrink(*options_of("sft", "--smoke", *words))
+    assert all(example.query for example in data.load(shrunk.data))
+
+
+def test_drawn_examples_speak_the_vocabulary():
+    """By hand: words in the order of the alphabet get the vocabulary's, which begins again where it is too short."""
+    first, *_ = data.load("synthetic:count=1")
+    names = ["lamp", "apple", "box"]
+    objects = tuple(replace(found, label=name) for found, name in zip(first.graph.objects, names, strict=True))
+    graph = SceneGraph(objects, (Relation(0, "near", 1), Relation(2, "above", 1)))
+    example = replace(first, graph=graph)
+    (found,) = smoke.in_vocabulary([example], AnswerStyle(objects=("man", "dog"), predicates=("on", "by", "in")))
+    assert [obj.label for obj in found.graph.objects] == ["man", "man", "dog"]  # of apple, box, lamp: man, dog, man
+    assert [edge.predicate for edge in found.graph.relations] == ["by", "on"]
+    assert [obj.box for obj in found.graph.objects] == [obj.box for obj in objects]
+    (found,) = smoke.in_vocabulary([example], AnswerStyle(objects=("man",), predicates=()))
+    assert found.graph.relations == () and {obj.label for obj in found.graph.objects} == {"man"}
+    asked = replace(example, graph=SceneGraph(objects[:1], ()), query=("lamp", "zebra", "bat"))
+    (found,) = smoke.in_vocabulary([asked], AnswerStyle("detections", objects=("man", "dog"), predicates=()))
+    assert found.query == ("dog", "man") and found.graph.objects[0].label == "dog"
+    assert smoke.in_vocabulary([example], AnswerStyle()) == [example]
+
+
+def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
+    """Of a family that no recipe has; the run's own folder is not touched, and a second smoke run starts over."""
+    base, out = tmp_path / "base", tmp_path / "run"
+    style = replace(STYLE, frame=family_named("smolvlm").frame, envelope="think")
+    from_scratch.create(base, examples, style, SHAPE, model_type="smolvlm")
+    for _ in range(2):
+        command = ["sft", "--model", str(base), "--data", "none.jsonl", "--out", str(out), "--smoke"]
+        assert cli.main(command) == 0
+    assert not out.exists()
+    made = tmp_path / "run_smoke"
+    assert saved_style(made) == style
+    assert json.loads((made / "config.json").read_text())["model_type"] == "smolvlm"
+    assert [row["step"] for row in read_rows(made / "log.jsonl") if "loss" in row] == [1, 2]
+
+
+def test_without_a_family_there_is_no_small_model(tmp_path, capsys):
+    for model, message in (
+        ("nothing", "no such folder, and not a hub name"),
+        ("tiny:gpt", "no family 'gpt'; allowed: qwen2_vl"),
+    ):
+        command = ["grpo", "--model", model, "--data", "none.jsonl", "--out", str(tmp_path / "run"), "--smoke"]
+        assert cli.main(command) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launch_can_be_a_smoke_run():
+    from test_recipes import FOLDER
+
+    recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
+    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
+    assert job.options.smoke and "--smoke=true" in job.arguments
