@@ -36,10 +36,10 @@ def parse(text: str, style: AnswerStyle):
     return parse_answer(text, style, (640, 427), (644, 420))
 
 
-def graph(rng: np.random.Generator) -> SceneGraph:
-    """A few objects on a grid, with relations."""
+def graph(rng: np.random.Generator, least: int = 1) -> SceneGraph:
+    """A few objects, at least so many, with relations."""
     objects = []
-    for _ in range(rng.integers(1, 6)):
+    for _ in range(rng.integers(least, 6)):
         x, y = rng.integers(0, 360, 2)
         objects.append(SceneObject(str(rng.choice(OBJECTS)), (x, y, x + 100, y + 60)))
     pairs = {tuple(rng.integers(0, len(objects), 2).tolist()) for _ in range(3)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from decoding.play import FRAMES, STYLES, graph, parse, play, shape_of, style_of
 from scenerl.answers import AnswerStyle, write_answer
@@ -135,7 +137,20 @@ def test_a_word_that_the_tokenizer_cannot_write(tokenizer):
 
 def test_tokens_that_no_answer_may_hold(vocabulary, tokenizer):
     assert not any(vocabulary.pieces[number] for number in (tokenizer.eos_token_id, 3, 4, 5, 6))
+    silent = [number for number in range(len(tokenizer)) if not tokenizer.decode([number], skip_special_tokens=True)]
+    assert tokenizer.convert_tokens_to_ids("<|im_start|>") in silent
+    assert not any(vocabulary.pieces[number] for number in silent)
     assert vocabulary.size == len(tokenizer) + 5 and not vocabulary.is_usable[-5:].any()
+
+
+def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused():
+    """As SentencePiece's: the space before a word goes where the word comes first."""
+    backend = Tokenizer(models.BPE({"</s>": 0, "\u2581dog": 1, "\u2581": 2}, [], unk_token="</s>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    message = "constrain: token 1 of this tokenizer writes ' dog' between others but 'dog' alone; only tokenizers whose"
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(tokenizer, 3, [0])
 
 
 @pytest.mark.slow

@@ -45,7 +45,9 @@ class Vocabulary:
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1)
         self._new_mask = xgrammar.allocate_token_bitmask
         self._new_matcher = xgrammar.GrammarMatcher
-        out = {*self.stop_ids, *banned_ids, *tokenizer.all_special_ids, *info.special_token_ids}
+        # a special token has a text, and stands for nothing where answers are decoded
+        special = (number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+        out = {*self.stop_ids, *banned_ids, *special, *tokenizer.all_special_ids, *info.special_token_ids}
         self.pieces = [
             b"" if number in out or len(piece) > MAX_PIECE else piece for number, piece in enumerate(info.decoded_vocab)
         ]
@@ -81,10 +83,11 @@ class Vocabulary:
                 text = piece.decode()
             except UnicodeDecodeError:
                 continue
-            if text and tokenizer.decode([number]) != text:
+            alone = tokenizer.decode([number], skip_special_tokens=True)
+            if text and alone != text:
                 raise ValueError(
-                    f"constrain: token {number} of this tokenizer writes {text!r} between others but "
-                    f"{tokenizer.decode([number])!r} alone; only tokenizers whose tokens are bytes can be constrained"
+                    f"constrain: token {number} of this tokenizer writes {text!r} between others but {alone!r} alone; "
+                    "only tokenizers whose tokens are bytes can be constrained"
                 )
 
     def matcher(self, grammar: str) -> Matcher:
