@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from hub_cache import fill_cache
 from scenerl import cli
 from scenerl.config import parse
 from scenerl.models.loading import base_of, family_of, load, weights_digest
@@ -231,3 +232,17 @@ def test_code_and_pickles_need_their_flags(base, rows, tmp_path, monkeypatch, fl
     assert cli.main([*command, *flags]) == 2
     for name in ("trust_remote_code", "allow_pickle"):
         assert given[name] == (f"--{name}" in flags)
+
+
+def test_pickled_adapters_of_the_hub_need_their_flag(adapter, tmp_path, monkeypatch):
+    """PEFT takes adapter_model.bin where a repository has no safetensors."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert load(fill_cache(tmp_path / "cache", adapter, "owner/lora")).name == "owner/lora"
+    pickled = shutil.copytree(adapter, tmp_path / "pickled")
+    torch.save(load_file(pickled / "adapter_model.safetensors"), pickled / "adapter_model.bin")
+    (pickled / "adapter_model.safetensors").unlink()
+    name = fill_cache(tmp_path / "cache", pickled, "owner/pickled")
+    with pytest.raises(ValueError, match=r"^owner/pickled: has no adapter_model\.safetensors, and pickled weights are"):
+        load(name)
+    again = load(name, allow_pickle=True).model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in load("owner/lora").model.state_dict().items())

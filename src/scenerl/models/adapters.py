@@ -37,6 +37,24 @@ def config_of(name: str | Path) -> dict | None:
     return config
 
 
+def require_safetensors(name: str | Path) -> None:
+    """See that PEFT will find an adapter's weights in safetensors: it would take pickled ones instead, unasked.
+
+    Raises:
+        ValueError: the hub, or its local copy, has none, or cannot be reached.
+    """
+    if Path(name).is_dir():  # whose files are looked through as any checkpoint's
+        return
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(str(name), WEIGHTS, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ValueError(f"{name}: {WEIGHTS} cannot be had ({' '.join(str(error).split())[:300]})") from error
+    if found is None:
+        raise ValueError(f"{name}: has no {WEIGHTS}, and pickled weights are not loaded without --allow_pickle")
+
+
 def attach(model, name: str | Path, trainable: bool = False):
     """A base model with an adapter: as a PEFT model to train on, or with the adapter merged into the weights.
 

@@ -188,6 +188,8 @@ def load(
     for folder in {Path(name), Path(weights)}:
         if folder.is_dir():
             check_folder(folder, allow_pickle)
+    if base is not None and not allow_pickle:
+        adapters.require_safetensors(name)
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
