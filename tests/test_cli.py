@@ -74,7 +74,7 @@ def test_help_all_lists_the_fields_of_trl(capsys, command):
     [
         (["scor"], "unknown command 'scor' (did you mean score?)"),
         (["score"], "score needs rows; see `scenerl score --help`"),
-        (["score", "r", "--beat", "1"], "did you mean beta?"),
+        (["score", "r", "--f_beat", "1"], "did you mean f_beta?"),
         (["demo", "--config", "none.yaml"], "none.yaml: cannot be read"),
     ],
 )

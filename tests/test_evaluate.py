@@ -322,10 +322,27 @@ def test_training_triplets(tmp_path, data):
     keyed.write_text(json.dumps({"triplets": [list(triplet) for triplet in expected], "predicate_counts": counts}))
     assert read_training(str(bare)) == (expected, None)
     assert read_training(str(keyed)) == (expected, counts)
+    with pytest.raises(ValueError, match=r"bare\.json is a file of triplets and has no split 'train'"):
+        read_training(str(bare), "train")
     for text in ("{", "{}", '[["a", "b"]]', '[["a", "b", 3]]'):
         bare.write_text(text)
         with pytest.raises(ValueError, match=r"bare\.json.*\[subject, predicate, object\]"):
             read_training(str(bare))
+
+
+def test_the_split_of_the_training_data(tmp_path, data):
+    """Of two splits beside each other, one holds every triplet type of the target and the other none."""
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    (folder / "seen.jsonl").write_text(data.read_text())
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    write(folder / "other.jsonl", [{**row, "relationships": []} for row in rows])
+    pred = write(tmp_path / "p.jsonl", answers(data))
+    for split, value in (("seen", None), ("other", 1.0)):
+        found = run(tmp_path, pred, data, train=str(folder), train_split=split)
+        assert found["metrics"]["zR@50"]["value"] == value and found["options"]["train_split"] == split
+    with pytest.raises(ValueError, match="name one or choose a split: other, seen"):
+        run(tmp_path, pred, data, train=str(folder))
 
 
 def test_conventions_reach_the_metrics(tmp_path, data):

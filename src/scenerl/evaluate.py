@@ -80,7 +80,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
         _finish(content.to_json(), content.warnings, options, console)
         return
     setup = _prepare(options)
-    training = (None, None) if options.train is None else read_training(options.train)
+    training = (None, None) if options.train is None else read_training(options.train, options.train_split)
     if options.compare:
         warnings: list[str] = []
         sides = [_pairs(setup, path, warnings)[0] for path in options.compare]
@@ -253,7 +253,11 @@ def _run_subsets(options: EvalOptions) -> tuple[Report, list[str]]:
 def _options(options: EvalOptions) -> dict[str, object]:
     described: dict[str, object] = {
         "predictions": [str(path) for path in options.compare] if options.compare else str(options.pred),
-        **{key: getattr(options, key) for key in ("data", "split", "train", "input", "format", "envelope", "frame")},
+        **{
+            key: getattr(options, key)
+            for key in ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
+        },
+        "vocabulary": None if options.vocabulary is None else str(options.vocabulary),
         "protocol": options.protocol,
     }
     if options.protocol is not None:

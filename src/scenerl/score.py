@@ -233,7 +233,7 @@ def run_score(options: ScoreOptions) -> None:
         similarity=options.similarity,
         iou_threshold=options.iou_threshold,
         one_to_one=options.one_to_one,
-        beta=options.beta,
+        beta=options.f_beta,
         predicate_counts=options.predicate_counts,
         strict_format=options.strict,
     )

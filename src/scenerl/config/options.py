@@ -19,6 +19,7 @@ from scenerl.config.option import (
     AS_TRAINED,
     COUNTS_HELP,
     ENVELOPE_HELP,
+    F_BETA_HELP,
     FORMAT_HELP,
     FREEZE_HELP,
     IMAGE,
@@ -161,7 +162,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
     iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    f_beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD, low=0)
+    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
     constant_reward_window: int = option(
         20, "warn when a reward has not moved for so many steps; 0: never", "Watching", low=0
@@ -254,7 +255,7 @@ class ScoreOptions(Options):
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
     iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    beta: float = option(1.0, "beta of triplet_f_beta: above 1 recall weighs more, below 1 precision", REWARD, low=0)
+    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
 
 
@@ -303,6 +304,7 @@ class EvalOptions(Options):
     )
     filtered: bool = option(False, "COCO filtered: leave out, per image, categories with more than 10 boxes", MATCH)
     train: str | None = option(None, "training data: seen triplet types of zR@K; head, body and tail", MATCH)
+    train_split: str | None = option(None, "split of the training data, where it has several", MATCH)
     group_bounds: list[int] = option(
         [], "fewest training relations of body and of head, as 500 10000; not given: thirds of the predicates", MATCH
     )

@@ -90,6 +90,8 @@ def _seen(options: DataOptions) -> Statistics | None:
         return None
     if Path(source).suffix != ".json":
         return Statistics.of(_track(data.load(source, options.train_split), "training rows"))
+    if options.train_split is not None:
+        raise DataError(f"{source} is a file of triplets and has no split {options.train_split!r}")
     value = read_json(source, "what scenerl data triplets writes")
     rows = value.get("triplets") if isinstance(value, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):

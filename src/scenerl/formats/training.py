@@ -12,23 +12,26 @@ from scenerl.json_files import read_json
 Triplet = tuple[str, str, str]
 
 
-def read_training(source: str) -> tuple[set[Triplet], dict[str, int] | None]:
+def read_training(source: str, split: str | None = None) -> tuple[set[Triplet], dict[str, int] | None]:
     """Label triplets of the training data, and how often each predicate occurs in them (None where unknown).
 
     Args:
         source: a data source, or a ``.json`` file with a list of [subject, predicate, object], bare or under
             ``triplets`` beside ``predicate_counts``, as ``scenerl data triplets`` writes it.
+        split: which one, where a data source has several.
 
     Raises:
-        DataError: the file or a row of it cannot be used.
+        DataError: the file or a row of it cannot be used, or there is no such split.
     """
     if Path(source).suffix != ".json":
         triplets: set[Triplet] = set()
         counts: Counter[str] = Counter()
-        for example in load(source):
+        for example in load(source, split):
             triplets.update(example.graph.triplet(relation) for relation in example.graph.relations)
             counts.update(relation.predicate for relation in example.graph.relations)
         return triplets, dict(counts)
+    if split is not None:
+        raise DataError(f"{source} is a file of triplets and has no split {split!r}")
     expected = "a JSON list of [subject, predicate, object], bare or under 'triplets'"
     value = read_json(source, expected)
     entries = value.get("triplets") if isinstance(value, dict) else value
