@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,26 @@ def test_detection_of_labels(checkpoints, monkeypatch):
     (row,) = ask(checkpoints, task="det", labels=("apple",))["answers"]
     assert [(item["id"], item["bbox"]) for item in row["graph"]["objects"]] == [("apple.1", [0, 0, 30, 40])]
     assert [issue["kind"] for issue in row["issues"]] == ["unknown_label"]
+
+
+def test_a_thought_before_the_answer(base, monkeypatch):
+    checkpoints = Checkpoints({"small": str(base)})
+    checkpoints.styles["small"] = replace(checkpoints.styles["small"], envelope="think")
+    boxes = '[{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}]'
+    decode = HFEngine._decode
+    for more, inside in (
+        ({}, "apple 0 0 500 1000\n\nend"),
+        ({"task": "det", "labels": ("apple",)}, boxes),
+    ):
+        text = f"<think>A <b>ball</b>?</think><answer>{inside}</answer>"
+        with monkeypatch.context() as patch:
+            patch.setattr(HFEngine, "_decode", lambda self, ids, text=text: text if ids else decode(self, ids))
+            value = ask(checkpoints, **more)
+        assert value["style"]["envelope"] == "think" and "<think>" in value["prompt"]
+        assert (value["result"]["status"], value["result"]["issues"], value["result"]["answer"]) == ("ok", [], text)
+        assert [item["bbox"] for item in value["result"]["graph"]["objects"]] == [[0, 0, 30, 40]]
+        held = ask(checkpoints, constrain=True, max_new_tokens=80, **more)["result"]
+        assert held["status"] == "ok" and held["answer"].startswith("<think>")
 
 
 @pytest.mark.parametrize("task", [{"task": "sgdet"}, {"task": "det", "labels": ("apple", "book")}])
