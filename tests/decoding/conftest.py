@@ -9,13 +9,29 @@ import pytest
 if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers", "xgrammar")):
     collect_ignore_glob = ["test_*.py"]
 else:
-    from decoding.play import small_tokenizer
+    import xgrammar
+
+    from decoding.play import shape_of, small_tokenizer
+    from scenerl.answers import AnswerStyle, build_grammar
     from scenerl.decoding import Vocabulary
 
     @pytest.fixture(scope="session")
     def tokenizer():
         """Of a few hundred tokens, trained on answers in all formats."""
         return small_tokenizer()
+
+    @pytest.fixture(scope="session")
+    def in_grammar():
+        """Whether xgrammar takes a text for a whole answer, by the grammar that servers get."""
+        bytes_alone = xgrammar.TokenizerInfo([bytes((byte,)) for byte in range(256)] + [b"</s>"], stop_token_ids=[256])
+        compiler = xgrammar.GrammarCompiler(bytes_alone, max_threads=1)
+
+        def in_grammar(style: AnswerStyle, text: str, bounds_wh=None) -> bool:
+            compiled = compiler.compile_grammar(build_grammar(style, bounds_wh or shape_of(style).bounds_wh))
+            matcher = xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
+            return matcher.accept_string(text) and matcher.is_terminated()
+
+        return in_grammar
 
     @pytest.fixture(scope="session")
     def vocabulary(tokenizer):

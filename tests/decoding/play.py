@@ -36,6 +36,16 @@ def parse(text: str, style: AnswerStyle):
     return parse_answer(text, style, (640, 427), (644, 420))
 
 
+def is_right(text: str, style: AnswerStyle) -> bool:
+    """What decoding promises of an answer, by the parser: read as a whole, nothing dropped, boxes in the frame."""
+    result = parse(text, style)
+    # a frame whose side is no multiple of the grid is rounded up
+    width, height = (640, 427) if style.grid == 1 else (660, 440)
+    boxes = [item.box for item in result.graph.objects] if result.ok else []
+    in_frame = all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in boxes)
+    return result.ok and not result.issues and result.in_envelope and in_frame
+
+
 def graph(rng: np.random.Generator, least: int = 1) -> SceneGraph:
     """A few objects, at least so many, with relations."""
     objects = []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
-from decoding.play import FRAMES, STYLES, shape_of, style_of
-from scenerl.answers import AnswerShape, AnswerStyle, build_grammar, parse_answer, write_answer
+from decoding.play import FRAMES, STYLES, graph, is_right, shape_of, style_of
+from scenerl.answers import AnswerShape, AnswerStyle, build_grammar, write_answer
 from scenerl.decoding.automaton import Automaton
 from scenerl.frames import frame_wh
 from scenerl.types import Relation, SceneGraph, SceneObject
@@ -53,8 +55,53 @@ def test_every_beginning_has_an_end(style, data):
         end = b"".join(automaton.rest(state))
         ended = automaton.walk(state, end)
         assert ended is not None and automaton.is_end(ended), (text, end)
-    result = parse_answer((text + b"".join(automaton.rest(state))).decode(), style, (640, 427), (644, 420))
-    assert result.ok and not result.issues and result.in_envelope
+    assert is_right((text + b"".join(automaton.rest(state))).decode(), style)
+
+
+CHANGES = [
+    "",
+    '"',
+    ", ",
+    " ",
+    "\n",
+    "0",
+    "1",
+    "20",
+    "1000",
+    "end",
+    "dog",
+    "dog.1",
+    "on",
+    "None",
+    "<",
+    "1 on 2\n",
+    "}, {",
+]
+
+
+@st.composite
+def changed(draw, style: AnswerStyle) -> str:
+    """A right answer in which a few places are written over, with other parts of it or with something short."""
+    text = write_answer(graph(np.random.default_rng(draw(st.integers(0, 30)))), style, (640, 427), (644, 420))
+    cuts = [match.end() for match in re.finditer(r"\w+|\W", text)]
+    for _ in range(draw(st.integers(0, 2))):
+        start, end, first, last = (draw(st.sampled_from(cuts)) for _ in range(4))
+        new = draw(st.sampled_from([*CHANGES, text[min(first, last) : max(first, last)]]))
+        if draw(st.booleans()):
+            end = cuts[min(len(cuts) - 1, cuts.index(start) + draw(st.integers(0, 2)))]
+        text = text[:start] + new + text[max(start, end) :]
+        cuts = [cut for cut in cuts if cut <= len(text)]
+    return text
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("style", STYLES, ids=lambda s: f"{s.format}-{s.envelope}-{'open' if s.objects is None else 1}")
+def test_what_may_be_written_is_what_the_grammar_and_the_parser_take(style, data, in_grammar):
+    """Both know nothing of the automaton: the one has no memory, the other reads more forms."""
+    text = data.draw(changed(style))
+    assume("end<" not in text)  # an answer ends there; no label begins so, although both could hold one
+    assert accepts(style, text, shape_of(style).bounds_wh) == (in_grammar(style, text) and is_right(text, style)), text
 
 
 GRAPH = {

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from decoding.play import FRAMES, STYLES, graph, parse, play, shape_of, style_of
+from decoding.play import FRAMES, STYLES, graph, is_right, parse, play, shape_of, style_of
 from scenerl.answers import AnswerStyle, write_answer
 from scenerl.decoding import Row, Vocabulary, constraint_of
 
@@ -17,14 +17,7 @@ IDS = [f"{style.format}-{style.envelope}-{'open' if style.objects is None else '
 def check(style, tokens, limit, tokenizer) -> None:
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     assert len(tokens) <= limit and tokens[-1] == tokenizer.eos_token_id
-    result = parse(text, style)
-    assert result.ok and not result.issues and result.in_envelope, (result, text)
-    width, height = (
-        (640, 427) if style.grid == 1 else (660, 440)
-    )  # a frame that is no multiple of the grid is rounded up
-    for item in result.graph.objects:
-        x1, y1, x2, y2 = item.box
-        assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height, text
+    assert is_right(text, style), (parse(text, style), text)
 
 
 @pytest.mark.parametrize("style", STYLES, ids=IDS)
@@ -148,7 +141,7 @@ def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused():
     backend = Tokenizer(models.BPE({"</s>": 0, "\u2581dog": 1, "\u2581": 2}, [], unk_token="</s>"))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
-    message = "constrain: token 1 of this tokenizer writes ' dog' between others but 'dog' alone; only tokenizers whose"
+    message = "constrain: token 1 of this tokenizer writes '.dog' between others but 'dog' alone; only tokenizers whose"
     with pytest.raises(ValueError, match=message):
         Vocabulary(tokenizer, 3, [0])
 

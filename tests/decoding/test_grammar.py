@@ -5,40 +5,26 @@ from __future__ import annotations
 import json
 
 import pytest
-import xgrammar
 
 from decoding.play import STYLES, play, shape_of, style_of
-from scenerl.answers import AnswerStyle, build_grammar
+from scenerl.answers import AnswerStyle
 from scenerl.decoding import constraint_of
 
 
-@pytest.fixture(scope="module")
-def matches():
-    bytes_alone = xgrammar.TokenizerInfo([bytes((byte,)) for byte in range(256)] + [b"</s>"], stop_token_ids=[256])
-    compiler = xgrammar.GrammarCompiler(bytes_alone, max_threads=1)
-
-    def matches(style: AnswerStyle, text: str, bounds_wh=(1000, 1000)) -> bool:
-        compiled = compiler.compile_grammar(build_grammar(style, bounds_wh))
-        matcher = xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
-        return matcher.accept_string(text) and matcher.is_terminated()
-
-    return matches
-
-
 @pytest.mark.parametrize("style", STYLES, ids=lambda s: f"{s.format}-{s.envelope}-{'open' if s.objects is None else 1}")
-def test_what_decoding_allows_the_grammar_allows(style, vocabulary, tokenizer, matches):
+def test_what_decoding_allows_the_grammar_allows(style, vocabulary, tokenizer, in_grammar):
     constraint = constraint_of(shape_of(style), vocabulary)
     for seed in range(4):
         text = tokenizer.decode(play(constraint, 90, seed), skip_special_tokens=True)
-        assert matches(style, text), text
+        assert in_grammar(style, text), text
 
 
 @pytest.mark.parametrize("largest", [1, 9, 10, 37, 99, 100, 640, 1000, 1024])
-def test_numbers_of_the_frame(largest, matches):
+def test_numbers_of_the_frame(largest, in_grammar):
     style = AnswerStyle("detections", objects=("x",), frame="pixels")
     for number in range(0, 1100 if largest > 100 else 120):
         text = json.dumps([{"bbox_2d": [0, 0, number, 0], "label": "x"}])
-        assert matches(style, text, (largest, 5)) == (number <= largest), number
+        assert in_grammar(style, text, (largest, 5)) == (number <= largest), number
 
 
 @pytest.mark.parametrize(
@@ -46,18 +32,18 @@ def test_numbers_of_the_frame(largest, matches):
     ["01", "-1", "1.5", "1e1", "+1", " ", "99999"],
     ids=["zero", "minus", "decimal", "e", "plus", "none", "large"],
 )
-def test_no_other_numbers(text, matches):
+def test_no_other_numbers(text, in_grammar):
     style = AnswerStyle("detections", objects=("x",))
-    assert not matches(style, f'[{{"bbox_2d": [{text}, 0, 5, 5], "label": "x"}}]')
+    assert not in_grammar(style, f'[{{"bbox_2d": [{text}, 0, 5, 5], "label": "x"}}]')
 
 
-def test_grid(matches):
+def test_grid(in_grammar):
     style = style_of("detections", "plain", True)
     texts = [f'[{{"bbox_2d": [0, 0, {number}, 20], "label": "dog"}}]' for number in (980, 990, 1000, 1020)]
-    assert [matches(style, text) for text in texts] == [True, False, True, False]
+    assert [in_grammar(style, text) for text in texts] == [True, False, True, False]
 
 
-def test_words_with_quotes_and_backslashes(matches):
+def test_words_with_quotes_and_backslashes(in_grammar):
     words = ('say "x"', "back\\slash", "é 犬", "tab?")
     style = AnswerStyle("json", objects=words, predicates=words)
     for word in words:
@@ -65,5 +51,5 @@ def test_words_with_quotes_and_backslashes(matches):
             "objects": [{"id": f"{word}.1", "bbox": [0, 0, 5, 5]}, {"id": f"{word}.2", "bbox": [0, 0, 5, 5]}],
             "relationships": [{"subject": f"{word}.1", "predicate": word, "object": f"{word}.2"}],
         }
-        assert matches(style, json.dumps(graph, ensure_ascii=False))
-    assert not matches(style, json.dumps({"objects": [{"id": "dog.1", "bbox": [0, 0, 5, 5]}], "relationships": []}))
+        assert in_grammar(style, json.dumps(graph, ensure_ascii=False))
+    assert not in_grammar(style, json.dumps({"objects": [{"id": "dog.1", "bbox": [0, 0, 5, 5]}], "relationships": []}))

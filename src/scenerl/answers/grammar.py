@@ -115,10 +115,10 @@ def _root(style: AnswerStyle) -> str:
     if style.envelope == "plain":
         return f"body | {fenced}"
     gap = rf"[ \n\t]{{0,{MAX_GAP}}}"
-    return (
-        f"{_quoted(THINK)} {_THOUGHT} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap} (body | {fenced}) {gap} "
-        f"{_quoted(END_ANSWER)}"
-    )
+    # in lines, what goes on behind "end" is a label that begins with it
+    body_gap = rf'("\n" [ \n\t]{{0,{MAX_GAP - 1}}})?' if style.format == "compact" else gap
+    before = f"{_quoted(THINK)} {_THOUGHT} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap}"
+    return f"{before} (body {body_gap} | {fenced} {gap}) {_quoted(END_ANSWER)}"
 
 
 def _json_rules(style: AnswerStyle) -> dict[str, str]:

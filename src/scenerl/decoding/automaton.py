@@ -25,7 +25,7 @@ from scenerl.answers.json_graph import label_of
 from scenerl.answers.style import AnswerStyle
 from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Words, check_words
 from scenerl.decoding.memory import Memory, Rules
-from scenerl.decoding.nodes import End, Marks, Node, Option, State, chain
+from scenerl.decoding.nodes import SPACES, End, Marks, Node, Option, State, chain
 from scenerl.decoding.numbers import Number, Numbers
 from scenerl.decoding.slots import ClosedId, ClosedText, Reference
 from scenerl.decoding.texts import OpenText, Thought, id_suffixes, label_suffixes, predicate_suffixes
@@ -103,10 +103,13 @@ def _enveloped(style: AnswerStyle, body: Callable[[Node], Node]) -> Node:
     """The whole answer: the body, in a code fence or not, in its envelope. ``body`` is given what follows it."""
     is_thought = style.envelope == "think"
     gap = {"space": MAX_GAP if is_thought else 0}
-    end: Node = End()
+    end = last = End()
     if is_thought:
-        end = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", **gap)
-    inside = body(Marks(Option(b"\n```", end), space=0))
+        last = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", **gap)
+        # in lines, what goes on behind ``end`` is a label that begins with it
+        spaces = frozenset(b"\n") if style.format == "compact" else SPACES
+        end = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", spaces=spaces, **gap)
+    inside = body(Marks(Option(b"\n```", last), space=0))
     names = Marks(*(Option(f"{name}\n".encode(), inside) for name in FENCE_NAMES[style.format]), space=0)
     start = Marks(Option(b"```", names), instead=body(end), **gap)
     if not is_thought:

@@ -96,6 +96,7 @@ class Marks(Node):
     Args:
         options: the last is what ends the answer soonest.
         space: how much white space may come first.
+        spaces: what it may begin with.
         lead: the white space that the writer puts there.
         instead: what may follow without a mark.
         ends: whether that ends the answer sooner.
@@ -105,11 +106,12 @@ class Marks(Node):
         self,
         *options: Option,
         space: int = MAX_SPACE,
+        spaces: frozenset[int] = SPACES,
         lead: bytes = b"",
         instead: Node | None = None,
         ends: bool = True,
     ):
-        self.space, self.lead, self.instead, self.ends = space, lead, instead, ends
+        self.space, self.spaces, self.lead, self.instead, self.ends = space, spaces, lead, instead, ends
         self.start = (0, None, 0)
         self.set(*options)
 
@@ -123,7 +125,7 @@ class Marks(Node):
         if option is None:
             option = self.options.get(byte)
             if option is None:
-                if byte in SPACES and spaces < self.space:
+                if byte in (SPACES if spaces else self.spaces) and spaces < self.space:
                     return self, (spaces + 1, None, 0), memory
                 if self.instead is None:
                     return None
