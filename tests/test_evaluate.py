@@ -384,7 +384,7 @@ def test_a_protocol_sets_conventions_together_and_options_win_over_it(tmp_path, 
     pred = write(tmp_path / "p.jsonl", answers(data)[:1])
     options = run(tmp_path, pred, data, vocabulary=vocabulary, protocol="motifs")["options"]
     assert options["protocol"] == "motifs" and "1711.06640" in options["protocol_source"]
-    assert options["plus_one"] and options["absent_predicates_as_zero"]
+    assert options["plus_one"] and options["absent_predicates_as_zero"] and options["vocabulary"] == str(vocabulary)
     assert (options["graph_constraint"], options["failed"]) == ("always", "skipped_if_empty")
     found = run(tmp_path, pred, data, vocabulary=vocabulary, protocol="motifs", plus_one=False)
     assert found["options"]["plus_one"] is False and found["options"]["graph_constraint"] == "always"
