@@ -1,0 +1,152 @@
+"""Rollouts under constraints: every completion is an answer, and the update sees the model's own probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from trl import GRPOConfig
+
+from scenerl.answers import AnswerShape, AnswerStyle, build_grammar
+from scenerl.data.images import open_image
+from scenerl.decoding import Vocabulary, constraint_of
+from scenerl.training import grpo
+from scenerl.training.constrained import obstacle, send_grammar
+from training.small_run import PREDICATES, QUICK_GRPO
+
+pytest.importorskip("xgrammar")
+
+CLOSED = {"objects": ("apple", "book"), "predicates": PREDICATES}
+
+
+def config(folder, **changes) -> GRPOConfig:
+    return GRPOConfig(output_dir=str(folder), **{**QUICK_GRPO, **changes})
+
+
+def least(conversation) -> int:
+    """Tokens of the smallest answer."""
+    vocabulary = Vocabulary.of(conversation.checkpoint, conversation.checkpoint.stop_ids)
+    return constraint_of(AnswerShape(conversation.style, (1000, 1000)), vocabulary).least
+
+
+def rolled_out(trainer, examples) -> list[tuple]:
+    """One rollout of two completions for each of three examples: (example, token ids, log-probabilities) of each."""
+    numbers = [0, 0, 2, 2, 3, 3]
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[number]) for number in numbers])
+    found = zip(batch["completion_ids"], batch["completion_mask"].bool(), batch["old_per_token_logps"], strict=True)
+    return [
+        (examples[number], ids[mask], logps[mask]) for number, (ids, mask, logps) in zip(numbers, found, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shared", ["on", "off"])
+@pytest.mark.parametrize(
+    "style",
+    [
+        AnswerStyle("compact", grid=20, **CLOSED),
+        AnswerStyle("json", "think", grid=20, **CLOSED),
+        AnswerStyle("json", frame="pixels"),
+    ],
+    ids=["compact-closed", "json-think-closed", "json-open"],
+)
+def test_rollouts_are_answers_with_the_models_own_probabilities(shared, style, conversation, examples, tmp_path):
+    conversation = replace(conversation, style=style)
+    size = {"per_device_train_batch_size": 6, "num_iterations": 2}  # the second asks for old log-probabilities
+    limit = least(conversation) + 12
+    trainer = grpo.build_trainer(
+        conversation, examples, config(tmp_path, max_completion_length=limit, **size), ["format"],
+        constrain=True, shared_prefix=shared,
+    )  # fmt: skip
+    assert trainer.shares_prefix == (shared == "on") and grpo.rollout_form(trainer) == "constrained"
+    tokenizer = conversation.checkpoint.processor.tokenizer
+    for example, ids, logps in rolled_out(trainer, examples):
+        assert len(ids) <= limit and int(ids[-1]) == tokenizer.eos_token_id
+        result = conversation.parse(tokenizer.decode(ids, skip_special_tokens=True), example)
+        assert result.ok and not result.issues and result.in_envelope
+        with torch.no_grad():
+            alone = whole_distribution(conversation, example, ids)
+        torch.testing.assert_close(logps, alone, rtol=0, atol=1e-4)
+        # many of these tokens were the only one allowed: of an untrained model's distribution each is a small part
+        assert logps.max() < -1
+
+
+def whole_distribution(conversation, example, ids: torch.Tensor) -> torch.Tensor:
+    """(T) log-probabilities of an answer's tokens by one pass of the model alone."""
+    checkpoint = conversation.checkpoint
+    prompt = [conversation.prompt(example, open_image(example))]
+    inputs = checkpoint.processor.apply_chat_template(
+        prompt, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    count = inputs["input_ids"].shape[1]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], ids[None]], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    kinds = inputs["mm_token_type_ids"]
+    inputs["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(1, len(ids))], dim=1)
+    logits = checkpoint.model(**inputs).logits[0, count - 1 : -1].float()
+    return logits.log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
+
+
+def test_free_rollouts_of_the_same_model_are_no_answers(conversation, examples, tmp_path):
+    """So that the test above tests the constraint."""
+    fields = {"max_completion_length": 30, "per_device_train_batch_size": 6, "num_iterations": 2}
+    trainer = grpo.build_trainer(conversation, examples, config(tmp_path, **fields), ["format"])
+    tokenizer = conversation.checkpoint.processor.tokenizer
+    texts = [(example, tokenizer.decode(ids)) for example, ids, _ in rolled_out(trainer, examples)]
+    assert not any(conversation.parse(text, example).ok for example, text in texts)
+
+
+def test_settings_that_bar_the_end_do_not_prevent_it(conversation, examples, tmp_path):
+    """Where the form leaves one token, a shortest length or a ban of repetition cannot take it away."""
+    limit = least(conversation) + 8
+    barring = {"generation_kwargs": {"min_new_tokens": limit, "no_repeat_ngram_size": 1}}
+    fields = {"max_completion_length": limit, "per_device_train_batch_size": 6, "num_iterations": 2, **barring}
+    trainer = grpo.build_trainer(conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
+    tokenizer = conversation.checkpoint.processor.tokenizer
+    for example, ids, _ in rolled_out(trainer, examples):
+        result = conversation.parse(tokenizer.decode(ids, skip_special_tokens=True), example)
+        assert result.ok and not result.issues
+
+
+def test_a_step_of_training(conversation, examples, tmp_path):
+    limit = least(conversation) + 12
+    fields = {"max_completion_length": limit, "max_steps": 1}
+    trainer = grpo.train(conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
+    (row,) = [row for row in trainer.state.log_history if "rewards/format/mean" in row]
+    assert row["rewards/format/mean"] == 1 and row["completions/clipped_ratio"] == 0
+
+
+def test_errors_before_training(conversation, examples, tmp_path):
+    def build(style=conversation.style, **fields):
+        args = config(tmp_path, **fields)
+        return grpo.build_trainer(replace(conversation, style=style), examples, args, ["format"], constrain=True)
+
+    with pytest.raises(
+        ValueError, match=rf"^constrain: the smallest answer takes {least(conversation)} tokens, but the limit is 1;"
+    ):
+        build(max_completion_length=1)
+    with pytest.raises(ValueError, match="^constrain: no answer can hold the predicate ' on'"):
+        build(replace(conversation.style, predicates=(" on",)))
+    with pytest.raises(ValueError, match="^constrain: not possible: num_beams"):
+        build(generation_kwargs={"num_beams": 2})
+
+
+def test_what_stands_in_the_way(tmp_path):
+    assert obstacle(config(tmp_path)) is None
+    assert obstacle(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
+
+
+def test_vllm_gets_the_grammar(conversation, examples, tmp_path):
+    args = config(tmp_path, use_vllm=True, vllm_mode="colocate", generation_kwargs={"seed": 3})
+    send_grammar(args, conversation, examples)
+    grammar = build_grammar(conversation.style, (1000, 1000))
+    assert args.generation_kwargs == {"seed": 3, "structured_outputs": {"grammar": grammar}}
+    with pytest.raises(ValueError, match="^constrain: with vllm_mode server TRL sends no grammar"):
+        send_grammar(config(tmp_path, use_vllm=True, vllm_mode="server"), conversation, examples)
+    several = replace(conversation, style=AnswerStyle("compact", frame="pixels"))
+    with pytest.raises(
+        ValueError, match="^constrain: vLLM takes one grammar for the whole run, but the examples need 2"
+    ):
+        send_grammar(args, several, examples)
