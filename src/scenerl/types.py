@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Box = tuple[float, float, float, float]
 
@@ -59,20 +60,37 @@ class SceneGraph:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An encoded image that stays in a table on the disk until it is opened.
+
+    Attributes:
+        table: of ``datasets``, with the column ``image``: encoded bytes, or a struct with them.
+        row: counted from 0.
+    """
+
+    table: Any
+    row: int
+
+    def read_bytes(self) -> bytes:
+        value = self.table[self.row]["image"]
+        return value["bytes"] if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """An image with its ground truth.
 
-    ``image`` is a path, the encoded bytes of an image file, or None where only sizes are known (scoring needs no
-    pixels). ``query`` holds the labels asked for in open-vocabulary detection, absent ones included; it is None for
-    scene graphs. ``width`` and ``height`` are pixels of the original image. ``given`` holds a detector's objects, for
-    tasks whose prompt gives objects; where it is None, those of the ground truth are given.
+    ``image`` is a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
+    (scoring needs no pixels). ``query`` holds the labels asked for in open-vocabulary detection, absent ones included;
+    it is None for scene graphs. ``width`` and ``height`` are pixels of the original image. ``given`` holds a detector's
+    objects, for tasks whose prompt gives objects; where it is None, those of the ground truth are given.
     """
 
     image_id: str
     width: int
     height: int
     graph: SceneGraph
-    image: Path | bytes | None = None
+    image: Path | bytes | StoredImage | None = None
     query: tuple[str, ...] | None = None
     given: tuple[SceneObject, ...] | None = None
 

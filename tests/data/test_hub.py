@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import pickle
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,7 +122,14 @@ def test_folder_of_save_to_disk(tmp_path):
         list(data.load(tmp_path / "one"))
 
 
-def test_by_name_through_datasets_streaming(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Where ``datasets`` makes its tables."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_by_name_through_datasets_streaming(tmp_path, monkeypatch, cache):
     """The hub cannot be reached in a test: its two functions are pointed at a local folder of the same layout."""
     (tmp_path / "set" / "data").mkdir(parents=True)
     table().to_parquet(tmp_path / "set" / "data" / "train-00000-of-00001.parquet")
@@ -133,6 +144,8 @@ def test_by_name_through_datasets_streaming(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: real_names(str(tmp_path / "set")))
     check_examples(data.load("hub:somebody/some-set"))
     assert asked == {"name": "somebody/some-set", "split": "train", "streaming": True}
+    check_examples(data.load("hub:somebody/some-set", stored=True))
+    assert asked == {"name": "somebody/some-set", "split": "train", "streaming": False}
     with pytest.raises(DataError, match="hub:somebody/some-set has no split 'val'; allowed: train"):
         list(data.load("hub:somebody/some-set", split="val"))
 
@@ -207,3 +220,83 @@ def test_rows_are_read_in_small_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", watched)
     next(iter(data.load(Path(tmp_path / "a.parquet"))))
     assert sizes == [16]
+
+
+def noise(number: int, side: int) -> bytes:
+    """A PNG that does not compress."""
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_noise(folder: Path, side: int, count: int = 60) -> Path:
+    """A folder of two Parquet files of images; gives the folder."""
+    values = columns(count, objects=json.dumps([{"id": "man.1", "bbox": [0, 0, 4, 4]}]), relationships="[]")
+    values["image"] = [noise(number, side) for number in range(count)]
+    folder.mkdir()
+    for part in range(2):
+        chosen = {key: value[part * count // 2 : (part + 1) * count // 2] for key, value in values.items()}
+        parquet.write_table(pa.table(chosen), folder / f"train-0000{part}-of-00002.parquet")
+    return folder
+
+
+def held(source: Path, **options) -> tuple[int, list]:
+    """Bytes that all examples of a source hold, in Python and in Arrow, and the examples."""
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    examples = list(data.load(source, **options))
+    gc.collect()
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return size + pa.total_allocated_bytes() - before, examples
+
+
+def test_stored_images_do_not_fill_the_memory(tmp_path, cache, monkeypatch):
+    """60 images of 3 KB and of 50 KB each: kept examples take the same, and nothing is decoded before it is used."""
+    small, large = write_noise(tmp_path / "small", 32), write_noise(tmp_path / "large", 128)
+    list(data.load(small, stored=True))  # what is imported is not counted
+    num_bytes = sum(len(noise(number, 128)) for number in range(60))
+    decoded = []
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(image))
+        sizes, examples = zip(*(held(path, stored=True, need_images=True) for path in (small, large)), strict=True)
+        in_memory, _ = held(large)
+    assert not decoded and in_memory > num_bytes > 2_000_000
+    assert abs(sizes[1] - sizes[0]) < num_bytes / 20 and sizes[1] < num_bytes / 5
+    for number in (59, 0, 31):
+        wanted = np.asarray(Image.open(io.BytesIO(noise(number, 128))))
+        assert (np.asarray(open_image(examples[1][number])) == wanted).all()
+
+
+def test_stored_images_of_every_kind_of_source(tmp_path, cache):
+    """Structs, bytes and paths; a folder of save_to_disk is a table already."""
+    table().to_parquet(tmp_path / "a.parquet")
+    check_examples(data.load(tmp_path / "a.parquet", stored=True))
+    parquet.write_table(pa.table(columns()), tmp_path / "b.parquet")
+    check_examples(data.load(tmp_path / "b.parquet", stored=True))
+    (tmp_path / "x.png").write_bytes(png())
+    parquet.write_table(pa.table(columns(image="x.png")), tmp_path / "c.parquet")
+    examples = list(data.load(tmp_path / "c.parquet", stored=True))
+    check_examples(examples)
+    assert examples[0].image == tmp_path / "x.png"
+    table().save_to_disk(tmp_path / "saved")
+    check_examples(data.load(tmp_path / "saved", stored=True))
+    again = pickle.loads(pickle.dumps(list(data.load(tmp_path / "saved", stored=True))))  # to a data loader's workers
+    check_examples(again)
+
+
+def test_stored_rows_are_checked_as_others(tmp_path, cache):
+    values = columns()
+    values["image"][1] = b"nonsense"
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table(values), path)
+    with pytest.raises(DataError, match=r"a\.parquet, row 2: .*not an image"):
+        list(data.load(path, stored=True))
+    assert [example.image_id for example in data.load(path, stored=True, skip_bad=True)] == ["0", "2"]
+    parquet.write_table(pa.table({"image_id": ["a"], "image": [png()]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: the columns objects, relationships are missing"):
+        list(data.load(tmp_path / "b.parquet", stored=True))
+    (tmp_path / "c.parquet").write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"c\.parquet: cannot be read as Parquet \(.*Parquet"):
+        list(data.load(tmp_path / "c.parquet", stored=True))

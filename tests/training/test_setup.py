@@ -9,7 +9,9 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, SFTConfig
 
@@ -17,6 +19,7 @@ from scenerl import cli
 from scenerl.config import OPTIONS, TRL_CONFIGS, dump_yaml, parse
 from scenerl.training import grpo, setup, sft
 from scenerl.training.logs import ConsoleTable
+from scenerl.types import StoredImage
 from training.small_run import QUICK, QUICK_GRPO, examples_of, load_conversation, read_rows, words, write_rows
 
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig}
@@ -148,6 +151,29 @@ def test_the_resolved_recipe_repeats_the_run(base, rows, tmp_path):
     assert cli.main(["sft", "--config", str(first / "config.yaml"), "--out", str(again)]) == 0
     losses = [[row.get("loss") for row in read_rows(out / "log.jsonl")] for out in (first, again)]
     assert losses[0] == losses[1] and losses[0][0] is not None
+
+
+def test_training_leaves_the_images_of_a_hub_set_on_the_disk(base, rows, tmp_path, monkeypatch):
+    """And learns the same from them as from files; of a few rows it holds the images, and stores nothing."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    parquet = tmp_path / "rows.parquet"
+    assert cli.main(["data", "convert", str(rows), "--to", "hub", "--out", str(parquet)]) == 0
+    real, kinds = sft.train, []
+
+    def watched(conversation, examples, *args, **settings):
+        kinds.append({type(example.image) for example in examples})
+        return real(conversation, examples, *args, **settings)
+
+    monkeypatch.setattr(sft, "train", watched)
+    sources = {"files": [str(rows)], "few": [str(parquet), "--limit", "6"], "hub": [str(parquet)]}
+    for name, source in sources.items():
+        assert (tmp_path / "cache").exists() is False
+        command = ["sft", "--model", str(base), "--out", str(tmp_path / name), "--data", *source]
+        assert cli.main([*command, *words({**QUICK, "learning_rate": 1e-2})]) == 0
+    assert kinds == [{type(rows)}, {bytes}, {StoredImage}]
+    found = [load_file(tmp_path / name / "model.safetensors") for name in sources]
+    assert all(torch.equal(value, other[key]) for other in found[1:] for key, value in found[0].items())
 
 
 def table(width, logs, steps=2, **settings) -> list[str]:

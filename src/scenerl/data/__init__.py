@@ -159,6 +159,7 @@ class Examples:
     need_images: bool = False
     quiet: bool = False
     boxes: DetectorBoxes | None = None
+    stored: bool = False
 
     def __iter__(self) -> Iterator[Example]:
         if self.boxes is None:
@@ -171,7 +172,7 @@ class Examples:
         seen: dict[str, int] = {}  # numbers, as the places in words would take most of the memory of a large set
         num_rows = num_bad = num_warnings = 0
         try:
-            for record in itertools.islice(read(self.source, self.split), self.limit):
+            for record in itertools.islice(read(self.source, self.split, self.stored), self.limit):
                 num_rows += 1
                 for warning in record.warnings:
                     num_warnings += 1
@@ -216,6 +217,7 @@ def load(
     skip_bad: bool = False,
     need_images: bool = False,
     boxes: DetectorBoxes | None = None,
+    stored: bool = False,
 ) -> Examples:
     """A data set by its source.
 
@@ -228,6 +230,8 @@ def load(
         need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
             says, too large or cut off; see :func:`scenerl.data.images.check_image`.
         boxes: a detector's objects, to be given in prompts.
+        stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
+            examples can be kept, all of them.
 
     Returns:
         Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
@@ -236,7 +240,7 @@ def load(
         ValueError: the source is of no known kind.
     """
     _resolve(str(source))
-    return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes)
+    return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes, stored=stored)
 
 
 def _image_error(example: Example) -> str | None:
@@ -250,9 +254,13 @@ def _image_error(example: Example) -> str | None:
     return None
 
 
-def read(source: str | Path, split: str | None = None) -> Iterator[Record]:
+def read(source: str | Path, split: str | None = None, stored: bool = False) -> Iterator[Record]:
     """The records of a source, bad rows included. Arguments and errors as for :func:`load`."""
     name, argument = _resolve(str(source))
+    if stored and name == "hub":  # the only set of files whose images are in its rows
+        from scenerl.data import hub
+
+        return hub.read(argument, split, stored=True)
     return DATASETS[name](argument, split)
 
 

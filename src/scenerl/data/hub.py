@@ -21,32 +21,48 @@ from typing import Any
 from scenerl.data.images import image_size
 from scenerl.data.published import graphs_only, whole_file
 from scenerl.data.rows import DataError, Record, example_to_row, excerpt, read_row
-from scenerl.types import Example
+from scenerl.types import Example, StoredImage
 
 COLUMNS = ("image_id", "image", "objects", "relationships")
 _SHARD = re.compile(r"[-_]\d{4,}(?:-of-\d+)?\Z")
 _BATCH = 16  # rows decoded at a time: images are large
 
 
-def read(source: str, split: str | None = None) -> Iterator[Record]:
+def read(source: str, split: str | None = None, stored: bool = False) -> Iterator[Record]:
     """Every row of a source as a record, streamed.
 
     Args:
         source: a path, or ``owner/name`` on the hub.
         split: which split to read; not needed where there is one only.
+        stored: leave images in an Arrow table on the disk, as :class:`~scenerl.types.StoredImage`, so that all
+            examples can be kept. What is no such table is made one, in the cache of ``datasets``.
 
     Raises:
         DataError: there is no such source or split, it cannot be read, or columns are missing.
     """
     path = Path(source)
-    if path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
-        rows = _saved_rows(path, split)
+    is_saved = path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file())
+    folder = path if path.is_dir() else path.parent
+    if path.exists() and not is_saved and not stored:
+        for where, row in _parquet_rows(path, split):
+            yield _record(row, where, folder)
+        return
+    if is_saved:
+        table, name = _saved_table(path, split), str(path)
     elif path.exists():
-        rows = _parquet_rows(path, split)
+        table, name = _parquet_table(path, split), str(path)
     else:
-        rows = _hub_rows(source, split)
-    for where, row in rows:
-        yield _record(row, where, path if path.is_dir() else path.parent)
+        table, name = _hub_table(source, split, streaming=not stored)
+    if table.features is not None:
+        _require_columns(table.features, name)
+        table = _undecoded(table)
+    images = table.select_columns(["image"]) if stored else None
+    for index, row in enumerate(_rows_of(table, name)):
+        record = _record(row, f"{name}, row {index + 1}", folder)
+        if stored and record.example is not None and isinstance(record.example.image, bytes):
+            image = StoredImage(images, index)
+            record = dataclasses.replace(record, example=dataclasses.replace(record.example, image=image))
+        yield record
 
 
 def parquet_files(folder: Path) -> dict[str, list[Path]]:
@@ -116,12 +132,7 @@ def _choose(splits, split: str | None, source: object) -> str:
 
 def _parquet_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
     pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
-    if path.is_dir():
-        splits = parquet_files(path)
-        files = splits[_choose(splits, split, path)]
-    else:
-        files = [path]
-    for file in files:
+    for file in _files(path, split):
         number = 0
         try:
             with parquet.ParquetFile(file) as table:
@@ -134,7 +145,26 @@ def _parquet_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
             raise DataError(f"{file}: cannot be read as Parquet after row {number} ({_one_line(error)})") from error
 
 
-def _saved_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
+def _files(path: Path, split: str | None) -> list[Path]:
+    """The Parquet files of a split; a file is all of itself."""
+    if not path.is_dir():
+        return [path]
+    splits = parquet_files(path)
+    return splits[_choose(splits, split, path)]
+
+
+def _parquet_table(path: Path, split: str | None) -> Any:
+    """Parquet files as a table on the disk, which is made once and kept in the cache."""
+    datasets = _require("datasets")
+    files = [str(file) for file in _files(path, split)]
+    try:
+        return datasets.load_dataset("parquet", data_files={"rows": files}, split="rows")
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        cause = error.__cause__ or error  # datasets says only that something failed
+        raise DataError(f"{path}: cannot be read as Parquet ({_one_line(cause)})") from error
+
+
+def _saved_table(path: Path, split: str | None) -> Any:
     datasets = _require("datasets")
     try:
         table = datasets.load_from_disk(str(path))
@@ -142,10 +172,11 @@ def _saved_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
         raise DataError(f"{path}: not a whole data set of save_to_disk ({_one_line(error)})") from error
     if isinstance(table, datasets.DatasetDict):
         table = table[_choose(table, split, path)]
-    yield from _table_rows(datasets, table, str(path))
+    return table
 
 
-def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, dict]]:
+def _hub_table(name: str, split: str | None, streaming: bool) -> tuple[Any, str]:
+    """A table of the hub, and what it is called."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise DataError(
             f"{name}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, or owner/name"
@@ -153,24 +184,29 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, dict]]:
     datasets = _require("datasets")
     try:
         chosen = _choose(datasets.get_dataset_split_names(name), split, f"hub:{name}")
-        table = datasets.load_dataset(name, split=chosen, streaming=True)
-        yield from _table_rows(datasets, table, f"hub:{name}, split {chosen}")
-    except (OSError, ValueError) as error:
-        # What is missing, forbidden or offline on the hub comes as OSError or ValueError.
+        return datasets.load_dataset(name, split=chosen, streaming=streaming), f"hub:{name}, split {chosen}"
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        # What is missing, forbidden or offline on the hub comes as one of these.
         if isinstance(error, DataError):
             raise
         raise DataError(f"hub:{name}: cannot be loaded ({_one_line(error)})") from error
 
 
-def _table_rows(datasets: Any, table: Any, source: str) -> Iterator[tuple[str, dict]]:
-    """Rows of a ``datasets`` table, images left encoded."""
-    if table.features is not None:
-        _require_columns(table.features, source)
-        table = table.select_columns(list(COLUMNS))
-        if isinstance(table.features["image"], datasets.Image):
-            table = table.cast_column("image", datasets.Image(decode=False))
-    for number, row in enumerate(table, start=1):
-        yield f"{source}, row {number}", row
+def _undecoded(table: Any) -> Any:
+    """The columns that are read of a ``datasets`` table, images left encoded."""
+    datasets = _require("datasets")
+    table = table.select_columns(list(COLUMNS))
+    if isinstance(table.features["image"], datasets.Image):
+        table = table.cast_column("image", datasets.Image(decode=False))
+    return table
+
+
+def _rows_of(table: Any, name: str) -> Iterator[dict]:
+    """The rows of a table; a stream may break off."""
+    try:
+        yield from table
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: cannot be read on ({_one_line(error)})") from error
 
 
 def _require(module: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scenerl.data.rows import DataError
-from scenerl.types import Example
+from scenerl.types import Example, StoredImage
 
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded, in pixels: beyond it a small file could fill the memory."""
@@ -125,8 +125,10 @@ _PLAIN_MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1", "LA")
 _TAIL = 64
 
 
-def _ends_well(source: Path | bytes, image: Image.Image) -> bool:
+def _ends_well(source: Path | bytes | StoredImage, image: Image.Image) -> bool:
     """Whether the last bytes of a file are those that its format ends with; False where the format has none."""
+    if isinstance(source, StoredImage):
+        source = source.read_bytes()
     if isinstance(source, bytes):
         size, head, tail = len(source), source[:12], source[-_TAIL:]
     else:
@@ -147,7 +149,9 @@ def _name(example: Example) -> str:
     return f"image {example.image_id!r}{file}"
 
 
-def _open(source: Path | bytes, name: str) -> Image.Image:
+def _open(source: Path | bytes | StoredImage, name: str) -> Image.Image:
+    if isinstance(source, StoredImage):
+        source = source.read_bytes()
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"{name}: there is no such image file")
     Image.init()  # all of Pillow's formats; without it only the commonest are known. Does nothing the second time.

@@ -138,7 +138,9 @@ def open_run(
     style = style_for(options, built or family_of(options.model), is_new=is_new)
     boxes = boxes_for(options)
     which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
-    examples = list(data.load(options.data, **which, need_images=True, boxes=boxes))
+    # of a few rows it is not worth to fetch and store the whole set
+    stored = options.limit is None
+    examples = list(data.load(options.data, **which, need_images=True, boxes=boxes, stored=stored))
     if options.smoke:
         examples = smoke.in_vocabulary(examples, style)
     if style.objects is not None and style.predicates is not None:
