@@ -278,10 +278,11 @@ def test_a_server_that_does_not_keep_to_grammars(serve, engine_for, do, told):
     assert re.search(told, str(error.value))
 
 
-def test_a_frame_without_room_for_a_box_is_that_images_fault(serve, engine_for):
+def test_shapes_that_no_grammar_has(serve, engine_for):
     engine = engine_for(serve(lambda number, body: said(WORD)), constrain=True)
-    with pytest.raises(Unanswered, match="no box with an area fits a frame of 0 x 9"):
-        engine.answer(prompt_of("x"), 0, [AnswerShape(AnswerStyle("compact"), (0, 9))])
+    for ask in (engine.check, lambda shape: engine.answer(prompt_of("x"), 0, [shape])):
+        with pytest.raises(ValueError, match="no box with an area fits a frame of 0 x 9"):
+            ask(AnswerShape(AnswerStyle("compact"), (0, 9)))
 
 
 def test_one_image_that_the_server_will_not_answer(serve, engine_for):

@@ -57,17 +57,30 @@ def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
         number += 1
 
 
-def open_images(batch: Batch, conversation: Conversation, constrain: bool = False) -> Batch:
-    """The batch with a prompt for each image that can be asked about, and the error of each that cannot; ``constrain``:
-    and with the form of its answers."""
+def open_images(batch: Batch, conversation: Conversation, engine: Engine | None = None) -> Batch:
+    """The batch with a prompt for each image that can be asked about, and the error of each that cannot.
+
+    Args:
+        engine: answers will be held to their form by it; None: they will not be.
+
+    Raises:
+        ValueError: no image's answer can be held to its form.
+    """
 
     def opened(item: Item) -> Item:
+        example, shape = item.example, None
         try:
-            size, image = conversation.input_wh(item.example), open_image(item.example)
-            prompt = conversation.prompt(item.example, image)
+            size, image = conversation.input_wh(example), open_image(example)
+            prompt = conversation.prompt(example, image)
+            if engine is not None:
+                shape = conversation.shape(example)
+                engine.check(shape)
         except DataError as error:
             return replace(item, error=str(error))
-        shape = conversation.shape(item.example) if constrain else None
+        except ValueError as error:
+            if example.query is None:  # one vocabulary for all
+                raise
+            return replace(item, error=f"image {example.image_id!r}: {error}")
         return replace(item, input_wh=size, prompt=prompt, shape=shape)
 
     return replace(batch, items=[opened(item) for item in batch.items])

@@ -68,3 +68,7 @@ class Engine(Protocol):
             Unanswered: there is no answer to one of them; the message says why.
         """
         ...
+
+    def check(self, shape: AnswerShape) -> None:
+        """Raise ValueError where answers cannot be held to this shape."""
+        ...

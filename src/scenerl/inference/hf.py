@@ -54,6 +54,10 @@ class HFEngine:
                 torch.cuda.empty_cache()
         return replies
 
+    def check(self, shape: AnswerShape) -> None:
+        """See :class:`scenerl.inference.engine.Engine`."""
+        self._constrained([shape])
+
     def encode(self, prompts: Sequence[list[dict]]):
         """The model's inputs for prompts of any lengths, padded on the left: token ids, mask, pixels."""
         return self.checkpoint.processor.apply_chat_template(
@@ -95,7 +99,9 @@ class HFEngine:
         num_prompt = inputs["input_ids"].shape[1]
         branches = BranchSampler.suits(model.base_model)
         if shapes is not None:
-            settings["logits_processor"] = self._constrained(shapes, 1 if branches else count)
+            each = 1 if branches else count
+            held = self._constrained([shape for shape in shapes for _ in range(each)])
+            settings["logits_processor"] = LogitsProcessorList([held])
         if branches:
             settings.pop("num_return_sequences", None)
             sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
@@ -111,12 +117,11 @@ class HFEngine:
         replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _constrained(self, shapes: Sequence[AnswerShape], count: int) -> LogitsProcessorList:
-        """What holds ``count`` answers in a row to each shape."""
+    def _constrained(self, shapes: Sequence[AnswerShape]) -> ConstrainedDecoding:
+        """What holds an answer to each shape."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)
-        every = [shape for shape in shapes for _ in range(count)]
-        return LogitsProcessorList([ConstrainedDecoding(every, self._vocabulary, self.sampling.max_new_tokens)])
+        return ConstrainedDecoding(shapes, self._vocabulary, self.sampling.max_new_tokens)
 
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)

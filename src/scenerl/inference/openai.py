@@ -68,7 +68,7 @@ class OpenAIEngine:
     ) -> list[list[Reply]]:
         """See :class:`scenerl.inference.engine.Engine`. Of a shape the server gets the grammar: that relations name
         objects which are there, and that an answer ends before the token limit, is not in it."""
-        grammars = [None] * len(prompts) if shapes is None else list(map(_grammar, shapes))
+        grammars = [None] * len(prompts) if shapes is None else [_grammar(shape) for shape in shapes]
 
         async def every() -> list[list[Reply]]:
             draws = random.Random(seed)
@@ -76,6 +76,10 @@ class OpenAIEngine:
             return await _all([self._answers(prompt, draws.getrandbits(31), grammar) for prompt, grammar in pairs])
 
         return self._run(every())
+
+    def check(self, shape: AnswerShape) -> None:
+        """See :class:`scenerl.inference.engine.Engine`."""
+        _grammar(shape)
 
     def close(self) -> None:
         """Drop what is under way; those who wait for it get :class:`concurrent.futures.CancelledError`."""
@@ -151,10 +155,7 @@ class OpenAIEngine:
 
 @lru_cache(maxsize=256)
 def _grammar(shape: AnswerShape) -> str:
-    try:
-        return build_grammar(shape.style, shape.bounds_wh)
-    except ValueError as error:
-        raise Unanswered(str(error)) from error
+    return build_grammar(shape.style, shape.bounds_wh)
 
 
 async def _all(work: Sequence[Coroutine]) -> list:

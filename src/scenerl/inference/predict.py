@@ -21,7 +21,7 @@ from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
 from scenerl.progress import progress_bar
-from scenerl.types import Example
+from scenerl.types import DataError, Example
 
 
 def predict(
@@ -58,7 +58,9 @@ def predict(
     problems: list[str] = []
     with PredictionFile(out) as file:
         batches = cut(examples, batch_size, seed)
-        batches = _to_answer(shard.of(batches) if shard else batches, conversation, file, num_samples, constrain)
+        batches = _to_answer(
+            shard.of(batches) if shard else batches, conversation, file, num_samples, engine if constrain else None
+        )
         for batch in answered(batches, engine, ahead):
             for item in batch.items:
                 problems += [item.error] if item.error else []
@@ -74,7 +76,7 @@ def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[i
 
 
 def _to_answer(
-    batches: Iterable[Batch], conversation: Conversation, file: PredictionFile, num_samples: int, constrain: bool
+    batches: Iterable[Batch], conversation: Conversation, file: PredictionFile, num_samples: int, held_by: Engine | None
 ) -> Iterator[Batch]:
     """The batches, with prompts for all of their images, as their seed wants it, where one has to be answered."""
 
@@ -83,7 +85,7 @@ def _to_answer(
 
     for batch in batches:
         if any(map(wanted, batch.items)):
-            batch = open_images(batch, conversation, constrain)
+            batch = open_images(batch, conversation, held_by)
             if not any(item.prompt and wanted(item) for item in batch.items):
                 batch = replace(batch, items=[replace(item, prompt=None) for item in batch.items])
         yield batch
@@ -145,6 +147,8 @@ def run(options: PredictOptions) -> None:
             outcome = gather(options.out, options.gather, examples, options.num_samples, mark)
         else:
             with choice.start(sampling) as started:
+                if options.constrain:
+                    _check_form(examples, started)
                 # The old files go only now that nothing can be wrong any more.
                 if options.fresh:
                     options.out.unlink(missing_ok=True)
@@ -162,6 +166,19 @@ def run(options: PredictOptions) -> None:
             f"{options.data}: {len(outcome.problems)} of {total} images have no answer in {options.out}, "
             f"the first: {outcome.problems[0]}"
         )
+
+
+def _check_form(examples: Iterable[Example], started: Started) -> None:
+    """Raise ValueError where no image's answer can be held to its form."""
+    for example in examples:
+        if example.query is not None:
+            return  # each has a vocabulary of its own
+        try:
+            shape = started.conversation.shape(example)
+        except DataError:
+            continue  # an image that is no size for the model; its row will say so
+        started.engine.check(shape)
+        return
 
 
 def _answer(
