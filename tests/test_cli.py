@@ -33,6 +33,15 @@ def test_python_m_and_version():
     assert (done.returncode, done.stdout) == (0, f"scenerl {__version__}\n")
 
 
+def test_help_before_a_command_is_its_page(capsys):
+    assert cli.main(["help", "score"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.main(["score", "--help"]) == 0
+    assert shown == capsys.readouterr().out and "Names of rewards" in shown
+    assert cli.main(["help", "scroe"]) == 2
+    assert "did you mean score?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_overview_lists_every_command(capsys, words):
     assert cli.main(words) == 0
