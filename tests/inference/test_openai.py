@@ -380,6 +380,16 @@ def test_answers_that_are_none(answer):
         read_replies(answer, 1, logprobs=True)
 
 
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_a_server_that_takes_thoughts_away(key):
+    answer = said("dog")
+    answer["choices"][0]["message"][key] = None
+    assert read_replies(answer, 1, logprobs=False)[0].text == "dog"
+    answer["choices"][0]["message"][key] = "Is it a dog?"
+    with pytest.raises(Unanswered, match="start it without a reasoning parser"):
+        read_replies(answer, 1, logprobs=False)
+
+
 def test_odd_answers_that_are_some():
     [reply] = read_replies(said(None, finish="length", usage={"completion_tokens": "many"}), 1, logprobs=False)
     assert (reply.text, reply.num_tokens, reply.finish_reason) == ("", 0, "length")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scenerl.answers.locate import Span
 from scenerl.inference.alignment import TokenAligner
-from scenerl.inference.engine import Reply
+from scenerl.inference.engine import Reply, Unanswered
 from scenerl.inference.openai_client import Unreadable
 
 _DAMAGED = "\ufffd".encode()
@@ -27,6 +27,7 @@ def read_replies(answer: dict, count: int, logprobs: bool, aligner: TokenAligner
     Raises:
         Unreadable: what is missing or of another kind; or an answer that ended for another reason than its end or the
             token limit.
+        Unanswered: the server took a thought out of the answer, and will do so again.
     """
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
@@ -65,6 +66,8 @@ def _reply(choice: dict, total: object, logprobs: bool, aligner: TokenAligner | 
     text = "" if text is None and isinstance(message, dict) else text
     if not isinstance(text, str):
         raise Unreadable("an answer without text")
+    if message.get("reasoning_content") or message.get("reasoning"):
+        raise Unanswered("the server keeps thoughts apart from answers; start it without a reasoning parser")
     ended = choice.get("finish_reason")
     if ended not in ("stop", "length"):
         raise Unreadable(f"an answer that was ended by {ended!r:.80}")
