@@ -51,6 +51,8 @@ test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 browser:
+	@command -v chromium >/dev/null || command -v apt-get >/dev/null || \
+		{ echo "make browser needs apt-get; elsewhere: $(BIN)/playwright install chromium"; exit 2; }
 	@command -v chromium >/dev/null || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
