@@ -1,11 +1,12 @@
 """Time and memory of going through a large data set: iterated, checked and counted, beside reading it whole.
 
-    OMP_NUM_THREADS=1 python bench/data.py [--rows 100000] [--folder FOLDER] [--smoke]
+    OMP_NUM_THREADS=1 python bench/data.py [--rows 100000] [--folder FOLDER] [--sets SET …] [--smoke]
 
-Needs the package and h5py (`pip install -e .[h5]`), no torch, and about a gigabyte of disk. It writes generated sets of
-VG150's shape (11 objects and 6 relations an image, no images) as JSONL, psg.json and VG150's h5 file, of a tenth of the
-rows and of all. Every figure is of a process of its own: its CPU time, and the most memory it held, Python and packages
-included. `whole` is the usual way: everything in Python objects or arrays before the first row is used.
+Needs the package and h5py (`pip install -e .[h5]`), no torch, and about two gigabytes of disk. It writes generated sets
+of VG150's shape (11 objects and 6 relations an image, no images) as JSONL, psg.json, VG150's h5 file and COCO instances
+(with polygons, without relations), of a tenth of the rows and of all. Every figure is of a process of its own: its CPU
+time, and the most memory it held, Python and packages included. `whole` is the usual way: everything in Python objects
+or arrays before the first row is used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OBJECTS, RELATIONS = 11, 6
 SIZE = (800, 600)
 VOCABULARY = Vocabulary.read("vg150")
 ACTIONS = ("iterate", "check", "count", "whole")
-SPLIT = {"jsonl": None, "psg": "train", "vg150": "train"}
+SPLIT = {"jsonl": None, "psg": "train", "vg150": "train", "coco": None}
 
 
 def graphs(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -118,7 +119,33 @@ def write_vg150(folder: Path, count: int) -> str:
     return f"vg150:{folder}"
 
 
-WRITERS = {"jsonl": write_jsonl, "psg": write_psg, "vg150": write_vg150}
+def write_coco(folder: Path, count: int) -> str:
+    """Instances with a polygon each, annotations before images as in COCO's own files; no relations."""
+    polygon = [[round(n * 7.31, 2) for n in range(40)]]
+    with open(folder / "instances.json", "w") as file:
+        file.write('{"annotations": [')
+        for n, (labels, boxes, _) in enumerate(graphs(count)):
+            for place, (label, (x1, y1, x2, y2)) in enumerate(zip(labels.tolist(), boxes.tolist(), strict=True)):
+                row = {
+                    "segmentation": polygon,
+                    "area": 4000.5,
+                    "iscrowd": 0,
+                    "image_id": n,
+                    "bbox": [x1 + 0.25, y1 + 0.5, x2 - x1, y2 - y1],
+                    "category_id": label,
+                    "id": n * OBJECTS + place,
+                }
+                file.write(", " * (n + place > 0) + json.dumps(row))
+        images = [
+            {"id": n, "file_name": f"{n:012}.jpg", "width": SIZE[0], "height": SIZE[1], "license": 3}
+            for n in range(count)
+        ]
+        names = [{"id": n, "name": name} for n, name in enumerate(VOCABULARY.objects)]
+        file.write("], " + json.dumps({"images": images, "categories": names})[1:])
+    return f"coco:{folder / 'instances.json'},query=sampled"
+
+
+WRITERS = {"jsonl": write_jsonl, "psg": write_psg, "vg150": write_vg150, "coco": write_coco}
 
 
 def read_whole(name: str, path: Path) -> int:
@@ -128,6 +155,8 @@ def read_whole(name: str, path: Path) -> int:
             return len([json.loads(line) for line in file])
     if name == "psg":
         return len(json.loads((path / "psg.json").read_text())["data"])
+    if name == "coco":
+        return len(json.loads(Path(str(path).partition(",")[0]).read_text())["images"])
     import h5py
 
     with h5py.File(path / "VG-SGG-with-attri.h5") as file:
@@ -162,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000, help="images of the larger sets")
     parser.add_argument("--folder", type=Path, help="where to write the sets; not given: a temporary folder")
+    parser.add_argument("--sets", nargs="+", choices=WRITERS, default=list(WRITERS), help="which; not given: all")
     parser.add_argument("--smoke", action="store_true", help="two hundred rows: that it runs, no figures worth keeping")
     parser.add_argument("--one", nargs=2, metavar=("SOURCE", "ACTION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -176,11 +206,11 @@ def main() -> None:
         "set", "rows", "file", "iterate", "check", "count", "most memory", "whole", "its memory", "share", left=1
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, write in WRITERS.items():
+        for name in options.sets:
             for rows in (options.rows // 10, options.rows):
                 place = Path(folder) / f"{name}_{rows}"
                 place.mkdir()
-                source = write(place, rows)
+                source = WRITERS[name](place, rows)
                 taken = {}
                 for action in ACTIONS:
                     command = [sys.executable, __file__, "--one", source, action]

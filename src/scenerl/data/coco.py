@@ -123,7 +123,7 @@ def record_of(
     """
     image, warnings = instances.images[image_id], []
     where = f"{instances.path}, image {image_id}"
-    annotations = instances.annotations.get(image_id, [])
+    annotations = instances.annotations.of(image_id)
     counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
     many = {number for number, count in counts.items() if filtered and count > CROWDED}
     rows, present, empty, unclear = [], set(), 0, set()

@@ -116,7 +116,7 @@ def _near(instances: Instances) -> Mapping[str, set[str]]:
         groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
     near = {}
     for members in groups.values():
-        annotations = (found for member in members for found in instances.annotations.get(member, ()))
+        annotations = (found for member in members for found in instances.annotations.of(member))
         labels = {instances.names[found.category] for found in annotations}
         near |= dict.fromkeys(members, labels)
     return near

@@ -8,6 +8,7 @@ training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.for
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,9 +36,42 @@ class Annotation:
     crowd: bool
 
 
+class Annotations:
+    """Boxes by image id, in the order of the file. They take some 60 bytes each: a file may hold a million."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, array] = {}
+        self._numbers, self._categories, self._crowds, self._boxes = array("q"), array("q"), array("b"), array("d")
+
+    def add(self, number: int, image_id: str, annotation: Annotation) -> None:
+        """Hold an annotation; ``number`` is its place in the file."""
+        self._rows.setdefault(image_id, array("q")).append(len(self._numbers))
+        self._numbers.append(number)
+        self._categories.append(annotation.category)
+        self._crowds.append(annotation.crowd)
+        self._boxes.extend(annotation.box)
+
+    def of(self, image_id: str) -> list[Annotation]:
+        """The annotations of an image; none where it has none."""
+        return [
+            Annotation(self._categories[row], tuple(self._boxes[4 * row : 4 * row + 4]), bool(self._crowds[row]))
+            for row in self._rows.get(image_id, ())
+        ]
+
+    def take_out(self, is_bad: Callable[[str, int], bool]) -> list[tuple[int, str, int]]:
+        """Forget the annotations that are bad by image id and category; their numbers, image ids and categories."""
+        taken = []
+        for image_id, rows in self._rows.items():
+            bad = [row for row in rows if is_bad(image_id, self._categories[row])]
+            taken += [(self._numbers[row], image_id, self._categories[row]) for row in bad]
+            if bad:
+                self._rows[image_id] = array("q", (row for row in rows if not is_bad(image_id, self._categories[row])))
+        return taken
+
+
 @dataclass
 class Instances:
-    """What a file holds: what is used of its images in its order, category names by number, annotations by image id.
+    """What a file holds: what is used of its images in its order, category names by number, annotations by image.
 
     ``problems`` are annotations that cannot be used, by the id of their image, or None where they name no image.
     """
@@ -45,7 +79,7 @@ class Instances:
     path: Path
     images: dict[str, Mapping] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
+    annotations: Annotations = field(default_factory=Annotations)
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -57,7 +91,7 @@ def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
     """
     found = Instances(path)
     counts: Counter[str] = Counter()
-    boxes: list[tuple[int, str | None, Annotation | None, str]] = []  # they may come before what they name
+    bad: list[tuple[int, str | None, object]] = []  # number of the annotation, its image, and what it holds
     for key, entry in parts:
         n = counts[key]
         counts[key] += 1
@@ -75,27 +109,32 @@ def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
                 )
             found.names[number] = name
         else:
-            boxes.append((n, *_annotation(entry)))
-    for n, image_id, annotation, shown in boxes:
-        if image_id in found.images and annotation is not None and annotation.category in found.names:
-            found.annotations[image_id].append(annotation)
-            continue
+            image_id, annotation = _annotation(entry)
+            if image_id is None or annotation is None:
+                bad.append((n, image_id, excerpt(entry)))
+            else:
+                found.annotations.add(n, image_id, annotation)
+    found.names = _distinct(found.names)
+    unknown = found.annotations.take_out(
+        lambda image_id, number: image_id not in found.images or number not in found.names
+    )
+    bad += [(n, image_id, (image_id, number)) for n, image_id, number in unknown]
+    for n, image_id, shown in sorted(bad, key=lambda entry: entry[0]):
         found.problems[image_id if image_id in found.images else None].append(
             f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, height], "
-            f"found {shown or (image_id, annotation.category)}"
+            f"found {shown}"
         )
-    found.names = _distinct(found.names)
     return found
 
 
-def _annotation(entry: object) -> tuple[str | None, Annotation | None, str]:
-    """Image id and annotation of an entry, without what else it holds; an excerpt where it is none."""
+def _annotation(entry: object) -> tuple[str | None, Annotation | None]:
+    """Image id and annotation of an entry, without what else it holds."""
     if not isinstance(entry, Mapping):
-        return None, None, excerpt(entry)
+        return None, None
     image_id, box, category = tidy_id(entry.get("image_id")), xywh_box(entry.get("bbox")), entry.get("category_id")
-    if box is None or type(category) is not int:
-        return image_id, None, excerpt(entry)
-    return image_id, Annotation(category, box, bool(entry.get("iscrowd"))), ""
+    if box is None or type(category) is not int or not abs(category) < _FAR:
+        return image_id, None
+    return image_id, Annotation(category, box, bool(entry.get("iscrowd")))
 
 
 def _distinct(names: Mapping[int, str]) -> dict[int, str]:

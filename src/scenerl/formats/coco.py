@@ -37,7 +37,7 @@ def truth(path: Path) -> Truth:
     examples, crowds = [], {}
     for image_id, image in instances.images.items():
         objects, around = [], []
-        for annotation in instances.annotations.get(image_id, ()):
+        for annotation in instances.annotations.of(image_id):
             found = SceneObject(instances.names[annotation.category], annotation.box)
             (around if annotation.crowd else objects).append(found)
         if around:

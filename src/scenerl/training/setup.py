@@ -21,6 +21,7 @@ from scenerl.conversation import Conversation, style_for
 from scenerl.data.given import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
+from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import from_scratch, smoke
 from scenerl.training.adapters import check_tuning, quantization
@@ -138,9 +139,12 @@ def open_run(
     style = style_for(options, built or family_of(options.model), is_new=is_new)
     boxes = boxes_for(options)
     which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
-    # of a few rows it is not worth to fetch and store the whole set
-    stored = options.limit is None
-    examples = list(data.load(options.data, **which, need_images=True, boxes=boxes, stored=stored))
+    stored = options.limit is None  # for a few rows the whole set is neither fetched nor stored
+    examples = []
+    with progress_bar("rows", None) as advance:  # of a large set every image's header is read
+        for example in data.load(options.data, **which, need_images=True, boxes=boxes, stored=stored):
+            examples.append(example)
+            advance(1)
     if options.smoke:
         examples = smoke.in_vocabulary(examples, style)
     if style.objects is not None and style.predicates is not None:
