@@ -184,4 +184,4 @@ def test_what_became_of_the_answers_in_one_line():
     clean = Tally()
     clean.add({"status": "ok", "issues": []})
     clean.add({"status": "no_answer", "issues": [], "error": "no such file"})
-    assert clean.is_clean and str(clean) == "1 answers: 0 failed, 0 with issues"
+    assert clean.is_clean and str(clean) == "1 answer: 0 failed, 0 with issues"

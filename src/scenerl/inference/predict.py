@@ -58,10 +58,10 @@ def predict(
     problems: list[str] = []
     with PredictionFile(out) as file:
         batches = cut(examples, batch_size, seed)
-        batches = _to_answer(
-            shard.of(batches) if shard else batches, conversation, file, num_samples, engine if constrain else None
-        )
-        for batch in answered(batches, engine, ahead):
+        if shard:
+            batches = shard.of(batches)
+        held_by = engine if constrain else None
+        for batch in answered(_to_answer(batches, conversation, file, num_samples, held_by), engine, ahead):
             for item in batch.items:
                 problems += [item.error] if item.error else []
                 _write(item, conversation, file, num_samples)

@@ -39,8 +39,9 @@ class Tally:
 
     def __str__(self) -> str:
         """``384 answers: 9 failed (truncated 6, empty 3), 14 with issues (duplicate_relation 12, no_area 3)``"""
+        noun = "answer" if self.answers == 1 else "answers"
         failed = f"{self.failed.total()} failed{_listed(self.failed)}"
-        return f"{self.answers} answers: {failed}, {self.with_issues} with issues{_listed(self.issues)}"
+        return f"{self.answers} {noun}: {failed}, {self.with_issues} with issues{_listed(self.issues)}"
 
 
 def _listed(counts: Counter[str]) -> str:
