@@ -30,6 +30,12 @@ def options_of(command: str, *words: str):
     return parse(command, ["--model", "tiny", "--data", "d.jsonl", "--out", "runs/x", *words])
 
 
+@pytest.mark.parametrize(("asked", "done"), [(0, 0), (250, 2)])
+def test_a_warm_up_is_short_too(asked, done):
+    shrunk, _ = smoke.shrink(*options_of("sft", "--smoke", "--tiny_warmup_steps", str(asked)))
+    assert shrunk.tiny_warmup_steps == done
+
+
 def test_other_runs_stay_as_they_are():
     options, extra = options_of("sft", "--max_steps", "70")
     assert smoke.shrink(options, extra) == (options, extra) and smoke.shrink(options, extra)[0] is options

@@ -52,6 +52,8 @@ def shrink(options, extra: Mapping[str, Any]):
         "report_to": "none",
         "push_to_hub": False,
     }
+    if hasattr(options, "tiny_warmup_steps"):
+        changed["tiny_warmup_steps"] = min(options.tiny_warmup_steps, NUM_STEPS)
     if hasattr(options, "rewards"):
         changed["predicate_counts"] = None  # of the training data, which is not read
         fields |= {"num_generations": 2, "max_completion_length": 16}
