@@ -51,15 +51,15 @@ def test_masks_are_what_walking_every_token_says(style, vocabulary):
         node, inner, _ = row.state
         if seen == 25 or (is_full := node.is_full(inner)) and step % 20:
             return
+        is_near = row.left <= constraint.most(row.state)
         walked = np.zeros_like(mask)
         for token in every:
             after = constraint.automaton.walk(row.state, vocabulary.pieces[token])
-            walked[token] = after is not None and constraint.cost(after) < row.left
+            walked[token] = after is not None and (not is_near or constraint.cost(after) < row.left)
         walked[vocabulary.stop_ids] = constraint.automaton.is_end(row.state)
         extra, missing = (mask & ~walked).nonzero()[0], (walked & ~mask).nonzero()[0]
         assert not len(extra), [vocabulary.pieces[token] for token in extra]
-        is_near = row.left <= constraint.most(row.state) or is_full or 0 < node.free_room(inner) < 64
-        if not is_near:  # there some tokens are left out to be safe
+        if not (is_near or is_full or 0 < node.free_room(inner) < 64):  # there some tokens are left out to be safe
             seen += 1
             assert not len(missing), [vocabulary.pieces[token] for token in missing]
 
@@ -149,8 +149,9 @@ def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("fmt", ["json", "compact", "detections"])
 def test_ten_thousand_answers(fmt, vocabulary, tokenizer):
+    """Of a player who likes marks and digits, and so gets further than an untrained model."""
     for style in (style for style in STYLES if style.format == fmt):
         constraint = constraint_of(shape_of(style), vocabulary)
-        for seed in range(2500):
+        for seed in range(840):
             limit = (constraint.least, constraint.least + 10, 48, 96)[seed % 4]
             check(style, play(constraint, limit, seed), limit, tokenizer)

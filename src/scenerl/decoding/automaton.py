@@ -31,13 +31,8 @@ from scenerl.decoding.slots import ClosedId, ClosedText, Reference
 from scenerl.decoding.texts import OpenText, Thought, id_suffixes, label_suffixes, predicate_suffixes
 
 _NEWLINE, _SPACE = b"\n "
-_ADD, _RELATE, _CLAIM, _LABEL = map(methodcaller, ("add", "relate", "claim", "label"))
+_ADD, _RELATE, _CLAIM, _LABEL, _LIST = map(methodcaller, ("add", "relate", "claim", "label", "listed"))
 _SAY, _BEGIN = methodcaller("say", True), methodcaller("say", False)
-
-
-def _list(memory):
-    memory = memory.add()
-    return None if memory is None else memory.listed()
 
 
 class Automaton:
@@ -191,9 +186,9 @@ def _detections(style: AnswerStyle, sides: list[Numbers]):
         close = chain("}", next_object)
         label = OpenText(close, _LABEL, label_suffixes, b"a") if labels is None else ClosedText(labels, close)
         box = chain('"bbox_2d" : [', _box(sides, chain(', "label" : "', label)))
-        next_object.set(Option(b",", Marks(Option(b"{", box), lead=b" "), _list), Option(b"]", end))
+        next_object.set(Option(b",", Marks(Option(b"{", box), lead=b" "), _LIST), Option(b"]", end))
         return Marks(
-            Option(b"[", Marks(Option(b"{", box, _list), Option(b"]", end))),
+            Option(b"[", Marks(Option(b"{", box, _LIST), Option(b"]", end))),
             *(Option(word.encode(), Marks(Option(b".", end), space=0, instead=end)) for word in NOTHING_FOUND),
             space=0,
         )

@@ -63,14 +63,14 @@ class Conditions:
                 (stem.relative if text[0] else stem.absolute)[text[1]] = branch
         return stem
 
-    def apply(self, mask: np.ndarray, answers: Answers, walk: Callable[[Iterable[int]], None]) -> None:
+    def apply(self, mask: np.ndarray, facts: Facts, walk: Callable[[Iterable[int]], None]) -> None:
         """Clear the mask where a condition does not hold; ``walk`` sees to tokens of which it cannot be told."""
         for stem in self._stems:
             if stem.alone is not None:
-                holds = answers.hold(stem.condition)
+                holds = facts.hold(stem.condition)
                 branches = [stem.alone]
             else:
-                holds, branches = answers.fitting(stem)
+                holds, branches = facts.fitting(stem)
             if holds is None:
                 walk(stem.tokens.tolist())
                 continue
@@ -82,7 +82,7 @@ class Conditions:
                 if not holds:
                     mask[branch.tokens] = True
                 if branch.more:
-                    branch.more.apply(mask, answers, walk)
+                    branch.more.apply(mask, facts, walk)
 
 
 _TEXTUAL = ("subject", "predicate", "object")
@@ -94,8 +94,8 @@ def _all(parts: Iterable[list[int]]) -> np.ndarray:
     return np.array([token for part in parts for token in part])
 
 
-class Answers:
-    """What a memory says to conditions."""
+class Facts:
+    """What a memory makes of conditions."""
 
     def __init__(self, memory: Memory):
         self._memory = memory

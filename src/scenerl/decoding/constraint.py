@@ -16,7 +16,7 @@ import numpy as np
 
 from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.decoding.automaton import Automaton
-from scenerl.decoding.conditions import Answers, Conditions
+from scenerl.decoding.conditions import Conditions, Facts
 from scenerl.decoding.nodes import Node, State
 from scenerl.decoding.texts import MAX_SUFFIX
 from scenerl.decoding.trial import TooHard, Trial
@@ -103,7 +103,7 @@ class Constraint:
         place = self._place(node, inner, row)
         mask = place.allowed.copy()
         if place.conditions is not None:
-            place.conditions.apply(mask, Answers(memory), lambda tokens: self._walk_each(mask, state, tokens, left))
+            place.conditions.apply(mask, Facts(memory), lambda tokens: self._walk_each(mask, state, tokens, left))
         for low, (bounds, tokens) in zip(memory.box, place.bounded, strict=False):
             mask[tokens[: bounds.searchsorted(low, side="right")]] = False
         if node.has_names:

@@ -98,6 +98,7 @@ class Memory:
         return self if self.can_add(1) else None
 
     def can_add(self, count: int) -> bool:
+        """Whether there is room for so many more objects."""
         return len(self.ids) + count <= MAX_OBJECTS
 
     def claim(self) -> Memory | None:
@@ -105,11 +106,12 @@ class Memory:
         return self._with(ids=(*self.ids, self.text)) if self.is_new(self.text) else None
 
     def is_new(self, text: bytes) -> bool:
+        """Whether one more object may be called so."""
         return text not in self.ids and self.rules.is_id(text)
 
-    def listed(self) -> Memory:
+    def listed(self) -> Memory | None:
         """With one more object that nothing refers to."""
-        return self._with(ids=(*self.ids, b""))
+        return self._with(ids=(*self.ids, b"")) if self.can_add(1) else None
 
     def count(self) -> Memory:
         """With one more object that relations call by its number."""
@@ -125,6 +127,7 @@ class Memory:
         return None if found is None else self._with(relations=self.relations | {(self.subject, *found)})
 
     def tail_of(self, subject: bytes, text: bytes) -> tuple[bytes, bytes] | None:
+        """Predicate and object in the text behind a subject, if that can be said."""
         found = self.rules.tail(subject, text)
         if found is None or found[1] == subject or found[1] not in self.ids:
             return None
@@ -169,6 +172,7 @@ class Memory:
         return self.objects_of(self.subject, self.predicate)
 
     def objects_of(self, subject: bytes, predicate: bytes) -> Sequence[bytes]:
+        """Of what subject and predicate have not been said yet."""
         written = self.relations
         return [name for name in self.ids if name != subject and (subject, predicate, name) not in written]
 

@@ -127,12 +127,9 @@ class Marks(Node):
             if option is None:
                 if byte in (SPACES if spaces else self.spaces) and spaces < self.space:
                     return self, (spaces + 1, None, 0), memory
-                if self.instead is None:
-                    return None
-                node, start, memory = self.instead.enter(memory)
-                return node.step(start, memory, byte)
+                return self._instead(memory, bytes((byte,)))
         elif option.mark[at] != byte:
-            return None
+            return self._instead(memory, option.mark[:at] + bytes((byte,)))
         at += 1
         if at < len(option.mark):
             return self, (spaces, option, at), memory
@@ -141,6 +138,18 @@ class Marks(Node):
             if memory is None:
                 return None
         return option.next.enter(memory)
+
+    def _instead(self, memory, text: bytes) -> State | None:
+        """The state behind text that is no mark, or was only the beginning of one."""
+        if self.instead is None:
+            return None
+        state = self.instead.enter(memory)
+        for byte in text:
+            node, inner, memory = state
+            state = node.step(inner, memory, byte)
+            if state is None:
+                return None
+        return state
 
     def rest(self, inner, memory):
         spaces, option, at = inner
