@@ -83,15 +83,15 @@ def small_tokenizer():
     return build_tokenizer([text], range(100), vocab_size=VOCABULARY)
 
 
-def build(kind: str, folder: str, rewards=None, dataset=None, **settings):
-    """A trainer with the small model; without rewards and data one whose updates are fed by hand."""
+def build(kind: str, folder: str, rewards=None, dataset=None, model=None, **settings):
+    """A trainer with the small model, or another; without rewards and data one whose updates are fed by hand."""
     tokenizer = small_tokenizer()
     plain = {
         "per_device_train_batch_size": 2, "num_generations": 2, "beta": 0.0, "bf16": False, "use_cpu": True,
         "gradient_checkpointing": False, "report_to": "none",
     }  # fmt: skip
     trainer = CLASSES[kind](
-        model=build_model("qwen2_vl", tokenizer, SHAPE),
+        model=model or build_model("qwen2_vl", tokenizer, SHAPE),
         reward_funcs=rewards or [lambda completions, **_: [0.0] * len(completions)],
         args=GRPOConfig(output_dir=folder, **{**plain, **settings}),
         train_dataset=dataset or Dataset.from_dict({"prompt": ["unused"] * 2}),
