@@ -10,7 +10,7 @@ import pytest
 from scenerl import cli, data
 from scenerl.answers import AnswerStyle
 from scenerl.config import parse, plain
-from scenerl.conversation import saved_style
+from scenerl.conversation import Conversation, saved_style
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models import tiny
@@ -59,6 +59,15 @@ def test_only_sizes_data_and_places_change(monkeypatch):
 def test_detection_gets_questions(words):
     shrunk, _ = smoke.shrink(*options_of("sft", "--smoke", *words))
     assert all(example.query for example in data.load(shrunk.data))
+
+
+def test_detection_of_a_checkpoint_at_hand(tmp_path):
+    Conversation(AnswerStyle("detections"), None).save(tmp_path)
+    asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path)))[0]
+    assert asked.data.startswith("synthetic_detection:")
+    for more in (["--format", "json"], ["--task", "sgdet"]):
+        asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path), *more))[0]
+        assert asked.data.startswith("synthetic:")
 
 
 def test_drawn_examples_speak_the_vocabulary():

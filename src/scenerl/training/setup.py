@@ -133,9 +133,8 @@ def open_run(
     if options.smoke:
         built = smoke.family(options)
     check_tuning(options)
-    is_new = (
-        built is not None and not Path(options.model).is_dir()
-    )  # a smoke run's may be there, to say how it is asked
+    # where a smoke run's checkpoint is at hand it says how it is asked
+    is_new = built is not None and not Path(options.model).is_dir()
     style = style_for(options, built or family_of(options.model), is_new=is_new)
     boxes = boxes_for(options)
     which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}

@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from scenerl.answers import AnswerStyle
+from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
+from scenerl.conversation import saved_style
+from scenerl.data.instances import labels_of
 from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
@@ -35,8 +39,7 @@ def shrink(options, extra: Mapping[str, Any]):
     if not options.smoke:
         return options, extra
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    is_detection = "detections" in (options.format, "detections" if options.task == "det" else None)
-    source = "synthetic_detection" if is_detection else "synthetic"
+    source = "synthetic_detection" if _is_detection(options) else "synthetic"
     changed = {
         "data": f"{source}:count={_PER_PROCESS * processes},size={IMAGE_SIDE}",
         "out": options.out.with_name(f"{options.out.name}_smoke"),
@@ -63,6 +66,14 @@ def shrink(options, extra: Mapping[str, Any]):
     return dataclasses.replace(options, **changed), Extra({**kept, **fields}, getattr(extra, "where", {}))
 
 
+def _is_detection(options) -> bool:
+    """Whether a run's answers are detections, as :func:`scenerl.conversation.style_for` has it."""
+    if options.task is not None:
+        return options.task == "det"
+    saved = saved_style(options.model) if Path(options.model).is_dir() else None
+    return not FORMATS[options.format or (saved or AnswerStyle()).format].graph
+
+
 def family(options) -> Family:
     """The family of a run's model: by the name of a released one, which need not be at hand, else by its checkpoint.
 
@@ -82,8 +93,7 @@ def in_vocabulary(examples: Sequence[Example], style: AnswerStyle) -> list[Examp
     """
     if style.objects is None:
         return list(examples)
-    labels = {label for example in examples for label in (found.label for found in example.graph.objects)}
-    labels |= {label for example in examples for label in example.query or ()}
+    labels = {label for example in examples for label in labels_of(example)}
     named = _renamed(labels, style.objects)
     predicates = {edge.predicate for example in examples for edge in example.graph.relations}
     said = _renamed(predicates, style.predicates or ())
