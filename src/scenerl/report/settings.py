@@ -12,6 +12,8 @@ from scenerl.report.text import short
 
 SHOWN = {
     "model": "Model",
+    "engine": "Answered by",
+    "style": "Form of an answer",
     "constrain": "Constrained decoding",
     "num_samples": "Answers per image",
     "temperature": "Temperature",
@@ -19,6 +21,9 @@ SHOWN = {
     "max_new_tokens": "Most tokens of an answer",
 }
 """Option of `predict` to what it is called in the report."""
+
+_SINCE = {"engine": "hf", "constrain": False}
+"""What options meant that files of earlier versions do not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,7 @@ class AnswerSettings:
     @property
     def constrained(self) -> bool | None:
         """Whether decoding was held to readable answers; None where that is unknown."""
-        # Files without the key are from before it could be.
-        return None if self.options is None else bool(self.options.get("constrain", False))
+        return None if self.options is None else bool({**_SINCE, **self.options}["constrain"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,16 @@ def settings_table(stages: Sequence[tuple[str, int, AnswerSettings]]) -> Setting
 def _text(options: Mapping[str, Any] | None, key: str) -> str:
     if options is None:
         return "unknown"
-    value = options.get(key, False if key == "constrain" else None)
+    options = {**_SINCE, **options}
+    value, served = options.get(key), options["engine"] != "hf"
     if value is None:
         return "\u2013"
+    if key == "engine":
+        return "a server" if served else "transformers"
+    if key == "constrain" and value and served:
+        return "by grammar alone"  # what it cannot say is left open
+    if key == "style" and isinstance(value, Mapping):
+        return short(", ".join(str(value.get(part)) for part in ("format", "envelope")))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return short(Path(value).name if key == "model" and isinstance(value, str) else value)
