@@ -446,6 +446,20 @@ def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
     assert "puppy → dog: 1 (table)" in capsys.readouterr().out
 
 
+def test_what_has_no_support_with_mapped_labels_either_is_a_dash(tmp_path, data, capsys):
+    rows = parsed_rows()
+    for row in rows:
+        row["graph"]["relationships"] = []
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"objects": {"puppy": "dog"}, "predicates": {}}))
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, map_table=table)
+    assert found["mapped"]["metrics"]["triplet_precision"]["value"] is None
+    line = next(line for line in capsys.readouterr().out.splitlines() if "triplet_precision" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        "triplet_precision", "–", "no predicted relations", "", "–"
+    ]  # fmt: skip
+
+
 def test_scores_give_a_calibration(tmp_path, data):
     rows = parsed_rows()
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data)

@@ -14,7 +14,7 @@ from scenerl.data.jsonl import DataError, parse_row
 from scenerl.inference.engine import Reply
 from scenerl.inference.rows import prediction_row
 from scenerl.rewards import RELATION_REWARDS, REWARDS
-from scenerl.score import run_score, score_row
+from scenerl.score import run_score, score_answer, score_row
 
 ROW = {
     "image_id": "7",
@@ -92,6 +92,12 @@ def test_an_answer_with_a_wrong_label_and_a_bad_box():
             {"triplet": ["dog", "near", "man"], "target": 1, "boxes_agree": [1]},
         ],
     }
+
+
+def test_an_element_costs_itself_only_unless_strict():
+    example, _ = parse_row(ROW, "row")
+    assert score_answer(example, json.dumps(ANSWER), PIXELS)["status"] == "ok"
+    assert score_answer(example, json.dumps(ANSWER), PIXELS, strict=True)["status"] == "wrong_schema"
 
 
 @pytest.mark.parametrize(("answer", "status"), [(None, "no_answer"), ("", "empty"), ("no idea", "invalid_json")])
