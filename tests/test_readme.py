@@ -214,12 +214,52 @@ def test_tables_of_metrics_are_complete():
     assert set(table_names(README, "Metrics")) == known <= explained
 
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name behind a #: headings, in lower case, with hyphens for spaces and without marks."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    for page in pages:
+    for page in PAGES:
         text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        for target in re.findall(r"\]\(([^)#]+)", text):
-            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            target, _, anchor = link.partition("#")
+            if not target.startswith("https://"):
+                there = page.parent / target if target else page
+                assert there.exists(), f"{page.name}: {link}"
+                assert not anchor or anchor in anchors(there), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_commands_of_the_docs_parse(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines:
+        if command := re.match(r"(?:[A-Z_]+=\S+ )*(?:python -m )?scenerl (.*)", line):
+            words = shlex.split(command[1], comments=True)
+            _, extra = parse(words[0], words[1:])
+            if extra:
+                trl = pytest.importorskip("trl")
+                resolve_extra(getattr(trl, TRL_CONFIGS[words[0]]), extra, own=OPTIONS[words[0]])
+
+
+def test_names_of_commands_in_the_docs_exist():
+    for page in PAGES:
+        for name in re.findall(r"`scenerl ([a-z]+)", page.read_text(encoding="utf-8")):
+            assert name in OPTIONS, f"{page.name}: scenerl {name}"
+
+
+def test_architecture_names_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = page.split("## Rooms")[1].split("## Rules")[0]
+    for path in sorted((ROOT / "src" / "scenerl").rglob("*.py")):
+        parts = path.stem.split("_") if path.stem.startswith("openai") else [path.stem]  # there in one bracket
+        assert path.stem.startswith("__") or all(re.search(rf"\b{part}\b", rooms) for part in parts), path
 
 
 def test_architecture_lists_the_floors_in_order():
