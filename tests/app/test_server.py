@@ -14,7 +14,7 @@ import pytest
 
 from app.image_files import header_bomb, png
 from scenerl.app.connections import MAX_CONNECTIONS
-from scenerl.app.server import MAX_WAITING
+from scenerl.app.server import MAX_UPLOADS, MAX_WAITING
 
 
 def test_an_image_is_uploaded_shown_and_asked_about(client, image):
@@ -228,6 +228,21 @@ def test_one_at_a_time_and_not_too_many_wait(serve, connect, image):
         thread.join()
     assert Counter(statuses) == {(200, None): MAX_WAITING, (503, "5"): 3} and most == [1]
     assert client.ask(image=name)[0] == 200
+
+
+def test_uploads_wait_for_those_before_them(serve, connect, image):
+    app = serve(None)
+    assert [app.uploading.acquire(blocking=False) for _ in range(MAX_UPLOADS + 1)] == [True] * MAX_UPLOADS + [False]
+    lines = ("POST /api/images HTTP/1.1", "Host: localhost", "X-SceneRL: app", f"Content-Length: {len(image)}", "", "")
+    with socket.create_connection(app.server_address) as waiting:
+        waiting.sendall("\r\n".join(lines).encode() + image)
+        waiting.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            waiting.recv(15)
+        assert connect(app)("GET", "/")[0] == 200  # everything else goes on
+        app.uploading.release()
+        waiting.settimeout(30)
+        assert waiting.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_who_comes_to_a_full_server_is_told_to_come_again(client, image):

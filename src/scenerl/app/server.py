@@ -31,6 +31,8 @@ MAX_ASK = 1_000_000
 """Bytes of a question."""
 MAX_WAITING = 8
 """Questions at a time: one that the model answers, the others wait."""
+MAX_UPLOADS = 8
+"""Uploads that are read at a time, since each takes memory; the others wait."""
 DRAINED = 4
 """A body that is too large is read on, and thrown away, up to so many times the limit, so that the browser gets to read
 why it was refused."""
@@ -86,6 +88,7 @@ class App(BoundedServer):
         self._answer = answer
         self._model, self._decoder = threading.Lock(), threading.Lock()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self.uploading = threading.BoundedSemaphore(MAX_UPLOADS)
         self._working, self._change = 0, threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
@@ -209,7 +212,8 @@ class Handler(BaseHTTPRequestHandler):
         if not own_request(self.headers):
             raise Refused(403, "requests are taken from the page itself only")
         if path == "/api/images":
-            return _json(self.server.upload(self._body(self.server.settings.max_bytes)))
+            with self.server.uploading:
+                return _json(self.server.upload(self._body(self.server.settings.max_bytes)))
         if path == "/api/answers":
             try:
                 value = json.loads(self._body(MAX_ASK))
