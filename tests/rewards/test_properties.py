@@ -203,6 +203,7 @@ def test_rewards_are_chosen_by_name():
         {"iou_threshold": math.nan},
         {"beta": 0.0},
         {"beta": math.inf},
+        {"beta": 1e200},
         {"cosine_max_tokens": 0},
         {"predicate_weights": {"on": -1.0}},
         {"predicate_weights": {"on": math.nan}},
@@ -217,6 +218,8 @@ def test_inverse_frequency_weights():
     # sqrt(400 / 4) = 10; with power 1 the weights times the counts are equal
     assert inverse_frequency_weights({"on": 400, "riding": 4}) == {"on": 1.0, "riding": 10.0}
     assert inverse_frequency_weights({"on": 400, "riding": 4}, power=1.0) == {"on": 1.0, "riding": 100.0}
+    with pytest.raises(ValueError, match="'on' has 1000.*; allowed: whole numbers"):
+        inverse_frequency_weights({"on": 10**400, "riding": 4})
 
 
 @pytest.mark.parametrize("counts", [{"on": 3, "riding": 12}, {"predicate_counts": {"on": 3, "riding": 12}}])

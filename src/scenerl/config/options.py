@@ -162,7 +162,7 @@ class GRPOOptions(TuningOptions, AnswerOptions):
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
     iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0)
+    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0.001, high=1000)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
     constant_reward_window: int = option(
         20, "warn when a reward has not moved for so many steps; 0: never", "Watching", low=0
@@ -255,7 +255,7 @@ class ScoreOptions(Options):
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
     iou_threshold: float = option(0.5, IOU_HELP, REWARD, low=0, high=1)
     one_to_one: bool = option(False, ONE_TO_ONE_HELP, REWARD)
-    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0)
+    f_beta: float = option(1.0, F_BETA_HELP, REWARD, low=0.001, high=1000)
     predicate_counts: Path | None = option(None, COUNTS_HELP, REWARD)
 
 

@@ -9,6 +9,11 @@ from pathlib import Path
 from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
+MAX_BETA = 1000
+"""There `triplet_f_beta` is recall but for a millionth; squares of endless numbers are no numbers."""
+
+_MAX_COUNT = 10**15
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardOptions:
@@ -38,8 +43,8 @@ class RewardOptions:
     def __post_init__(self) -> None:
         if not 0.0 < self.iou_threshold <= 1.0:
             raise ValueError(f"iou_threshold is {self.iou_threshold}; allowed: above 0, at most 1")
-        if not 0.0 < self.beta < float("inf"):
-            raise ValueError(f"beta is {self.beta}; allowed: a number above 0")
+        if not 0.0 < self.beta <= MAX_BETA:
+            raise ValueError(f"beta of triplet_f_beta is {self.beta}; allowed: above 0, at most {MAX_BETA}")
         if self.cosine_max_tokens < 1:
             raise ValueError(f"cosine_max_tokens is {self.cosine_max_tokens}; allowed: 1 or more")
         for predicate, weight in (self.predicate_weights or {}).items():
@@ -113,7 +118,7 @@ def inverse_frequency_weights(counts: Mapping[str, int], power: float = 0.5) -> 
     if not counts:
         raise ValueError("predicate counts are empty; give the count of every predicate of the training set")
     for predicate, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"predicate counts: {predicate!r} has {count!r}; allowed: whole numbers from 1 on")
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MAX_COUNT:
+            raise ValueError(f"predicate counts: {predicate!r} has {count!r:.80}; allowed: whole numbers from 1 on")
     commonest = max(counts.values())
     return {predicate: (commonest / count) ** power for predicate, count in counts.items()}
