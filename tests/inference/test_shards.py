@@ -10,6 +10,7 @@ import pytest
 
 from scenerl import cli
 from scenerl.inference.engines import device_named
+from scenerl.inference.lock import only_writer
 from scenerl.inference.shards import Shard
 
 
@@ -86,6 +87,16 @@ def test_a_part_that_was_killed_goes_on(parts, command, capsys):
     assert not parts.exists()
     assert cli.main(command(parts, "--shard", "1/2")) == 0
     assert part.read_bytes() == whole
+    assert cli.main(command(parts, "--gather", 2)) == 0
+
+
+def test_a_part_that_is_being_written_is_not_gathered(parts, command, capsys):
+    part = parts.with_name("p.2-of-2.jsonl")
+    with only_writer(part):
+        assert f"{part}: another process is writing it" in failing(capsys, command(parts, "--gather", 2))
+        assert f"{part}: another process is writing it" in failing(capsys, command(parts, "--shard", "2/2"))
+        assert cli.main(command(parts, "--shard", "1/2")) == 0
+    assert not parts.exists()
     assert cli.main(command(parts, "--gather", 2)) == 0
 
 
