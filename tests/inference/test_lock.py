@@ -36,6 +36,15 @@ def test_the_lock_ends_and_leaves_nothing(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["new"]
 
 
+def test_another_name_of_the_file_is_the_same_file(tmp_path):
+    path, other = tmp_path / "out.jsonl", tmp_path / "other.jsonl"
+    path.touch()
+    other.symlink_to(path)
+    with only_writer(path), pytest.raises(ValueError, match="other.jsonl: another process is writing it"):
+        with only_writer(other):
+            pass
+
+
 def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path):
     path = tmp_path / "out.jsonl"
     hold = """

@@ -28,7 +28,8 @@ def only_writer(*paths: Path) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
+    real = path.resolve()
+    lock = real.with_name(f".{real.name}.lock")
     descriptor = None
     while descriptor is None:
         descriptor = _try(lock, path)
