@@ -572,6 +572,34 @@ def test_what_does_not_sample_token_by_token_is_left_to_transformers(conversatio
         assert trainer.shares_prefix
 
 
+@pytest.mark.parametrize("name", ["use_vllm", "is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_engines_and_sharded_weights_sample_by_themselves(conversation, examples, tmp_path, monkeypatch, name):
+    trainer = build(conversation, examples, tmp_path, shared="auto")
+    assert trainer.shares_rollout and shared_prefix._can_branch(trainer)
+    monkeypatch.setattr(trainer, name, True)
+    assert not shared_prefix._can_branch(trainer)
+
+
+def test_every_obstacle_is_named(conversation, examples, tmp_path, monkeypatch):
+    trainer = build(conversation, examples, tmp_path, shared="auto")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    text = model.config.get_text_config()
+    assert shared_prefix._obstacle(trainer) is None
+    for owner, name, value, said in (
+        (model.config, "model_type", "llava", "model_type 'llava' is not one of qwen2_vl, qwen2_5_vl, qwen3_vl"),
+        (text, "_attn_implementation", "eager", "the attention is 'eager', not 'sdpa'"),
+        (text, "layer_types", ["full_attention", "sliding_attention"], "the model has sliding windows"),
+        (text, "attention_dropout", 0.1, "the model drops out attention weights"),
+        (trainer, "aux_loss_enabled", True, "mixture of experts"),
+        (trainer, "tools", [print], "tools are in use"),
+        (trainer.args, "torch_compile", True, "torch_compile is on"),
+        (trainer.args, "parallelism_config", object(), "sequences are split over devices"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            assert said in (shared_prefix._obstacle(trainer) or ""), name
+
+
 def test_off_is_trls_path(conversation, examples, tmp_path, monkeypatch):
     monkeypatch.setattr(shared_prefix, "pack", lambda *args: pytest.fail("packed all the same"))
     trainer = build(conversation, examples, tmp_path, shared="off", max_steps=1)
