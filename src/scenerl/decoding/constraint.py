@@ -107,9 +107,7 @@ class Constraint:
         for low, (bounds, tokens) in zip(memory.box, place.bounded, strict=False):
             mask[tokens[: bounds.searchsorted(low, side="right")]] = False
         if node.has_names:
-            for rest in node.names(memory):
-                for end in range(1, len(rest) + 1):
-                    mask[self.vocabulary.lookup.get(rest[:end], [])] = True
+            mask[self._beginning(node.names(memory))] = True
         self._walk_each(mask, state, place.hard, left)
         if left < self.most(state):
             self._fit(mask, state, place, left)
@@ -119,12 +117,17 @@ class Constraint:
         """The mask where there is no room for text: what ends the slot, and tokens that begin with its last byte."""
         node, inner, memory = state
         mask = np.zeros(self.vocabulary.size, dtype=bool)
-        for rest in node.endings(inner, memory):
-            for end in range(1, len(rest) + 1):
-                mask[self.vocabulary.lookup.get(rest[:end], [])] = True
-        tokens = [*mask.nonzero()[0].tolist(), *self.vocabulary.beginning_with(node.leave)]
+        tokens = {*self._beginning(node.endings(inner, memory)), *self.vocabulary.beginning_with(node.leave)}
         self._walk_each(mask, state, tokens, left)
         return mask
+
+    def _beginning(self, texts: Iterable[bytes]) -> list[int]:
+        """The tokens that one of these texts begins with."""
+        found, lookup = [], self.vocabulary.lookup
+        for text in texts:
+            for end in range(1, len(text) + 1):
+                found += lookup.get(text[:end], ())
+        return found
 
     def _walk_each(self, mask: np.ndarray, state: State, tokens: Iterable[int], left: int) -> None:
         """Set the mask for tokens of which nothing is known."""
