@@ -446,6 +446,32 @@ def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
     assert "puppy → dog: 1 (table)" in capsys.readouterr().out
 
 
+def test_a_comparison_maps_the_labels_of_both(tmp_path, data, capsys):
+    rows = parsed_rows()
+    good = write(tmp_path / "good.jsonl", rows)
+    rows[0]["graph"]["objects"][0]["id"] = "puppy.1"
+    rows[0]["graph"]["relationships"][0]["subject"] = "puppy.1"
+    puppy = write(tmp_path / "puppy.jsonl", rows)
+    table = write(tmp_path / "table.json", [{"objects": {"puppy": "dog"}, "predicates": {}}])
+    out = tmp_path / "compare.json"
+    for options, difference in (({}, 1 / 4), ({"map_table": table}, 0)):
+        run_eval(EvalOptions(compare=[puppy, good], data=str(data), out=out, resamples=10, **options))
+        found = json.loads(out.read_text())
+        assert found["compare"]["metrics"]["object_recall"]["difference"] == pytest.approx(difference)
+    mapping = {"kind": "objects", "label": "puppy", "to": "dog", "by": "table", "count": 1, "swap": False}
+    assert found["mappings"] == [[mapping], []]
+    assert "1 of A, 0 of B" in capsys.readouterr().out
+
+
+def test_a_mapping_that_leads_nowhere_is_reported(tmp_path, data):
+    rows = parsed_rows()
+    rows[0]["graph"]["objects"][0]["id"] = "puppy.1"
+    rows[0]["graph"]["relationships"] = []
+    table = write(tmp_path / "table.json", [{"objects": {"puppy": "hound"}, "predicates": {}}])
+    found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, map_table=table)
+    assert "1 labels were mapped to what is no target's label either: 'puppy' to 'hound'" in found["warnings"]
+
+
 def test_what_has_no_support_with_mapped_labels_either_is_a_dash(tmp_path, data, capsys):
     rows = parsed_rows()
     for row in rows:
@@ -508,6 +534,11 @@ def test_exports_are_refused_before_anything_is_evaluated(tmp_path, data, capsys
     with pytest.raises(ValueError, match="^export .* --compare"):
         run_eval(EvalOptions(compare=[pred, pred], data=str(data), export=[f"coco={tmp_path / 'x.json'}"]))
     assert capsys.readouterr().out == ""
+
+
+def test_labels_are_not_mapped_in_folders_of_subsets(tmp_path, data):
+    with pytest.raises(ValueError, match="not in a folder of subsets"):
+        run_eval(EvalOptions(pred=tmp_path, data=str(tmp_path), input="ovdeval", map_similarity="exact"))
 
 
 def test_answers_read_in_the_wrong_format_are_reported_not_guessed(tmp_path, data, capsys):

@@ -23,6 +23,7 @@ from scenerl.formats.table import print_comparison, print_report
 from scenerl.formats.training import read_training
 from scenerl.metrics import (
     LabelMapper,
+    Mapped,
     MetricOptions,
     Pair,
     Report,
@@ -73,6 +74,8 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     subsets = options.input == "ovdeval" and options.pred is not None and options.pred.is_dir()
     if exports and (options.compare or subsets):
         raise ValueError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
+    if subsets and wants_mapping(options):
+        raise ValueError("labels are mapped in files, not in a folder of subsets; leave map_… out")
     if subsets:
         report, warnings = _run_subsets(options)
         content = _described(report, options, warnings)
@@ -84,10 +87,16 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     if options.compare:
         warnings: list[str] = []
         sides = [_pairs(setup, path, warnings)[0] for path in options.compare]
+        used: list[list[Mapped]] = []
+        if wants_mapping(options):
+            sides, used = zip(*(_map_labels(setup, pairs, warnings) for pairs in sides), strict=True)
         found = compare(*sides, setup.metric_options, *training)
         print_comparison(found, tuple(map(str, options.compare)), console)
         described = evaluate([], setup.metric_options, *training).options
         content = {"compare": found.to_json(), "options": {**described, **_options(options)}, "warnings": warnings}
+        if wants_mapping(options):
+            content["mappings"] = [[entry.to_json() for entry in listed] for listed in used]
+            console.print(f"Labels mapped first: {len(used[0])} of A, {len(used[1])} of B")
         _finish(content, warnings, options, console)
         return
     warnings = []
@@ -95,7 +104,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     if setup.metric_options.task != "det" and all(example.query is not None for example in setup.truth.examples):
         warnings.append(f"{options.data} is annotated for detection; use --task det")
     report = evaluate(pairs, setup.metric_options, *training)
-    report = replace(report, counts={**report.counts, **counts}, mapped=_mapped(setup, pairs, training))
+    report = replace(report, counts={**report.counts, **counts}, mapped=_mapped(setup, pairs, training, warnings))
     report = _described(report, options, warnings)
     for name, path in exports:
         beside = write_predictions(name, path, setup.truth.examples, [pair.result for pair in pairs])
@@ -221,11 +230,21 @@ def _target_vocabulary(setup: Evaluation) -> tuple[list[str], list[str]]:
     return [*dict.fromkeys([*names.objects.values(), *labels])], [*dict.fromkeys([*names.predicates, *predicates])]
 
 
-def _mapped(setup: Evaluation, pairs: list[Pair], training: tuple) -> dict[str, object]:
+def _map_labels(setup: Evaluation, pairs: list[Pair], warnings: list[str]) -> tuple[list[Pair], list[Mapped]]:
+    """The pairs with labels mapped, and every mapping used; what leads nowhere is added to the warnings."""
+    labels, predicates = _target_vocabulary(setup)
+    changed, used = map_pairs(pairs, mapper(setup.options), labels, predicates)
+    known = {"objects": set(labels), "predicates": set(predicates)}
+    if outside := [f"{entry.label!r} to {entry.to!r}" for entry in used if entry.to not in known[entry.kind]]:
+        warnings.append(f"{len(outside)} labels were mapped to what is no target's label either: {shown(outside)}")
+    return changed, used
+
+
+def _mapped(setup: Evaluation, pairs: list[Pair], training: tuple, warnings: list[str]) -> dict[str, object]:
     """The metrics with labels mapped, and every mapping; empty where nothing is to be mapped."""
     if not wants_mapping(setup.options):
         return {}
-    changed, used = map_pairs(pairs, mapper(setup.options), *_target_vocabulary(setup))
+    changed, used = _map_labels(setup, pairs, warnings)
     report = evaluate(changed, setup.metric_options, *training)
     return {
         "metrics": {name: metric.to_json() for name, metric in report.metrics.items()},

@@ -283,6 +283,13 @@ def test_scene_graph_vlm_lines(tmp_path):
     assert found["metrics"]["Recall"]["value"] == 1 / 2 and found["failures"] == {"wrong_schema": 1}
 
 
+def test_rows_without_an_answer_in_the_line_format(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"image_id": "1", "answer": TOON}))
+    with pytest.raises(ValueError, match=r"p\.jsonl, row 1: no 'predict'; SceneGraphVLM's rows hold the answer there"):
+        read_predictions(path, "toon")
+
+
 @pytest.mark.parametrize(
     ("line", "issue"),
     [("3,bird,0,0,5", "malformed_object"), ("3,bird,a,0,5,5", "bad_box"), ("3,bird,5,0,5,5", "no_area"),

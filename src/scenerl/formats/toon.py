@@ -90,15 +90,18 @@ def read(path: Path, names: Names) -> Predictions:
     """The answers of a file of SceneGraphVLM's; an image's id is its file's name without the ending.
 
     Raises:
-        DataError: the file holds no usable row.
+        DataError: the file holds no usable row, or a row no answer.
     """
     predictions = Predictions(path)
     for number, row in jsonl.rows(predictions):
         image_id = _image_id(row)
         if image_id is None:
             predictions.note("unnamed_rows", f"row {number}")
-        else:
-            predictions.add(image_id, Entry(f"{path}, row {number}", result=parse(row.get("predict"))))
+            continue
+        where = f"{path}, row {number}"
+        if "predict" not in row:
+            raise DataError(f"{where}: no 'predict'; SceneGraphVLM's rows hold the answer there")
+        predictions.add(image_id, Entry(where, result=parse(row["predict"])))
     return predictions.close()
 
 
