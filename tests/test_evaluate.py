@@ -536,6 +536,12 @@ def test_exports_are_refused_before_anything_is_evaluated(tmp_path, data, capsys
     assert capsys.readouterr().out == ""
 
 
+def test_annotations_of_subsets_are_a_folder_of_files(tmp_path, data):
+    for place in (tmp_path, data):  # a folder without annotations, and a file
+        with pytest.raises(DataError, match=r"holds no \*.json; --data of ovdeval is its folder of annotations"):
+            run_eval(EvalOptions(pred=tmp_path, data=str(place), input="ovdeval"))
+
+
 def test_labels_are_not_mapped_in_folders_of_subsets(tmp_path, data):
     with pytest.raises(ValueError, match="not in a folder of subsets"):
         run_eval(EvalOptions(pred=tmp_path, data=str(tmp_path), input="ovdeval", map_similarity="exact"))

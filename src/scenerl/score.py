@@ -217,6 +217,7 @@ def run_score(options: ScoreOptions) -> None:
     Raises:
         ValueError: options that are not allowed, no rows, or rows that could not be used.
     """
+    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
     vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary is not None else None
     style = AnswerStyle(
         format=options.format,
@@ -238,7 +239,6 @@ def run_score(options: ScoreOptions) -> None:
         strict_format=options.strict,
     )
     truth = None if options.data is None else _GroundTruth(options.data, options.split)
-    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
     errors, warnings = _Messages("error"), _Messages("warning")
     looked_at: list[tuple[Example, dict]] = []
     statuses: Counter[str] = Counter()
