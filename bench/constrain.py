@@ -117,7 +117,8 @@ def measure(fmt: str, is_closed: bool, answers: int, rounds: int, sizes: tuple[i
     vocabulary_size = f"{len(tokenizer):,}"
     print_row(
         fmt, "closed" if is_closed else "open", vocabulary_size, f"{count / answers:.0f}",
-        f"{free / count * 1e6:.0f} µs", f"{held / count * 1e6:.0f} µs", f"{held / free - 1:.0%}", f"{first / free:.1f} ×",
+        f"{free / count * 1e6:.0f} µs", f"{held / count * 1e6:.0f} µs", f"{held / free - 1:.0%}",
+        f"{first / free:.1f} ×",
     )  # fmt: skip
 
 
