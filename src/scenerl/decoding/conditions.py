@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from scenerl.decoding.memory import Memory
+from scenerl.decoding.memory import Memory, beginnings
 from scenerl.decoding.trial import Span
 
 
@@ -142,7 +141,7 @@ class Facts:
         else:
             names = memory.objects_of(self._known(spans[0], memory.subject), self._known(spans[1], memory.predicate))
         found = []
-        for name in names if is_whole else _beginnings(tuple(names)):
+        for name in names if is_whole else beginnings(names):
             if stem.absolute and name in stem.absolute:
                 found.append(stem.absolute[name])
             if stem.relative and name.startswith(self.text) and name[len(self.text) :] in stem.relative:
@@ -151,8 +150,3 @@ class Facts:
 
     def _known(self, span: Span | None, known: bytes) -> bytes:
         return known if span is None else self._whole(span)
-
-
-@lru_cache(maxsize=1024)
-def _beginnings(names: tuple[bytes, ...]) -> frozenset[bytes]:
-    return frozenset(name[:end] for name in names for end in range(len(name) + 1))

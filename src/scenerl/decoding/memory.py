@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS
+
+
+@lru_cache(maxsize=1024)
+def beginnings(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    """What names begin with, the empty text and whole names included."""
+    return frozenset(name[:end] for name in names for end in range(len(name) + 1))
+
+
+@lru_cache(maxsize=1024)
+def _unsaid(ids: tuple, relations: frozenset, subject: bytes, predicate: bytes) -> tuple[bytes, ...]:
+    """Kept because it is asked at every byte of a name."""
+    return tuple(name for name in ids if name != subject and (subject, predicate, name) not in relations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,7 @@ class Memory:
             return True
         return sum(relation[:2] == (subject, predicate) for relation in self.relations) < others
 
-    def subjects(self) -> Sequence[bytes]:
+    def subjects(self) -> tuple[bytes, ...]:
         """What a relation may have as its subject."""
         most = self._per_subject()
         if len(self.relations) >= MAX_RELATIONS:
@@ -165,16 +178,15 @@ class Memory:
         if len(self.relations) < most:
             return self.ids
         written = Counter(relation[0] for relation in self.relations)
-        return [name for name in self.ids if written[name] < most]
+        return tuple(name for name in self.ids if written[name] < most)
 
-    def objects(self) -> Sequence[bytes]:
+    def objects(self) -> tuple[bytes, ...]:
         """What the relation that is being written may have as its object."""
         return self.objects_of(self.subject, self.predicate)
 
-    def objects_of(self, subject: bytes, predicate: bytes) -> Sequence[bytes]:
+    def objects_of(self, subject: bytes, predicate: bytes) -> tuple[bytes, ...]:
         """Of what subject and predicate have not been said yet."""
-        written = self.relations
-        return [name for name in self.ids if name != subject and (subject, predicate, name) not in written]
+        return _unsaid(self.ids, self.relations, subject, predicate)
 
     def can_say(self, subject: bytes, text: bytes, whole: bool) -> bool:
         """Whether ``text`` is, or begins, a predicate that leaves an object to choose."""
@@ -189,7 +201,7 @@ class Memory:
         """Whether the slot's text names an object that fits the role, or begins to; ``whole``: and is taken for it."""
         names = self.subjects() if role == "subject" else self.objects()
         if not whole:
-            return self if any(name.startswith(self.text) for name in names) else None
+            return self if self.text in beginnings(names) else None
         if self.text not in names:
             return None
         if role == "subject":
