@@ -11,7 +11,7 @@ if any(importlib.util.find_spec(name) is None for name in ("torch", "transformer
 else:
     import xgrammar
 
-    from decoding.play import shape_of, small_tokenizer
+    from decoding.play import PIECES, shape_of, small_tokenizer
     from scenerl.answers import AnswerStyle, build_grammar
     from scenerl.decoding import Vocabulary
 
@@ -21,14 +21,23 @@ else:
         return small_tokenizer()
 
     @pytest.fixture(scope="session")
-    def in_grammar():
+    def matcher_of():
+        """A matcher of the grammar that servers get, for :data:`decoding.play.PIECES` as tokens."""
+        info = xgrammar.TokenizerInfo([*PIECES, b"</s>"], stop_token_ids=[len(PIECES)])
+        compiler = xgrammar.GrammarCompiler(info, max_threads=1)
+
+        def matcher_of(style: AnswerStyle, bounds_wh=None) -> xgrammar.GrammarMatcher:
+            compiled = compiler.compile_grammar(build_grammar(style, bounds_wh or shape_of(style).bounds_wh))
+            return xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
+
+        return matcher_of
+
+    @pytest.fixture(scope="session")
+    def in_grammar(matcher_of):
         """Whether xgrammar takes a text for a whole answer, by the grammar that servers get."""
-        bytes_alone = xgrammar.TokenizerInfo([bytes((byte,)) for byte in range(256)] + [b"</s>"], stop_token_ids=[256])
-        compiler = xgrammar.GrammarCompiler(bytes_alone, max_threads=1)
 
         def in_grammar(style: AnswerStyle, text: str, bounds_wh=None) -> bool:
-            compiled = compiler.compile_grammar(build_grammar(style, bounds_wh or shape_of(style).bounds_wh))
-            matcher = xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
+            matcher = matcher_of(style, bounds_wh)
             return matcher.accept_string(text) and matcher.is_terminated()
 
         return in_grammar

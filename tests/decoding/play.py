@@ -29,6 +29,14 @@ def shape_of(style: AnswerStyle) -> AnswerShape:
     return AnswerShape(style, FRAMES[style.frame][:2])
 
 
+PIECES = [
+    *(bytes((byte,)) for byte in range(256)),
+    *(b"end", b"end\n", b"```\n", b"dog", b" 0 0 20 20\n", b" 1 1 7 7\n", b"1 on 2\n", b"1 on 1\n"),
+    *(b"None", b'"}', b"]}", b'", "'),
+]
+"""Tokens of a player who knows a grammar only: every byte, and marks that lead on. Tags are none: that an open label
+holds one the grammar does not bar."""
+
 STYLES = [style_of(*choice) for choice in product(FORMATS, ENVELOPES, (True, False))]
 
 
@@ -83,3 +91,24 @@ def play(constraint: Constraint, limit: int, seed: int, watch=None) -> list[int]
         tokens.append(int(rng.choice(choice)))
         row.take(tokens[-1])
     return tokens
+
+
+def wander(matcher, rng: np.random.Generator, beginning: str, limit: int = 300) -> str | None:
+    """A random sentence of xgrammar's ``matcher`` in :data:`PIECES`, or None where it is too long to be finished."""
+    import xgrammar
+
+    bits = xgrammar.allocate_token_bitmask(1, len(PIECES) + 1)
+    text = beginning.encode()
+    assert matcher.accept_string(beginning)
+    for _ in range(limit):
+        matcher.fill_next_token_bitmask(bits)
+        allowed = np.unpackbits(bits.numpy().view(np.uint8)[0], bitorder="little")[: len(PIECES)].nonzero()[0]
+        # marks more often than text, which most tokens go on with
+        marks = [number for number in allowed if likes(PIECES[number])]
+        marks += 4 * [number for number in allowed if len(PIECES[number]) > 1]
+        number = int(rng.choice(marks if marks and rng.random() < 0.95 else allowed))
+        matcher.accept_token(number)
+        text += PIECES[number]
+        if matcher.is_terminated():
+            return text.decode(errors="replace")
+    return None

@@ -92,7 +92,7 @@ def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
 
     >>> print(build_grammar(AnswerStyle("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
     root ::= body | "```" ("text" | "") "\\n" body "\\n```"
-    body ::= object* ("\\n" relation*)? "end"
+    body ::= object+ ("\\n" relation*)? "end" | "\\n"? "end"
     object ::= label " " x " " y " " x " " y "\\n"
     relation ::= ref " " predicate " " ref "\\n"
     ref ::= [1-9] [0-9]{0,3}
@@ -145,8 +145,10 @@ def _detection_rules(style: AnswerStyle) -> dict[str, str]:
 
 
 def _compact_rules(style: AnswerStyle) -> dict[str, str]:
+    relations = '"\\n" relation*' if style.predicates != () else '"\\n"'
     return {
-        "body": 'object* ("\\n" relation*)? "end"' if style.predicates != () else 'object* "\\n"? "end"',
+        # the reader takes relations without any object for another form
+        "body": f'object+ ({relations})? "end" | "\\n"? "end"',
         "object": 'label " " x " " y " " x " " y "\\n"',
         "relation": 'ref " " predicate " " ref "\\n"',
         "ref": f"[1-9] [0-9]{{0,{_MAX_LINE_DIGITS - 1}}}",
