@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenerl import json_stream
+from scenerl.json_files import read_json
 from scenerl.json_stream import is_object, iter_list, iter_lists, read_members, top_keys
 from scenerl.types import DataError
 
@@ -130,3 +132,21 @@ def test_elements_come_before_the_file_is_read_on(file):
         assert tracemalloc.get_traced_memory()[1] < 2**22  # the file has six million bytes
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_of_another_kind_is_named(tmp_path):
+    path = tmp_path / "file.json"
+    for content, message in {
+        gzip.compress(b"[1]"): r"file\.json is compressed with gzip; unpack it first; expected rows$",
+        "[1]".encode("utf-16"): r"file\.json is text in UTF-16 or UTF-32; save it as UTF-8 first; expected rows$",
+    }.items():
+        path.write_bytes(content)
+        for reading in (read_json, lambda *asked: list(iter_list(*asked))):
+            with pytest.raises(DataError, match=message):
+                reading(path, "rows")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(path, "rows") == list(iter_list(path, "rows")) == [1]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scenerl.file_kinds import foreign_kind
 from scenerl.types import DataError
 
 
@@ -20,8 +21,12 @@ def read_json(path: Path | str, expected: str) -> Any:
         DataError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+    if kind := foreign_kind(content):
+        raise DataError(f"{path} {kind}; expected {expected}")
+    try:
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error

@@ -17,6 +17,7 @@ from typing import Any
 
 import ijson
 
+from scenerl.file_kinds import foreign_kind
 from scenerl.types import DataError
 
 MAX_VALUES = 2**24
@@ -24,6 +25,9 @@ MAX_VALUES = 2**24
 
 MAX_DEPTH = 100
 """Lists and objects in one another that one element may have."""
+
+_HEAD = 16
+"""Bytes that tell what kind of file it is."""
 
 _STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
@@ -104,13 +108,17 @@ def _opened(path: Path | str, expected: str) -> Iterator[Events]:
     place = ""
     try:
         with open(path, "rb") as file:
-            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-                file.seek(0)
+            head = file.read(_HEAD)
+            if kind := foreign_kind(head):
+                raise DataError(f"{path} {kind}; expected {expected}")
+            file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
             try:
                 yield ijson.basic_parse(file, use_float=True)
             except (ijson.JSONError, ValueError):
                 place = f" in its first {file.tell()} bytes"
                 raise
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     except (ijson.JSONError, ValueError) as error:

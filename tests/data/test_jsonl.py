@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 
 import pytest
 
 from scenerl.data import jsonl
-from scenerl.data.jsonl import DataError, load_examples, read, read_jsonl, write_jsonl
+from scenerl.data.jsonl import DataError, load_examples, read, read_jsonl, read_rows, write_jsonl
 
 ROW = {"image_id": "a", "width": 10, "height": 10, "objects": [], "relationships": []}
 
@@ -44,6 +47,50 @@ def test_bad_row_names_file_and_row_and_the_rest_is_read(tmp_path, line, message
     assert records[1].errors[0].startswith(message)
     with pytest.raises(DataError, match="row 2"):
         list(load_examples(path))
+
+
+def test_a_row_is_named_once_with_its_column(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n  {"a": 1, b}\n')
+    with pytest.raises(DataError) as caught:
+        list(read_jsonl(path))
+    assert str(caught.value).startswith(f"{path}, row 2: not JSON (")
+    assert ", column 12): " in str(caught.value) and "line 1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b'{"a": 1}\n'), "is compressed with gzip; unpack it first"),
+        (bz2.compress(b'{"a": 1}\n'), "is compressed with bzip2; unpack it first"),
+        (lzma.compress(b'{"a": 1}\n'), "is compressed with xz; unpack it first"),
+        ('{"a": 1}\n'.encode("utf-16"), "is text in UTF-16 or UTF-32; save it as UTF-8 first"),
+        ('{"a": 1}\n'.encode("utf-32"), "is text in UTF-16 or UTF-32; save it as UTF-8 first"),
+        ('{"a": 1}\n'.encode("utf-16-le"), "is text in UTF-16 or UTF-32; save it as UTF-8 first"),
+        ('{"a": 1}\n'.encode("utf-16-be"), "is text in UTF-16 or UTF-32; save it as UTF-8 first"),
+        (b"PAR1\x15\x04\n", "is a Parquet file, not JSON"),
+        (json.dumps([ROW, ROW]).encode(), "is one JSON array; expected one JSON object per line"),
+        (b"\n" + json.dumps([ROW, ROW], indent=1).encode(), "is one JSON array; expected one JSON object per line"),
+        (
+            b"\xef\xbb\xbf" + json.dumps([ROW], indent=1).encode(),
+            "is one JSON array; expected one JSON object per line",
+        ),
+        (json.dumps(ROW, indent=1).encode(), "holds a JSON object that goes over several lines"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_error(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    for reading in (read_rows, read):
+        with pytest.raises(DataError) as caught:
+            list(reading(path))
+        assert str(caught.value).startswith(f"{path} {message}")
+
+
+def test_a_bracket_further_down_is_a_bad_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('[1]\n{"a": 1}\n[{}]\n{\n')
+    assert [wrong is None for _, _, wrong in read_rows(path)] == [False, True, False, False]
 
 
 def test_nesting_at_any_depth_is_refused_or_excerpted(tmp_path):

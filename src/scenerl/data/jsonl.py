@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scenerl.data.rows import DataError, Record, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.file_kinds import foreign_layout
 from scenerl.types import Example
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "read",
     "read_jsonl",
     "read_rows",
+    "why_no_json",
     "write_jsonl",
 ]
 
@@ -46,7 +48,7 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
     """As :func:`read_jsonl`, with what is wrong with a row (or None) beside it, and reading goes on.
 
     Raises:
-        DataError: the file is missing or unreadable.
+        DataError: the file is missing or unreadable, or no JSON lines at all.
     """
     for number, line in _lines(Path(path)):
         yield number, *_decode(line)
@@ -131,15 +133,18 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path} is a folder; expected a JSONL file")
     try:
         with open(path, "rb") as file:
-            number = 0
+            number, is_first = 0, True
             while line := file.readline(MAX_ROW_BYTES + 1):
                 number += 1
-                if len(line) > MAX_ROW_BYTES:
-                    raise DataError(f"{path}, row {number}: longer than {MAX_ROW_BYTES} bytes; is this a JSONL file?")
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
-                if line := line.strip():
-                    yield number, line
+                if is_first and (kind := foreign_layout(line)):
+                    raise DataError(f"{path} {kind}")
+                if len(line) > MAX_ROW_BYTES:
+                    raise DataError(f"{path}, row {number}: longer than {MAX_ROW_BYTES} bytes; is this a JSONL file?")
+                if line.strip():
+                    is_first = False
+                    yield number, line.rstrip()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a JSONL file") from error
 
@@ -153,8 +158,13 @@ def _decode(line: bytes) -> tuple[dict, str | None]:
     except RecursionError:
         return {}, f"nested too deeply: {excerpt(line)}"
     except ValueError as error:
-        # The decoder's message is bounded; it names the column.
-        return {}, f"not JSON ({error}): {excerpt(line.decode('utf-8'))}"
+        return {}, f"not JSON ({why_no_json(error)}): {excerpt(line.decode('utf-8'))}"
     if not isinstance(row, dict):
         return {}, f"a row must be a JSON object, found {excerpt(row)}"
     return row, None
+
+
+def why_no_json(error: Exception) -> str:
+    """What ``json.loads`` says of one line of a file: the row is named beside it, so that only the column is here."""
+    # the decoder's message is bounded
+    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)

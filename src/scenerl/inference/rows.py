@@ -9,6 +9,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle
+from scenerl.data.jsonl import why_no_json
 from scenerl.inference.confidence import Confidence, Parts
 from scenerl.inference.engine import Reply
 from scenerl.inference.tally import Tally
@@ -159,7 +160,8 @@ class PredictionFile:
                     Tally().add(row)
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ValueError(
-                        f"{self.path}, row {number}: not a prediction row ({error}); use --fresh or another --out"
+                        f"{self.path}, row {number}: not a prediction row ({why_no_json(error)}); use --fresh or "
+                        "another --out"
                     ) from error
                 yield line, row
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from scenerl.data.jsonl import why_no_json
 from scenerl.inference.batches import Batch
 from scenerl.inference.lock import only_writer
 from scenerl.inference.marks import Mark, differing, mark_path, write_mark
@@ -137,7 +138,9 @@ def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
                         key = row["image_id"], row.get("sample", 0)
                         earlier = rows.get(key)
                     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                        raise ValueError(f"{path}, row {number}: not a prediction row ({error})") from error
+                        raise ValueError(
+                            f"{path}, row {number}: not a prediction row ({why_no_json(error)})"
+                        ) from error
                     if earlier:
                         where = f"is in {paths[earlier[0]]} already"
                         raise ValueError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {where}")
