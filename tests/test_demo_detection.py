@@ -79,12 +79,15 @@ def test_metrics_of_absent_labels_stand_beside_precision_and_recall(smoke):
         assert text in printed
 
 
-def test_rl_asks_other_questions_about_the_images_of_sft(smoke):
-    few, many = (read_rows(smoke[0] / "data" / name) for name in ("train.jsonl", "train_negatives.jsonl"))
-    assert [row["image_id"] for row in few] == [row["image_id"] for row in many]
-    assert [row["query"] for row in few] != [row["query"] for row in many]
-    assert load_yaml(smoke[0] / "sft" / "config.yaml")["data"].endswith("train.jsonl")
-    assert load_yaml(smoke[0] / "rl_od_length" / "config.yaml")["data"].endswith("train_negatives.jsonl")
+def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
+    out = smoke[0]
+    few, many = (read_rows(out / "data" / name) for name in ("train.jsonl", "train_negatives.jsonl"))
+    assert not {row["image_id"] for row in few} & {row["image_id"] for row in many}
+    assert load_yaml(out / "sft" / "config.yaml")["data"].endswith("train.jsonl")
+    assert load_yaml(out / "rl_od_length" / "config.yaml")["data"].endswith("train_negatives.jsonl")
+    towers = [load(out / stage).model.model.visual.state_dict() for stage in STAGES]
+    for tower in towers[1:]:
+        assert all(torch.equal(value, towers[0][name]) for name, value in tower.items())
 
 
 @pytest.mark.parametrize(

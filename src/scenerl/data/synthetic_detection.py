@@ -1,14 +1,15 @@
 """Synthetic open-vocabulary detection: coloured shapes asked for by attribute, position and relation.
 
-A scene holds three shapes. What may be asked for is a phrase: ``red square`` (attributes), ``leftmost circle``,
-``topmost circle`` (position among the circles) and ``square above the circle`` (relation, asked only where at most one
-circle is there). A query asks for two phrases. Those that fit nothing in the image differ by a word or two from what
-is there: hard negatives, as D³ and OVDEval have them. One object may answer several phrases and two objects one. A
-phrase on which people would not agree, because two shapes are almost equally far left, is not asked for.
+A scene holds three shapes. A question asks for one phrase, as D³ asks for one description: ``red square``
+(attributes), ``leftmost circle``, ``topmost circle`` (position among the circles) or ``square above the circle``
+(relation, asked only where at most one circle is there). A phrase that fits nothing in the image mostly differs by a
+word from what is there: a hard negative, as D³ and OVDEval have them. Every phrase is absent equally often, so that the
+question alone does not tell. A phrase on which people would not agree, because two shapes are almost equally far left,
+is not asked for.
 
-Boxes are complete, in the order of the query. What differs is the question: with *few negatives*, as detection data
-made from boxes have them, one phrase in ten is absent; with *negatives*, one in two. A model that imitates answers to
-the first learns that what is asked for is there.
+What differs is how often a phrase is absent: one question in four with *few negatives*, as detection data made from
+boxes have them, one in two with *negatives*. A model that imitates answers to the first learns that what is asked for
+is there.
 """
 
 from __future__ import annotations
@@ -25,11 +26,18 @@ from scenerl.data.synthetic import CELLS, Cells, background, gap
 from scenerl.types import Example, SceneGraph, SceneObject
 
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
-SHAPES = ("circle", "square", "triangle")
-NUM_ASKED = 2
+SHAPES = ("circle", "square")
 NUM_SHAPES = 3  # a crowded scene may end with fewer
-ABSENT = {"few_negatives": 0.1, "negatives": 0.5}
-"""Way of asking to the probability that a phrase asked for is absent."""
+ABSENT = {"few_negatives": 0.25, "negatives": 0.5}
+"""Way of asking to the probability that the phrase asked for is absent."""
+RL_SHARE = 4  # one scene for GRPO to so many for SFT: a step of GRPO sees few of them
+NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+PHRASES = (
+    *NAMES,
+    *(f"{word} {shape}" for shape in SHAPES for word in ("leftmost", "topmost")),
+    *(f"{shape} above the {other}" for shape in SHAPES for other in SHAPES if shape != other),
+)
+"""All that may be asked for."""
 _CLEARLY = 2  # cells by which one shape is further left, or higher, than another
 
 
@@ -59,39 +67,24 @@ def _compose(rng: random.Random) -> tuple[Shape, ...]:
     return tuple(placed)
 
 
-def _draw(draw: ImageDraw.ImageDraw, shape: str, box: tuple[float, ...], colour: tuple[int, int, int]) -> None:
-    x1, y1, x2, y2 = box
-    if shape == "circle":
-        draw.ellipse(box, fill=colour)
-    elif shape == "square":
-        draw.rectangle(box, fill=colour)
-    else:
-        draw.polygon([(x1, y2), ((x1 + x2) / 2, y1), (x2, y2)], fill=colour)
-
-
-def scene(seed: str, size: int = 112) -> tuple[Image.Image, tuple[Shape, ...]]:
-    """One scene and what stands in it.
-
-    Args:
-        seed: any text; the same text gives the same scene.
-        size: width and height of the image in pixels.
-    """
+def draw(shapes: tuple[Shape, ...], seed: str, size: int = 112) -> Image.Image:
+    """The picture of a scene, ``size`` pixels wide and high; ``seed`` varies its background and colours."""
     rng = random.Random(seed)
-    shapes = _compose(rng)
     image = background(rng, size)
-    draw = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(image)
     for item in shapes:
         colour = tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in COLOURS[item.colour])
-        _draw(draw, item.shape, tuple(value * size / CELLS for value in item.cells), colour)
-    return image, shapes
+        outline = canvas.ellipse if item.shape == "circle" else canvas.rectangle
+        outline(tuple(value * size / CELLS for value in item.cells), fill=colour)
+    return image
 
 
 def phrases(shapes: tuple[Shape, ...]) -> dict[str, tuple[int, ...]]:
-    """Every phrase that may be asked of a scene, with the indices of the shapes that it fits, none where it is absent.
+    """Which of :data:`PHRASES` may be asked of a scene, with the indices of the shapes they fit, none where absent.
 
     >>> left, right = Shape("red", "circle", (0, 0, 2, 2)), Shape("blue", "circle", (5, 5, 7, 7))
     >>> found = phrases((left, right))
-    >>> found["red circle"], found["leftmost circle"], found["red square"], found["square above the triangle"]
+    >>> found["red circle"], found["leftmost circle"], found["red square"], found["circle above the square"]
     ((0,), (0,), (), ())
     """
     found: dict[str, tuple[int, ...]] = {}
@@ -119,32 +112,38 @@ def _middle(item: Shape) -> float:
     return (item.cells[1] + item.cells[3]) / 2
 
 
-def ask(shapes: tuple[Shape, ...], seed: str, asking: str = "negatives") -> tuple[str, ...]:
-    """The phrases asked of a scene, present and absent ones in mixed order; ``asking`` is a key of :data:`ABSENT`."""
+def ask(seed: str, asking: str = "negatives") -> tuple[str, tuple[Shape, ...]]:
+    """A phrase and a scene to ask it of; ``asking`` is a key of :data:`ABSENT`, ``seed`` any text.
+
+    The phrase comes first, then whether it is absent, then scenes until one suits both.
+    """
     rng = random.Random(seed)
-    found = phrases(shapes)
-    present = [phrase for phrase, fitting in found.items() if fitting]
-    absent = [phrase for phrase, fitting in found.items() if not fitting]
-    number = min(sum(rng.random() >= ABSENT[asking] for _ in range(NUM_ASKED)), len(present))
-    query = rng.sample(present, number) + rng.sample(absent, min(NUM_ASKED - number, len(absent)))
-    rng.shuffle(query)
-    return tuple(query)
+    phrase = rng.choice(PHRASES)
+    is_absent = rng.random() < ABSENT[asking]
+    while True:
+        shapes = _compose(rng)
+        fitting = phrases(shapes).get(phrase)
+        if fitting is not None and is_absent == (not fitting):
+            return phrase, shapes
 
 
-def answer(shapes: tuple[Shape, ...], query: tuple[str, ...], size: int = 112) -> SceneGraph:
-    """The complete answer to a query: boxes in pixels, in the order of the query."""
-    found = phrases(shapes)
-    return SceneGraph(tuple(_detection(phrase, shapes[n], size) for phrase in query for n in found[phrase]))
+def example(phrase: str, shapes: tuple[Shape, ...], image_id: str, size: int = 112) -> Example:
+    """A question about a scene with its complete answer, boxes in pixels; the image is left out."""
+    found = tuple(_detection(phrase, shapes[n], size) for n in phrases(shapes)[phrase])
+    return Example(image_id, size, size, SceneGraph(found), query=(phrase,))
 
 
 def _detection(label: str, item: Shape, size: int) -> SceneObject:
     return SceneObject(label, tuple(round(value * size / CELLS, 2) for value in item.cells))
 
 
-def example(shapes: tuple[Shape, ...], key: str, image_id: str, asking: str = "negatives", size: int = 112) -> Example:
-    """A question about a scene with its answer; the image is left out. ``key`` seeds the question."""
-    query = ask(shapes, f"{key}/{asking}", asking)
-    return Example(image_id, size, size, answer(shapes, query, size), query=query)
+def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
+    """File of rows to its number of scenes and the way they are asked about, as :func:`make` writes them."""
+    return {
+        "test": (num_test, "negatives"),
+        "train": (num_train, "few_negatives"),
+        "train_negatives": (-(-num_train // RL_SHARE), "negatives"),
+    }
 
 
 def make(
@@ -157,9 +156,8 @@ def make(
 ) -> None:
     """Write ``train.jsonl`` (few negatives), ``train_negatives.jsonl``, ``test.jsonl`` (negatives), ``shapes.jsonl``.
 
-    Images go to ``images/``. The training files ask different questions about the same scenes. ``shapes.jsonl`` names
-    every shape of these scenes once, by colour and shape: a closed-vocabulary task. The splits come from different
-    seeds, so no scene is shared. Row files are written last and whole.
+    Images go to ``images/``. No scene is in two of the first three files. ``shapes.jsonl`` names every shape in the
+    images of ``train.jsonl`` by colour and shape: a closed-vocabulary task. Row files are written whole.
 
     Args:
         progress: called with 1 after each scene.
@@ -173,26 +171,22 @@ def make(
     out_dir = Path(out_dir)
     images = out_dir / "images"
     images.mkdir(parents=True, exist_ok=True)
-    everything = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
-    for split, count in (("test", num_test), ("train", num_train)):
-        rows: dict[str, list[dict]] = {"few_negatives": [], "negatives": [], "shapes": []}
+    named = []
+    for split, (count, asking) in num_scenes(num_train, num_test).items():
+        rows = []
         for index in range(count):
             name = f"{split}_{index:05d}"
             key = f"{seed}/detection/{name}"
-            image, shapes = scene(key, size)
-            image.save(images / f"{name}.png", compress_level=1)
-            for asking in ABSENT:
-                rows[asking].append(example_to_row(example(shapes, key, name, asking, size), f"{name}.png"))
-            graph = SceneGraph(tuple(_detection(item.name, item, size) for item in shapes))
-            rows["shapes"].append(example_to_row(Example(name, size, size, graph, query=everything), f"{name}.png"))
+            phrase, shapes = ask(key, asking)
+            draw(shapes, key, size).save(images / f"{name}.png", compress_level=1)
+            rows.append(example_to_row(example(phrase, shapes, name, size), f"{name}.png"))
+            if split == "train":
+                graph = SceneGraph(tuple(_detection(item.name, item, size) for item in shapes))
+                named.append(example_to_row(Example(name, size, size, graph, query=NAMES), f"{name}.png"))
             if progress:
                 progress(1)
-        if split == "test":
-            write_jsonl(out_dir / "test.jsonl", rows["negatives"])
-        else:
-            write_jsonl(out_dir / "shapes.jsonl", rows["shapes"])
-            write_jsonl(out_dir / "train_negatives.jsonl", rows["negatives"])
-            write_jsonl(out_dir / "train.jsonl", rows["few_negatives"])
+        write_jsonl(out_dir / f"{split}.jsonl", rows)
+    write_jsonl(out_dir / "shapes.jsonl", named)
 
 
 def load(count: int = 100, seed: int = 0, size: int = 112, asking: str = "negatives") -> Iterator[Example]:
@@ -202,7 +196,7 @@ def load(count: int = 100, seed: int = 0, size: int = 112, asking: str = "negati
     for index in range(count):
         name = f"stream_{index:05d}"
         key = f"{seed}/detection/{name}"
-        image, shapes = scene(key, size)
+        phrase, shapes = ask(key, asking)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        yield replace(example(shapes, key, name, asking, size), image=buffer.getvalue())
+        draw(shapes, key, size).save(buffer, "PNG", compress_level=1)
+        yield replace(example(phrase, shapes, name, size), image=buffer.getvalue())

@@ -38,6 +38,7 @@ class Scale:
     zero_steps: int
     batch_size: int
     rollouts: int
+    grounding_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Settings:
 
     ``train`` is the file of SFT's rows, ``train_rl`` that of GRPO's, ``warmup`` that of the rows on which the vision
     tower is warmed up, with one label for each object; ``targets`` are shown names of annotations of the test images
-    and their files, of which the first is predicted on; ``headline`` is metrics and the heads of their columns.
+    and their files, of which the first is predicted on; ``headline`` is metrics and the heads of their columns;
+    ``freeze_vision`` is SFT's (GRPO always does).
     """
 
     title: str
@@ -63,6 +65,7 @@ class Settings:
     most_tokens: int
     sft: Mapping[str, Any]
     grpo: Mapping[str, Any]
+    freeze_vision: bool = False
 
 
 class Demo(ABC):
@@ -89,6 +92,10 @@ class Demo(ABC):
     def tell(self) -> None:
         """All stages after the base model, in order."""
 
+    def num_scenes(self) -> int:
+        """How many scenes :meth:`make_data` makes."""
+        return self.scale.num_train + self.scale.num_test
+
     def manifest_extras(self) -> dict[str, Any]:
         """What the story adds to report.json."""
         return {}
@@ -100,7 +107,7 @@ class Demo(ABC):
         if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out")):
             self._say(f"Going on in {self.out}; --fresh starts over")
         self.once("data", "making scenes", self._make_data)
-        self.once("base", "building a small Qwen2-VL and warming up its vision tower", self._make_base)
+        self.once("base", "building a small Qwen2-VL and warming it up", self._make_base)
         self.judge("base", "base")
         self.tell()
         self._finish(time.time() - started)
@@ -123,7 +130,11 @@ class Demo(ABC):
         from scenerl.training.sft import run
 
         options = SFTOptions(
-            model=str(self.out / "base"), data=self._data(rows or self.its.train), out=self.out / folder, muon=True
+            model=str(self.out / "base"),
+            data=self._data(rows or self.its.train),
+            out=self.out / folder,
+            muon=True,
+            freeze_vision=self.its.freeze_vision,
         )
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, self.scale.sft_steps // 2)}
         run(options, self._training(self.scale.sft_steps, self.scale.batch_size) | schedule | self.its.sft)
@@ -183,7 +194,7 @@ class Demo(ABC):
         self.console.print(text, highlight=False, markup=False)
 
     def _make_data(self) -> None:
-        with progress_bar("scenes", self.scale.num_train + self.scale.num_test) as advance:
+        with progress_bar("scenes", self.num_scenes()) as advance:
             self.make_data(advance)
 
     def _make_base(self) -> None:
@@ -192,7 +203,7 @@ class Demo(ABC):
         from scenerl.training.from_scratch import create
 
         style = AnswerStyle(self.its.answer_format, self.options.envelope, grid=self.its.grid)
-        with progress_bar("vision warm-up", self.scale.warmup_steps) as advance:
+        with progress_bar("warm-up", self.scale.warmup_steps + self.scale.grounding_steps) as advance:
             metrics = create(
                 self.out / "base",
                 self.examples(self.its.train),
@@ -203,8 +214,11 @@ class Demo(ABC):
                 batch_size=self.scale.batch_size,
                 progress=lambda step, metrics: advance(1),
                 seen=self.examples(self.its.warmup),
+                grounding_steps=self.scale.grounding_steps,
             )
         self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
+        if self.scale.grounding_steps:
+            self._say(f"numbers right in boxes of named objects: {metrics['grounding_accuracy']:.3f}")
 
     def _training(self, steps: int, batch_size: int) -> dict[str, Any]:
         return {

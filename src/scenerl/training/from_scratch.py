@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle
@@ -17,6 +18,7 @@ from scenerl.models import FAMILIES, tiny
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, family_named
 from scenerl.progress import progress_bar
+from scenerl.training.grounding import warm_up_grounding
 from scenerl.training.warmup import warm_up_vision
 from scenerl.types import Example
 
@@ -42,6 +44,7 @@ def create(
     progress: Callable[[int, dict[str, float]], None] | None = None,
     seen: Sequence[Example] | None = None,
     model_type: str = MODEL_TYPE,
+    grounding_steps: int = 0,
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -52,13 +55,14 @@ def create(
         shape: its sizes; not given: :class:`~scenerl.models.tiny.TinyShape`'s own.
         seed: of the weights and of the warm-up's batches.
         warmup_steps: steps of :func:`~scenerl.training.warmup.warm_up_vision`; 0 for none.
-        batch_size: images in a step of that warm-up.
-        progress: called after each step of the warm-up with its number and metrics.
-        seen: what the warm-up shows in place of ``examples``: there an object should have one label.
+        batch_size: images in a step of a warm-up.
+        progress: called after each step of a warm-up with its number and metrics.
+        seen: what the warm-ups show in place of ``examples``: there an object should have one label.
         model_type: the family, one of :data:`scenerl.models.FAMILIES`.
+        grounding_steps: steps of :func:`~scenerl.training.grounding.warm_up_grounding`, after the other; 0 for none.
 
     Returns:
-        The warm-up's last metrics; empty without a warm-up.
+        The last metrics of the vision warm-up, and as ``grounding_accuracy`` those of the other; empty without one.
 
     Raises:
         ValueError: an example that cannot be written in ``style``, or no object to warm up on.
@@ -70,8 +74,22 @@ def create(
         metrics = warm_up_vision(
             model, processor, seen or examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
         )
+    family = family_named(model_type)
+    if grounding_steps:
+        found = warm_up_grounding(
+            model,
+            processor,
+            seen or examples,
+            style,
+            partial(family.input_wh, processor),
+            grounding_steps,
+            batch_size,
+            seed,
+            progress,
+        )
+        metrics["grounding_accuracy"] = found["accuracy"]
     tiny.save(model, processor, folder)
-    Conversation(style, Checkpoint(str(folder), family_named(model_type), model, processor)).save(folder)
+    Conversation(style, Checkpoint(str(folder), family, model, processor)).save(folder)
     return metrics
 
 
