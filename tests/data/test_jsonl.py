@@ -77,6 +77,20 @@ def test_a_row_is_named_once_with_its_column(tmp_path):
         ),
         (json.dumps(ROW, indent=1).encode(), "holds a JSON object that goes over several lines"),
     ],
+    ids=[
+        "gzip",
+        "bzip2",
+        "xz",
+        "utf16",
+        "utf32",
+        "utf16le",
+        "utf16be",
+        "parquet",
+        "array",
+        "array2",
+        "array3",
+        "object",
+    ],
 )
 def test_a_file_of_another_kind_is_one_error(tmp_path, content, message):
     path = tmp_path / "rows.jsonl"
