@@ -16,6 +16,7 @@ from scenerl.conversation import Conversation, saved_style
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import Checkpoint, base_of, family_of, load
+from scenerl.outputs import check_out_folder
 from scenerl.runs import atomic_write_text
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def run(options: ExportOptions) -> None:
     """
     if options.out.exists() or options.out.is_symlink():
         raise ValueError(f"{options.out}: is there already; give a new folder")
+    check_out_folder(options.out)
     base = base_of(options.model)
     if options.keep_adapter and (base is None or not Path(options.model).is_dir()):
         raise ValueError(f"keep_adapter: {options.model} is no folder of an adapter")

@@ -29,6 +29,23 @@ def check_out(out: Path | None, inputs: Iterable[Path | str | None] = (), name: 
         for path in (Path(source or ""), Path(str(source or "").partition(":")[2])):  # a source may be coco:FILE
             if path.exists() and out.samefile(path):
                 raise DataError(f"{name}: {out} is read by this command and would be overwritten; choose another name")
+    _check_place(out, name)
+
+
+def check_out_folder(out: Path, name: str = "out") -> None:
+    """As :func:`check_out`, for a folder, which may be there.
+
+    Raises:
+        DataError: ``out`` is a file, or lies where nothing can be written.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{name}: {out} is a file; expected the name of a folder")
+    _check_place(out / "file", name)
+
+
+def _check_place(out: Path, name: str) -> None:
+    """Whether something can be made under this name."""
     there = next(folder for folder in out.absolute().parents if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         problem = "cannot be written to" if there.is_dir() else "is a file, not a folder"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+_SECONDS = 0.1
+"""Between two advances of a bar that counts items, so that it takes no time of its own."""
 
 
 @contextmanager
@@ -19,6 +25,26 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # What is printed meanwhile goes where it was meant to: rich would send standard output to the error stream.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(name, total=total)
         yield lambda count=1: progress.advance(task, count)
+
+
+def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
+    """The items, counted on a :func:`progress_bar` as they are taken; without one where there is no terminal to show it.
+
+    Args:
+        total: how many there are, where that is known.
+    """
+    if not Console(stderr=True).is_terminal:
+        yield from items
+        return
+    with progress_bar(name, total) as advance:
+        count, last = 0, monotonic()
+        for item in items:
+            yield item
+            count += 1
+            if (now := monotonic()) - last >= _SECONDS:
+                advance(count)
+                count, last = 0, now

@@ -209,9 +209,31 @@ def test_empty_set(tmp_path):
 def test_the_source_is_never_overwritten(tmp_path):
     path = tmp_path / "rows.jsonl"
     write_jsonl(path, [ROW])
-    for action in ("check", "stats", "draw", "convert"):
-        with pytest.raises(ValueError, match="is the source itself"):
+    before = path.read_bytes()
+    for action in ("check", "stats", "triplets", "convert"):
+        with pytest.raises(ValueError, match="^out: .*is read by this command and would be overwritten"):
             run(DataOptions(action=action, source=str(path), out=path))
+    with pytest.raises(ValueError, match="^out: .*is read by this command"):
+        run(DataOptions(action="stats", source="synthetic:count=1", train_source=str(path), out=path))
+    with pytest.raises(ValueError, match="^out: .*is a file; expected the name of a folder"):
+        run(DataOptions(action="draw", source=str(path), out=path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("action", ["stats", "triplets", "check", "convert"])
+def test_a_folder_is_no_file_to_write_and_that_is_said_first(action, tmp_path):
+    with pytest.raises(ValueError, match="^out: .*is a folder; expected the name of a file"):
+        run(DataOptions(action=action, source="no source", out=tmp_path))
+
+
+@pytest.mark.parametrize(("action", "to"), [("make", "jsonl"), ("draw", "jsonl"), ("convert", "vg150")])
+def test_a_file_is_no_folder_to_write_and_that_is_said_first(action, to, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ValueError, match="^out: .*is a file; expected the name of a folder"):
+        run(DataOptions(action=action, source="no source", to=to, out=path))
+    with pytest.raises(ValueError, match="^out: .*cannot be written: .*file is a file, not a folder"):
+        run(DataOptions(action=action, source="no source", to=to, out=path / "folder"))
 
 
 @pytest.mark.parametrize(

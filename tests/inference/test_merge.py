@@ -237,4 +237,11 @@ def test_the_samples_are_not_overwritten(tmp_path, capsys):
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps(row("a", 0)) + "\n")
     assert cli.main(["merge", str(path), "--out", str(path)]) == 2
-    assert "choose another --out" in capsys.readouterr().err
+    assert "is read by this command and would be overwritten" in capsys.readouterr().err
+
+
+def test_a_folder_is_refused_before_the_answers_are_read(tmp_path, capsys):
+    path = tmp_path / "samples.jsonl"
+    path.write_text("no answers")
+    assert cli.main(["merge", str(path), "--out", str(tmp_path)]) == 2
+    assert f"out: {tmp_path} is a folder; expected the name of a file" in capsys.readouterr().err

@@ -169,7 +169,8 @@ def test_files_that_predict_did_not_write_are_never_touched(model, scenes, tmp_p
     for more in ([], ["--fresh"]):
         message = failing(capsys, command(model, scenes / "test.jsonl", data, *SHORT, *more))
         assert message == f"{data}: exists but was not written by predict; choose another --out"
-        assert "was not written by predict" in failing(capsys, command(model, data, tmp_path, *SHORT, *more))
+        assert "is read by this command" in failing(capsys, command(model, data, data, *SHORT, *more))
+        assert "is a folder; expected" in failing(capsys, command(model, data, tmp_path, *SHORT, *more))
     assert Path(data).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["test.jsonl"]
 

@@ -74,6 +74,17 @@ def test_a_folder_without_manifest_says_what_to_do(tmp_path):
         read_manifest(tmp_path)
 
 
+def test_the_report_takes_the_place_of_no_input(run_folder, tmp_path):
+    names = ("sft.jsonl", "sft.sparse.json", "test_complete.jsonl")
+    inputs = [path for path in read_manifest(run_folder).files() if path.name in names]
+    assert len(inputs) == len(names)
+    for out in (*inputs, tmp_path, inputs[0] / "report.html"):
+        before = out.is_file() and out.read_bytes()
+        with pytest.raises(ValueError, match="^out: .*(is read by this command|is a folder|is a file, not a folder)"):
+            run(ReportOptions(run=[run_folder], out=out))
+        assert (out.is_file() and out.read_bytes()) == before
+
+
 def test_loose_files_need_names_of_their_own(run_folder):
     data, prediction = run_folder / "data/test.jsonl", run_folder / "predictions/sft.jsonl"
     manifest = manifest_from_files(data, [f"SFT = b={prediction}"[:3] + f"={prediction}"], [])

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from scenerl import data
@@ -28,6 +27,8 @@ from scenerl.data.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.json_files import read_json
+from scenerl.outputs import check_out, check_out_folder
+from scenerl.progress import progress_bar, track
 
 T = TypeVar("T")
 
@@ -38,8 +39,12 @@ def run(options: DataOptions) -> None:
     Raises:
         ValueError: the source or an option cannot be used, or ``check`` found errors.
     """
-    if None not in (options.out, options.source) and options.out.resolve() == Path(options.source).resolve():
-        raise DataError(f"out {options.out} is the source itself; choose another name")
+    if options.out is not None:
+        suffix = WRITERS[options.to][0]
+        if options.action in ("make", "draw") or (options.action == "convert" and not suffix):
+            check_out_folder(options.out)
+        else:
+            check_out(options.out, [options.source, options.vocabulary, options.train_source])
     ACTIONS[options.action](options)
 
 
@@ -50,11 +55,8 @@ def make(options: DataOptions) -> None:
     out = _required(options.out, "make", "--out FOLDER")
     if any(out.glob("*.jsonl")):
         raise DataError(f"{out} holds a data set already; choose another folder or remove it")
-    with _progress() as progress:
-        task = progress.add_task("scenes", total=options.num_train + options.num_test)
-        synthetic.make(
-            out, options.num_train, options.num_test, options.seed, progress=lambda count: progress.advance(task, count)
-        )
+    with progress_bar("scenes", options.num_train + options.num_test) as advance:
+        synthetic.make(out, options.num_train, options.num_test, options.seed, progress=advance)
     _say(
         f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
         f"{out / 'train.jsonl'}"
@@ -63,7 +65,7 @@ def make(options: DataOptions) -> None:
 
 def stats(options: DataOptions) -> None:
     """Print statistics; write them as JSON with ``out``."""
-    statistics = Statistics.of(_track(_examples(options), "rows"))
+    statistics = Statistics.of(track(_examples(options), "rows"))
     seen = _seen(options)
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
@@ -75,7 +77,7 @@ def stats(options: DataOptions) -> None:
 def triplets(options: DataOptions) -> None:
     """Write what zero-shot recall, groups of predicates and weighted rewards need to know of training data."""
     out = _required(options.out, "triplets", "--out FILE.json")
-    statistics = Statistics.of(_track(_examples(options), "rows"))
+    statistics = Statistics.of(track(_examples(options), "rows"))
     _write_json(out, statistics.triplets_dict())
     _say(
         f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
@@ -89,7 +91,7 @@ def _seen(options: DataOptions) -> Statistics | None:
     if source is None:
         return None
     if Path(source).suffix != ".json":
-        return Statistics.of(_track(data.load(source, options.train_split), "training rows"))
+        return Statistics.of(track(data.load(source, options.train_split), "training rows"))
     if options.train_split is not None:
         raise DataError(f"{source} is a file of triplets and has no split {options.train_split!r}")
     value = read_json(source, "what scenerl data triplets writes")
@@ -105,7 +107,7 @@ def check(options: DataOptions) -> None:
     """Print every problem with its row, then counts; with ``out``, also write the problems as JSONL."""
     source = _required(options.source, "check", "SOURCE")
     checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None, options.images)
-    problems = checker.problems(_track(islice(data.read(source, options.split), options.limit), "rows"))
+    problems = checker.problems(track(islice(data.read(source, options.split), options.limit), "rows"))
     console = Console(soft_wrap=True)
 
     def shown() -> Iterator[dict]:
@@ -130,8 +132,8 @@ def check(options: DataOptions) -> None:
 def draw(options: DataOptions) -> None:
     """Draw some examples as PNG files."""
     out = _required(options.out, "draw", "--out FOLDER")
-    chosen = choose(_track(_examples(options), "rows"), options.num_images, options.seed)
-    paths = write_drawings(_track(chosen, "drawings"), out)
+    chosen = choose(track(_examples(options), "rows"), options.num_images, options.seed)
+    paths = write_drawings(track(chosen, "drawings"), out)
     _say(f"{len(paths)} drawings in {out}")
 
 
@@ -149,7 +151,7 @@ def convert(options: DataOptions) -> None:
         names.require(_examples(options), options.source)
     chosen = (
         example
-        for example in _track(_examples(options), "rows")
+        for example in track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
     count = write(out, chosen, options.split, names)
@@ -181,26 +183,3 @@ def _write_json(path: Path, value: dict) -> None:
 
 def _say(line: str) -> None:
     Console(soft_wrap=True, highlight=False, markup=False).print(line)
-
-
-def _progress() -> Progress:
-    # On the error stream, so that standard output holds results only.
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def _track(items: Iterable[T], name: str) -> Iterator[T]:
-    """The items, counted on a progress bar."""
-    with _progress() as progress:
-        task = progress.add_task(name, total=len(items) if isinstance(items, list) else None)
-        for item in items:
-            yield item
-            progress.advance(task)

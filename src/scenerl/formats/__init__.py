@@ -17,6 +17,7 @@ from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json
 from scenerl.json_stream import top_keys
+from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 
 __all__ = [
@@ -109,7 +110,7 @@ def read_truth(source: str, split: str | None = None) -> Truth:
         first = next((row for _, row in jsonl.rows(Predictions(path))), {})
         if toon.is_row(first):
             return toon.truth(path)
-    return Truth(list(load(source, split)))
+    return Truth(list(track(load(source, split), "ground truth")))
 
 
 def write_predictions(name: str, path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

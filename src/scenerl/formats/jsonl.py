@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scenerl.data.jsonl import read_rows
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
+from scenerl.progress import track
 
 
 def read(path: Path, names: Names) -> Predictions:
@@ -16,7 +17,7 @@ def read(path: Path, names: Names) -> Predictions:
         DataError: the file is missing or holds no usable row.
     """
     predictions = Predictions(path)
-    for number, row in rows(predictions):
+    for number, row in track(rows(predictions), "predictions"):
         where = f"{path}, row {number}"
         image_id = tidy_id(row.get("image_id"))
         if image_id is None:

@@ -8,6 +8,7 @@ from scenerl.formats.predictions import Predictions, shown
 from scenerl.formats.rows import read_row
 from scenerl.formats.truth import Truth
 from scenerl.metrics import Pair
+from scenerl.progress import track
 from scenerl.types import ParseResult, SceneGraph
 
 MISSING = ParseResult("no_answer", None)
@@ -36,7 +37,7 @@ def pair_up(
             f"{excerpt(unknown[0])}, the data's first is {excerpt(truth.examples[0].image_id)}"
         )
     pairs, absent = [], []
-    for example in truth.examples:
+    for example in track(truth.examples, "answers", len(truth.examples)):
         entry = predictions.entries.get(example.image_id)
         result = missing if entry is None else entry.result
         if entry is None:

@@ -15,6 +15,7 @@ from scenerl.formats.predictions import Predictions, tidy_id
 from scenerl.formats.rows import read_row
 from scenerl.inference.merge import Merged, merge_graphs
 from scenerl.inference.rows import graph_to_json
+from scenerl.outputs import check_out
 from scenerl.types import FAILURES, Example, ParseResult, SceneGraph
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
@@ -102,8 +103,7 @@ def run(options: MergeOptions) -> None:
     Raises:
         ValueError: a file cannot be used.
     """
-    if options.out.resolve() == options.samples.resolve():
-        raise ValueError(f"{options.out}: would replace the answers it is made of; choose another --out")
+    check_out(options.out, [options.samples])
     warning = merge_file(options.samples, options.out, iou_threshold=options.iou_threshold, min_share=options.min_share)
     if warning:
         print(f"warning: {warning}", file=sys.stderr)

@@ -20,7 +20,8 @@ from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
-from scenerl.progress import progress_bar
+from scenerl.outputs import check_out
+from scenerl.progress import progress_bar, track
 from scenerl.types import DataError, Example
 
 
@@ -119,6 +120,7 @@ def run(options: PredictOptions) -> None:
             another run or one that another process is writing; and, once every image is done, that some have no answer
             (their rows say why).
     """
+    check_out(options.out, [options.data, options.vocabulary, options.boxes])
     sampling = Sampling(
         options.max_new_tokens,
         options.temperature,
@@ -129,7 +131,8 @@ def run(options: PredictOptions) -> None:
     )
     choice = ENGINES[options.engine](options)
     examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
-    total = sum(1 for _ in examples)  # every row is read before the model is: a bad one ends the command at once
+    # every row is read before the model is: a bad one ends the command at once
+    total = sum(1 for _ in track(examples, "rows", options.limit))
     examples = replace(examples, quiet=True)
     mark = fingerprint(options, choice)
     shard = Shard.parse(options.shard) if options.shard else None

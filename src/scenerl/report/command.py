@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenerl.config import ReportOptions
+from scenerl.outputs import check_out
 from scenerl.report.build import write_report
 from scenerl.report.combine import combine_runs
 from scenerl.report.manifest import Manifest, manifest_from_files
@@ -17,6 +18,7 @@ def run(options: ReportOptions) -> None:
         ValueError: options that do not go together, or an input that cannot be used; the message names it.
     """
     manifest, out = _inputs(options)
+    check_out(out, manifest.files())
     if options.title:
         manifest = Manifest(options.title, manifest.targets, manifest.stages, manifest.predicate_counts)
     size = write_report(manifest, out, options.num_images, options.seed)

@@ -43,6 +43,13 @@ class Manifest:
     stages: tuple[Stage, ...]
     predicate_counts: Mapping[str, int] = field(default_factory=dict)
 
+    def files(self) -> list[Path]:
+        """Every file that the report is made of."""
+        found = [target.path for target in self.targets]
+        for stage in self.stages:
+            found += [path for path in (stage.predictions, stage.log, *stage.metrics.values()) if path is not None]
+        return found
+
 
 def read_manifest(run: Path) -> Manifest:
     """The manifest of a run folder; paths in it are relative to the folder.
