@@ -32,7 +32,7 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
 
 
 def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
-    """The items, counted on a :func:`progress_bar` as they are taken; without one where there is no terminal to show it.
+    """The items, counted on a :func:`progress_bar` as they are taken; without one where no terminal could show it.
 
     Args:
         total: how many there are, where that is known.

@@ -1,4 +1,4 @@
-"""The command `eval`: a file of predictions and a data set in, a table and metrics.json out. Needs no torch."""
+"""The command `eval`: which files, what is asked of them, and what is told at the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scenerl.answers import AnswerStyle
 from scenerl.config.options import EvalOptions
 from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.evaluate.conventions import described_conventions, mapper, metric_options, wants_mapping
 from scenerl.formats import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
 from scenerl.formats.format_check import check_format
 from scenerl.formats.frame_check import check_frame
@@ -22,23 +23,19 @@ from scenerl.formats.predictions import shown
 from scenerl.formats.table import print_comparison, print_report
 from scenerl.formats.training import read_training
 from scenerl.metrics import (
-    LabelMapper,
     Mapped,
     MetricOptions,
     Pair,
     Report,
-    WordNetSynonyms,
     compare,
     evaluate,
     evaluate_subsets,
     map_pairs,
     misspelled,
-    protocol,
-    read_table,
 )
 from scenerl.outputs import check_out
+from scenerl.progress import progress_bar
 from scenerl.runs import atomic_write_text
-from scenerl.similarity import build_similarity
 
 DETECTION_LISTS = ("coco", "ovdeval")
 """Inputs that list detections: an image that is not in them has none, which is no failure."""
@@ -90,10 +87,15 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
         used: list[list[Mapped]] = []
         if wants_mapping(options):
             sides, used = zip(*(_map_labels(setup, pairs, warnings) for pairs in sides), strict=True)
-        found = compare(*sides, setup.metric_options, *training)
+        with progress_bar("metrics", None):
+            found = compare(*sides, setup.metric_options, *training)
         print_comparison(found, tuple(map(str, options.compare)), console)
         described = evaluate([], setup.metric_options, *training).options
-        content = {"compare": found.to_json(), "options": {**described, **_options(options)}, "warnings": warnings}
+        content = {
+            "compare": found.to_json(),
+            "options": {**described, **described_conventions(options)},
+            "warnings": warnings,
+        }
         if wants_mapping(options):
             content["mappings"] = [[entry.to_json() for entry in listed] for listed in used]
             console.print(f"Labels mapped first: {len(used[0])} of A, {len(used[1])} of B")
@@ -103,7 +105,8 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     pairs, counts = _pairs(setup, options.pred, warnings)
     if setup.metric_options.task != "det" and all(example.query is not None for example in setup.truth.examples):
         warnings.append(f"{options.data} is annotated for detection; use --task det")
-    report = evaluate(pairs, setup.metric_options, *training)
+    with progress_bar("metrics", None):
+        report = evaluate(pairs, setup.metric_options, *training)
     report = replace(report, counts={**report.counts, **counts}, mapped=_mapped(setup, pairs, training, warnings))
     report = _described(report, options, warnings)
     for name, path in exports:
@@ -144,41 +147,6 @@ def _prepare(options: EvalOptions) -> Evaluation:
     return Evaluation(options, metric_options(options, names), vocabulary, style, truth, names)
 
 
-def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
-    """The conventions: what the options say, else what the protocol says, else the defaults.
-
-    Raises:
-        ValueError: conventions that do not go together, or that need a vocabulary where there is none.
-    """
-    chosen = None if options.protocol is None else protocol(options.protocol)
-    settings: dict[str, object] = {} if chosen is None else {**chosen.settings, "task": chosen.tasks[0]}
-    given = {
-        "task": options.task,
-        "plus_one": options.plus_one,
-        "absent_predicates_as_zero": options.absent_as_zero,
-        "hits": options.hits,
-        "graph_constraint": options.graph_constraint,
-        "ties": options.ties,
-        "failed": options.failed,
-        "f1_average": options.f1_average,
-    }
-    settings |= {key: value for key, value in given.items() if value is not None}
-    if chosen is not None and settings["task"] not in chosen.tasks:
-        raise ValueError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
-    if settings.get("absent_predicates_as_zero") and not names.predicates:
-        raise ValueError("absent_as_zero needs to know which predicates there are; give --vocabulary FILE.json")
-    return MetricOptions(
-        **settings,
-        ks=tuple(options.ks),
-        iou_threshold=options.iou_threshold,
-        predicates=tuple(names.predicates) or None,
-        group_bounds=tuple(options.group_bounds) or None,
-        filtered=options.filtered,
-        bootstrap_samples=options.resamples,
-        seed=options.seed,
-    )
-
-
 def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pair], dict[str, int]]:
     """Predictions with their ground truth, and the counts of what was odd; warnings are added to."""
     options = setup.options
@@ -201,23 +169,6 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
             f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
         )
     return pairs, counts
-
-
-def wants_mapping(options: EvalOptions) -> bool:
-    """Whether labels outside the vocabulary are to be mapped."""
-    return any(way is not None for way in (options.map_table, options.map_wordnet, options.map_similarity))
-
-
-def mapper(options: EvalOptions) -> LabelMapper:
-    """How labels outside the vocabulary are mapped."""
-    similarity = None
-    if options.map_similarity is not None:
-        similarity = build_similarity(options.map_similarity), options.map_threshold
-    return LabelMapper(
-        table={} if options.map_table is None else read_table(options.map_table),
-        synonyms=None if options.map_wordnet is None else WordNetSynonyms(options.map_wordnet),
-        similarity=similarity,
-    )
 
 
 def _target_vocabulary(setup: Evaluation) -> tuple[list[str], list[str]]:
@@ -245,7 +196,8 @@ def _mapped(setup: Evaluation, pairs: list[Pair], training: tuple, warnings: lis
     if not wants_mapping(setup.options):
         return {}
     changed, used = _map_labels(setup, pairs, warnings)
-    report = evaluate(changed, setup.metric_options, *training)
+    with progress_bar("metrics of mapped labels", None):
+        report = evaluate(changed, setup.metric_options, *training)
     return {
         "metrics": {name: metric.to_json() for name, metric in report.metrics.items()},
         "mappings": [entry.to_json() for entry in used],
@@ -266,34 +218,14 @@ def _run_subsets(options: EvalOptions) -> tuple[Report, list[str]]:
             raise DataError(f"{options.pred} holds neither {file.stem}.json nor {file.stem}_results.json")
         part = replace(options, pred=found[0], data=str(file), protocol=options.protocol or "ovdeval")
         subsets[file.stem] = _pairs(_prepare(part), found[0], warnings)[0]
-    return evaluate_subsets(subsets, chosen), warnings
-
-
-def _options(options: EvalOptions) -> dict[str, object]:
-    described: dict[str, object] = {
-        "predictions": [str(path) for path in options.compare] if options.compare else str(options.pred),
-        **{
-            key: getattr(options, key)
-            for key in ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
-        },
-        "vocabulary": None if options.vocabulary is None else str(options.vocabulary),
-        "protocol": options.protocol,
-    }
-    if options.protocol is not None:
-        chosen = protocol(options.protocol)
-        described |= {"protocol_source": chosen.source, "protocol_differs": chosen.differs}
-    if wants_mapping(options):
-        described |= {
-            "map_table": None if options.map_table is None else str(options.map_table),
-            "map_wordnet": None if options.map_wordnet is None else str(options.map_wordnet),
-            "map_similarity": options.map_similarity,
-            "map_threshold": options.map_threshold,
-        }
-    return described
+    with progress_bar("metrics", None):
+        return evaluate_subsets(subsets, chosen), warnings
 
 
 def _described(report: Report, options: EvalOptions, warnings: list[str]) -> Report:
-    return replace(report, warnings=[*report.warnings, *warnings], options={**report.options, **_options(options)})
+    return replace(
+        report, warnings=[*report.warnings, *warnings], options={**report.options, **described_conventions(options)}
+    )
 
 
 def _finish(content: Mapping, warnings: list[str], options: EvalOptions, console: Console) -> None:

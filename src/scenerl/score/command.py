@@ -1,7 +1,4 @@
-"""Answers and ground truth in, every reward of every answer out, with what became of the answer and what it matched.
-
-This is how to see why a reward is 0. It needs no images and no torch.
-"""
+"""The command `score`: a file of answers, and ground truth, in; a row for each out, with means over all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from scenerl.answers import AnswerStyle, parse_answer
@@ -20,148 +16,14 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.formats.format_check import check_format
 from scenerl.formats.frame_check import check_frame
 from scenerl.formats.predictions import tidy_id
-from scenerl.frames import FRAMES
 from scenerl.outputs import check_out
-from scenerl.rewards import (
-    RELATION_REWARDS,
-    REWARDS,
-    Comparison,
-    Reward,
-    RewardOptions,
-    build_reward_options,
-    select_rewards,
-)
+from scenerl.progress import track
+from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
+from scenerl.score.rows import score_row
 from scenerl.types import Example
 
 _SHOWN_MESSAGES = 20
 _LOOKED_AT = 50  # answers that tell whether the format and the frame were meant
-_LARGEST_SIDE = 1e9
-
-
-def score_answer(
-    example: Example,
-    answer: str | None,
-    style: AnswerStyle,
-    options: RewardOptions | None = None,
-    rewards: Mapping[str, Reward] = REWARDS,
-    input_wh: tuple[float, float] | None = None,
-    strict: bool = False,
-    truncated: bool = False,
-    num_tokens: int | None = None,
-) -> dict:
-    """Parse one answer and compute its rewards.
-
-    Args:
-        example: the ground truth; its image is not read.
-        answer: the model's text, or None.
-        style: how the model was asked to answer.
-        options: conventions of the rewards.
-        rewards: name to reward.
-        input_wh: size in pixels of the resized input, for the frame `resized`.
-        strict: any issue makes the whole answer a failure.
-        truncated: the engine stopped at its token limit.
-        num_tokens: length of the answer, for `cosine_length`.
-
-    Returns:
-        A row for JSON: `image_id`, `status`, `issues`, `rewards` (name to value) and `matches`, see
-        :func:`describe_matches`.
-    """
-    result = parse_answer(answer, style, example.image_wh, input_wh, strict=strict, truncated=truncated)
-    comparison = Comparison(result, example.graph, example.image_wh, options, answer, num_tokens)
-    return {
-        "image_id": example.image_id,
-        "status": result.status,
-        "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
-        "rewards": {name: reward(comparison) for name, reward in rewards.items()},
-        "matches": describe_matches(comparison),
-    }
-
-
-def describe_matches(comparison: Comparison) -> dict:
-    """Which target each prediction matched, in the order of the parsed answer.
-
-    Returns:
-        `objects`: per predicted object its `label`, the `target` object that the Hungarian match gave it (an index, or
-        None), their `iou` and label `similarity`, and whether it is a `hit`, a match of `weighted_sum`.
-        `relations`: per predicted relation its `triplet`, the `target` relation it hits one-to-one (or None), and
-        `boxes_agree`, the target relations with fitting boxes, whatever their labels.
-    """
-    iou, similarity = comparison.iou, comparison.similarity
-    target_of = dict(comparison.node_match)
-    hits = dict(comparison.detection_match)
-    objects = []
-    for n, item in enumerate(comparison.predicted.objects):
-        m = target_of.get(n)
-        objects.append(
-            {
-                "label": item.label,
-                "target": m,
-                "iou": None if m is None else round(iou[n][m], 4),
-                "similarity": None if m is None else round(similarity(n, m), 4),
-                "hit": n in hits,
-            }
-        )
-    relation_target = dict(comparison.triplet_match)
-    relations = [
-        {"triplet": comparison.predicted.triplet(relation), "target": relation_target.get(r), "boxes_agree": []}
-        for r, relation in enumerate(comparison.predicted.relations)
-    ]
-    for t, candidates in enumerate(comparison.candidates):
-        for r in candidates:
-            relations[r]["boxes_agree"].append(t)
-    return {"objects": objects, "relations": relations}
-
-
-def score_row(
-    row: dict,
-    where: str,
-    style: AnswerStyle,
-    options: RewardOptions | None = None,
-    rewards: Mapping[str, Reward] = REWARDS,
-    strict: bool = False,
-    example: Example | None = None,
-) -> tuple[dict, list[str]]:
-    """As :func:`score_answer`, for a data row with an `answer`, or for a row of `predict` and its ``example``.
-
-    The row may also hold `input_wh` (needed by the frame `resized`), `num_tokens` and `finish_reason`, as `predict`
-    writes them. With an ``example`` the ground truth is that, the row's `frame` comes before the style's, and a
-    `status` that the answer does not have any more gives a warning.
-
-    Returns:
-        The output row, with the row's `sample` if it has one, and the warnings about the row.
-
-    Raises:
-        DataError: the row cannot be used; names ``where`` and what is allowed.
-    """
-    joined = example is not None
-    if not joined and "answer" in row and not {"objects", "relationships", "detections"} & set(row):
-        raise DataError(f"{where}: an answer without ground truth; name the data set that has it with --data")
-    example, warnings = (example, []) if joined else parse_row(row, where)
-    if "answer" not in row:
-        raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
-    answer = row["answer"]
-    if answer is not None and not isinstance(answer, str):
-        raise DataError(f"{where}: answer must be a text or null, found {excerpt(answer)}")
-    num_tokens = row.get("num_tokens")
-    if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
-        raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
-    input_wh = _input_wh(row.get("input_wh"), where)
-    if joined and (frame := row.get("frame", style.frame)) != style.frame:
-        if frame not in FRAMES:
-            raise DataError(f"{where}: unknown frame {excerpt(frame)}; allowed: {', '.join(FRAMES)}")
-        style = replace(style, frame=frame)
-    if style.frame == "resized" and input_wh is None:
-        raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
-    truncated = row.get("finish_reason") == "length"
-    scored = score_answer(example, answer, style, options, rewards, input_wh, strict, truncated, num_tokens)
-    if joined and not strict and row.get("status", scored["status"]) != scored["status"]:
-        warnings.append(
-            f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {scored['status']} now; "
-            "are the format and the envelope the same?"
-        )
-    if "sample" in row:
-        scored["sample"] = row["sample"]
-    return scored, warnings
 
 
 class _GroundTruth:
@@ -181,15 +43,6 @@ class _GroundTruth:
             raise DataError(f"{where}: {self.source} has no image_id {excerpt(image_id)}")
         self.unanswered.pop(image_id, None)
         return self.examples[image_id]
-
-
-def _input_wh(value: object, where: str) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    if isinstance(value, list) and len(value) == 2:
-        if all(type(side) in (int, float) and 0 < side < _LARGEST_SIDE for side in value):
-            return value[0], value[1]
-    raise DataError(f"{where}: input_wh must be [width, height] in pixels above 0, found {excerpt(value)}")
 
 
 class _Messages:
@@ -243,10 +96,11 @@ def run_score(options: ScoreOptions) -> None:
     looked_at: list[tuple[Example, dict]] = []
     statuses: Counter[str] = Counter()
     totals = dict.fromkeys(rewards, 0.0)
+    has_bar = options.out is not None or not sys.stdout.isatty()  # else the rows themselves are seen to come
 
     def scored_rows() -> Iterator[dict]:
         try:
-            for number, row, wrong in read_rows(options.rows):
+            for number, row, wrong in track(read_rows(options.rows), "rows") if has_bar else read_rows(options.rows):
                 where = f"{options.rows}, row {number}"
                 try:
                     if wrong:
