@@ -42,5 +42,6 @@ def test_standard_output_stays_what_it_was(capsys, monkeypatch):
 
 def test_nothing_is_shown_where_there_is_no_terminal(capsys, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr(progress, "_SECONDS", 0)
     assert list(track(range(3), "counted")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")

@@ -17,7 +17,11 @@ _SECONDS = 0.1
 
 @contextmanager
 def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on the terminal's error stream; the value is a function that advances it by a number."""
+    """Show a bar on the error stream, if that is a terminal; the value is a function that advances it by a number."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda count=1: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -26,20 +30,17 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
         TimeRemainingColumn(),
     )
     # What is printed meanwhile goes where it was meant to: rich would send standard output to the error stream.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(name, total=total)
         yield lambda count=1: progress.advance(task, count)
 
 
 def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
-    """The items, counted on a :func:`progress_bar` as they are taken; without one where no terminal could show it.
+    """The items, counted on a :func:`progress_bar` as they are taken.
 
     Args:
         total: how many there are, where that is known.
     """
-    if not Console(stderr=True).is_terminal:
-        yield from items
-        return
     with progress_bar(name, total) as advance:
         count, last = 0, monotonic()
         for item in items:
