@@ -127,6 +127,12 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
     return count
 
 
+def why_no_json(error: Exception) -> str:
+    """What ``json.loads`` says of one line of a file: the row is named beside it, so that only the column is here."""
+    # the decoder's message is bounded
+    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that are not blank. Bytes, because text mode would stop at the first undecodable one."""
     if path.is_dir():
@@ -162,9 +168,3 @@ def _decode(line: bytes) -> tuple[dict, str | None]:
     if not isinstance(row, dict):
         return {}, f"a row must be a JSON object, found {excerpt(row)}"
     return row, None
-
-
-def why_no_json(error: Exception) -> str:
-    """What ``json.loads`` says of one line of a file: the row is named beside it, so that only the column is here."""
-    # the decoder's message is bounded
-    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)

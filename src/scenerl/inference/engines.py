@@ -21,8 +21,10 @@ from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, pro
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
-_NEVER = {"fresh", "out", "device", "batch_size", "dtype", "server", "checkpoint", "family", "timeout", "tries"}
-_NEVER |= {"shard", "gather"}
+_NEVER = frozenset(
+    ("fresh", "out", "shard", "gather", "device", "batch_size", "dtype")
+    + ("server", "checkpoint", "family", "timeout", "tries")
+)
 """Options that no engine's answers depend on, unless it says so."""
 
 

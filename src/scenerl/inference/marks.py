@@ -15,10 +15,12 @@ Mark = Mapping[str, Any]
 
 
 def mark_path(out: Path) -> Path:
+    """Where the mark of a file of predictions is."""
     return out.with_name(f"{out.name}.yaml")
 
 
 def write_mark(out: Path, mark: Mark) -> None:
+    """Write the mark of ``out``, whole or not at all."""
     atomic_write_text(mark_path(out), dump_yaml(mark))
 
 

@@ -22,6 +22,11 @@ class Tally:
         self.issues: Counter[str] = Counter()
 
     def add(self, row: Mapping) -> None:
+        """Count a row.
+
+        Raises:
+            KeyError, TypeError, AttributeError: it is none that ``predict`` writes; it may be counted in part.
+        """
         if "error" in row:
             self.unanswered += 1
             return
