@@ -17,7 +17,7 @@ from rich.console import Console
 from scenerl.config import DemoOptions, EvalOptions, GRPOOptions, PredictOptions, ReportOptions, SFTOptions, plain
 from scenerl.demo.table import headline_table
 from scenerl.progress import progress_bar
-from scenerl.runs import atomic_write_text, claim_folder
+from scenerl.runs import atomic_write_text, claim_folder, default_values
 
 TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
 
@@ -104,7 +104,8 @@ class Demo(ABC):
         """Every stage, then table and report."""
         started = time.time()
         fingerprint = {**plain(self.options), "grid": self.its.grid, **asdict(self.scale)}
-        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out")):
+        before = default_values(type(self.options))
+        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
             self._say(f"Going on in {self.out}; --fresh starts over")
         self.once("data", "making scenes", self._make_data)
         self.once("base", "building a small Qwen2-VL and warming it up", self._make_base)
