@@ -21,7 +21,7 @@ def command(base, rows, tmp_path):
 
     def line(server, out, *more) -> list[str]:
         start = ["predict", "--engine", "openai", "--server", server.address, "--model", str(base), "--data", str(rows)]
-        start += ["--out", str(out), "--constrain", "--vocabulary", str(vocabulary), "--tries", "1"]
+        start += ["--out", str(out), "--constrain", "--vocabulary", str(vocabulary), "--tries", "3"]
         return [*start, "--temperature", "1", "--num_samples", "3", "--max_new_tokens", "150", *more]
 
     return line
