@@ -15,6 +15,7 @@ from answers.strategies import IMAGE_WH, INPUT_WH, graphs
 from decoding.play import FRAMES, STYLES, graph, is_right, shape_of, style_of
 from scenerl.answers import AnswerShape, AnswerStyle, build_grammar, write_answer
 from scenerl.decoding.automaton import Automaton
+from scenerl.decoding.nodes import walk
 from scenerl.frames import frame_wh
 from scenerl.types import Relation, SceneGraph, SceneObject
 
@@ -23,7 +24,7 @@ OPEN = [AnswerStyle(fmt, envelope) for fmt in ("json", "compact", "detections") 
 
 def accepts(style: AnswerStyle, text: str, bounds_wh=(1000, 1000)) -> bool:
     automaton = Automaton(AnswerShape(style, bounds_wh))
-    state = automaton.walk(automaton.start, text.encode())
+    state = walk(automaton.start, text.encode())
     return state is not None and automaton.is_end(state)
 
 
@@ -47,14 +48,14 @@ def test_every_beginning_has_an_end(style, data):
     automaton = Automaton(shape_of(style))
     state, text = automaton.start, b""
     for _ in range(data.draw(st.integers(0, 60))):
-        choices = [byte for byte in range(256) if automaton.walk(state, bytes((byte,))) is not None]
+        choices = [byte for byte in range(256) if walk(state, bytes((byte,))) is not None]
         if not choices:
             break
         marks = [byte for byte in choices if byte in b'",:[]{} \n0123456789'] or choices
         byte = data.draw(st.sampled_from(data.draw(st.sampled_from([choices, marks]))))
-        state, text = automaton.walk(state, bytes((byte,))), text + bytes((byte,))
+        state, text = walk(state, bytes((byte,))), text + bytes((byte,))
         end = b"".join(automaton.rest(state))
-        ended = automaton.walk(state, end)
+        ended = walk(state, end)
         assert ended is not None and automaton.is_end(ended), (text, end)
     assert is_right((text + b"".join(automaton.rest(state))).decode(), style)
 
@@ -262,9 +263,9 @@ def test_a_frame_without_room_is_refused():
 def test_a_thousand_objects_are_enough():
     """What the parser would not read is not written; the number of the next object stays its own."""
     automaton = Automaton(AnswerShape(AnswerStyle("compact", objects=("dog",)), (1000, 1000)))
-    state = automaton.walk(automaton.start, b"dog 0 0 5 5\n" * 1000)
-    assert automaton.walk(state, b"d") is None and automaton.walk(state, b"\n999 ") is not None
-    assert automaton.walk(state, b"end") is not None
+    state = walk(automaton.start, b"dog 0 0 5 5\n" * 1000)
+    assert walk(state, b"d") is None and walk(state, b"\n999 ") is not None
+    assert walk(state, b"end") is not None
 
 
 def test_frames_of_the_tests_are_frames():

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from decoding.play import FRAMES, STYLES, graph, is_right, parse, play, shape_of, style_of
 from scenerl.answers import AnswerStyle, write_answer
 from scenerl.decoding import Row, Vocabulary, constraint_of
+from scenerl.decoding.nodes import walk
 
 IDS = [f"{style.format}-{style.envelope}-{'open' if style.objects is None else 'closed'}" for style in STYLES]
 
@@ -54,7 +55,7 @@ def test_masks_are_what_walking_every_token_says(style, vocabulary):
         is_near = row.left <= constraint.most(row.state)
         walked = np.zeros_like(mask)
         for token in every:
-            after = constraint.automaton.walk(row.state, vocabulary.pieces[token])
+            after = walk(row.state, vocabulary.pieces[token])
             walked[token] = after is not None and (not is_near or constraint.cost(after) < row.left)
         walked[vocabulary.stop_ids] = constraint.automaton.is_end(row.state)
         extra, missing = (mask & ~walked).nonzero()[0], (walked & ~mask).nonzero()[0]

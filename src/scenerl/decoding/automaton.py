@@ -25,7 +25,7 @@ from scenerl.answers.json_graph import label_of
 from scenerl.answers.style import AnswerStyle
 from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Words, check_words
 from scenerl.decoding.memory import Memory, Rules
-from scenerl.decoding.nodes import SPACES, End, Marks, Node, Option, State, chain
+from scenerl.decoding.nodes import SPACES, End, Marks, Node, Option, State, chain, walk
 from scenerl.decoding.numbers import Number, Numbers
 from scenerl.decoding.slots import ClosedId, ClosedText, Reference
 from scenerl.decoding.texts import OpenText, Thought, id_suffixes, label_suffixes, predicate_suffixes
@@ -71,17 +71,8 @@ class Automaton:
         """The states of an answer of two large objects and a relation."""
         state = self.start
         for byte in self.example:
-            state = self.walk(state, bytes((byte,)))
+            state = walk(state, bytes((byte,)))
             yield state
-
-    def walk(self, state: State, text: bytes) -> State | None:
-        """The state behind ``text``, or None where it is not allowed."""
-        for byte in text:
-            node, inner, memory = state
-            state = node.step(inner, memory, byte)
-            if state is None:
-                return None
-        return state
 
     @staticmethod
     def rest(state: State) -> list[bytes]:

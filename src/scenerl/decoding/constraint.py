@@ -17,7 +17,7 @@ import numpy as np
 from scenerl.answers.grammar import AnswerShape, build_grammar
 from scenerl.decoding.automaton import Automaton
 from scenerl.decoding.conditions import Conditions, Facts
-from scenerl.decoding.nodes import Node, State
+from scenerl.decoding.nodes import Node, State, walk
 from scenerl.decoding.texts import MAX_SUFFIX
 from scenerl.decoding.trial import TooHard, Trial
 from scenerl.decoding.vocabulary import Vocabulary
@@ -132,7 +132,7 @@ class Constraint:
     def _walk_each(self, mask: np.ndarray, state: State, tokens: Iterable[int], left: int) -> None:
         """Set the mask for tokens of which nothing is known."""
         for token in tokens:
-            after = self.automaton.walk(state, self.vocabulary.pieces[token])
+            after = walk(state, self.vocabulary.pieces[token])
             mask[token] = after is not None and self.cost(after) <= left
 
     def _fit(self, mask: np.ndarray, state: State, place: _Place, left: int) -> None:
@@ -171,7 +171,7 @@ class Constraint:
         hard: list[int] = []
         for token in candidates.nonzero()[0].tolist():
             try:
-                state = self.automaton.walk((node, inner, Trial()), pieces[token])
+                state = walk((node, inner, Trial()), pieces[token])
             except TooHard:
                 hard.append(token)
                 continue
@@ -240,7 +240,7 @@ class Row:
             self.is_done = True
             return
         self._unmatched.append(token)
-        self.state = self.constraint.automaton.walk(self.state, self.constraint.vocabulary.pieces[token])
+        self.state = walk(self.state, self.constraint.vocabulary.pieces[token])
         assert self.state is not None, f"token {token} is not allowed here"
         if self._plan is not None:
             planned = self._plan[1:] if self._plan[0:1] == [token] else None

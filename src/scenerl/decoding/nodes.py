@@ -143,13 +143,7 @@ class Marks(Node):
         """The state behind text that is no mark, or was only the beginning of one."""
         if self.instead is None:
             return None
-        state = self.instead.enter(memory)
-        for byte in text:
-            node, inner, memory = state
-            state = node.step(inner, memory, byte)
-            if state is None:
-                return None
-        return state
+        return walk(self.instead.enter(memory), text)
 
     def rest(self, inner, memory):
         spaces, option, at = inner
@@ -169,6 +163,16 @@ class Marks(Node):
 
     def is_end(self, inner):
         return inner[1] is None and self.instead is not None and self.instead.is_end(self.instead.start)
+
+
+def walk(state: State, text: bytes) -> State | None:
+    """The state behind ``text``, or None where it is not allowed."""
+    for byte in text:
+        node, inner, memory = state
+        state = node.step(inner, memory, byte)
+        if state is None:
+            return None
+    return state
 
 
 def joined(mark: bytes, chunks: list[bytes]) -> list[bytes]:
