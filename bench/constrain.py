@@ -19,7 +19,7 @@ import torch
 from common import print_conditions, print_head, print_row
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from scenerl.answers import AnswerShape, AnswerStyle, build_prompt, write_answer
+from scenerl.answers import GrammarSpec, OutputFormat, build_prompt, write_answer
 from scenerl.decoding import ConstrainedDecoding, Vocabulary
 from scenerl.models import tiny
 from scenerl.models.branching import BranchSampler
@@ -74,14 +74,14 @@ def measure(fmt: str, is_closed: bool, answers: int, rounds: int, sizes: tuple[i
     objects, predicates = words(rng, 150), words(rng, 50)
     scenes = [scene(rng, objects, predicates, sizes) for _ in range(max(answers, 200))]
     closed = {"objects": objects, "predicates": predicates} if is_closed else {}
-    style = AnswerStyle(fmt, **closed)
+    output_format = OutputFormat(fmt, **closed)
     query = objects if fmt == "detections" else None
     examples = [Example(str(number), SIDE, SIDE, graph, query=query) for number, graph in enumerate(scenes)]
-    model, processor = tiny.build(examples, style)
+    model, processor = tiny.build(examples, output_format)
     model.eval()
     tokenizer = processor.tokenizer
     stop = tokenizer.eos_token_id
-    texts = [write_answer(graph, style, (SIDE, SIDE)) for graph in scenes[:answers]]
+    texts = [write_answer(graph, output_format, (SIDE, SIDE)) for graph in scenes[:answers]]
     script = [[*tokenizer(text)["input_ids"], stop] for text in texts]
     limit = max(map(len, script)) + 200
     picture = torch.zeros(SIDE, SIDE, 3).numpy().astype("uint8")
@@ -89,14 +89,14 @@ def measure(fmt: str, is_closed: bool, answers: int, rounds: int, sizes: tuple[i
 
     content = [
         {"type": "image", "image": Image.fromarray(picture)},
-        {"type": "text", "text": build_prompt(style, query)},
+        {"type": "text", "text": build_prompt(output_format, query)},
     ]
     inputs = processor.apply_chat_template(
         [[{"role": "user", "content": content}]] * answers,
         add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
     )  # fmt: skip
     vocabulary = Vocabulary(tokenizer, model.config.get_text_config().vocab_size, [stop])
-    shapes = [AnswerShape(style, (1000, 1000))] * answers
+    shapes = [GrammarSpec(output_format, (1000, 1000))] * answers
 
     def write(constrain: bool) -> float:
         started = time.process_time()

@@ -94,9 +94,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true")
-    given = parser.parse_args()
-    if given.smoke:
-        given.images, given.rounds = 6, 1
+    provided = parser.parse_args()
+    if provided.smoke:
+        provided.images, provided.rounds = 6, 1
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         raise SystemExit("bench/report.py opens the report in Chromium, which is not here: make browser")
@@ -105,10 +105,10 @@ def main() -> None:
     print_conditions("wall time, one thread", ["playwright", "pillow", "jinja2"])
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         folder = Path(name)
-        predictions = write_inputs(folder, given.images)
+        predictions = write_inputs(folder, provided.images)
         report, plain = folder / "report.html", folder / "plain.html"
         start = time.perf_counter()
-        size = write_report(manifest_from_files(folder / "data.jsonl", predictions), report, given.images)
+        size = write_report(manifest_from_files(folder / "data.jsonl", predictions), report, provided.images)
         written = time.perf_counter() - start
         pictures = re.findall(r'<script type="text/plain" id="picture-\d+">(.*?)</script>', report.read_text())
         plain.write_text(
@@ -118,12 +118,12 @@ def main() -> None:
         chromium = driver.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
-        rounds = [(opened(chromium, report, USED), opened(chromium, plain, PAINTED)) for _ in range(given.rounds)]
+        rounds = [(opened(chromium, report, USED), opened(chromium, plain, PAINTED)) for _ in range(provided.rounds)]
         print(f"Chromium {chromium.version}")
         chromium.close()
     ours, peer = (tuple(min(found) for found in zip(*side, strict=True)) for side in zip(*rounds, strict=True))
     mean = sum(map(len, pictures)) * 3 / 4 / len(pictures)
-    print(f"{given.images} images, {mean / 1000:.0f} kB a picture; written in {written:.1f} s")
+    print(f"{provided.images} images, {mean / 1000:.0f} kB a picture; written in {written:.1f} s")
     print_head("page", "size", "usable after", "CPU time", "of the plain page's", left=1)
     print_row("report", f"{size / 1e6:.1f} MB", f"{ours[0]:.2f} s", f"{ours[1]:.2f} s", f"{ours[0] / peer[0]:.2f}")
     plain_size = sum(map(len, pictures)) / 1e6

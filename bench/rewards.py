@@ -22,7 +22,7 @@ from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from scenerl.answers import AnswerStyle, parse_answer, write_answer
+from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.rewards import REWARDS, Comparison, RewardOptions
 from scenerl.types import ParseResult, SceneGraph
 
@@ -102,13 +102,14 @@ def main() -> None:
     if options.smoke:
         options.rounds, options.completions = 1, 2
 
-    style = AnswerStyle(frame="pixels")
+    output_format = OutputFormat(box_format="pixels")
     graphs = pairs(options.completions, 12, 8)
-    texts = [write_answer(predicted, style, IMAGE_WH) for predicted, _ in graphs]
-    compact = AnswerStyle(frame="pixels", format="compact")
+    texts = [write_answer(predicted, output_format, IMAGE_WH) for predicted, _ in graphs]
+    compact = OutputFormat(box_format="pixels", format="compact")
     compact_texts = [write_answer(predicted, compact, IMAGE_WH) for predicted, _ in graphs]
     answers = [
-        (parse_answer(text, style, IMAGE_WH), target, text) for text, (_, target) in zip(texts, graphs, strict=True)
+        (parse_answer(text, output_format, IMAGE_WH), target, text)
+        for text, (_, target) in zip(texts, graphs, strict=True)
     ]
     detections = [(ParseResult("ok", predicted), target, "") for predicted, target in pairs(options.completions, 6, 0)]
     alike = {frozenset((a, b)): 0.5 for a, b in zip(LABELS, LABELS[1:], strict=False)}
@@ -118,7 +119,7 @@ def main() -> None:
         "six": reward_task(answers, GRAPH_REWARDS),
         "six, soft": reward_task(answers, GRAPH_REWARDS, soft),
         "all": reward_task(answers, REWARDS),
-        "json": lambda: [parse_answer(text, style, IMAGE_WH) for text in texts],
+        "json": lambda: [parse_answer(text, output_format, IMAGE_WH) for text in texts],
         "compact": lambda: [parse_answer(text, compact, IMAGE_WH) for text in compact_texts],
         "detection": reward_task(detections, DETECTION_REWARDS),
     }

@@ -27,11 +27,11 @@ from transformers import TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from update import CLASSES, PACKAGES, SMALL, SMOKE, Setting, build, small_tokenizer, use_one_thread
 
-from scenerl.answers import AnswerStyle, parse_answer, write_answer
+from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.rewards import REWARDS, Comparison
 
 PARTS = ("rollout", "rewards", "update", "whole step")
-STYLE = AnswerStyle(frame="pixels")
+STYLE = OutputFormat(box_format="pixels")
 
 
 class Stopwatch(TrainerCallback):
@@ -78,7 +78,7 @@ def reward_of(watch: Stopwatch, group: int):
 
 def data_of(setting: Setting, num_words: int) -> Dataset:
     """One prompt and its image; a number below 100 is one token."""
-    _, height, width = setting.grid
+    _, height, width = setting.step
     pixels = np.random.default_rng(0).integers(0, 256, (height * 14, width * 14, 3), dtype=np.uint8)
     image, words = Image.fromarray(pixels), " ".join(str(index % 100) for index in range(num_words))
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": words}]}]

@@ -11,6 +11,7 @@ import pytest
 
 from scenerl import __version__, cli
 from scenerl.config import OPTIONS, TRL_CONFIGS
+from scenerl.errors import UserError
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_user_errors_are_one_line_and_exit_code_2(capsys, words, said):
 
 def test_options_reach_the_command_and_its_exit_code_comes_back(replaced):
     seen = []
-    replaced(lambda *given: seen.append(given) or 3)
+    replaced(lambda *provided: seen.append(provided) or 3)
     assert cli.main(["score", "rows.jsonl"]) == 3
     assert cli.main(["grpo", "--model", "m", "--data", "d", "--out", "o", "--max_steps", "5"]) == 3
     (score,), (grpo, extra) = seen
@@ -106,7 +107,7 @@ def test_options_reach_the_command_and_its_exit_code_comes_back(replaced):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ValueError("rows.jsonl, row 3:\n  no box"), "rows.jsonl, row 3: no box"),
+        (UserError("rows.jsonl, row 3:\n  no box"), "rows.jsonl, row 3: no box"),
         (OSError(28, "No space left on device", "out.jsonl"), "out.jsonl: No space left on device"),
         (ModuleNotFoundError("No module named 'trl'", name="trl"), "pip install 'scenerl[train]'"),
     ],

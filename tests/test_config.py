@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenerl import runs
+from scenerl import files, runs
 from scenerl.config import (
     OPTIONS,
     EvalOptions,
@@ -312,13 +312,13 @@ def test_any_command_line_gives_options_or_one_clear_line(argv):
 
 
 def test_choices_match_the_rooms_they_name():
-    from scenerl.answers import ENVELOPES, FORMATS
+    from scenerl.answers import FORMATS, TEMPLATES
+    from scenerl.box_formats import BOX_FORMATS
     from scenerl.config.options import AnswerFormat, Envelope, Frame
-    from scenerl.frames import FRAMES
 
     assert set(typing.get_args(AnswerFormat)) == set(FORMATS)
-    assert set(typing.get_args(Envelope)) == set(ENVELOPES)
-    assert set(typing.get_args(Frame)) == set(FRAMES)
+    assert set(typing.get_args(Envelope)) == set(TEMPLATES)
+    assert set(typing.get_args(Frame)) == set(BOX_FORMATS)
 
 
 def test_default_rewards_exist():
@@ -335,8 +335,8 @@ def test_trl_fields_are_reachable_and_never_hidden_by_ours(command):
     cls = getattr(trl, {"sft": "SFTConfig", "grpo": "GRPOConfig"}[command])
     theirs = {item.name for item in dataclasses.fields(cls)}
     assert not theirs & {item.name for item in dataclasses.fields(OPTIONS[command])}
-    given = {"learning_rate": "1e-5", "lr_scheduler_type": "cosine", "gradient_checkpointing_kwargs": '{"a": 1}'}
-    resolved = resolve_extra(cls, given)
+    provided = {"learning_rate": "1e-5", "lr_scheduler_type": "cosine", "gradient_checkpointing_kwargs": '{"a": 1}'}
+    resolved = resolve_extra(cls, provided)
     assert resolved["learning_rate"] == 1e-5 and resolved["gradient_checkpointing_kwargs"] == {"a": 1}
     # Every field's own default passes through, so no annotation is beyond the converter.
     for item in dataclasses.fields(cls):
@@ -394,13 +394,13 @@ def test_foreign_folders_are_never_emptied(tmp_path, monkeypatch):
 
 def test_atomic_write_keeps_the_old_text_when_the_disk_is_full(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
-    runs.atomic_write_text(path, json.dumps({"a": 1}))
+    files.atomic_write_text(path, json.dumps({"a": 1}))
 
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        runs.atomic_write_text(path, "x" * 100)
+        files.atomic_write_text(path, "x" * 100)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [child.name for child in tmp_path.iterdir()] == ["metrics.json"]

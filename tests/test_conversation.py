@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub_cache import fill_cache
-from scenerl.answers import AnswerStyle
-from scenerl.conversation import FILE_NAME, Conversation, saved_style, style_for
+from scenerl.answers import OutputFormat
+from scenerl.box_formats import BOX_FORMATS, extent_wh
+from scenerl.conversation import FILE_NAME, Conversation, output_format_for, saved_output_format
 from scenerl.data.images import open_image
-from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.frames import FRAMES, frame_wh
+from scenerl.errors import DataError
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.qwen2_vl import FAMILY, input_wh
@@ -46,11 +46,11 @@ def conversation(base):
     return load_conversation(base)
 
 
-def without_weights(style: AnswerStyle, patch: int = 14) -> Conversation:
+def without_weights(output_format: OutputFormat, patch: int = 14) -> Conversation:
     """A conversation for everything that needs sizes only."""
     images = SimpleNamespace(patch_size=patch, merge_size=2, size={"shortest_edge": 56 * 56, "longest_edge": 448 * 448})
     processor = SimpleNamespace(image_processor=images)
-    return Conversation(style, SimpleNamespace(family=FAMILY, processor=processor))
+    return Conversation(output_format, SimpleNamespace(family=FAMILY, processor=processor))
 
 
 # --- the same ids everywhere ---
@@ -148,17 +148,20 @@ def scenes(draw):
 
 @settings(max_examples=25)
 @given(
-    scenes(), st.sampled_from(["json", "compact"]), st.sampled_from(["plain", "think"]), st.sampled_from(list(FRAMES))
+    scenes(),
+    st.sampled_from(["json", "compact"]),
+    st.sampled_from(["plain", "think"]),
+    st.sampled_from(list(BOX_FORMATS)),
 )
-def test_boxes_survive_the_way_through_the_answer(example, name, envelope, frame):
-    conversation = without_weights(AnswerStyle(name, envelope, frame=frame))
+def test_boxes_survive_the_way_through_the_answer(example, name, template, box_format):
+    conversation = without_weights(OutputFormat(name, template, box_format=box_format))
     text = conversation.completion(example)[0]["content"][0]["text"]
     result = conversation.parse(text, example)
-    assert result.ok and not result.issues and result.in_envelope
+    assert result.ok and not result.issues and result.in_template
     assert [obj.label for obj in result.graph.objects] == [obj.label for obj in example.graph.objects]
     assert result.graph.relations == example.graph.relations
-    unit = 1e-4 if frame == "norm1" else 1
-    across, down = frame_wh(frame, example.image_wh, conversation.input_wh(example))
+    unit = 1e-4 if box_format == "norm1" else 1
+    across, down = extent_wh(box_format, example.image_wh, conversation.input_wh(example))
     # half a unit of the frame, in pixels of the original
     half = np.array([example.width / across, example.height / down] * 2) * unit / 2
     for found, wanted in zip(result.graph.objects, example.graph.objects, strict=True):
@@ -168,7 +171,7 @@ def test_boxes_survive_the_way_through_the_answer(example, name, envelope, frame
 @pytest.mark.parametrize("size", [(641, 427), (333, 999), (29, 31), (1, 57)])
 def test_the_frame_of_the_resized_input_is_that_of_the_processor(size):
     """A box over the whole image has the resized input's own size in that frame."""
-    conversation = without_weights(AnswerStyle("compact", frame="resized"))
+    conversation = without_weights(OutputFormat("compact", box_format="resized"))
     example = Example("a", *size, SceneGraph((SceneObject("dog", (0, 0, *size)),)))
     width, height = input_wh(conversation.checkpoint.processor, size)
     assert conversation.input_wh(example) == (width, height)
@@ -182,7 +185,7 @@ def test_an_image_the_model_cannot_take_is_named():
 
 
 def test_a_query_closes_the_vocabulary_of_its_answer():
-    conversation = without_weights(AnswerStyle("detections", objects=("cat",)))
+    conversation = without_weights(OutputFormat("detections", objects=("cat",)))
     example = Example("a", 100, 100, SceneGraph((SceneObject("dog", (0, 0, 50, 50)),)), query=("dog", "bird"))
     assert "dog, bird" in conversation.prompt(example, None)[0]["content"][1]["text"]
     text = conversation.completion(example)[0]["content"][0]["text"]
@@ -195,21 +198,21 @@ def test_a_query_closes_the_vocabulary_of_its_answer():
 
 
 @pytest.mark.parametrize(
-    "style",
+    "output_format",
     [
-        AnswerStyle(),
-        AnswerStyle("compact", "think", ("dog", "Größe", "犬"), ("on",), "resized", 20),
-        AnswerStyle("detections", objects=()),
+        OutputFormat(),
+        OutputFormat("compact", "think", ("dog", "Größe", "犬"), ("on",), "resized", 20),
+        OutputFormat("detections", objects=()),
     ],
 )
-def test_a_style_survives(style, tmp_path):
-    without_weights(style).save(tmp_path / "new" / "folder")
-    assert saved_style(tmp_path / "new" / "folder") == style
+def test_a_style_survives(output_format, tmp_path):
+    without_weights(output_format).save(tmp_path / "new" / "folder")
+    assert saved_output_format(tmp_path / "new" / "folder") == output_format
 
 
 def test_a_checkpoint_that_is_not_ours_has_no_style(tmp_path):
-    assert saved_style(tmp_path) is None
-    assert saved_style("tiny") is None
+    assert saved_output_format(tmp_path) is None
+    assert saved_output_format("tiny") is None
 
 
 @pytest.mark.parametrize(
@@ -230,18 +233,18 @@ def test_a_checkpoint_that_is_not_ours_has_no_style(tmp_path):
 )
 def test_a_damaged_style_is_named(content, tmp_path):
     (tmp_path / FILE_NAME).write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"{FILE_NAME}: not a saved conversation") as caught:
-        saved_style(tmp_path)
+    with pytest.raises(ValueError, match=rf"{FILE_NAME}: ") as caught:
+        saved_output_format(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_the_style_of_a_checkpoint_on_the_hub(base, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    assert saved_style(fill_cache(tmp_path, base, "owner/small-1.5")) == STYLE
-    assert saved_style("owner/unknown") is None
+    assert saved_output_format(fill_cache(tmp_path, base, "owner/small-1.5")) == STYLE
+    assert saved_output_format("owner/unknown") is None
 
 
-def options(model, **given):
+def options(model, **provided):
     return SimpleNamespace(
         **{
             "model": str(model),
@@ -252,32 +255,32 @@ def options(model, **given):
             "task": None,
             "boxes": None,
         }
-        | given
+        | provided
     )
 
 
 def test_nothing_given_is_as_trained(tmp_path, caplog):
-    style = AnswerStyle("compact", "think", ("dog", "ball"), ("on",), "norm1000", 20)
-    without_weights(style).save(tmp_path)
+    output_format = OutputFormat("compact", "think", ("dog", "ball"), ("on",), "norm1000", 20)
+    without_weights(output_format).save(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert style_for(options(tmp_path), FAMILY) == style
+        assert output_format_for(options(tmp_path), FAMILY) == output_format
     assert not caplog.records
 
 
 def test_what_is_given_comes_first_and_is_warned_about(tmp_path, caplog):
-    without_weights(AnswerStyle("compact", "think", ("dog",), ("on",), "norm1000", 20)).save(tmp_path)
+    without_weights(OutputFormat("compact", "think", ("dog",), ("on",), "norm1000", 20)).save(tmp_path)
     Vocabulary(("cat", "sofa"), ("under",)).write(tmp_path / "vocabulary.json")
-    given = options(tmp_path, format="json", envelope="plain", grid=5, vocabulary=tmp_path / "vocabulary.json")
+    provided = options(tmp_path, format="json", envelope="plain", grid=5, vocabulary=tmp_path / "vocabulary.json")
     with caplog.at_level(logging.WARNING):
-        style = style_for(given, FAMILY)
-    assert style == AnswerStyle("json", "plain", ("cat", "sofa"), ("under",), "norm1000", 5)
+        output_format = output_format_for(provided, FAMILY)
+    assert output_format == OutputFormat("json", "plain", ("cat", "sofa"), ("under",), "norm1000", 5)
     [record] = caplog.records
-    assert record.getMessage().endswith("another format and envelope and objects and predicates and grid")
+    assert record.getMessage().endswith("another format and template and objects and predicates and step")
 
 
 def test_a_model_that_is_not_ours_gets_the_defaults_and_its_familys_frame(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
-    assert style_for(options(tmp_path), FAMILY) == AnswerStyle(frame=FAMILY.frame)
+    assert output_format_for(options(tmp_path), FAMILY) == OutputFormat(box_format=FAMILY.box_format)
 
 
 # --- tasks whose prompt gives objects ---
@@ -292,80 +295,80 @@ SCENE = Example(
 )
 
 
-def prompt_text(style: AnswerStyle, example: Example) -> str:
-    return without_weights(style).prompt(example, None)[0]["content"][1]["text"]
+def prompt_text(output_format: OutputFormat, example: Example) -> str:
+    return without_weights(output_format).prompt(example, None)[0]["content"][1]["text"]
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
-@pytest.mark.parametrize("envelope", ["plain", "think"])
-def test_given_objects_stand_in_the_prompt_in_the_models_frame(fmt, envelope):
-    nothing = prompt_text(AnswerStyle(fmt, envelope), SCENE)
-    boxes = prompt_text(AnswerStyle(fmt, envelope, given="boxes"), SCENE)
-    objects = prompt_text(AnswerStyle(fmt, envelope, given="objects"), SCENE)
+@pytest.mark.parametrize("template", ["plain", "think"])
+def test_given_objects_stand_in_the_prompt_in_the_models_frame(fmt, template):
+    nothing = prompt_text(OutputFormat(fmt, template), SCENE)
+    boxes = prompt_text(OutputFormat(fmt, template, provided="boxes"), SCENE)
+    objects = prompt_text(OutputFormat(fmt, template, provided="objects"), SCENE)
     assert "\n1 0 0 500 500\n2 500 500 1000 1000\n" in boxes and "red ball" not in boxes.replace(nothing, "")
     assert "\n1 dog 0 0 500 500\n2 red ball 500 500 1000 1000\n" in objects
     assert "given" not in nothing
-    in_pixels = prompt_text(AnswerStyle(fmt, envelope, frame="pixels", given="boxes"), SCENE)
+    in_pixels = prompt_text(OutputFormat(fmt, template, box_format="pixels", provided="boxes"), SCENE)
     assert "\n2 224 112 448 224\n" in in_pixels
-    coarse = prompt_text(AnswerStyle(fmt, envelope, grid=100, given="boxes"), replace(SCENE, width=450))
+    coarse = prompt_text(OutputFormat(fmt, template, step=100, provided="boxes"), replace(SCENE, width=450))
     assert "\n1 0 0 500 500\n" in coarse
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
 def test_the_ideal_answer_repeats_what_was_given(fmt):
     """Its boxes are the prompt's numbers, so that a model can copy them, and it reads back as the ground truth."""
-    for example in (SCENE, replace(SCENE, given=SCENE.graph.objects[::-1])):
-        conversation = without_weights(AnswerStyle(fmt, given="objects"))
+    for example in (SCENE, replace(SCENE, provided=SCENE.graph.objects[::-1])):
+        conversation = without_weights(OutputFormat(fmt, provided="objects"))
         answer = conversation.completion(example)[0]["content"][0]["text"]
         parsed = conversation.parse(answer, example).graph
-        order = [item.label for item in example.given or SCENE.graph.objects]
+        order = [item.label for item in example.provided or SCENE.graph.objects]
         assert [item.label for item in parsed.objects] == order
         assert [parsed.triplet(edge) for edge in parsed.relations] == [("dog", "on", "red ball")]
         for number, item in enumerate(parsed.objects, start=1):
             box = " ".join(str(round(n * 1000 / side)) for n, side in zip(item.box, SCENE.image_wh * 2, strict=True))
-            assert f"\n{number} {item.label} {box}\n" in prompt_text(conversation.style, example)
+            assert f"\n{number} {item.label} {box}\n" in prompt_text(conversation.output_format, example)
 
 
 def test_a_detectors_objects_take_the_place_of_the_ground_truths():
-    found = replace(SCENE, given=(SceneObject("cat", (0, 0, 44.8, 22.4), 0.9),))
-    text = prompt_text(AnswerStyle("compact", given="objects"), found)
+    found = replace(SCENE, provided=(SceneObject("cat", (0, 0, 44.8, 22.4), 0.9),))
+    text = prompt_text(OutputFormat("compact", provided="objects"), found)
     assert "\n1 cat 0 0 100 100\n" in text and "dog 0" not in text
-    assert "red ball" not in prompt_text(AnswerStyle("compact", given="objects"), replace(SCENE, given=()))
+    assert "red ball" not in prompt_text(OutputFormat("compact", provided="objects"), replace(SCENE, provided=()))
 
 
 @pytest.mark.parametrize(
-    ("task", "saved", "fmt", "given"),
+    ("task", "saved", "fmt", "provided"),
     [
-        (None, AnswerStyle(), "json", None),
-        (None, AnswerStyle("compact", given="boxes"), "compact", "boxes"),  # as trained
-        ("sgdet", AnswerStyle("compact", given="boxes"), "compact", None),
-        ("predcls", AnswerStyle("compact"), "compact", "objects"),
-        ("sgcls", AnswerStyle("detections"), "json", "boxes"),
-        ("det", AnswerStyle("compact", given="boxes"), "detections", None),
+        (None, OutputFormat(), "json", None),
+        (None, OutputFormat("compact", provided="boxes"), "compact", "boxes"),  # as trained
+        ("sgdet", OutputFormat("compact", provided="boxes"), "compact", None),
+        ("predcls", OutputFormat("compact"), "compact", "objects"),
+        ("sgcls", OutputFormat("detections"), "json", "boxes"),
+        ("det", OutputFormat("compact", provided="boxes"), "detections", None),
     ],
 )
-def test_the_task_decides_what_is_given(tmp_path, task, saved, fmt, given):
+def test_the_task_decides_what_is_given(tmp_path, task, saved, fmt, provided):
     without_weights(saved).save(tmp_path)
-    style = style_for(options(tmp_path, task=task), FAMILY)
-    assert (style.format, style.given) == (fmt, given)
+    output_format = output_format_for(options(tmp_path, task=task), FAMILY)
+    assert (output_format.format, output_format.provided) == (fmt, provided)
 
 
 def test_tasks_that_do_not_fit(tmp_path):
-    without_weights(AnswerStyle()).save(tmp_path)
+    without_weights(OutputFormat()).save(tmp_path)
     for task, fmt in (("det", "json"), ("predcls", "detections"), ("sgdet", "detections")):
         with pytest.raises(ValueError, match=f"task {task} and format {fmt} do not go together"):
-            style_for(options(tmp_path, task=task, format=fmt), FAMILY)
+            output_format_for(options(tmp_path, task=task, format=fmt), FAMILY)
     with pytest.raises(ValueError, match="boxes are for the tasks sgcls and predcls"):
-        style_for(options(tmp_path, boxes=tmp_path / "boxes.json"), FAMILY)
-    with pytest.raises(ValueError, match="unknown given 'labels'; allowed: None, boxes, objects"):
-        AnswerStyle(given="labels")
+        output_format_for(options(tmp_path, boxes=tmp_path / "boxes.json"), FAMILY)
+    with pytest.raises(ValueError, match="unknown provided 'labels'; allowed: None, boxes, objects"):
+        OutputFormat(provided="labels")
     with pytest.raises(ValueError, match="the task predcls asks for relations, which 'detections' cannot hold"):
-        AnswerStyle("detections", given="objects")
+        OutputFormat("detections", provided="objects")
 
 
 def test_checkpoints_from_before_there_were_tasks_give_nothing(tmp_path):
-    without_weights(AnswerStyle("compact")).save(tmp_path)
+    without_weights(OutputFormat("compact")).save(tmp_path)
     saved = json.loads((tmp_path / FILE_NAME).read_text())
-    del saved["style"]["given"]
+    del saved["output_format"]["provided"]
     (tmp_path / FILE_NAME).write_text(json.dumps(saved))
-    assert saved_style(tmp_path) == AnswerStyle("compact")
+    assert saved_output_format(tmp_path) == OutputFormat("compact")

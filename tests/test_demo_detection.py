@@ -15,7 +15,7 @@ pytest.importorskip("trl", reason="the demo needs the extra train")
 import torch
 
 from scenerl import cli, data
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import load_yaml
 from scenerl.conversation import Conversation
 from scenerl.demo import detection, graph
@@ -36,7 +36,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def run(folder: Path, *given: str) -> tuple[int, str]:
+def run(folder: Path, *provided: str) -> tuple[int, str]:
     """`scenerl demo --smoke` at an even smaller scale, with ``folder`` as working directory."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
@@ -45,7 +45,7 @@ def run(folder: Path, *given: str) -> tuple[int, str]:
         patch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
         for story in (graph, detection):
             patch.setattr(story, "SMOKE", replace(story.SMOKE, **FEW))
-        return cli.main(["demo", "--smoke", *given]), printed.getvalue()
+        return cli.main(["demo", "--smoke", *provided]), printed.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +91,15 @@ def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
 
 
 @pytest.mark.parametrize(
-    "given, named",
+    "provided, named",
     [
         (["--task", "detection", "--reward", "triplet_f1"], "none of task 'detection'; allowed: od_length, ap"),
         (["--reward", "od_length"], "none of task 'graph'; allowed: triplet_f1, hard_recall"),
         (["--task", "panoptic"], "is not graph | detection"),
     ],
 )
-def test_rewards_and_tasks_that_cannot_be(tmp_path, capsys, given, named):
-    assert run(tmp_path, *given)[0] == 2
+def test_rewards_and_tasks_that_cannot_be(tmp_path, capsys, provided, named):
+    assert run(tmp_path, *provided)[0] == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / OUT).exists()
 
@@ -115,26 +115,26 @@ def test_think_through_the_whole_path(task, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("thought", ["empty", "summary"])
+@pytest.mark.parametrize("reasoning", ["empty", "summary"])
 @pytest.mark.parametrize("source", ["synthetic:count=4", "synthetic_detection:count=4"])
-def test_a_thought_learnt_by_heart_comes_back_in_its_envelope(source, thought, tmp_path, monkeypatch):
+def test_a_thought_learnt_by_heart_comes_back_in_its_envelope(source, reasoning, tmp_path, monkeypatch):
     """SFT target, rollout, format reward, prediction and evaluation agree on what a thought looks like."""
     monkeypatch.chdir(tmp_path)
     answers = "detections" if "detection" in source else "json"
     monkeypatch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
     settings = {**QUICK, "max_steps": 60, "per_device_train_batch_size": 4, "learning_rate": 5e-3, "logging_steps": 30}
-    options = ["--format", answers, "--envelope", "think", "--thought", thought, "--grid", "100", "--muon"]
+    options = ["--format", answers, "--envelope", "think", "--thought", reasoning, "--grid", "100", "--muon"]
     command = ["sft", "--model", "tiny", "--data", source, "--out", "sft", *options, *words(settings)]
     assert cli.main(command) == 0
     assert cli.main(["predict", "--model", "sft", "--data", source, "--out", "p.jsonl", "--max_new_tokens", "300"]) == 0
     rows = {row["image_id"]: row for row in read_rows(tmp_path / "p.jsonl")}
-    conversation = Conversation(AnswerStyle(answers, "think", grid=100), load("sft", dtype="float32"))
+    conversation = Conversation(OutputFormat(answers, "think", step=100), load("sft", dtype="float32"))
     targets = {
-        example.image_id: conversation.completion(example, thought)[0]["content"][0]["text"]
+        example.image_id: conversation.completion(example, reasoning)[0]["content"][0]["text"]
         for example in data.load(source)
     }
     for image_id, row in rows.items():
         before, _, answer = row["answer"].partition("</think>")
         assert before.startswith("<think>") and answer.strip().startswith("<answer>")
         assert before == targets[image_id].partition("</think>")[0]
-        assert parse_answer(row["answer"], conversation.style, (112, 112)).in_envelope
+        assert parse_answer(row["answer"], conversation.output_format, (112, 112)).in_template

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scenerl.answers import AnswerStyle, write_answer
+from scenerl.answers import OutputFormat, write_answer
 from scenerl.config.options import EvalOptions
 from scenerl.data import load
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError
 from scenerl.evaluate import run_eval
 from scenerl.formats import read_predictions
 from scenerl.formats.training import read_training
@@ -57,9 +57,12 @@ def data(tmp_path):
     return write(tmp_path / "data.jsonl", ROWS)
 
 
-def answers(data, **style):
+def answers(data, **output_format):
     return [
-        {"image_id": example.image_id, "answer": write_answer(example.graph, AnswerStyle(**style), example.image_wh)}
+        {
+            "image_id": example.image_id,
+            "answer": write_answer(example.graph, OutputFormat(**output_format), example.image_wh),
+        }
         for example in load(data)
     ]
 
@@ -71,13 +74,19 @@ def run(tmp_path, pred, data, **options):
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("envelope", ["plain", "think"])
-@pytest.mark.parametrize("frame", ["pixels", "norm1000", "norm1"])
+@pytest.mark.parametrize("template", ["plain", "think"])
+@pytest.mark.parametrize("box_format", ["pixels", "norm1000", "norm1"])
 @pytest.mark.parametrize("form", ["json", "compact"])
-def test_ground_truth_as_answers_is_perfect(tmp_path, data, form, frame, envelope):
-    rows = answers(data, format=form, frame=frame, envelope=envelope)
+def test_ground_truth_as_answers_is_perfect(tmp_path, data, form, box_format, template):
+    rows = answers(data, format=form, box_format=box_format, template=template)
     found = run(
-        tmp_path, write(tmp_path / "p.jsonl", rows), data, format=form, frame=frame, envelope=envelope, train=str(data)
+        tmp_path,
+        write(tmp_path / "p.jsonl", rows),
+        data,
+        format=form,
+        frame=box_format,
+        envelope=template,
+        train=str(data),
     )
     for name, metric in found["metrics"].items():
         if name.startswith("zR@"):
@@ -88,7 +97,7 @@ def test_ground_truth_as_answers_is_perfect(tmp_path, data, form, frame, envelop
             assert (metric["value"], metric["interval"]) == (1, [1, 1]), name
     assert found["failures"] == {}
     assert found["counts"]["images"] == found["counts"]["predictions"] == 2
-    assert found["options"]["format"] == form and found["options"]["frame"] == frame
+    assert found["options"]["format"] == form and found["options"]["frame"] == box_format
 
 
 def test_detection(tmp_path):
@@ -156,7 +165,7 @@ def test_objects_beside_an_answer_are_not_the_prediction(tmp_path, data):
 
 
 def test_a_row_names_its_own_frame_and_truncation(tmp_path, data):
-    rows = answers(data, frame="pixels")
+    rows = answers(data, box_format="pixels")
     rows[0]["frame"] = "pixels"
     rows[1] = {"image_id": "7", "answer": '{"objects": [', "finish_reason": "length"}
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, frame="norm1000")
@@ -226,7 +235,7 @@ def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
      ("norm1000", "norm1000", None), ("pixels", "pixels", None)],
 )  # fmt: skip
 def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
-    found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, frame=written)), data, frame=read)
+    found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, box_format=written)), data, frame=read)
     told = [warning for warning in found["warnings"] if "would be" in warning]
     assert bool(told) == bool(suspected)
     assert found["options"]["frame"] == read

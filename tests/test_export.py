@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from scenerl import cli, export
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.card import metrics_of, model_card, origin_of
-from scenerl.conversation import saved_style
+from scenerl.conversation import saved_output_format
 
 needs_training = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="the extra train is not installed")
 
@@ -58,9 +58,14 @@ def parts(card: str) -> tuple[dict, dict[str, str]]:
 def test_the_card_states_data_recipe_and_metrics(run_folder):
     origin = origin_of(run_folder)
     assert (origin.command, origin.steps, origin.epochs) == ("grpo", 40, 2.0)
-    style = AnswerStyle(format="compact", grid=20, objects=("dog", "cat"), predicates=("near",))
+    output_format = OutputFormat(format="compact", step=20, objects=("dog", "cat"), predicates=("near",))
     card = model_card(
-        "me/psg", "qwen2_vl", style, "Qwen/Qwen2-VL-2B-Instruct", origin, metrics_of([run_folder / "metrics.json"])
+        "me/psg",
+        "qwen2_vl",
+        output_format,
+        "Qwen/Qwen2-VL-2B-Instruct",
+        origin,
+        metrics_of([run_folder / "metrics.json"]),
     )
     head, sections = parts(card)
     assert head == {
@@ -83,14 +88,14 @@ def test_the_card_states_data_recipe_and_metrics(run_folder):
 
 
 def test_a_card_says_what_is_not_known(tmp_path):
-    head, sections = parts(model_card("mine", "internvl", AnswerStyle(), str(tmp_path / "base")))
+    head, sections = parts(model_card("mine", "internvl", OutputFormat(), str(tmp_path / "base")))
     assert "base_model" not in head and str(tmp_path) not in str(sections)
     assert "Not known" in sections["Data and recipe"] and "None were given" in sections["Metrics"]
 
 
 def test_a_checkpoint_before_the_first_row_of_the_log_has_a_card(run_folder):
     (run_folder / "log.jsonl").unlink()
-    _, sections = parts(model_card("mine", "qwen2_vl", AnswerStyle(), None, origin_of(run_folder)))
+    _, sections = parts(model_card("mine", "qwen2_vl", OutputFormat(), None, origin_of(run_folder)))
     assert "Trained by GRPO on `train.jsonl`. Options" in sections["Data and recipe"]
 
 
@@ -163,7 +168,7 @@ def test_an_adapter_becomes_a_whole_checkpoint_on_the_hub(trained, tmp_path, hub
     merged, straight, before = (load(folder).model for folder in (out, adapter, base))
     assert all(torch.equal(value, straight.get_parameter(name)) for name, value in merged.named_parameters())
     assert not all(torch.equal(value, before.get_parameter(name)) for name, value in merged.named_parameters())
-    assert saved_style(out) == STYLE
+    assert saved_output_format(out) == STYLE
     head, sections = parts((out / "README.md").read_text())
     assert (
         head["tags"] == ["scenerl", "scene-graph-generation", "sft", "lora"] and head["library_name"] == "transformers"

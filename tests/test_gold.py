@@ -24,12 +24,12 @@ from PIL import Image
 
 from data.published_folders import VG150_IMAGES, write_psg, write_vcoco, write_vg150
 from scenerl import data
-from scenerl.answers import AnswerStyle, parse_answer, write_answer
+from scenerl.answers import OutputFormat, parse_answer, write_answer
+from scenerl.box_formats import BOX_FORMATS, extent_wh
 from scenerl.config import EvalOptions, ScoreOptions
 from scenerl.data.rows import example_to_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.evaluate import run_eval
-from scenerl.frames import FRAMES, frame_wh
 from scenerl.metrics import MetricOptions, Pair, evaluate
 from scenerl.rewards import REWARDS, Comparison, RewardOptions
 from scenerl.score import run_score
@@ -139,44 +139,46 @@ def examples_for(name: str, fmt: str) -> list[Example]:
     ]
 
 
-def style_for(examples: list[Example], closed: bool, **changes) -> AnswerStyle:
+def output_format_for(examples: list[Example], closed: bool, **changes) -> OutputFormat:
     if closed:
         vocabulary = Vocabulary.from_examples(examples)
         changes |= {"objects": vocabulary.objects, "predicates": vocabulary.predicates}
-    return AnswerStyle(**changes)
+    return OutputFormat(**changes)
 
 
-def round_trip(example: Example, style: AnswerStyle) -> tuple[str, ParseResult]:
-    text = write_answer(example.graph, style, example.image_wh, INPUT_WH)
-    return text, parse_answer(text, style, example.image_wh, INPUT_WH, strict=True)
+def round_trip(example: Example, output_format: OutputFormat) -> tuple[str, ParseResult]:
+    text = write_answer(example.graph, output_format, example.image_wh, INPUT_WH)
+    return text, parse_answer(text, output_format, example.image_wh, INPUT_WH, strict=True)
 
 
 STYLES = [
-    pytest.param(fmt, envelope, frame, id=f"{fmt}-{envelope}-{frame}")
-    for fmt, envelope, frame in itertools.product(("json", "compact", "detections"), ("plain", "think"), FRAMES)
+    pytest.param(fmt, template, box_format, id=f"{fmt}-{template}-{box_format}")
+    for fmt, template, box_format in itertools.product(
+        ("json", "compact", "detections"), ("plain", "think"), BOX_FORMATS
+    )
 ]
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize(("fmt", "envelope", "frame"), STYLES)
-def test_nothing_is_lost_but_rounding(name, fmt, envelope, frame):
+@pytest.mark.parametrize(("fmt", "template", "box_format"), STYLES)
+def test_nothing_is_lost_but_rounding(name, fmt, template, box_format):
     examples = examples_for(name, fmt)
-    style = style_for(examples, closed=True, format=fmt, envelope=envelope, frame=frame)
+    output_format = output_format_for(examples, closed=True, format=fmt, template=template, box_format=box_format)
     for example in examples:
-        text, result = round_trip(example, style)
-        assert (result.status, result.issues, result.in_envelope) == ("ok", (), True), (example.image_id, text)
+        text, result = round_trip(example, output_format)
+        assert (result.status, result.issues, result.in_template) == ("ok", (), True), (example.image_id, text)
         graph = result.graph
         assert [found.label for found in graph.objects] == [found.label for found in example.graph.objects]
         assert graph.relations == example.graph.relations
-        unit = 1e-4 if frame == "norm1" else 1.0
-        unit_wh = np.array(example.image_wh) / np.array(frame_wh(frame, example.image_wh, INPUT_WH)) * unit
+        unit = 1e-4 if box_format == "norm1" else 1.0
+        unit_wh = np.array(example.image_wh) / np.array(extent_wh(box_format, example.image_wh, INPUT_WH)) * unit
         for found, target in zip(graph.objects, example.graph.objects, strict=True):
             moved = np.abs(np.subtract(found.box, target.box)).reshape(2, 2) / unit_wh
             for axis in range(2):
                 wide = (target.box[2 + axis] - target.box[axis]) / unit_wh[axis] >= 1
                 assert moved[:, axis].max() <= (0.5 if wide else 1.0) + 1e-6
         # What has been rounded once is not moved again.
-        assert write_answer(graph, style, example.image_wh, INPUT_WH) == text
+        assert write_answer(graph, output_format, example.image_wh, INPUT_WH) == text
 
 
 def rewards_of(comparison: Comparison) -> dict[str, float]:
@@ -197,15 +199,15 @@ def expected_rewards(example: Example) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize(("fmt", "envelope", "frame"), STYLES)
+@pytest.mark.parametrize(("fmt", "template", "box_format"), STYLES)
 @pytest.mark.parametrize("one_to_one", [False, True])
-def test_every_reward_is_perfect(name, fmt, envelope, frame, one_to_one):
+def test_every_reward_is_perfect(name, fmt, template, box_format, one_to_one):
     examples = examples_for(name, fmt)
-    style = style_for(examples, closed=False, format=fmt, envelope=envelope, frame=frame)
+    output_format = output_format_for(examples, closed=False, format=fmt, template=template, box_format=box_format)
     weights = {"on": 3.0, "by": 0.5}
     options = RewardOptions(one_to_one=one_to_one, predicate_weights=weights, strict_format=True)
     for example in examples:
-        text, result = round_trip(example, style)
+        text, result = round_trip(example, output_format)
         held = dataclasses.replace(example, graph=result.graph)
         # cosine_length falls from 1 with the length of a right answer; at no length at all it is 1.
         got = rewards_of(Comparison(result, held.graph, held.image_wh, options, text, num_tokens=0))
@@ -218,9 +220,9 @@ def test_every_reward_is_perfect(name, fmt, envelope, frame, one_to_one):
 def test_rewards_against_the_unrounded_ground_truth(name, fmt):
     """On the 0-1000 frame, relations still count in full, and boxes agree to within their rounding."""
     examples = examples_for(name, fmt)
-    style = style_for(examples, closed=False, format=fmt, frame="norm1000")
+    output_format = output_format_for(examples, closed=False, format=fmt, box_format="norm1000")
     for example in examples:
-        text, result = round_trip(example, style)
+        text, result = round_trip(example, output_format)
         got = rewards_of(Comparison(result, example.graph, example.image_wh, None, text, num_tokens=0))
         for reward in (
             "format",
@@ -252,12 +254,12 @@ def test_rewards_against_the_unrounded_ground_truth(name, fmt):
 )
 def test_every_metric_is_perfect(name, fmt, options):
     examples = examples_for(name, fmt)
-    style = style_for(examples, closed=True, format=fmt)
+    output_format = output_format_for(examples, closed=True, format=fmt)
     task = "det" if fmt == "detections" else "sgdet"
     options = dataclasses.replace(options, task=task)
     pairs = []
     for example in examples:
-        _, result = round_trip(example, style)
+        _, result = round_trip(example, output_format)
         pairs.append(Pair(example.image_id, result, result.graph, example.image_wh))
     relations = [len(example.graph.relations) for example in examples]
     report = evaluate(pairs, options, training_triplets=())
@@ -291,8 +293,8 @@ def test_intervals_of_perfect_answers_have_no_width():
     pairs = [
         Pair(
             example.image_id,
-            round_trip(example, AnswerStyle())[1],
-            round_trip(example, AnswerStyle())[1].graph,
+            round_trip(example, OutputFormat())[1],
+            round_trip(example, OutputFormat())[1].graph,
             example.image_wh,
         )
         for example in examples
@@ -367,7 +369,7 @@ def test_names_of_ids_do_not_matter(name):
     """Any distinct numbers behind the labels do."""
     rng = random.Random(7)
     for example in load_set(name):
-        text = write_answer(example.graph, AnswerStyle(), example.image_wh)
+        text = write_answer(example.graph, OutputFormat(), example.image_wh)
         answer = json.loads(text)
         numbers = rng.sample(range(1000), len(answer["objects"]))
         new = {
@@ -381,9 +383,9 @@ def test_names_of_ids_do_not_matter(name):
                 for entry in answer["relationships"]
             ],
         }
-        style = AnswerStyle()
-        before = parse_answer(text, style, example.image_wh, strict=True)
-        after = parse_answer(json.dumps(renamed), style, example.image_wh, strict=True)
+        output_format = OutputFormat()
+        before = parse_answer(text, output_format, example.image_wh, strict=True)
+        after = parse_answer(json.dumps(renamed), output_format, example.image_wh, strict=True)
         assert before == after and before.ok
 
 
@@ -392,12 +394,12 @@ def test_names_of_ids_do_not_matter(name):
 def test_the_commands_say_so_too(name, fmt, tmp_path, capsys):
     """From data rows through `score` and `eval`, as a user would go; in pixels, where whole numbers lose nothing."""
     examples = examples_for(name, fmt)
-    style = AnswerStyle(format=fmt, frame="pixels")
+    output_format = OutputFormat(format=fmt, box_format="pixels")
     rows = []
     for example in examples:
-        graph = round_trip(example, style)[1].graph
+        graph = round_trip(example, output_format)[1].graph
         row = example_to_row(dataclasses.replace(example, graph=graph, image=None))
-        rows.append({**row, "answer": write_answer(graph, style, example.image_wh)})
+        rows.append({**row, "answer": write_answer(graph, output_format, example.image_wh)})
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     scores = tmp_path / "scores.jsonl"

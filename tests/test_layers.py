@@ -16,13 +16,15 @@ ROOT = Path(scenerl.__file__).parent
 # From the ground up: a room may import rooms on lower floors, and itself. Rooms on one floor do not know each other.
 # `config`, `progress` and `file_kinds` stand on the ground because they import nothing of ours.
 FLOORS = [
-    {"types", "config", "progress", "file_kinds"},
-    {"boxes", "runs", "outputs", "json_files", "json_stream"},
-    {"frames", "matching"},
+    {"errors"},
+    {"types", "config", "progress", "files", "json_files"},
+    {"boxes", "runs"},
+    {"box_formats", "matching"},
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "models", "decoding"},
+    {"data", "decoding"},
+    {"models"},
     {"formats", "card"},
     {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},

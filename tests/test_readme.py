@@ -179,11 +179,11 @@ def test_commands_run(tmp_path, monkeypatch, small_demo, stopped_app, capfd):
 
 def test_saved_style_is_as_shown():
     """The scenerl.json of the README has the keys that a checkpoint's has."""
-    from scenerl.answers import AnswerStyle
+    from scenerl.answers import OutputFormat
 
     shown = next(json.loads(block.text) for block in BLOCKS if block.text.startswith('{"style"'))
-    AnswerStyle(**shown["style"])
-    assert list(shown["style"]) == list(AnswerStyle.__dataclass_fields__)
+    OutputFormat(**shown["style"])
+    assert list(shown["style"]) == list(OutputFormat.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"])

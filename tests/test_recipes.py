@@ -12,7 +12,7 @@ import pytest
 
 from scenerl import cli
 from scenerl.config import OPTIONS, TRL_CONFIGS, load_yaml, parse, resolve_extra
-from scenerl.conversation import saved_style
+from scenerl.conversation import saved_output_format
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.launch.job import command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files
@@ -109,7 +109,7 @@ def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, 
         job = make_job(path, find_profile(profile, path), ["bf16=false"])  # there is no accelerator here
         monkeypatch.setenv("WORLD_SIZE", str(job.profile.num_gpus))
         more = setup._accumulation(job.options, job.extra, config)
-        args, given = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
+        args, provided = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
         assert args.gradient_accumulation_steps == job.accumulation
         assert args.per_device_train_batch_size == job.value("per_device_train_batch_size")
         assert args.num_train_epochs == job.value("num_train_epochs")
@@ -142,10 +142,10 @@ def assert_two_steps(path: Path, run: Path) -> None:
     job = make_job(path, find_profile("1x24gb", path))
     model_type = json.loads((run / "config.json").read_text())["model_type"]
     assert model_type == model_size(job).model_type
-    style, options = saved_style(run), job.options
+    output_format, options = saved_output_format(run), job.options
     named = Vocabulary.read(options.vocabulary) if options.vocabulary else None
-    assert (style.format, style.envelope) == (options.format, options.envelope or "plain")
-    assert (style.objects, style.predicates) == (named and named.objects, named and named.predicates)
+    assert (output_format.format, output_format.template) == (options.format, options.envelope or "plain")
+    assert (output_format.objects, output_format.predicates) == (named and named.objects, named and named.predicates)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from scenerl.answers import AnswerStyle, parse_answer, write_answer
+from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.config import ScoreOptions
 from scenerl.data.jsonl import DataError, parse_row
 from scenerl.inference.engine import Reply
@@ -50,7 +50,7 @@ ANSWER = {
         {"subject": "dog.3", "predicate": "near", "object": "man.1"},
     ],
 }
-PIXELS = AnswerStyle(frame="pixels")
+PIXELS = OutputFormat(box_format="pixels")
 
 
 def write_rows(path, rows) -> None:
@@ -61,14 +61,14 @@ def read_rows(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def scored(row, style=PIXELS, **kwargs) -> dict:
-    output, _ = score_row(row, "rows.jsonl, row 1", style, **kwargs)
+def scored(row, output_format=PIXELS, **kwargs) -> dict:
+    output, _ = score_row(row, "rows.jsonl, row 1", output_format, **kwargs)
     return json.loads(json.dumps(output, allow_nan=False))
 
 
-def gold_answer(row, style, input_wh=None) -> str:
+def gold_answer(row, output_format, input_wh=None) -> str:
     example, _ = parse_row(row, "row")
-    return write_answer(example.graph, style, example.image_wh, input_wh)
+    return write_answer(example.graph, output_format, example.image_wh, input_wh)
 
 
 def test_an_answer_with_a_wrong_label_and_a_bad_box():
@@ -108,14 +108,14 @@ def test_failures_have_a_status_and_no_rewards(answer, status):
     assert output["matches"] == {"objects": [], "relations": []}
 
 
-@pytest.mark.parametrize("envelope", ["plain", "think"])
+@pytest.mark.parametrize("template", ["plain", "think"])
 @pytest.mark.parametrize("form", ["json", "compact"])
-@pytest.mark.parametrize("frame", ["pixels", "norm1000", "resized"])
-def test_gold_in_every_format_and_frame(form, envelope, frame):
+@pytest.mark.parametrize("box_format", ["pixels", "norm1000", "resized"])
+def test_gold_in_every_format_and_frame(form, template, box_format):
     # Whole pixels and sizes that divide evenly: nothing is lost to rounding.
-    style = AnswerStyle(format=form, envelope=envelope, frame=frame)
+    output_format = OutputFormat(format=form, template=template, box_format=box_format)
     row = {**ROW, "input_wh": [400, 200]}
-    output = scored({**row, "answer": gold_answer(row, style, (400, 200))}, style)
+    output = scored({**row, "answer": gold_answer(row, output_format, (400, 200))}, output_format)
     assert output["status"] == "ok"
     for name in REWARDS.keys() - {"hallucination", "repetition", "cosine_length"}:
         assert output["rewards"][name] == pytest.approx(1.0, abs=1e-12), name
@@ -209,7 +209,7 @@ def test_a_row_without_an_answer_is_refused():
 
 def test_resized_needs_its_size():
     with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
-        score_row({**ROW, "answer": "x"}, "row 1", AnswerStyle(frame="resized"))
+        score_row({**ROW, "answer": "x"}, "row 1", OutputFormat(box_format="resized"))
 
 
 def test_bad_rows_are_named_and_the_others_scored(tmp_path, capsys):
@@ -247,12 +247,12 @@ def test_reading_stops_where_the_file_cannot_be_read_further(tmp_path, monkeypat
     assert len(read_rows(out)) == 1
 
 
-def predicted(row, answer, style=PIXELS, sample=0, input_wh=(100, 50), **changes) -> dict:
+def predicted(row, answer, output_format=PIXELS, sample=0, input_wh=(100, 50), **changes) -> dict:
     """A row as `predict` writes it."""
     example, _ = parse_row(row, "row")
-    result = parse_answer(answer, style, example.image_wh, input_wh)
+    result = parse_answer(answer, output_format, example.image_wh, input_wh)
     reply = Reply(answer, 7, "stop")
-    return {**prediction_row(example, result, reply, style, input_wh, sample), **changes}
+    return {**prediction_row(example, result, reply, output_format, input_wh, sample), **changes}
 
 
 def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):
@@ -260,7 +260,7 @@ def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):
     other = {**ROW, "image_id": "the  other", "objects": ROW["objects"][:1], "relationships": []}
     write_rows(data, [ROW, other, {**ROW, "image_id": "9"}])
     # The frame of each row counts, not that of the options: 1000 is right in one, 200 in the other.
-    norm1000 = AnswerStyle(frame="norm1000")
+    norm1000 = OutputFormat(box_format="norm1000")
     write_rows(
         rows,
         [
@@ -372,7 +372,7 @@ def test_boxes_outside_the_image_are_counted(tmp_path, capsys):
 
 def test_the_command_without_torch(tmp_path):
     rows = tmp_path / "rows.jsonl"
-    write_rows(rows, [{**ROW, "answer": gold_answer(ROW, AnswerStyle())}])
+    write_rows(rows, [{**ROW, "answer": gold_answer(ROW, OutputFormat())}])
     script = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
         "from scenerl.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from scenerl import __version__
-from scenerl.answers import AnswerStyle, build_prompt
+from scenerl.answers import OutputFormat, build_prompt
 from scenerl.config import OPTIONS, dump_yaml, load_yaml
+from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.runs import CONFIG_NAME
 
@@ -49,7 +50,7 @@ def origin_of(run: str | Path) -> Origin | None:
     """What made a checkpoint, from the run folder; None where there is no ``config.yaml``.
 
     Raises:
-        ValueError: a file of the run cannot be read.
+        UserError: a file of the run cannot be read.
     """
     path = Path(run) / CONFIG_NAME
     if not path.is_file():
@@ -93,7 +94,7 @@ def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
     """Metrics files of ``eval`` by name, one row of the card each.
 
     Raises:
-        ValueError: a file that is not one; names it.
+        UserError: a file that is not one; names it.
     """
     found = {}
     for path in files:
@@ -103,7 +104,7 @@ def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
             isinstance(metric, dict) and isinstance(metric.get("value"), int | float | None)
             for metric in metrics.values()
         ):
-            raise ValueError(f"{path}: no metrics of one evaluation; expected a metrics.json of `scenerl eval`")
+            raise UserError(f"{path}: no metrics of one evaluation; expected a metrics.json of `scenerl eval`")
         name = path.stem if path.stem != "metrics" else path.parent.name
         found[name if name not in found else str(path)] = content
     return found
@@ -112,7 +113,7 @@ def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
 def model_card(
     name: str,
     model_type: str,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     base: str | None = None,
     origin: Origin | None = None,
     metrics: Mapping[str, dict] | None = None,
@@ -123,13 +124,13 @@ def model_card(
     Args:
         name: what the model is called.
         model_type: its family.
-        style: how it is asked and answers.
+        output_format: how it is asked and answers.
         base: what it was trained from, where that is known.
         origin: what made it; None: not known.
         metrics: what :func:`metrics_of` found.
         is_adapter: it is LoRA weights that need ``base``.
     """
-    tags = ["scenerl", "object-detection" if style.format == "detections" else "scene-graph-generation"]
+    tags = ["scenerl", "object-detection" if output_format.format == "detections" else "scene-graph-generation"]
     tags += [origin.command] if origin else []
     tags += ["lora"] if is_adapter or (origin and origin.recipe.get("use_peft")) else []
     head: dict[str, Any] = {
@@ -148,14 +149,16 @@ def model_card(
         "",
         "## How it is asked",
         "",
-        f"Format `{style.format}`, envelope `{style.envelope}`, boxes in the frame `{style.frame}`, coordinates in "
-        f"multiples of {style.grid}; {_vocabulary(style)}. `scenerl.json` holds this, and `scenerl predict` reads it:",
+        f"Format `{output_format.format}`, envelope `{output_format.template}`, boxes in the frame `{output_format.box_format}`, coordinates in "
+        f"multiples of {output_format.step}; {_vocabulary(output_format)}. `scenerl.json` holds this, and `scenerl predict` reads it:",
         "",
         "```bash",
         f"scenerl predict --model {name} --data images.jsonl --out predictions.jsonl",
         "```",
         "",
-        *_quoted(build_prompt(style, ("label", "another label") if style.format == "detections" else None)),
+        *_quoted(
+            build_prompt(output_format, ("label", "another label") if output_format.format == "detections" else None)
+        ),
     ]
     lines += ["", "## Data and recipe", ""]
     if origin is None:
@@ -180,10 +183,10 @@ def model_card(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _vocabulary(style: AnswerStyle) -> str:
+def _vocabulary(output_format: OutputFormat) -> str:
     counts = [
         f"{len(labels)} {name}"
-        for name, labels in (("objects", style.objects), ("predicates", style.predicates))
+        for name, labels in (("objects", output_format.objects), ("predicates", output_format.predicates))
         if labels
     ]
     return f"closed vocabulary of {' and '.join(counts)}" if counts else "any label"

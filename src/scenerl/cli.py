@@ -13,6 +13,7 @@ from scenerl.config import OPTIONS, TRL_CONFIGS, parse
 from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
 from scenerl.config.parse import field_types
+from scenerl.errors import UserError
 
 COMMANDS: dict[str, str] = {
     "demo": "scenerl.demo:run",
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has seen enough (`scenerl score … | head`); nothing is left to flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         if show_traceback or (isinstance(error, ModuleNotFoundError) and _package(error) not in EXTRA_OF_PACKAGE):
             raise
         print(f"scenerl: error: {_one_line(error)}", file=sys.stderr)
@@ -138,7 +139,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
-        raise ValueError(f"unknown command {command!r}{near_misses(command, COMMANDS)}")
+        raise UserError(f"unknown command {command!r}{near_misses(command, COMMANDS)}")
     if "--help-all" in rest and command in TRL_CONFIGS:
         print(_help_page(command))
         print()

@@ -7,26 +7,32 @@ every checkpoint as ``scenerl.json`` and read back by ``scenerl predict`` and ``
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from scenerl.answers import AnswerShape, AnswerStyle, Located, build_prompt, locate_elements, parse_answer, write_answer
+from scenerl.answers import (
+    GrammarSpec,
+    Located,
+    OutputFormat,
+    build_prompt,
+    locate_elements,
+    parse_answer,
+    write_answer,
+)
+from scenerl.answers.dialogue import FILE_NAME, read_output_format, save_output_format
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.style import GIVEN
-from scenerl.answers.thoughts import THOUGHTS
-from scenerl.answers.writer import frame_coordinates
-from scenerl.data.given import answer_graph
-from scenerl.data.rows import DataError
+from scenerl.answers.output_format import PROVIDED
+from scenerl.answers.provided import answer_graph
+from scenerl.answers.reasoning import REASONING
+from scenerl.answers.writer import box_coordinates
+from scenerl.box_formats import extent_wh
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.frames import frame_wh
+from scenerl.errors import DataError, UserError
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, is_hub_name
-from scenerl.runs import atomic_write_text
 from scenerl.types import Example, ParseResult
 
-FILE_NAME = "scenerl.json"
 _log = logging.getLogger(__name__)
 
 
@@ -35,12 +41,12 @@ class Conversation:
     """How one checkpoint is asked and answers.
 
     Attributes:
-        style: format, envelope, vocabulary and frame of the answer.
+        output_format: format, envelope, vocabulary and frame of the answer.
         checkpoint: model and processor; they decide how images are resized, and so the ``resized`` frame. Where a
             server runs the model there is none, and maybe no processor either.
     """
 
-    style: AnswerStyle
+    output_format: OutputFormat
     checkpoint: Checkpoint
 
     def input_wh(self, example: Example) -> tuple[int, int] | None:
@@ -59,9 +65,9 @@ class Conversation:
                 f"image {example.image_id!r}: {width} x {height} is no size for the model ({error})"
             ) from error
 
-    def _style_for(self, example: Example) -> AnswerStyle:
+    def _format_for(self, example: Example) -> OutputFormat:
         """The style with the labels asked for as its vocabulary, where the example asks for some."""
-        return replace(self.style, objects=example.query) if example.query is not None else self.style
+        return replace(self.output_format, objects=example.query) if example.query is not None else self.output_format
 
     def prompt(self, example: Example, image) -> list[dict]:
         """The user message: the image first, then the text.
@@ -73,7 +79,7 @@ class Conversation:
             DataError: a label is, or holds, what stands for visual input: the model would look for a second image.
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
-        text = build_prompt(self.style, example.query, self._given(example))
+        text = build_prompt(self.output_format, example.query, self._provided(example))
         for token in self.checkpoint.family.banned_tokens:
             if token in text:
                 raise DataError(
@@ -81,31 +87,31 @@ class Conversation:
                 )
         return [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
 
-    def _given(self, example: Example) -> list[tuple[str, list]]:
+    def _provided(self, example: Example) -> list[tuple[str, list]]:
         """The objects that the prompt gives, boxes in the style's frame; none where the task gives none."""
-        if self.style.given is None:
+        if self.output_format.provided is None:
             return []
-        objects = example.graph.objects if example.given is None else example.given
+        objects = example.graph.objects if example.provided is None else example.provided
         boxes = [item.box for item in objects]
-        numbers = frame_coordinates(boxes, self.style, example.image_wh, self.input_wh(example))
+        numbers = box_coordinates(boxes, self.output_format, example.image_wh, self.input_wh(example))
         return [(item.label, box) for item, box in zip(objects, numbers, strict=True)]
 
-    def completion(self, example: Example, thought: str = "empty") -> list[dict]:
+    def completion(self, example: Example, reasoning: str = "empty") -> list[dict]:
         """The assistant message that imitates the ground truth, of the given objects where a detector gave them.
 
         Args:
-            thought: a name from :data:`~scenerl.answers.thoughts.THOUGHTS`; any but ``empty`` needs envelope ``think``.
+            reasoning: a name from :data:`~scenerl.answers.reasoning.REASONING`; any but ``empty`` needs envelope ``think``.
         """
-        graph = answer_graph(example, self.style.given)
-        before = THOUGHTS[thought](graph, example.query)
-        text = write_answer(graph, self._style_for(example), example.image_wh, self.input_wh(example), before)
+        graph = answer_graph(example, self.output_format.provided)
+        before = REASONING[reasoning](graph, example.query)
+        text = write_answer(graph, self._format_for(example), example.image_wh, self.input_wh(example), before)
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:
         """What an answer to :meth:`prompt` says, in pixels of the original image."""
         return parse_answer(
             answer,
-            self._style_for(example),
+            self._format_for(example),
             example.image_wh,
             self.input_wh(example),
             truncated=truncated,
@@ -113,25 +119,23 @@ class Conversation:
 
     def locate(self, answer: str | None, example: Example) -> Located:
         """Where in an answer the elements stand that :meth:`parse` keeps."""
-        return locate_elements(answer, self._style_for(example))
+        return locate_elements(answer, self._format_for(example))
 
-    def shape(self, example: Example) -> AnswerShape:
+    def shape(self, example: Example) -> GrammarSpec:
         """The form that an answer to :meth:`prompt` must have, where decoding is constrained."""
-        bounds_wh = frame_wh(self.style.frame, example.image_wh, self.input_wh(example))
-        return AnswerShape(self._style_for(example), bounds_wh)
+        bounds_wh = extent_wh(self.output_format.box_format, example.image_wh, self.input_wh(example))
+        return GrammarSpec(self._format_for(example), bounds_wh)
 
     def save(self, folder: str | Path) -> None:
         """Write ``scenerl.json`` beside a checkpoint's files."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"style": asdict(self.style)}, indent=2, ensure_ascii=False)
-        atomic_write_text(Path(folder) / FILE_NAME, text + "\n")
+        save_output_format(self.output_format, folder)
 
 
-def saved_style(name: str | Path) -> AnswerStyle | None:
+def saved_output_format(name: str | Path) -> OutputFormat | None:
     """The style a checkpoint (folder or hub name) was trained with, or None where it was not trained by us.
 
     Raises:
-        ValueError: ``scenerl.json`` is there but cannot be read; the message names it.
+        UserError: ``scenerl.json`` is there but cannot be read; the message names it.
     """
     path = Path(name) / FILE_NAME
     if is_hub_name(name):
@@ -143,45 +147,42 @@ def saved_style(name: str | Path) -> AnswerStyle | None:
             return None
     if not path.is_file():
         return None
-    try:
-        return AnswerStyle(**json.loads(path.read_text(encoding="utf-8"))["style"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a saved conversation ({error})") from error
+    return read_output_format(path)
 
 
-def style_for(options, family: Family, is_new: bool = False) -> AnswerStyle:
+def output_format_for(options, family: Family, is_new: bool = False) -> OutputFormat:
     """The answer style of a run: what the options say, else what the checkpoint was trained with, else the defaults.
 
     The frame is always the model family's. ``is_new``: the model is yet to be built, so there is no checkpoint to ask.
 
     Raises:
-        ValueError: options that do not go together, or a file that cannot be read.
+        UserError: options that do not go together, or a file that cannot be read.
     """
-    saved = None if is_new else saved_style(options.model)
-    style = saved or AnswerStyle()
-    objects, predicates = style.objects, style.predicates
+    saved = None if is_new else saved_output_format(options.model)
+    output_format = saved or OutputFormat()
+    objects, predicates = output_format.objects, output_format.predicates
     if options.vocabulary is not None:
         vocabulary = Vocabulary.read(options.vocabulary)
         objects, predicates = vocabulary.objects, vocabulary.predicates
-    answer_format, given = options.format or style.format, style.given
+    answer_format, provided = options.format or output_format.format, output_format.provided
     if options.task is not None:
-        given = {task: name for name, task in GIVEN.items()}.get(options.task)
+        provided = {task: name for name, task in PROVIDED.items()}.get(options.task)
         if FORMATS[answer_format].graph == (options.task == "det"):
             if options.format is not None:
-                raise ValueError(f"task {options.task} and format {options.format} do not go together")
-            answer_format = "detections" if options.task == "det" else AnswerStyle().format
-    if options.boxes is not None and given is None:
-        raise ValueError(f"boxes are for the tasks {' and '.join(GIVEN.values())}; choose one with task")
-    style = AnswerStyle(
+                raise UserError(f"task {options.task} and format {options.format} do not go together")
+            answer_format = "detections" if options.task == "det" else OutputFormat().format
+    if options.boxes is not None and provided is None:
+        raise UserError(f"boxes are for the tasks {' and '.join(PROVIDED.values())}; choose one with task")
+    output_format = OutputFormat(
         format=answer_format,
-        envelope=options.envelope or style.envelope,
+        template=options.envelope or output_format.template,
         objects=objects,
         predicates=predicates,
-        frame=family.frame,
-        grid=options.grid or style.grid,
-        given=given,
+        box_format=family.box_format,
+        step=options.grid or output_format.step,
+        provided=provided,
     )
-    if saved is not None and saved != style:
-        changed = [key for key, value in asdict(style).items() if asdict(saved)[key] != value]
+    if saved is not None and saved != output_format:
+        changed = [key for key, value in asdict(output_format).items() if asdict(saved)[key] != value]
         _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
-    return style
+    return output_format

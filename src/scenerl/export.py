@@ -8,16 +8,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.config.tuning import ExportOptions
-from scenerl.conversation import Conversation, saved_style
+from scenerl.conversation import Conversation, saved_output_format
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text, check_out_folder
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import Checkpoint, base_of, family_of, load
-from scenerl.outputs import check_out_folder
-from scenerl.runs import atomic_write_text
 
 _log = logging.getLogger(__name__)
 
@@ -26,24 +26,24 @@ def run(options: ExportOptions) -> None:
     """The command.
 
     Raises:
-        ValueError: a checkpoint that cannot be loaded, an output that is there already, a bad metrics file, or an
+        UserError: a checkpoint that cannot be loaded, an output that is there already, a bad metrics file, or an
             upload that failed.
     """
     if options.out.exists() or options.out.is_symlink():
-        raise ValueError(f"{options.out}: is there already; give a new folder")
+        raise UserError(f"{options.out}: is there already; give a new folder")
     check_out_folder(options.out)
     base = base_of(options.model)
     if options.keep_adapter and (base is None or not Path(options.model).is_dir()):
-        raise ValueError(f"keep_adapter: {options.model} is no folder of an adapter")
-    family, saved = family_of(options.model), saved_style(options.model)
-    style = replace(saved or AnswerStyle(), frame=family.frame)
+        raise UserError(f"keep_adapter: {options.model} is no folder of an adapter")
+    family, saved = family_of(options.model), saved_output_format(options.model)
+    output_format = replace(saved or OutputFormat(), box_format=family.box_format)
     origin = origin_of(options.run or options.model)
     if options.run is not None and origin is None:
-        raise ValueError(f"run: {options.run} holds no config.yaml of a run")
+        raise UserError(f"run: {options.run} holds no config.yaml of a run")
     card = model_card(
         options.push_to_hub or options.out.name,
         family.model_type,
-        style,
+        output_format,
         base or (origin.recipe.get("model") if origin else None),
         origin,
         metrics_of(options.metrics),
@@ -61,7 +61,7 @@ def run(options: ExportOptions) -> None:
             checkpoint.processor.save_pretrained(draft)
             checkpoint.model.save_pretrained(draft)
         if saved:
-            Conversation(style, checkpoint).save(draft)
+            Conversation(output_format, checkpoint).save(draft)
         atomic_write_text(draft / CARD, card)
         check_folder(draft)
         draft.rename(options.out)
@@ -85,7 +85,7 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     """Upload a folder to the hub; gives the repository's address.
 
     Raises:
-        ValueError: the hub refuses or cannot be reached; what is written stays.
+        UserError: the hub refuses or cannot be reached; what is written stays.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -97,6 +97,6 @@ def push(folder: Path, name: str, private: bool = False) -> str:
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split())
         again = f"`hf upload {name} {folder}` tries again"
-        raise ValueError(f"push_to_hub: {name}: {reason}; {folder} is whole, {again}") from error
+        raise UserError(f"push_to_hub: {name}: {reason}; {folder} is whole, {again}") from error
     _log.info("uploaded to %s", address)
     return address

@@ -1,13 +1,60 @@
-"""Reading whole JSON files, with errors that name the file and what it should hold."""
+"""Reading JSON files: whole, or the elements of their top-level lists one at a time, with errors that name the file.
+
+psg.json and COCO's instances are one JSON object of some hundred megabytes each; read whole, they take several times
+that as Python objects. ``ijson`` reads them as events, of which one element at a time is put together here: its own
+``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scenerl.file_kinds import foreign_kind
-from scenerl.types import DataError
+import ijson
+
+from scenerl.errors import DataError
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"[\x00", b"\x00{", b"\x00[")
+"""Byte order marks, and brackets where there is none; one of UTF-32 begins in the same way."""
+
+
+def foreign_kind(head: bytes) -> str | None:
+    """What is wrong with a file that begins so, as the rest of a sentence about it; None where it may be JSON.
+
+    >>> foreign_kind(b"\\x1f\\x8b\\x08\\x00")
+    'is compressed with gzip; unpack it first'
+    """
+    for start, name in _COMPRESSED.items():
+        if head.startswith(start):
+            return f"is compressed with {name}; unpack it first"
+    if head.startswith(b"PAR1"):
+        return "is a Parquet file, not JSON"
+    if head.startswith(_UTF_16):
+        return "is text in UTF-16 or UTF-32; save it as UTF-8 first"
+    return None
+
+
+def foreign_layout(first_line: bytes) -> str | None:
+    """As :func:`foreign_kind`, for a file of JSON lines of which this is the first line that is not blank."""
+    line = first_line.strip()
+    if line.startswith(b"[") and line[1:].lstrip()[:1] in (b"", b"{"):
+        return "is one JSON array; expected one JSON object per line, without brackets and commas around it"
+    if line == b"{":
+        return "holds a JSON object that goes over several lines; expected one object per line"
+    return foreign_kind(line)
 
 
 def read_json(path: Path | str, expected: str) -> Any:
@@ -30,3 +77,159 @@ def read_json(path: Path | str, expected: str) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
+
+
+MAX_VALUES = 2**24
+"""Values, keys and brackets that one element may have; one of more is a file of another kind."""
+
+MAX_DEPTH = 100
+"""Lists and objects in one another that one element may have."""
+
+_HEAD = 16
+"""Bytes that tell what kind of file it is."""
+
+_STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+
+Events = Iterator[tuple[str, Any]]
+"""What ``ijson.basic_parse`` yields: the kind of each bracket, key and value of the text, and what it holds."""
+
+
+def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterator[tuple[str, Any]]:
+    """Key and element, for every element of the lists that a JSON object holds under ``keys``, in the file's order.
+
+    Args:
+        path: the file, in UTF-8.
+        keys: the top-level keys; all else is skipped.
+        expected: what the file should hold, for messages.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON (NaN and whole numbers beyond 64 bits are not), is no object, or
+            what stands under a key is no list. It comes when the place is reached, so that elements may have been
+            yielded before.
+    """
+    with _reading(path, expected) as events:
+        for key in _members(events):
+            if key in keys:
+                for element in _elements(events, f"no list under {key!r}"):
+                    yield key, element
+            else:
+                _skip(events)
+
+
+def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
+    """The elements of a file that holds one JSON list. Arguments and errors as for :func:`iter_lists`."""
+    with _reading(path, expected) as events:
+        yield from _elements(events, "no JSON list")
+
+
+def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict[str, Any]:
+    """The values under some top-level keys of a JSON object, as far as they are there; all else is skipped.
+
+    Arguments and errors as for :func:`iter_lists`.
+    """
+    found = {}
+    with _reading(path, expected) as events:
+        for key in _members(events):
+            if key in keys:
+                found[key] = _value(*next(events), events)
+            else:
+                _skip(events)
+    return found
+
+
+def top_keys(path: Path | str, expected: str) -> set[str]:
+    """The keys of the JSON object in a file. Errors as for :func:`iter_lists`."""
+    found = set()
+    with _reading(path, expected) as events:
+        for key in _members(events):
+            found.add(key)
+            _skip(events)
+    return found
+
+
+def is_object(path: Path | str, expected: str) -> bool:
+    """Whether a JSON file holds an object, as far as its beginning says. Errors as for :func:`iter_lists`."""
+    with _opened(path, expected) as events:
+        return next(events)[0] == "start_map"
+
+
+@contextmanager
+def _reading(path: Path | str, expected: str) -> Iterator[Events]:
+    """The events of a file, which has to be JSON to its end."""
+    with _opened(path, expected) as events:
+        yield events
+        for _ in events:
+            pass  # there is none; asking for it reads what follows the end
+
+
+@contextmanager
+def _opened(path: Path | str, expected: str) -> Iterator[Events]:
+    place = ""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+            if kind := foreign_kind(head):
+                raise DataError(f"{path} {kind}; expected {expected}")
+            file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+            try:
+                yield ijson.basic_parse(file, use_float=True)
+            except (ijson.JSONError, ValueError):
+                place = f" in its first {file.tell()} bytes"
+                raise
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+    except (ijson.JSONError, ValueError) as error:
+        # The library's message is a line that says what, one of the text there, one that points at it; where that text
+        # is no UTF-8, all of it is a bytes object's repr.
+        what, near, *_ = [*re.split(r"\n|\\n", str(error).removeprefix("b'")), ""]
+        reason = f"{what} near {near.strip()}" if near.strip() else what
+        raise DataError(f"{path}: not JSON as expected{place} ({reason}); expected {expected}") from error
+
+
+def _members(events: Events) -> Iterator[str]:
+    """The keys of the object that comes next; the caller takes or skips the value of each."""
+    if next(events)[0] != "start_map":
+        raise ValueError("no JSON object")
+    for event, key in events:
+        if event == "end_map":
+            return
+        yield key
+
+
+def _elements(events: Events, wrong: str) -> Iterator[Any]:
+    """The elements of the list that comes next; ``wrong`` says that none does."""
+    if next(events)[0] != "start_array":
+        raise ValueError(wrong)
+    for event, value in events:
+        if event == "end_array":
+            return
+        yield _value(event, value, events)
+
+
+def _value(event: str, value: Any, events: Events) -> Any:
+    """The value that begins with an event, whole."""
+    if event not in _STEP:
+        return value
+    builder = ijson.ObjectBuilder()
+    builder.event(event, value)
+    depth = 1
+    for event, value in islice(events, MAX_VALUES):
+        builder.event(event, value)
+        if event in _STEP:
+            depth += _STEP[event]
+            if depth == 0:
+                return builder.value
+            if depth > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
+    raise ValueError(f"an element of more than {MAX_VALUES} values")
+
+
+def _skip(events: Events) -> None:
+    """Pass over the next value."""
+    depth = 0
+    for event, _ in events:
+        depth += _STEP.get(event, 0)
+        if depth == 0:
+            return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
@@ -13,27 +12,11 @@ from typing import Any
 from scenerl import __version__
 from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.config.options import Options
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
 
 CONFIG_NAME = "config.yaml"
 HEADER = "# Written by scenerl"
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or the next run after a kill or a full disk, sees the old text or the new one.
-
-    Raises:
-        OSError: the folder is missing or the disk is full; the old file, if any, is untouched.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def save_resolved(options: Options, path: Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -83,15 +66,15 @@ def claim_folder(
         Whether an earlier attempt at the same run was found, so that there may be something to go on from.
 
     Raises:
-        ValueError: the folder holds another run, with the keys that differ, or files that are no run's.
+        UserError: the folder holds another run, with the keys that differ, or files that are no run's.
     """
     path = Path(path)
     config = path / CONFIG_NAME
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path}: is a file; the output must be a folder")
+        raise UserError(f"{path}: is a file; the output must be a folder")
     is_ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
     if path.is_dir() and any(path.iterdir()) and not is_ours:
-        raise ValueError(f"{path}: holds files but no {CONFIG_NAME} of an earlier run; choose another --out")
+        raise UserError(f"{path}: holds files but no {CONFIG_NAME} of an earlier run; choose another --out")
     if is_ours and fresh:
         _refuse_to_empty(path)
         shutil.rmtree(path)
@@ -105,7 +88,7 @@ def claim_folder(
             if earlier.get(key) != wanted.get(key)
         ]
         if differing:
-            raise ValueError(
+            raise UserError(
                 f"{path}: belongs to another run; differing: {', '.join(differing[:5])}"
                 f"{' …' if len(differing) > 5 else ''}; use --fresh to replace it, or another --out"
             )
@@ -121,4 +104,4 @@ def _write_config(path: Path, mapping: Mapping[str, Any]) -> None:
 def _refuse_to_empty(path: Path) -> None:
     """A folder that we stand in, or that is above us, is surely not meant."""
     if Path.cwd().resolve().is_relative_to(path.resolve()):
-        raise ValueError(f"{path}: is or holds the working directory; it is not emptied; choose another --out")
+        raise UserError(f"{path}: is or holds the working directory; it is not emptied; choose another --out")

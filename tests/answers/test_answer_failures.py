@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenerl.answers import ENVELOPES, FORMATS, AnswerStyle, build_prompt, parse_answer
+from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, parse_answer
 from scenerl.types import FAILURES
 
 IMAGE_WH = (100, 100)
@@ -17,8 +17,8 @@ CAT_LINE = "cat 0 0 10 10\nend"
 ANSWERS = {"json": (DOG, CAT), "detections": (DOG_BOX, CAT_BOX), "compact": (DOG_LINE, CAT_LINE)}
 
 
-def read(text, fmt="json", envelope="plain", **options):
-    return parse_answer(text, AnswerStyle(fmt, envelope, frame="pixels"), IMAGE_WH, **options)
+def read(text, fmt="json", template="plain", **options):
+    return parse_answer(text, OutputFormat(fmt, template, box_format="pixels"), IMAGE_WH, **options)
 
 
 def label(result):
@@ -26,13 +26,13 @@ def label(result):
     return [item.label for item in result.graph.objects]
 
 
-@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_no_answer_and_empty(fmt, envelope):
-    assert read(None, fmt, envelope).status == "no_answer"
-    assert read(12, fmt, envelope).status == "no_answer"
+def test_no_answer_and_empty(fmt, template):
+    assert read(None, fmt, template).status == "no_answer"
+    assert read(12, fmt, template).status == "no_answer"
     for text in ("", " \n\t ", "<answer></answer>", "<think>so</think>", "<think></think><answer> \n</answer>"):
-        assert read(text, fmt, envelope).status == "empty", text
+        assert read(text, fmt, template).status == "empty", text
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_every_prefix_of_an_answer_is_broken_off_not_broken():
     for cut in range(1, len(graph)):
         assert read(graph[:cut]).status == "truncated", graph[:cut]
         assert read("Sure:\n```json\n" + graph[:cut]).status == "truncated", graph[:cut]
-        assert read(f"<think>ok</think><answer>{graph[:cut]}", envelope="think").status == "truncated", graph[:cut]
+        assert read(f"<think>ok</think><answer>{graph[:cut]}", template="think").status == "truncated", graph[:cut]
     for cut in range(1, len(DOG_BOX)):
         assert read(DOG_BOX[:cut], "detections").status == "truncated", DOG_BOX[:cut]
 
@@ -141,10 +141,10 @@ def test_the_last_complete_answer_counts(fmt):
         f"{cat}\n{dog[:14]}",
         f"<think>a</think><answer>{cat}</answer><answer>{dog[:14]}",
     ):
-        for envelope in ENVELOPES:
-            result = read(text, fmt, envelope)
-            assert label(result) == ["cat"], (text, envelope)
-            assert not result.in_envelope
+        for template in TEMPLATES:
+            result = read(text, fmt, template)
+            assert label(result) == ["cat"], (text, template)
+            assert not result.in_template
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -171,19 +171,19 @@ def test_envelopes(fmt):
         f"<think>so</think><answer>Look:\n{dog}</answer>",
         f"<think>so<answer>{dog}</answer>",
     ]
-    for envelope in ENVELOPES:
+    for template in TEMPLATES:
         for text in plain + think + neither:
-            result = read(text, fmt, envelope)
-            assert label(result) == ["dog"], (text, envelope)
-            assert result.in_envelope == (text in (plain if envelope == "plain" else think)), (text, envelope)
+            result = read(text, fmt, template)
+            assert label(result) == ["dog"], (text, template)
+            assert result.in_template == (text in (plain if template == "plain" else think)), (text, template)
 
 
 def test_an_unclosed_thought_is_read_only_if_the_model_stopped_by_itself():
     text = f"<think>perhaps {DOG}"
-    assert label(read(text, envelope="think")) == ["dog"]
-    assert read(text, envelope="think", truncated=True).status == "truncated"
-    assert read("<think>perhaps", envelope="think").status == "truncated"
-    assert read("<think>", envelope="think").status == "truncated"
+    assert label(read(text, template="think")) == ["dog"]
+    assert read(text, template="think", truncated=True).status == "truncated"
+    assert read("<think>perhaps", template="think").status == "truncated"
+    assert read("<think>", template="think").status == "truncated"
 
 
 def test_a_complete_answer_counts_even_if_the_engine_stopped_later():
@@ -194,7 +194,7 @@ def test_a_complete_answer_counts_even_if_the_engine_stopped_later():
 @pytest.mark.parametrize("text", ["None", " NONE.\n", "```json\nNone\n```", "```\nNone\n```", "[]", "```\n[]```"])
 def test_detection_none_is_nothing_found(text):
     result = read(text, "detections", strict=True)
-    assert (label(result), result.in_envelope) == ([], True)
+    assert (label(result), result.in_template) == ([], True)
     assert label(read(f"<think>no [dog] here</think><answer>{text}</answer>", "detections", "think")) == []
 
 
@@ -202,7 +202,7 @@ def test_detection_none_among_other_text():
     assert label(read("I looked. The answer is:\nNone", "detections")) == []
     assert label(read(f"{DOG_BOX}\nWait.\nNone", "detections")) == []
     assert label(read(f"None\nWait.\n{DOG_BOX}", "detections")) == ["dog"]
-    assert not read("The answer is:\nNone", "detections").in_envelope
+    assert not read("The answer is:\nNone", "detections").in_template
 
 
 def test_braces_and_quotes_in_prose_do_not_mislead():
@@ -231,20 +231,20 @@ def test_compact_text_around_is_not_counted_as_objects():
     text = "Here is the graph:\n\ndog 0 0 10 10\ncat 5 5 9 9\n\n1 near 2\nend\nI hope that helps.\n1 near 3"
     result = read(text, "compact", strict=True)
     assert [result.graph.triplet(r) for r in result.graph.relations] == [("dog", "near", "cat")]
-    assert not result.in_envelope
+    assert not result.in_template
 
 
-@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("grid", [1, 20])
-def test_a_repeated_prompt_is_no_answer(fmt, envelope, grid):
-    style = AnswerStyle(fmt, envelope, frame="norm1000", grid=grid, objects=("dog", "ball"))
-    prompt = build_prompt(style)
-    assert not parse_answer(prompt, style, IMAGE_WH).ok
+@pytest.mark.parametrize("step", [1, 20])
+def test_a_repeated_prompt_is_no_answer(fmt, template, step):
+    output_format = OutputFormat(fmt, template, box_format="norm1000", step=step, objects=("dog", "ball"))
+    prompt = build_prompt(output_format)
+    assert not parse_answer(prompt, output_format, IMAGE_WH).ok
     dog, cat = ANSWERS[fmt]
-    echoed = f"{prompt}\n<think>so</think><answer>{dog}</answer>" if envelope == "think" else f"{prompt}\n{dog}"
-    result = parse_answer(echoed, style, IMAGE_WH)
-    assert (label(result), result.in_envelope) == (["dog"], False)
+    echoed = f"{prompt}\n<think>so</think><answer>{dog}</answer>" if template == "think" else f"{prompt}\n{dog}"
+    result = parse_answer(echoed, output_format, IMAGE_WH)
+    assert (label(result), result.in_template) == (["dog"], False)
 
 
 def test_failures_here_are_all_there_are():
@@ -254,4 +254,4 @@ def test_failures_here_are_all_there_are():
 
 def test_the_callers_mistakes_do_raise():
     with pytest.raises(ValueError, match="resized"):
-        parse_answer(None, AnswerStyle(frame="resized"), IMAGE_WH)
+        parse_answer(None, OutputFormat(box_format="resized"), IMAGE_WH)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.answers import ENVELOPES, FORMATS, AnswerStyle, parse_answer
+from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, parse_answer
 from scenerl.answers.json_text import MAX_DEPTH, scan_values
 from scenerl.types import FAILURES, ISSUES, ParseResult
 
 IMAGE_WH = (640, 480)
-STYLES = [AnswerStyle(fmt, envelope) for fmt in FORMATS for envelope in ENVELOPES]
+STYLES = [OutputFormat(fmt, template) for fmt in FORMATS for template in TEMPLATES]
 M = 10_000_000
 DEEP = 100_000
 
@@ -59,8 +59,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_a_typed_failure(name):
-    for style in (*map(AnswerStyle, FORMATS), AnswerStyle("json", "think")):
-        result = parse_answer(HOSTILE[name], style, IMAGE_WH)
+    for output_format in (*map(OutputFormat, FORMATS), OutputFormat("json", "think")):
+        result = parse_answer(HOSTILE[name], output_format, IMAGE_WH)
         if not result.ok:
             assert result.status in FAILURES
         assert len(result.issues) < 10_000
@@ -72,21 +72,21 @@ def test_nesting_beyond_the_recursion_limit_is_found_without_recursion():
     for depth in (MAX_DEPTH, MAX_DEPTH + 1, sys.getrecursionlimit() + 100, 60_000):
         text = "x" + "[" * depth + "]" * depth + "y"
         assert scan_values(text).values == [(1, depth)]
-        for style in STYLES:
-            assert not parse_answer(text, style, IMAGE_WH).ok
+        for output_format in STYLES:
+            assert not parse_answer(text, output_format, IMAGE_WH).ok
 
 
 def test_an_answer_behind_a_very_long_thought_is_found():
     answer = '{"objects": [{"id": "dog.1", "bbox": [0, 0, 10, 10]}], "relationships": []}'
     text = f"<think>{'so ' * (M // 3)}</think><answer>{answer}</answer>"
-    result = parse_answer(text, AnswerStyle("json", "think"), IMAGE_WH)
-    assert result.ok and result.in_envelope
+    result = parse_answer(text, OutputFormat("json", "think"), IMAGE_WH)
+    assert result.ok and result.in_template
 
 
 def test_what_is_longer_than_can_be_read_is_truncated():
     objects = ", ".join(f'{{"id": "dog.{n}", "bbox": [0, 0, 10, 10]}}' for n in range(30_000))
     text = f'{{"objects": [{objects}], "relationships": []}}'
-    assert parse_answer(text, AnswerStyle("json"), IMAGE_WH).status == "truncated"
+    assert parse_answer(text, OutputFormat("json"), IMAGE_WH).status == "truncated"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e308", "9" * 5000])
@@ -95,7 +95,7 @@ def test_numbers_that_are_none_cost_the_element_only(number):
     bad = f'{{"id": "cat.2", "bbox": [0, 0, {number}, 10]}}'
     for before in ("", "So: "):
         text = f'{before}{{"objects": [{good}, {bad}], "relationships": []}}'
-        result = parse_answer(text, AnswerStyle("json"), IMAGE_WH)
+        result = parse_answer(text, OutputFormat("json"), IMAGE_WH)
         assert [issue.kind for issue in result.issues] == ["bad_box"]
         assert [item.label for item in result.graph.objects] == ["dog"]
 
@@ -128,10 +128,10 @@ alphabet = st.characters(codec=None, exclude_categories=())
 @given(text=st.one_of(st.text(alphabet, max_size=200), st.lists(pieces, max_size=40).map("".join)))
 @settings(max_examples=250, deadline=None)
 def test_any_text_gives_a_sound_result(text):
-    for style in STYLES:
+    for output_format in STYLES:
         for truncated in (False, True):
-            assert_sound(parse_answer(text, style, IMAGE_WH, truncated=truncated))
-        strict = parse_answer(text, style, IMAGE_WH, strict=True)
+            assert_sound(parse_answer(text, output_format, IMAGE_WH, truncated=truncated))
+        strict = parse_answer(text, output_format, IMAGE_WH, strict=True)
         assert not (strict.ok and strict.issues)
 
 
@@ -153,11 +153,11 @@ values = st.recursive(
 @settings(max_examples=100, deadline=None)
 def test_any_elements_give_a_sound_result(objects, relations):
     text = json.dumps({"objects": objects, "relationships": relations})
-    result = parse_answer(text, AnswerStyle("json"), IMAGE_WH)
+    result = parse_answer(text, OutputFormat("json"), IMAGE_WH)
     assert_sound(result)
     # every element is kept or has exactly one issue
     assert len(result.graph.objects) + len(result.graph.relations) + len(result.issues) == len(objects) + len(relations)
-    assert_sound(parse_answer(json.dumps(objects), AnswerStyle("detections"), IMAGE_WH))
+    assert_sound(parse_answer(json.dumps(objects), OutputFormat("detections"), IMAGE_WH))
 
 
 @given(value=values, around=st.sampled_from([("", ""), ("so: ", "\n"), ("[x ", " ]"), ("{'", "}")]))

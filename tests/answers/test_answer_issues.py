@@ -6,23 +6,23 @@ import json
 
 import pytest
 
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import OutputFormat, parse_answer
 from scenerl.answers.elements import MAX_EXCERPT, MAX_LABEL, MAX_OBJECTS, MAX_RELATIONS
 from scenerl.types import ISSUES
 
 IMAGE_WH = (100, 100)
-GRAPH = AnswerStyle("json", frame="pixels")
-COMPACT = AnswerStyle("compact", frame="pixels")
-DETECTIONS = AnswerStyle("detections", frame="pixels")
+GRAPH = OutputFormat("json", box_format="pixels")
+COMPACT = OutputFormat("compact", box_format="pixels")
+DETECTIONS = OutputFormat("detections", box_format="pixels")
 
 MAN = {"id": "man.1", "bbox": [0, 0, 10, 10]}
 BIKE = {"id": "bike.2", "bbox": [5, 5, 20, 20]}
 RIDES = {"subject": "man.1", "predicate": "riding", "object": "bike.2"}
 
 
-def read(objects, relationships=(), style=GRAPH, **options):
+def read(objects, relationships=(), output_format=GRAPH, **options):
     text = json.dumps({"objects": list(objects), "relationships": list(relationships)})
-    return parse_answer(text, style, IMAGE_WH, **options)
+    return parse_answer(text, output_format, IMAGE_WH, **options)
 
 
 def kinds(result):
@@ -119,9 +119,9 @@ def test_an_id_stays_with_its_first_object_even_if_that_is_dropped():
 
 
 def test_closed_vocabularies_compare_exactly():
-    style = AnswerStyle("json", frame="pixels", objects=("man", "bike"), predicates=("riding",))
+    output_format = OutputFormat("json", box_format="pixels", objects=("man", "bike"), predicates=("riding",))
     objects = [MAN, BIKE, {"id": "Man.3", "bbox": [0, 0, 5, 5]}, {"id": " man .4", "bbox": [0, 0, 5, 5]}]
-    result = read(objects, [RIDES, RIDES | {"predicate": "Riding"}], style)
+    result = read(objects, [RIDES, RIDES | {"predicate": "Riding"}], output_format)
     assert kinds(result) == [("unknown_label", "objects[2]"), ("unknown_predicate", "relationships[1]")]
     assert labels(result) == ["man", "bike", "man"]
 
@@ -161,9 +161,9 @@ def test_elements_beyond_the_bound_are_one_issue():
     ],
 )
 def test_a_bad_detection_is_dropped_and_the_rest_kept(raw, kind):
-    style = AnswerStyle("detections", frame="pixels", objects=("cat", "red ball"))
+    output_format = OutputFormat("detections", box_format="pixels", objects=("cat", "red ball"))
     ball = {"bbox_2d": [1, 2, 3, 4], "label": " red ball "}
-    result = parse_answer(json.dumps([ball, raw, ball]), style, IMAGE_WH)
+    result = parse_answer(json.dumps([ball, raw, ball]), output_format, IMAGE_WH)
     assert kinds(result) == [(kind, "detections[1]")]
     assert labels(result) == ["red ball", "red ball"]
 
@@ -186,9 +186,9 @@ def test_a_bad_detection_is_dropped_and_the_rest_kept(raw, kind):
     ],
 )
 def test_a_bad_object_line_keeps_its_number(line, kind):
-    style = AnswerStyle("compact", frame="pixels", objects=("man", "cat", "bike"))
+    output_format = OutputFormat("compact", box_format="pixels", objects=("man", "cat", "bike"))
     text = f"man 0 0 9 9\n{line}\nbike 5 5 20 20\n\n1 riding 3\n2 under 1\nend"
-    result = parse_answer(text, style, IMAGE_WH)
+    result = parse_answer(text, output_format, IMAGE_WH)
     assert kinds(result) == [(kind, "line 2"), ("dangling_relation", "line 6")]
     assert [result.graph.triplet(r) for r in result.graph.relations] == [("man", "riding", "bike")]
 
@@ -209,8 +209,8 @@ def test_a_bad_object_line_keeps_its_number(line, kind):
     ],
 )
 def test_a_bad_relation_line_is_dropped(line, kind):
-    style = AnswerStyle("compact", frame="pixels", predicates=("riding", "on"))
-    result = parse_answer(f"man 0 0 9 9\nbike 5 5 20 20\n\n1 riding 2\n{line}\nend", style, IMAGE_WH)
+    output_format = OutputFormat("compact", box_format="pixels", predicates=("riding", "on"))
+    result = parse_answer(f"man 0 0 9 9\nbike 5 5 20 20\n\n1 riding 2\n{line}\nend", output_format, IMAGE_WH)
     assert kinds(result) == [(kind, "line 5")]
     assert len(result.graph.relations) == 1
 
@@ -227,7 +227,7 @@ def test_a_bad_relation_line_is_dropped(line, kind):
 def test_compact_forgives_blank_lines_spaces_and_order(text):
     result = parse_answer(text, COMPACT, IMAGE_WH, strict=True)
     assert [result.graph.triplet(r) for r in result.graph.relations] == [("man", "riding", "bike")]
-    assert result.in_envelope
+    assert result.in_template
 
 
 def test_labels_and_predicates_may_hold_numbers_in_compact():

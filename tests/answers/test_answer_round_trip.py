@@ -10,24 +10,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scenerl.answers import ENVELOPES, FORMATS, AnswerStyle, parse_answer, write_answer
-from scenerl.frames import FRAMES, frame_wh
+from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, parse_answer, write_answer
+from scenerl.box_formats import BOX_FORMATS, extent_wh
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 from .strategies import IMAGE_WH, INPUT_WH, graphs
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "real" / "scene_graphs.jsonl"
-STYLES = [(fmt, envelope, frame) for fmt in FORMATS for envelope in ENVELOPES for frame in FRAMES]
+STYLES = [(fmt, template, box_format) for fmt in FORMATS for template in TEMPLATES for box_format in BOX_FORMATS]
 
 
-def assert_read_back(graph: SceneGraph, style: AnswerStyle, image_wh, input_wh=None, thought=None) -> None:
-    text = write_answer(graph, style, image_wh, input_wh, thought)
-    result = parse_answer(text, style, image_wh, input_wh, strict=True)
-    assert (result.status, result.issues, result.in_envelope) == ("ok", (), True), text
+def assert_read_back(graph: SceneGraph, output_format: OutputFormat, image_wh, input_wh=None, reasoning=None) -> None:
+    text = write_answer(graph, output_format, image_wh, input_wh, reasoning)
+    result = parse_answer(text, output_format, image_wh, input_wh, strict=True)
+    assert (result.status, result.issues, result.in_template) == ("ok", (), True), text
     assert [item.label for item in result.graph.objects] == [item.label for item in graph.objects]
-    assert result.graph.relations == (graph.relations if FORMATS[style.format].graph else ())
-    size = np.array(frame_wh(style.frame, image_wh, input_wh) * 2, dtype=float)
-    step = style.grid * (1e-4 if style.frame == "norm1" else 1.0) / size * np.array([*image_wh, *image_wh])
+    assert result.graph.relations == (graph.relations if FORMATS[output_format.format].graph else ())
+    size = np.array(extent_wh(output_format.box_format, image_wh, input_wh) * 2, dtype=float)
+    step = (
+        output_format.step
+        * (1e-4 if output_format.box_format == "norm1" else 1.0)
+        / size
+        * np.array([*image_wh, *image_wh])
+    )
     for read, written in zip(result.graph.objects, graph.objects, strict=True):
         box = np.array(written.box)
         # a side shorter than a step is widened to one, which moves its ends by up to a whole step
@@ -36,29 +41,31 @@ def assert_read_back(graph: SceneGraph, style: AnswerStyle, image_wh, input_wh=N
         assert not short.all() or read.box[0] < read.box[2]
 
 
-@pytest.mark.parametrize(("fmt", "envelope", "frame"), STYLES)
-@given(graph=graphs(), grid=st.sampled_from([1, 1, 5, 20]))
+@pytest.mark.parametrize(("fmt", "template", "box_format"), STYLES)
+@given(graph=graphs(), step=st.sampled_from([1, 1, 5, 20]))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_every_style_reads_back_what_it_writes(fmt, envelope, frame, graph, grid):
-    thought = None if envelope == "plain" else "There is a dog. [1, 2] {"
-    assert_read_back(graph, AnswerStyle(fmt, envelope, frame=frame, grid=grid), IMAGE_WH, INPUT_WH, thought)
+def test_every_style_reads_back_what_it_writes(fmt, template, box_format, graph, step):
+    reasoning = None if template == "plain" else "There is a dog. [1, 2] {"
+    assert_read_back(
+        graph, OutputFormat(fmt, template, box_format=box_format, step=step), IMAGE_WH, INPUT_WH, reasoning
+    )
 
 
-@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_nothing_found_reads_back_as_nothing_found(fmt, envelope):
-    assert_read_back(SceneGraph(), AnswerStyle(fmt, envelope), IMAGE_WH)
+def test_nothing_found_reads_back_as_nothing_found(fmt, template):
+    assert_read_back(SceneGraph(), OutputFormat(fmt, template), IMAGE_WH)
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @given(graph=graphs())
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_fence_changes_nothing(fmt, graph):
-    style = AnswerStyle(fmt)
-    text = write_answer(graph, style, IMAGE_WH)
-    plain = parse_answer(text, style, IMAGE_WH)
+    output_format = OutputFormat(fmt)
+    text = write_answer(graph, output_format, IMAGE_WH)
+    plain = parse_answer(text, output_format, IMAGE_WH)
     for fenced in (f"```json\n{text}\n```", f"  ```\n{text}\n```\n"):
-        assert parse_answer(fenced, style, IMAGE_WH) == plain
+        assert parse_answer(fenced, output_format, IMAGE_WH) == plain
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
@@ -71,8 +78,10 @@ def test_the_order_of_objects_does_not_matter(fmt, graph, data):
         tuple(graph.objects[old] for old in order),
         tuple(Relation(place[r.subject], r.predicate, place[r.object]) for r in graph.relations),
     )
-    style = AnswerStyle(fmt)
-    read, read_moved = (parse_answer(write_answer(g, style, IMAGE_WH), style, IMAGE_WH).graph for g in (graph, moved))
+    output_format = OutputFormat(fmt)
+    read, read_moved = (
+        parse_answer(write_answer(g, output_format, IMAGE_WH), output_format, IMAGE_WH).graph for g in (graph, moved)
+    )
     assert tuple(read.objects[old] for old in order) == read_moved.objects
     assert [(place[r.subject], r.predicate, place[r.object]) for r in read.relations] == [
         (r.subject, r.predicate, r.object) for r in read_moved.relations
@@ -82,13 +91,13 @@ def test_the_order_of_objects_does_not_matter(fmt, graph, data):
 def test_the_numbers_of_ids_do_not_matter():
     text = write_answer(
         SceneGraph((SceneObject("dog", (0, 0, 9, 9)), SceneObject("dog", (9, 9, 20, 20))), (Relation(0, "near", 1),)),
-        AnswerStyle(frame="pixels"),
+        OutputFormat(box_format="pixels"),
         IMAGE_WH,
     )
     renamed = text.replace("dog.1", "dog.77").replace("dog.2", "dog.0")
     assert renamed != text
-    assert parse_answer(renamed, AnswerStyle(frame="pixels"), IMAGE_WH) == parse_answer(
-        text, AnswerStyle(frame="pixels"), IMAGE_WH
+    assert parse_answer(renamed, OutputFormat(box_format="pixels"), IMAGE_WH) == parse_answer(
+        text, OutputFormat(box_format="pixels"), IMAGE_WH
     )
 
 
@@ -98,9 +107,9 @@ def real_rows() -> list[dict]:
     return [json.loads(line) for line in REAL.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_real_annotations_read_back(fmt, envelope):
+def test_real_annotations_read_back(fmt, template):
     rows = real_rows()
     assert len(rows) == 27
     for row in rows:
@@ -110,42 +119,42 @@ def test_real_annotations_read_back(fmt, envelope):
         unique = dict.fromkeys(triplet for triplet in triplets if triplet[0] != triplet[2])
         graph = SceneGraph(tuple(objects), tuple(Relation(*triplet) for triplet in unique))
         image_wh = row["width"], row["height"]
-        for frame in ("norm1000", "pixels"):
-            assert_read_back(graph, AnswerStyle(fmt, envelope, frame=frame), image_wh)
+        for box_format in ("norm1000", "pixels"):
+            assert_read_back(graph, OutputFormat(fmt, template, box_format=box_format), image_wh)
 
 
 def test_repeated_and_self_relations_are_not_written():
     objects = (SceneObject("dog", (0, 0, 9, 9)), SceneObject("ball", (9, 9, 20, 20)))
     messy = SceneGraph(objects, (Relation(0, "near", 1), Relation(0, "near", 1), Relation(1, "on", 1)))
     for fmt in ("json", "compact"):
-        style = AnswerStyle(fmt, frame="pixels")
-        result = parse_answer(write_answer(messy, style, IMAGE_WH), style, IMAGE_WH, strict=True)
+        output_format = OutputFormat(fmt, box_format="pixels")
+        result = parse_answer(write_answer(messy, output_format, IMAGE_WH), output_format, IMAGE_WH, strict=True)
         assert result.graph.relations == (Relation(0, "near", 1),)
 
 
 def test_boxes_smaller_than_a_unit_keep_an_area():
-    style = AnswerStyle("compact")
+    output_format = OutputFormat("compact")
     # 2000 pixels to 1000 units: 1.0..1.2 px is 0.5..0.6 units, and the last 0.2 px are 999.9..1000
     graph = SceneGraph((SceneObject("dot", (1.0, 1.0, 1.2, 1.2)), SceneObject("dot", (1999.8, 1999.8, 2000, 2000))))
-    assert write_answer(graph, style, (2000, 2000)) == "dot 0 0 1 1\ndot 999 999 1000 1000\nend"
+    assert write_answer(graph, output_format, (2000, 2000)) == "dot 0 0 1 1\ndot 999 999 1000 1000\nend"
 
 
 def test_coordinates_go_to_the_nearest_multiple_of_the_grid():
     graph = SceneGraph((SceneObject("dog", (11, 29, 51, 69)),))
-    assert write_answer(graph, AnswerStyle("compact", grid=20), (100, 100)) == "dog 120 280 520 680\nend"
+    assert write_answer(graph, OutputFormat("compact", step=20), (100, 100)) == "dog 120 280 520 680\nend"
     # 11 % of the width is 0.11; steps of 20 x 0.0001
-    style = AnswerStyle("compact", frame="norm1", grid=20)
-    assert write_answer(graph, style, (100, 100)) == "dog 0.11 0.29 0.51 0.69\nend"
+    output_format = OutputFormat("compact", box_format="norm1", step=20)
+    assert write_answer(graph, output_format, (100, 100)) == "dog 0.11 0.29 0.51 0.69\nend"
 
 
 def test_boxes_outside_the_image_are_neither_clipped_nor_an_issue():
-    style = AnswerStyle("compact", frame="pixels")
-    result = parse_answer("dog -5 0 900 20.5\nend", style, (100, 100), strict=True)
+    output_format = OutputFormat("compact", box_format="pixels")
+    result = parse_answer("dog -5 0 900 20.5\nend", output_format, (100, 100), strict=True)
     assert result.graph.objects[0].box == (-5.0, 0.0, 900.0, 20.5)
 
 
 @pytest.mark.parametrize(
-    ("frame", "numbers", "pixels"),
+    ("box_format", "numbers", "pixels"),
     [
         # image 200 x 100, model input 400 x 300
         ("pixels", "10 20 30 40", (10, 20, 30, 40)),
@@ -154,6 +163,6 @@ def test_boxes_outside_the_image_are_neither_clipped_nor_an_issue():
         ("resized", "40 30 100 90", (20, 10, 50, 30)),
     ],
 )
-def test_boxes_are_converted_to_pixels_of_the_original(frame, numbers, pixels):
-    result = parse_answer(f"dog {numbers}\nend", AnswerStyle("compact", frame=frame), (200, 100), (400, 300))
+def test_boxes_are_converted_to_pixels_of_the_original(box_format, numbers, pixels):
+    result = parse_answer(f"dog {numbers}\nend", OutputFormat("compact", box_format=box_format), (200, 100), (400, 300))
     assert result.graph.objects[0].box == pytest.approx(pixels)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
-from scenerl.answers import FORMATS, AnswerStyle, locate_elements, parse_answer, write_answer
+from scenerl.answers import FORMATS, OutputFormat, locate_elements, parse_answer, write_answer
 from scenerl.answers.json_graph import label_of
 from scenerl.answers.json_text import MAX_TOKENS
 
@@ -17,46 +17,46 @@ PIXELS = (100, 100)
 """In frame ``pixels`` an answer's numbers are the boxes themselves."""
 
 
-def style_of(format: str, envelope: str = "plain") -> AnswerStyle:
-    return AnswerStyle(format, envelope, frame="pixels")
+def output_format_of(format: str, template: str = "plain") -> OutputFormat:
+    return OutputFormat(format, template, box_format="pixels")
 
 
 def cut(text: str, span) -> str:
     return text[slice(*span)]
 
 
-def shown(text: str, style: AnswerStyle) -> tuple[list, list]:
+def shown(text: str, output_format: OutputFormat) -> tuple[list, list]:
     """What stands at the places of the elements."""
-    found = locate_elements(text, style)
+    found = locate_elements(text, output_format)
     return (
         [[cut(text, span) for span in (item.label, *item.box)] for item in found.objects],
         [[cut(text, span) for span in (item.subject, item.predicate, item.object)] for item in found.relations],
     )
 
 
-def unescaped(raw: str, style: AnswerStyle) -> str:
-    if style.format == "compact" or "\\" not in raw:
+def unescaped(raw: str, output_format: OutputFormat) -> str:
+    if output_format.format == "compact" or "\\" not in raw:
         return raw
     value = json.loads(f'"{raw}"').strip()
-    return label_of(value).strip() if style.format == "json" else value
+    return label_of(value).strip() if output_format.format == "json" else value
 
 
-def check(text: str, style: AnswerStyle) -> int:
+def check(text: str, output_format: OutputFormat) -> int:
     """Compare with the parser, element by element; the number of elements."""
-    result = parse_answer(text, style, PIXELS)
-    found = locate_elements(text, style)
+    result = parse_answer(text, output_format, PIXELS)
+    found = locate_elements(text, output_format)
     if not result.ok:
         assert found.objects == found.relations == ()
         return 0
     graph = result.graph
     assert (len(found.objects), len(found.relations)) == (len(graph.objects), len(graph.relations))
     for item, spans in zip(graph.objects, found.objects, strict=True):
-        assert unescaped(cut(text, spans.label), style) == item.label
+        assert unescaped(cut(text, spans.label), output_format) == item.label
         assert tuple(float(cut(text, span)) for span in spans.box) == item.box
     for item, spans in zip(graph.relations, found.relations, strict=True):
         raw = cut(text, spans.predicate)
-        assert (raw if style.format == "compact" else json.loads(f'"{raw}"').strip()) == item.predicate
-        if style.format == "json":
+        assert (raw if output_format.format == "compact" else json.loads(f'"{raw}"').strip()) == item.predicate
+        if output_format.format == "json":
             ends = [json.loads(f'"{cut(text, span)}"') for span in (spans.subject, spans.object)]
             assert [label_of(end.strip()).strip() for end in ends] == [
                 graph.objects[item.subject].label,
@@ -68,16 +68,16 @@ def check(text: str, style: AnswerStyle) -> int:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("envelope", ["plain", "think"])
+@pytest.mark.parametrize("template", ["plain", "think"])
 @given(data=st.data())
-def test_ideal_answers(format, envelope, data):
-    style = AnswerStyle(format, envelope)
+def test_ideal_answers(format, template, data):
+    output_format = OutputFormat(format, template)
     graph = data.draw(graphs(FORMATS[format].graph))
-    thought = data.draw(st.sampled_from(["", "hm", '{"objects": []}', "1 2 3"])) if envelope == "think" else None
-    text = write_answer(graph, style, IMAGE_WH, INPUT_WH, thought)
+    reasoning = data.draw(st.sampled_from(["", "hm", '{"objects": []}', "1 2 3"])) if template == "think" else None
+    text = write_answer(graph, output_format, IMAGE_WH, INPUT_WH, reasoning)
     before, after = data.draw(st.sampled_from([("", ""), ("\n \t", "\n"), ("\u3000", " "), ("```json\n", "\n```")]))
     text = f"{before}{text}{after}"
-    assert check(text, style_of(format, envelope)) == len(graph.objects) + len(graph.relations)
+    assert check(text, output_format_of(format, template)) == len(graph.objects) + len(graph.relations)
 
 
 SNIPPETS = [
@@ -90,10 +90,10 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("envelope", ["plain", "think"])
+@pytest.mark.parametrize("template", ["plain", "think"])
 @given(parts=st.lists(st.sampled_from(SNIPPETS), max_size=25))
-def test_any_text_agrees_with_the_parser(format, envelope, parts):
-    check("".join(parts), style_of(format, envelope))
+def test_any_text_agrees_with_the_parser(format, template, parts):
+    check("".join(parts), output_format_of(format, template))
 
 
 ANSWERS = {
@@ -113,17 +113,17 @@ def test_damaged_answers_agree_with_the_parser(format, data):
         start = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(start, min(start + 12, len(text))))
         text = text[:start] + data.draw(st.sampled_from(["", *SNIPPETS, ANSWERS[format]])) + text[end:]
-    check(text, style_of(format))
+    check(text, output_format_of(format))
 
 
 def test_the_answers_above_are_whole():
-    assert [check(text, style_of(format)) for format, text in ANSWERS.items()] == [5, 5, 2]
+    assert [check(text, output_format_of(format)) for format, text in ANSWERS.items()] == [5, 5, 2]
 
 
 def test_json():
     text = ' {"objects": [{"id": " traffic light.12", "bbox": [1, 2, 3.5, 4e0]}, {"bbox": [0,0,9,9], "id": "no. 1"}],\n'
     text += '"relationships": [{"object": "no. 1", "subject": " traffic light.12", "predicate": " is near "}]}'
-    assert shown(text, style_of("json")) == (
+    assert shown(text, output_format_of("json")) == (
         [["traffic light", "1", "2", "3.5", "4e0"], ["no. 1", "0", "0", "9", "9"]],
         [["traffic light.12", "is near", "no. 1"]],
     )
@@ -134,7 +134,7 @@ def test_dropped_elements_and_keys_that_come_twice():
         "bbox": [1, 2, 3, 4, 5], "bbox": [11, 12, 13, 14]}, {"id": "dog.4", "bbox": [21, 22, 23, 24]}],
         "relationships": [{"subject": "dog.4", "predicate": "on", "object": "cat.1"},
         {"subject": "dog.4", "pre\\u0064icate": "under", "object": "dog.3"}]}"""
-    assert shown(text, style_of("json")) == (
+    assert shown(text, output_format_of("json")) == (
         [["do\\u0067.3", "11", "12", "13", "14"], ["dog", "21", "22", "23", "24"]],
         [["dog.4", "under", "dog.3"]],
     )
@@ -145,18 +145,18 @@ def test_dropped_elements_and_keys_that_come_twice():
     ("compact", "dog 1 2 3 4\nend"),
     ("detections", '[{"label": "dog", "bbox_2d": [1, 2, 3, 4]}]'),
 ])  # fmt: skip
-@pytest.mark.parametrize("envelope", ["plain", "think"])
-def test_the_last_of_two_equal_answers_is_the_one(format, draft, envelope):
+@pytest.mark.parametrize("template", ["plain", "think"])
+def test_the_last_of_two_equal_answers_is_the_one(format, draft, template):
     for between in ("\n", "\nno, rather\n```json\n", "</think><answer>\n"):
         text = f"<think>{draft}{between}{draft}\n</answer>" if "answer" in between else f"{draft}{between}{draft}"
-        (spans,) = locate_elements(text, style_of(format, envelope)).objects
+        (spans,) = locate_elements(text, output_format_of(format, template)).objects
         assert cut(text, spans.label) == "dog" and spans.label[0] > text.index(draft) + len(draft)
 
 
 def test_lines():
     text = "Here it is:\n```\n  a  red dog\t1 2  3.5 4\nbird\ncat 5 5 4 4\nball 5 5 9 9\r\n"
     text += " 1 looks  at  4 \n2 on 4\nend\n```"
-    assert shown(text, style_of("compact")) == (
+    assert shown(text, output_format_of("compact")) == (
         [["a  red dog", "1", "2", "3.5", "4"], ["ball", "5", "5", "9", "9"]],
         [["1", "looks  at", "4"]],
     )
@@ -164,7 +164,7 @@ def test_lines():
 
 def test_tags_between_lines():
     text = "dog 1 2 3 4\nend<think>dog 5 6 7 8\ncat 1 1 2 2\n1 near 2\nend</answer>"
-    assert shown(text, style_of("compact")) == (
+    assert shown(text, output_format_of("compact")) == (
         [["dog", "5", "6", "7", "8"], ["cat", "1", "1", "2", "2"]],
         [["1", "near", "2"]],
     )
@@ -173,7 +173,7 @@ def test_tags_between_lines():
 @pytest.mark.parametrize("text", [None, "", " ", 7, "no", "end", "None", "[]", '{"objects": [], "relationships": []}'])
 @pytest.mark.parametrize("format", FORMATS)
 def test_nothing(text, format):
-    found = locate_elements(text, style_of(format))
+    found = locate_elements(text, output_format_of(format))
     assert found.objects == found.relations == ()
 
 
@@ -182,8 +182,8 @@ def test_what_stands_beyond_the_bound_has_no_place():
     text = (
         f'{{"objects": [{one % "a"}, {{"id": 7, "bbox": [{"1," * MAX_TOKENS}1]}}, {one % "b"}], "relationships": []}}'
     )
-    assert [item.label for item in parse_answer(text, style_of("json"), PIXELS).graph.objects] == ["a", "b"]
-    first, last = locate_elements(text, style_of("json")).objects
+    assert [item.label for item in parse_answer(text, output_format_of("json"), PIXELS).graph.objects] == ["a", "b"]
+    first, last = locate_elements(text, output_format_of("json")).objects
     assert cut(text, first.label) == "a" and last is None
 
 
@@ -204,4 +204,4 @@ def test_what_stands_beyond_the_bound_has_no_place():
 )
 @pytest.mark.parametrize("format", FORMATS)
 def test_large_hostile_text(text, format):
-    check(text, style_of(format))
+    check(text, output_format_of(format))

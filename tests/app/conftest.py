@@ -23,13 +23,13 @@ else:
         """Names without models."""
 
         def __init__(self, *names: str):
-            self.styles = dict.fromkeys(names)
+            self.output_formats = dict.fromkeys(names)
 
         def engine(self, name: str):
             return name
 
         def describe(self) -> list[dict]:
-            return [{"name": name, "task": "sgdet"} for name in self.styles]
+            return [{"name": name, "task": "sgdet"} for name in self.output_formats]
 
     class Client:
         """Talks to a server as the page does, unless told otherwise."""

@@ -37,5 +37,5 @@ def header_bomb(width: int = 20_000, height: int = 20_000) -> bytes:
 
 
 def animated() -> bytes:
-    frames = [Image.new("RGB", (30, 20), color) for color in ("red", "blue", "green")]
-    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    box_formats = [Image.new("RGB", (30, 20), color) for color in ("red", "blue", "green")]
+    return encoded(box_formats[0], "GIF", save_all=True, append_images=box_formats[1:])

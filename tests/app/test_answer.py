@@ -20,8 +20,9 @@ from scenerl.app.asks import Ask
 from scenerl.app.checkpoints import Checkpoints, named_models
 from scenerl.app.pictures import read_picture
 from scenerl.cli import main
+from scenerl.errors import DataError
 from scenerl.inference.hf import HFEngine
-from scenerl.types import FAILURES, DataError
+from scenerl.types import FAILURES
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def checkpoints(base):
 def ask(checkpoints, content=None, **question) -> dict:
     picture = read_picture(content or png(60, 40), 10**6)
     question = Ask(**{"image": "id", "model": "small", "name": "photo.png", "max_new_tokens": 6, **question})
-    value = answer(question, picture, checkpoints.engine("small"), checkpoints.styles["small"])
+    value = answer(question, picture, checkpoints.engine("small"), checkpoints.output_formats["small"])
     return json.loads(json.dumps(value, allow_nan=False))
 
 
@@ -69,7 +70,7 @@ def test_detection_of_labels(checkpoints, monkeypatch):
 
 def test_a_thought_before_the_answer(base, monkeypatch):
     checkpoints = Checkpoints({"small": str(base)})
-    checkpoints.styles["small"] = replace(checkpoints.styles["small"], envelope="think")
+    checkpoints.output_formats["small"] = replace(checkpoints.output_formats["small"], template="think")
     boxes = '[{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}]'
     decode = HFEngine._decode
     for more, inside in (
@@ -90,7 +91,7 @@ def test_a_thought_before_the_answer(base, monkeypatch):
 @pytest.mark.parametrize("task", [{"task": "sgdet"}, {"task": "det", "labels": ("apple", "book")}])
 def test_held_to_the_form_an_untrained_model_fails_never(base, task):
     checkpoints = Checkpoints({"small": str(base)})
-    checkpoints.styles["small"] = None  # as a checkpoint of others, asked for JSON
+    checkpoints.output_formats["small"] = None  # as a checkpoint of others, asked for JSON
     value = ask(checkpoints, constrain=True, num_samples=4, max_new_tokens=80, **task)
     assert {row["status"] for row in value["answers"]} == {"ok"}
     assert [row["issues"] for row in value["answers"]] == [[]] * 4

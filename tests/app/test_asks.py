@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scenerl.answers import AnswerStyle
-from scenerl.app.asks import Ask, Limits, read_ask, style_of
+from scenerl.answers import OutputFormat
+from scenerl.app.asks import Ask, Limits, output_format_of, read_ask
 
 LIMITS = Limits(100, 8)
 
@@ -54,26 +54,26 @@ def test_wrong_questions_are_named(value, says):
         read_ask(value, ["m"], LIMITS)
 
 
-TRAINED = AnswerStyle("compact", "think", ("dog",), ("on",), grid=20)
+TRAINED = OutputFormat("compact", "think", ("dog",), ("on",), step=20)
 
 
 def test_as_it_was_trained():
-    assert style_of(read(), TRAINED, "norm1000") == TRAINED
-    assert style_of(read(), None, "resized") == AnswerStyle(frame="resized")
-    assert style_of(read(), replace(TRAINED, given="boxes"), "norm1000") == TRAINED
+    assert output_format_of(read(), TRAINED, "norm1000") == TRAINED
+    assert output_format_of(read(), None, "resized") == OutputFormat(box_format="resized")
+    assert output_format_of(read(), replace(TRAINED, provided="boxes"), "norm1000") == TRAINED
 
 
 def test_vocabularies():
-    style = style_of(read(vocabulary="open"), TRAINED, "norm1000")
-    assert (style.format, style.objects, style.predicates) == ("compact", None, None)
-    style = style_of(read(vocabulary="own", objects=["cat", "hat"]), TRAINED, "norm1000")
-    assert (style.objects, style.predicates) == (("cat", "hat"), None)
-    style = style_of(read(vocabulary="vg150"), TRAINED, "norm1000")
-    assert len(style.objects) == 150 and len(style.predicates) == 50
+    output_format = output_format_of(read(vocabulary="open"), TRAINED, "norm1000")
+    assert (output_format.format, output_format.objects, output_format.predicates) == ("compact", None, None)
+    output_format = output_format_of(read(vocabulary="own", objects=["cat", "hat"]), TRAINED, "norm1000")
+    assert (output_format.objects, output_format.predicates) == (("cat", "hat"), None)
+    output_format = output_format_of(read(vocabulary="vg150"), TRAINED, "norm1000")
+    assert len(output_format.objects) == 150 and len(output_format.predicates) == 50
 
 
 def test_the_task_decides_on_the_format():
-    assert style_of(read(task="det", labels=["dog"]), TRAINED, "norm1000").format == "detections"
-    detector = AnswerStyle("detections")
-    assert style_of(read(task="det", labels=["dog"]), detector, "norm1000").format == "detections"
-    assert style_of(read(), detector, "norm1000").format == "json"
+    assert output_format_of(read(task="det", labels=["dog"]), TRAINED, "norm1000").format == "detections"
+    detector = OutputFormat("detections")
+    assert output_format_of(read(task="det", labels=["dog"]), detector, "norm1000").format == "detections"
+    assert output_format_of(read(), detector, "norm1000").format == "json"

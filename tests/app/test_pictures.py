@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from app.image_files import animated, encoded, header_bomb, png, two_colors
 from scenerl.app import pictures
 from scenerl.app.pictures import Pictures, read_picture
-from scenerl.types import DataError
+from scenerl.errors import DataError
 
 MOST = 1_000_000
 

@@ -10,8 +10,9 @@ import pytest
 
 from data.detection_folders import COCO, write_coco, write_json
 from scenerl import data
-from scenerl.data import DataError, coco, instances, jsonl
+from scenerl.data import coco, instances, jsonl
 from scenerl.data.rows import example_to_row
+from scenerl.errors import DataError
 
 
 def test_boxes_become_corners_and_crowds_are_left_out(tmp_path):

@@ -10,9 +10,9 @@ import pytest
 from data.published_folders import VG150_IMAGES, write_image, write_vcoco, write_vg150
 from scenerl import data
 from scenerl.config import DataOptions
-from scenerl.data import DataError
 from scenerl.data.command import run
 from scenerl.data.jsonl import write_jsonl
+from scenerl.errors import DataError
 
 ROWS = (
     {

@@ -9,7 +9,7 @@ import pytest
 
 from data.detection_folders import D3, write_d3, write_json
 from scenerl import data
-from scenerl.data import DataError
+from scenerl.errors import DataError
 
 HORSES = {"railings being crossed by horses", "a horse running or jumping", "horseman without helmet"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from data.detection_folders import write_coco, write_d3, write_ovdeval, write_vlmr1
 from scenerl import data
-from scenerl.answers import AnswerStyle, build_prompt, parse_answer, write_answer
+from scenerl.answers import OutputFormat, build_prompt, parse_answer, write_answer
 from scenerl.metrics import MetricOptions, Pair, evaluate
 from scenerl.rewards import REWARDS, Comparison
 
@@ -30,16 +30,16 @@ def examples(request, tmp_path):
     return list(data.load(SOURCES[request.param](tmp_path)))
 
 
-@pytest.mark.parametrize("envelope", ["plain", "think"])
-@pytest.mark.parametrize("frame", ["pixels", "norm1000"])
-def test_the_ground_truth_is_perfect(examples, envelope, frame):
+@pytest.mark.parametrize("template", ["plain", "think"])
+@pytest.mark.parametrize("box_format", ["pixels", "norm1000"])
+def test_the_ground_truth_is_perfect(examples, template, box_format):
     pairs = []
     for example in examples:
-        style = AnswerStyle("detections", envelope, objects=example.query, frame=frame)
-        text = write_answer(example.graph, style, example.image_wh)
-        result = parse_answer(text, style, example.image_wh, strict=True)
+        output_format = OutputFormat("detections", template, objects=example.query, box_format=box_format)
+        text = write_answer(example.graph, output_format, example.image_wh)
+        result = parse_answer(text, output_format, example.image_wh, strict=True)
         assert [found.label for found in result.graph.objects] == [found.label for found in example.graph.objects]
-        assert all(label in build_prompt(style, example.query) for label in example.query)
+        assert all(label in build_prompt(output_format, example.query) for label in example.query)
         comparison = Comparison(result, result.graph, image_wh=example.image_wh, text=text)
         assert {name: REWARDS[name](comparison) for name in PERFECT} == pytest.approx(dict.fromkeys(PERFECT, 1.0))
         pairs.append(Pair(example.image_id, result, result.graph, example.image_wh, query=example.query))
@@ -55,8 +55,8 @@ def test_a_box_for_an_absent_label_costs_only_what_looks_at_it(examples):
             continue
         extra = dataclasses.replace(example.graph.objects[0], label=absent[0])
         graph = dataclasses.replace(example.graph, objects=(*example.graph.objects, extra))
-        style = AnswerStyle("detections", objects=example.query, frame="pixels")
-        result = parse_answer(write_answer(graph, style, example.image_wh), style, example.image_wh)
+        output_format = OutputFormat("detections", objects=example.query, box_format="pixels")
+        result = parse_answer(write_answer(graph, output_format, example.image_wh), output_format, example.image_wh)
         target = dataclasses.replace(graph, objects=result.graph.objects[:-1])
         comparison = Comparison(result, target, image_wh=example.image_wh)
         count = len(target.objects)

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from scenerl import data
-from scenerl.data import DataError, hub
+from scenerl.data import hub
 from scenerl.data.images import open_image
+from scenerl.errors import DataError
 from scenerl.types import Relation, SceneObject
 
 pa = pytest.importorskip("pyarrow", reason="hub data needs pyarrow")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from scenerl.data import images
 from scenerl.data.images import check_image, image_size, open_image, orientation_note
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError
 from scenerl.types import Example, SceneGraph
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
@@ -182,8 +182,8 @@ def test_what_cannot_be_seen_is_white():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_the_first_frame_of_an_animation(kind):
-    frames = [Image.new("RGB", (8, 6), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
-    data = save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    box_formats = [Image.new("RGB", (8, 6), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
+    data = save(box_formats[0], kind, save_all=True, append_images=box_formats[1:], duration=50)
     picture = open_image(example(data, (8, 6)))
     assert np.abs(np.asarray(picture, dtype=int) - (255, 0, 0)).max() < 8
 

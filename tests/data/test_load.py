@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from scenerl import data
-from scenerl.data import DataError
 from scenerl.data.jsonl import write_jsonl
+from scenerl.errors import DataError
 
 ROW = {
     "image_id": "a",

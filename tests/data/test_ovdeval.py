@@ -8,7 +8,7 @@ import pytest
 
 from data.detection_folders import OVDEVAL, write_json, write_ovdeval
 from scenerl import data
-from scenerl.data import DataError
+from scenerl.errors import DataError
 
 
 def test_positive_and_negative_labels_are_asked_for(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 
 from data.published_folders import PSG_ROWS, psg_value, write_image, write_psg
 from scenerl import data
-from scenerl.data import DataError, psg
+from scenerl.data import psg
+from scenerl.errors import DataError
 from scenerl.formats import read_truth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.data.rows import DataError, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.data.rows import example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.errors import DataError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 GOOD = {

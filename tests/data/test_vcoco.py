@@ -9,7 +9,8 @@ import pytest
 
 from data.published_folders import COCO_INSTANCES, VCOCO_ACTIONS, write_image, write_vcoco
 from scenerl import data
-from scenerl.data import DataError, vcoco
+from scenerl.data import vcoco
+from scenerl.errors import DataError
 
 
 @pytest.mark.parametrize("flat", [False, True])

@@ -10,7 +10,8 @@ import pytest
 
 from data.published_folders import VG150_IMAGES, write_image, write_vg150, write_vg150_names
 from scenerl import data
-from scenerl.data import DataError, vg150
+from scenerl.data import vg150
+from scenerl.errors import DataError
 
 h5py = pytest.importorskip("h5py", reason="vg150 needs h5py")
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data.detection_folders import VLMR1, write_d3, write_vlmr1
 from scenerl import data
-from scenerl.data import DataError, vlmr1
+from scenerl.data import vlmr1
+from scenerl.errors import DataError
 
 ASKED = ("railings being crossed by horses", "equestrian rider's helmet", "person holding a torch")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary, category_names
+from scenerl.errors import DataError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "vocab"

@@ -12,7 +12,7 @@ else:
     import xgrammar
 
     from decoding.play import PIECES, shape_of, small_tokenizer
-    from scenerl.answers import AnswerStyle, build_grammar
+    from scenerl.answers import OutputFormat, build_grammar
     from scenerl.decoding import Vocabulary
 
     @pytest.fixture(scope="session")
@@ -26,8 +26,10 @@ else:
         info = xgrammar.TokenizerInfo([*PIECES, b"</s>"], stop_token_ids=[len(PIECES)])
         compiler = xgrammar.GrammarCompiler(info, max_threads=1)
 
-        def matcher_of(style: AnswerStyle, bounds_wh=None) -> xgrammar.GrammarMatcher:
-            compiled = compiler.compile_grammar(build_grammar(style, bounds_wh or shape_of(style).bounds_wh))
+        def matcher_of(output_format: OutputFormat, bounds_wh=None) -> xgrammar.GrammarMatcher:
+            compiled = compiler.compile_grammar(
+                build_grammar(output_format, bounds_wh or shape_of(output_format).bounds_wh)
+            )
             return xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
 
         return matcher_of
@@ -36,8 +38,8 @@ else:
     def in_grammar(matcher_of):
         """Whether xgrammar takes a text for a whole answer, by the grammar that servers get."""
 
-        def in_grammar(style: AnswerStyle, text: str, bounds_wh=None) -> bool:
-            matcher = matcher_of(style, bounds_wh)
+        def in_grammar(output_format: OutputFormat, text: str, bounds_wh=None) -> bool:
+            matcher = matcher_of(output_format, bounds_wh)
             return matcher.accept_string(text) and matcher.is_terminated()
 
         return in_grammar

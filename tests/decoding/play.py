@@ -6,27 +6,27 @@ from itertools import product
 
 import numpy as np
 
-from scenerl.answers import AnswerShape, AnswerStyle, parse_answer, write_answer
+from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.decoding import Constraint, Row
 from scenerl.models import tiny
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 OBJECTS = ("dog", "cat", "no", "no.1", "no.1.2", "traffic light", 'trafficé "x"', "end", "end table", "犬")
 PREDICATES = ("on", "on top of", "e", 'say "hi"')
-FORMATS, ENVELOPES = ("json", "compact", "detections"), ("plain", "think")
-FRAMES = {"norm1000": (1000, 1000, 20), "norm1": (1, 1, 7), "resized": (644, 420, 1), "pixels": (640, 427, 10)}
+FORMATS, TEMPLATES = ("json", "compact", "detections"), ("plain", "think")
+BOX_FORMATS = {"norm1000": (1000, 1000, 20), "norm1": (1, 1, 7), "resized": (644, 420, 1), "pixels": (640, 427, 10)}
 """Frame to width, height and grid."""
 
 
-def style_of(fmt: str, envelope: str, is_closed: bool, frame: str = "norm1000") -> AnswerStyle:
-    grid = FRAMES[frame][2]
+def output_format_of(fmt: str, template: str, is_closed: bool, box_format: str = "norm1000") -> OutputFormat:
+    step = BOX_FORMATS[box_format][2]
     if is_closed:
-        return AnswerStyle(fmt, envelope, OBJECTS, PREDICATES, frame, grid)
-    return AnswerStyle(fmt, envelope, frame=frame, grid=grid)
+        return OutputFormat(fmt, template, OBJECTS, PREDICATES, box_format, step)
+    return OutputFormat(fmt, template, box_format=box_format, step=step)
 
 
-def shape_of(style: AnswerStyle) -> AnswerShape:
-    return AnswerShape(style, FRAMES[style.frame][:2])
+def shape_of(output_format: OutputFormat) -> GrammarSpec:
+    return GrammarSpec(output_format, BOX_FORMATS[output_format.box_format][:2])
 
 
 PIECES = [
@@ -37,21 +37,21 @@ PIECES = [
 """Tokens of a player who knows a grammar only: every byte, and marks that lead on. Tags are none: that an open label
 holds one the grammar does not bar."""
 
-STYLES = [style_of(*choice) for choice in product(FORMATS, ENVELOPES, (True, False))]
+STYLES = [output_format_of(*choice) for choice in product(FORMATS, TEMPLATES, (True, False))]
 
 
-def parse(text: str, style: AnswerStyle):
-    return parse_answer(text, style, (640, 427), (644, 420))
+def parse(text: str, output_format: OutputFormat):
+    return parse_answer(text, output_format, (640, 427), (644, 420))
 
 
-def is_right(text: str, style: AnswerStyle) -> bool:
+def is_right(text: str, output_format: OutputFormat) -> bool:
     """What decoding promises of an answer, by the parser: read as a whole, nothing dropped, boxes in the frame."""
-    result = parse(text, style)
+    result = parse(text, output_format)
     # a frame whose side is no multiple of the grid is rounded up
-    width, height = (640, 427) if style.grid == 1 else (660, 440)
+    width, height = (640, 427) if output_format.step == 1 else (660, 440)
     boxes = [item.box for item in result.graph.objects] if result.ok else []
     in_frame = all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in boxes)
-    return result.ok and not result.issues and result.in_envelope and in_frame
+    return result.ok and not result.issues and result.in_template and in_frame
 
 
 def graph(rng: np.random.Generator, least: int = 1) -> SceneGraph:
@@ -67,7 +67,7 @@ def graph(rng: np.random.Generator, least: int = 1) -> SceneGraph:
 
 def small_tokenizer():
     rng = np.random.default_rng(0)
-    texts = [write_answer(graph(rng), style, (640, 427)) for style in STYLES[::2] for _ in range(60)]
+    texts = [write_answer(graph(rng), output_format, (640, 427)) for output_format in STYLES[::2] for _ in range(60)]
     return tiny.build_tokenizer(texts, range(0, 1001, 20), vocab_size=800)
 
 

@@ -12,40 +12,46 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
-from decoding.play import FRAMES, STYLES, graph, is_right, shape_of, style_of
-from scenerl.answers import AnswerShape, AnswerStyle, build_grammar, write_answer
+from decoding.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, shape_of
+from scenerl.answers import GrammarSpec, OutputFormat, build_grammar, write_answer
+from scenerl.box_formats import extent_wh
 from scenerl.decoding.automaton import Automaton
 from scenerl.decoding.nodes import walk
-from scenerl.frames import frame_wh
 from scenerl.types import Relation, SceneGraph, SceneObject
 
-OPEN = [AnswerStyle(fmt, envelope) for fmt in ("json", "compact", "detections") for envelope in ("plain", "think")]
+OPEN = [OutputFormat(fmt, template) for fmt in ("json", "compact", "detections") for template in ("plain", "think")]
 
 
-def accepts(style: AnswerStyle, text: str, bounds_wh=(1000, 1000)) -> bool:
-    automaton = Automaton(AnswerShape(style, bounds_wh))
+def accepts(output_format: OutputFormat, text: str, bounds_wh=(1000, 1000)) -> bool:
+    automaton = Automaton(GrammarSpec(output_format, bounds_wh))
     state = walk(automaton.start, text.encode())
     return state is not None and automaton.is_end(state)
 
 
-@given(graph=graphs(), frame=st.sampled_from(["pixels", "norm1000", "norm1", "resized"]), grid=st.sampled_from([1, 7]))
+@given(
+    graph=graphs(), box_format=st.sampled_from(["pixels", "norm1000", "norm1", "resized"]), step=st.sampled_from([1, 7])
+)
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("style", OPEN, ids=lambda style: f"{style.format}-{style.envelope}")
-def test_whatever_the_writer_writes_may_be_written(style, graph, frame, grid):
+@pytest.mark.parametrize(
+    "output_format", OPEN, ids=lambda output_format: f"{output_format.format}-{output_format.template}"
+)
+def test_whatever_the_writer_writes_may_be_written(output_format, graph, box_format, step):
     assume(all(item.box[2] <= IMAGE_WH[0] and item.box[3] <= IMAGE_WH[1] for item in graph.objects))
-    style = AnswerStyle(style.format, style.envelope, frame=frame, grid=grid)
-    text = write_answer(graph, style, IMAGE_WH, INPUT_WH)
-    assert accepts(style, text, frame_wh(frame, IMAGE_WH, INPUT_WH)), text
-    if style.envelope == "plain":
-        assert accepts(style, f"```\n{text}\n```", frame_wh(frame, IMAGE_WH, INPUT_WH))
+    output_format = OutputFormat(output_format.format, output_format.template, box_format=box_format, step=step)
+    text = write_answer(graph, output_format, IMAGE_WH, INPUT_WH)
+    assert accepts(output_format, text, extent_wh(box_format, IMAGE_WH, INPUT_WH)), text
+    if output_format.template == "plain":
+        assert accepts(output_format, f"```\n{text}\n```", extent_wh(box_format, IMAGE_WH, INPUT_WH))
 
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-@pytest.mark.parametrize("style", STYLES, ids=lambda s: f"{s.format}-{s.envelope}-{'open' if s.objects is None else 1}")
-def test_every_beginning_has_an_end(style, data):
+@pytest.mark.parametrize(
+    "output_format", STYLES, ids=lambda s: f"{s.format}-{s.template}-{'open' if s.objects is None else 1}"
+)
+def test_every_beginning_has_an_end(output_format, data):
     """Random bytes among those allowed, then the shortest end, at every place: a valid answer, byte by byte."""
-    automaton = Automaton(shape_of(style))
+    automaton = Automaton(shape_of(output_format))
     state, text = automaton.start, b""
     for _ in range(data.draw(st.integers(0, 60))):
         choices = [byte for byte in range(256) if walk(state, bytes((byte,))) is not None]
@@ -57,7 +63,7 @@ def test_every_beginning_has_an_end(style, data):
         end = b"".join(automaton.rest(state))
         ended = walk(state, end)
         assert ended is not None and automaton.is_end(ended), (text, end)
-    assert is_right((text + b"".join(automaton.rest(state))).decode(), style)
+    assert is_right((text + b"".join(automaton.rest(state))).decode(), output_format)
 
 
 CHANGES = [
@@ -82,9 +88,9 @@ CHANGES = [
 
 
 @st.composite
-def changed(draw, style: AnswerStyle) -> str:
+def changed(draw, output_format: OutputFormat) -> str:
     """A right answer in which a few places are written over, with other parts of it or with something short."""
-    text = write_answer(graph(np.random.default_rng(draw(st.integers(0, 30)))), style, (640, 427), (644, 420))
+    text = write_answer(graph(np.random.default_rng(draw(st.integers(0, 30)))), output_format, (640, 427), (644, 420))
     cuts = [match.end() for match in re.finditer(r"\w+|\W", text)]
     for _ in range(draw(st.integers(0, 2))):
         start, end, first, last = (draw(st.sampled_from(cuts)) for _ in range(4))
@@ -98,12 +104,16 @@ def changed(draw, style: AnswerStyle) -> str:
 
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
-@pytest.mark.parametrize("style", STYLES, ids=lambda s: f"{s.format}-{s.envelope}-{'open' if s.objects is None else 1}")
-def test_what_may_be_written_is_what_the_grammar_and_the_parser_take(style, data, in_grammar):
+@pytest.mark.parametrize(
+    "output_format", STYLES, ids=lambda s: f"{s.format}-{s.template}-{'open' if s.objects is None else 1}"
+)
+def test_what_may_be_written_is_what_the_grammar_and_the_parser_take(output_format, data, in_grammar):
     """Both know nothing of the automaton: the one has no memory, the other reads more forms."""
-    text = data.draw(changed(style))
+    text = data.draw(changed(output_format))
     assume("end<" not in text)  # an answer ends there; no label begins so, although both could hold one
-    assert accepts(style, text, shape_of(style).bounds_wh) == (in_grammar(style, text) and is_right(text, style)), text
+    assert accepts(output_format, text, shape_of(output_format).bounds_wh) == (
+        in_grammar(output_format, text) and is_right(text, output_format)
+    ), text
 
 
 GRAPH = {
@@ -119,9 +129,9 @@ GRAPH = {
     ids=["usual", "short", "indent2", "indent4"],
 )
 def test_json_may_be_spaced(is_closed, spaces):
-    style = style_of("json", "plain", is_closed)
-    assert accepts(style, json.dumps(GRAPH, **spaces))
-    assert accepts(style, f"```json\n{json.dumps(GRAPH, **spaces)}\n```")
+    output_format = output_format_of("json", "plain", is_closed)
+    assert accepts(output_format, json.dumps(GRAPH, **spaces))
+    assert accepts(output_format, f"```json\n{json.dumps(GRAPH, **spaces)}\n```")
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
@@ -146,10 +156,10 @@ def test_json_may_be_spaced(is_closed, spaces):
 )  # fmt: skip
 def test_json_that_may_not_be_written(is_closed, old, new):
     text = json.dumps(GRAPH)
-    assert text.count(old) and (style := style_of("json", "plain", is_closed))
+    assert text.count(old) and (output_format := output_format_of("json", "plain", is_closed))
     changed = text.replace(old, new)
     # in an open vocabulary another name is no mistake, if it is so everywhere
-    assert accepts(style, changed) == (not is_closed and new == "bird.2")
+    assert accepts(output_format, changed) == (not is_closed and new == "bird.2")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +173,7 @@ def test_open_labels(label):
         "compact": f"{label} 0 0 5 5\nend",
         "detections": json.dumps([{"bbox_2d": [0, 0, 5, 5], "label": label}], ensure_ascii=False),
     }.items():
-        assert accepts(AnswerStyle(fmt), text), text
+        assert accepts(OutputFormat(fmt), text), text
 
 
 @pytest.mark.parametrize("label", ["", " ", "\x07", "a<think>", "\u2028"])
@@ -173,7 +183,7 @@ def test_open_labels_that_are_none(label):
         "compact": "%s 0 0 5 5\nend",
         "detections": '[{"bbox_2d": [0, 0, 5, 5], "label": "%s"}]',
     }.items():
-        assert not accepts(AnswerStyle(fmt), text % label), text
+        assert not accepts(OutputFormat(fmt), text % label), text
 
 
 @pytest.mark.parametrize(
@@ -199,74 +209,78 @@ def test_open_labels_that_are_none(label):
 )
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_compact(text, is_allowed, is_closed):
-    assert accepts(style_of("compact", "plain", is_closed), text) == is_allowed
+    assert accepts(output_format_of("compact", "plain", is_closed), text) == is_allowed
 
 
 def test_predicates_that_would_make_a_line_an_object():
     start = "a 0 0 5 5\nb 0 0 5 5\n\n1 "
-    assert accepts(AnswerStyle("compact"), f"{start}2 2\nend")
-    assert not accepts(AnswerStyle("compact"), f"{start}2 3 2\nend")
-    assert accepts(AnswerStyle("compact"), f"{start}2 3 of 2\nend")
+    assert accepts(OutputFormat("compact"), f"{start}2 2\nend")
+    assert not accepts(OutputFormat("compact"), f"{start}2 3 2\nend")
+    assert accepts(OutputFormat("compact"), f"{start}2 3 of 2\nend")
     with pytest.raises(ValueError, match="cannot hold the predicate '2 3'"):
-        Automaton(AnswerShape(AnswerStyle("compact", predicates=("2 3",)), (1000, 1000)))
+        Automaton(GrammarSpec(OutputFormat("compact", predicates=("2 3",)), (1000, 1000)))
 
 
 def test_words_that_lines_cannot_tell_apart():
     with pytest.raises(
         ValueError, match="the objects 'route' and 'route 66' cannot be told apart in the compact format"
     ):
-        Automaton(AnswerShape(AnswerStyle("compact", objects=("route 66", "route")), (1000, 1000)))
+        Automaton(GrammarSpec(OutputFormat("compact", objects=("route 66", "route")), (1000, 1000)))
 
 
 @pytest.mark.parametrize("text", ["None", "none.", "[]", "[ ]", "```json\nNone\n```"])
 def test_nothing_found(text):
-    assert accepts(AnswerStyle("detections", objects=("dog",)), text)
+    assert accepts(OutputFormat("detections", objects=("dog",)), text)
 
 
 def test_thoughts():
-    style = AnswerStyle("compact", "think")
+    output_format = OutputFormat("compact", "think")
     body = "<answer>\nend\n</answer>"
-    assert accepts(style, f"<think>Is 3 < 4?\n\tYes.</think>\n{body}")
-    assert accepts(style, f"<think></think>{body}")
-    for thought in ("<think>", "</answer>", "<answer>", "<", "\x00"):
-        assert not accepts(style, f"<think>a {thought} b</think>\n{body}") or thought == "<"
-    assert not accepts(style, "end")
+    assert accepts(output_format, f"<think>Is 3 < 4?\n\tYes.</think>\n{body}")
+    assert accepts(output_format, f"<think></think>{body}")
+    for reasoning in ("<think>", "</answer>", "<answer>", "<", "\x00"):
+        assert not accepts(output_format, f"<think>a {reasoning} b</think>\n{body}") or reasoning == "<"
+    assert not accepts(output_format, "end")
 
 
-@pytest.mark.parametrize("build", [Automaton, lambda shape: build_grammar(shape.style, shape.bounds_wh)])
+@pytest.mark.parametrize("build", [Automaton, lambda shape: build_grammar(shape.output_format, shape.bounds_wh)])
 def test_vocabularies_that_no_answer_can_be_written_in(build):
     with pytest.raises(ValueError, match="^constrain: the closed vocabulary of objects is empty"):
-        build(AnswerShape(AnswerStyle("detections", objects=()), (1000, 1000)))
+        build(GrammarSpec(OutputFormat("detections", objects=()), (1000, 1000)))
     for word in ("", " dog", "dog\n", "a<answer>", "a" * 257):
         for what, name in {"objects": "object label", "predicates": "predicate"}.items():
             with pytest.raises(ValueError, match=f"^constrain: no answer can hold the {name} '"):
-                build(AnswerShape(AnswerStyle("json", **{what: ("dog", word)}), (1000, 1000)))
-    build(AnswerShape(AnswerStyle("json", objects=("a" * 256,)), (1000, 1000)))
+                build(GrammarSpec(OutputFormat("json", **{what: ("dog", word)}), (1000, 1000)))
+    build(GrammarSpec(OutputFormat("json", objects=("a" * 256,)), (1000, 1000)))
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
 def test_without_predicates_there_are_no_relations(fmt):
-    style = AnswerStyle(fmt, objects=("dog",), predicates=())
+    output_format = OutputFormat(fmt, objects=("dog",), predicates=())
     objects = (SceneObject("dog", (0, 0, 50, 50)), SceneObject("dog", (50, 50, 100, 100)))
-    text = write_answer(SceneGraph(objects), style, (100, 100))
-    assert accepts(style, text)
-    related = replace(style, predicates=("on",))
+    text = write_answer(SceneGraph(objects), output_format, (100, 100))
+    assert accepts(output_format, text)
+    related = replace(output_format, predicates=("on",))
     text = write_answer(SceneGraph(objects, (Relation(0, "on", 1),)), related, (100, 100))
-    assert accepts(related, text) and not accepts(style, text) and not accepts(style, text.replace("on", ""))
+    assert (
+        accepts(related, text)
+        and not accepts(output_format, text)
+        and not accepts(output_format, text.replace("on", ""))
+    )
 
 
 def test_a_frame_without_room_is_refused():
     with pytest.raises(ValueError, match="no box with an area fits a frame of 0 x 10"):
-        Automaton(AnswerShape(AnswerStyle(), (0, 10)))
+        Automaton(GrammarSpec(OutputFormat(), (0, 10)))
 
 
 def test_a_thousand_objects_are_enough():
     """What the parser would not read is not written; the number of the next object stays its own."""
-    automaton = Automaton(AnswerShape(AnswerStyle("compact", objects=("dog",)), (1000, 1000)))
+    automaton = Automaton(GrammarSpec(OutputFormat("compact", objects=("dog",)), (1000, 1000)))
     state = walk(automaton.start, b"dog 0 0 5 5\n" * 1000)
     assert walk(state, b"d") is None and walk(state, b"\n999 ") is not None
     assert walk(state, b"end") is not None
 
 
 def test_frames_of_the_tests_are_frames():
-    assert all(width and height and grid for width, height, grid in FRAMES.values())
+    assert all(width and height and step for width, height, step in BOX_FORMATS.values())

@@ -7,42 +7,45 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from decoding.play import FRAMES, STYLES, graph, is_right, parse, play, shape_of, style_of
-from scenerl.answers import AnswerStyle, write_answer
+from decoding.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, parse, play, shape_of
+from scenerl.answers import OutputFormat, write_answer
 from scenerl.decoding import Row, Vocabulary, constraint_of
 from scenerl.decoding.nodes import walk
 
-IDS = [f"{style.format}-{style.envelope}-{'open' if style.objects is None else 'closed'}" for style in STYLES]
+IDS = [
+    f"{output_format.format}-{output_format.template}-{'open' if output_format.objects is None else 'closed'}"
+    for output_format in STYLES
+]
 
 
-def check(style, tokens, limit, tokenizer) -> None:
+def check(output_format, tokens, limit, tokenizer) -> None:
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     assert len(tokens) <= limit and tokens[-1] == tokenizer.eos_token_id
-    assert is_right(text, style), (parse(text, style), text)
+    assert is_right(text, output_format), (parse(text, output_format), text)
 
 
-@pytest.mark.parametrize("style", STYLES, ids=IDS)
-def test_every_answer_is_whole(style, vocabulary, tokenizer):
-    constraint = constraint_of(shape_of(style), vocabulary)
+@pytest.mark.parametrize("output_format", STYLES, ids=IDS)
+def test_every_answer_is_whole(output_format, vocabulary, tokenizer):
+    constraint = constraint_of(shape_of(output_format), vocabulary)
     for limit in (constraint.least, constraint.least + 1, 50, 120):
         for seed in range(2):
-            check(style, play(constraint, limit, seed), limit, tokenizer)
+            check(output_format, play(constraint, limit, seed), limit, tokenizer)
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("box_format", BOX_FORMATS)
 @pytest.mark.parametrize("fmt", ["json", "compact", "detections"])
-def test_every_frame(frame, fmt, vocabulary, tokenizer):
+def test_every_frame(box_format, fmt, vocabulary, tokenizer):
     for is_closed in (True, False):
-        style = style_of(fmt, "plain", is_closed, frame)
-        constraint = constraint_of(shape_of(style), vocabulary)
+        output_format = output_format_of(fmt, "plain", is_closed, box_format)
+        constraint = constraint_of(shape_of(output_format), vocabulary)
         for seed in range(2):
-            check(style, play(constraint, 100, seed), 100, tokenizer)
+            check(output_format, play(constraint, 100, seed), 100, tokenizer)
 
 
-@pytest.mark.parametrize("style", STYLES, ids=IDS)
-def test_masks_are_what_walking_every_token_says(style, vocabulary):
+@pytest.mark.parametrize("output_format", STYLES, ids=IDS)
+def test_masks_are_what_walking_every_token_says(output_format, vocabulary):
     """What is kept of places and conditions is no more and no less than the automaton."""
-    constraint = constraint_of(shape_of(style), vocabulary)
+    constraint = constraint_of(shape_of(output_format), vocabulary)
     every = [number for number, piece in enumerate(vocabulary.pieces) if piece]
     seen = step = 0
 
@@ -69,14 +72,16 @@ def test_masks_are_what_walking_every_token_says(style, vocabulary):
     assert seen == 15
 
 
-@pytest.mark.parametrize("style", STYLES, ids=IDS)
-def test_a_right_answer_is_written_token_by_token(style, vocabulary, tokenizer):
+@pytest.mark.parametrize("output_format", STYLES, ids=IDS)
+def test_a_right_answer_is_written_token_by_token(output_format, vocabulary, tokenizer):
     """Where the model was right nothing is barred, however little room the limit leaves."""
-    constraint = constraint_of(shape_of(style), vocabulary)
+    constraint = constraint_of(shape_of(output_format), vocabulary)
     rng = np.random.default_rng(1)
     for _ in range(4):
         scene = graph(rng)
-        text = write_answer(scene, style, (640, 427), thought="a dog, 3 < 4" if style.envelope == "think" else None)
+        text = write_answer(
+            scene, output_format, (640, 427), reasoning="a dog, 3 < 4" if output_format.template == "think" else None
+        )
         tokens = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
         row = Row(constraint, len(tokens) + 100)
         for token in tokens:
@@ -86,9 +91,9 @@ def test_a_right_answer_is_written_token_by_token(style, vocabulary, tokenizer):
 
 
 def test_the_exact_limit_is_enough_for_a_right_answer(vocabulary, tokenizer):
-    style = style_of("json", "plain", True)
-    constraint = constraint_of(shape_of(style), vocabulary)
-    text = write_answer(graph(np.random.default_rng(2)), style, (640, 427))
+    output_format = output_format_of("json", "plain", True)
+    constraint = constraint_of(shape_of(output_format), vocabulary)
+    text = write_answer(graph(np.random.default_rng(2)), output_format, (640, 427))
     tokens = [*vocabulary.spell(text.encode()), tokenizer.eos_token_id]
     row = Row(constraint, len(tokens))
     for token in tokens:
@@ -96,16 +101,16 @@ def test_the_exact_limit_is_enough_for_a_right_answer(vocabulary, tokenizer):
         row.take(token)
 
 
-@pytest.mark.parametrize("style", STYLES, ids=IDS)
-def test_a_limit_below_the_smallest_answer_is_refused(style, vocabulary):
-    constraint = constraint_of(shape_of(style), vocabulary)
+@pytest.mark.parametrize("output_format", STYLES, ids=IDS)
+def test_a_limit_below_the_smallest_answer_is_refused(output_format, vocabulary):
+    constraint = constraint_of(shape_of(output_format), vocabulary)
     with pytest.raises(ValueError, match=f"the smallest answer takes {constraint.least} tokens, but the limit is"):
         Row(constraint, constraint.least - 1)
 
 
 def test_copies_go_their_own_ways(vocabulary, tokenizer):
-    style = style_of("compact", "plain", True)
-    row = Row(constraint_of(shape_of(style), vocabulary), 60)
+    output_format = output_format_of("compact", "plain", True)
+    row = Row(constraint_of(shape_of(output_format), vocabulary), 60)
     other = None
     for number in vocabulary.spell(b"dog 0 0 20 20\n"):
         row.mask()
@@ -124,9 +129,9 @@ def test_copies_go_their_own_ways(vocabulary, tokenizer):
 def test_a_word_that_the_tokenizer_cannot_write(tokenizer):
     banned = tokenizer.convert_tokens_to_ids("z")
     vocabulary = Vocabulary(tokenizer, len(tokenizer), [tokenizer.eos_token_id], [banned])
-    style = AnswerStyle("json", objects=("dog", "zebra"))
+    output_format = OutputFormat("json", objects=("dog", "zebra"))
     with pytest.raises(ValueError, match="the tokenizer cannot write 'zebra'"):
-        constraint_of(shape_of(style), vocabulary)
+        constraint_of(shape_of(output_format), vocabulary)
 
 
 def test_tokens_that_no_answer_may_hold(vocabulary, tokenizer):
@@ -151,8 +156,8 @@ def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused():
 @pytest.mark.parametrize("fmt", ["json", "compact", "detections"])
 def test_ten_thousand_answers(fmt, vocabulary, tokenizer):
     """Of a player who likes marks and digits, and so gets further than an untrained model."""
-    for style in (style for style in STYLES if style.format == fmt):
-        constraint = constraint_of(shape_of(style), vocabulary)
+    for output_format in (output_format for output_format in STYLES if output_format.format == fmt):
+        constraint = constraint_of(shape_of(output_format), vocabulary)
         for seed in range(840):
             limit = (constraint.least, constraint.least + 10, 48, 96)[seed % 4]
-            check(style, play(constraint, limit, seed), limit, tokenizer)
+            check(output_format, play(constraint, limit, seed), limit, tokenizer)

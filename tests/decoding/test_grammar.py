@@ -8,40 +8,42 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from decoding.play import STYLES, parse, play, shape_of, style_of, wander
-from scenerl.answers import AnswerStyle
+from decoding.play import STYLES, output_format_of, parse, play, shape_of, wander
+from scenerl.answers import OutputFormat
 from scenerl.decoding import constraint_of
 
 
-def _name(style: AnswerStyle) -> str:
-    return f"{style.format}-{style.envelope}-{'open' if style.objects is None else len(style.predicates)}"
+def _name(output_format: OutputFormat) -> str:
+    return f"{output_format.format}-{output_format.template}-{'open' if output_format.objects is None else len(output_format.predicates)}"
 
 
-@pytest.mark.parametrize("style", STYLES, ids=_name)
-def test_what_decoding_allows_the_grammar_allows(style, vocabulary, tokenizer, in_grammar):
-    constraint = constraint_of(shape_of(style), vocabulary)
+@pytest.mark.parametrize("output_format", STYLES, ids=_name)
+def test_what_decoding_allows_the_grammar_allows(output_format, vocabulary, tokenizer, in_grammar):
+    constraint = constraint_of(shape_of(output_format), vocabulary)
     for seed in range(4):
         text = tokenizer.decode(play(constraint, 90, seed), skip_special_tokens=True)
-        assert in_grammar(style, text), text
+        assert in_grammar(output_format, text), text
 
 
-@pytest.mark.parametrize("style", [*STYLES, replace(style_of("compact", "plain", True), predicates=())], ids=_name)
-def test_what_the_grammar_allows_is_read(style, matcher_of):
+@pytest.mark.parametrize(
+    "output_format", [*STYLES, replace(output_format_of("compact", "plain", True), predicates=())], ids=_name
+)
+def test_what_the_grammar_allows_is_read(output_format, matcher_of):
     """Whatever a server that keeps to the grammar alone answers is no failure; elements may be dropped."""
     rng = np.random.default_rng(0)
-    beginning = "<think>a < b</think>" if style.envelope == "think" else ""
-    texts = {wander(matcher_of(style), rng, beginning) for _ in range(60)} - {None}
+    beginning = "<think>a < b</think>" if output_format.template == "think" else ""
+    texts = {wander(matcher_of(output_format), rng, beginning) for _ in range(60)} - {None}
     assert len(texts) > 5
     for text in texts:
-        assert parse(text, style).ok, text
+        assert parse(text, output_format).ok, text
 
 
 @pytest.mark.parametrize("largest", [1, 9, 10, 37, 99, 100, 640, 1000, 1024])
 def test_numbers_of_the_frame(largest, in_grammar):
-    style = AnswerStyle("detections", objects=("x",), frame="pixels")
+    output_format = OutputFormat("detections", objects=("x",), box_format="pixels")
     for number in range(0, 1100 if largest > 100 else 120):
         text = json.dumps([{"bbox_2d": [0, 0, number, 0], "label": "x"}])
-        assert in_grammar(style, text, (largest, 5)) == (number <= largest), number
+        assert in_grammar(output_format, text, (largest, 5)) == (number <= largest), number
 
 
 @pytest.mark.parametrize(
@@ -50,23 +52,25 @@ def test_numbers_of_the_frame(largest, in_grammar):
     ids=["zero", "minus", "decimal", "e", "plus", "none", "large"],
 )
 def test_no_other_numbers(text, in_grammar):
-    style = AnswerStyle("detections", objects=("x",))
-    assert not in_grammar(style, f'[{{"bbox_2d": [{text}, 0, 5, 5], "label": "x"}}]')
+    output_format = OutputFormat("detections", objects=("x",))
+    assert not in_grammar(output_format, f'[{{"bbox_2d": [{text}, 0, 5, 5], "label": "x"}}]')
 
 
 def test_grid(in_grammar):
-    style = style_of("detections", "plain", True)
+    output_format = output_format_of("detections", "plain", True)
     texts = [f'[{{"bbox_2d": [0, 0, {number}, 20], "label": "dog"}}]' for number in (980, 990, 1000, 1020)]
-    assert [in_grammar(style, text) for text in texts] == [True, False, True, False]
+    assert [in_grammar(output_format, text) for text in texts] == [True, False, True, False]
 
 
 def test_words_with_quotes_and_backslashes(in_grammar):
     words = ('say "x"', "back\\slash", "é 犬", "tab?")
-    style = AnswerStyle("json", objects=words, predicates=words)
+    output_format = OutputFormat("json", objects=words, predicates=words)
     for word in words:
         graph = {
             "objects": [{"id": f"{word}.1", "bbox": [0, 0, 5, 5]}, {"id": f"{word}.2", "bbox": [0, 0, 5, 5]}],
             "relationships": [{"subject": f"{word}.1", "predicate": word, "object": f"{word}.2"}],
         }
-        assert in_grammar(style, json.dumps(graph, ensure_ascii=False))
-    assert not in_grammar(style, json.dumps({"objects": [{"id": "dog.1", "bbox": [0, 0, 5, 5]}], "relationships": []}))
+        assert in_grammar(output_format, json.dumps(graph, ensure_ascii=False))
+    assert not in_grammar(
+        output_format, json.dumps({"objects": [{"id": "dog.1", "bbox": [0, 0, 5, 5]}], "relationships": []})
+    )

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.formats import Names, Truth, read_predictions, read_truth, toon
 from scenerl.formats.pairing import pair_up
 from scenerl.types import Example, SceneGraph
@@ -98,7 +98,7 @@ def save(path, value):
 
 def paired(predictions):
     truth = Truth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
-    return pair_up(predictions, truth, AnswerStyle(frame="pixels"))
+    return pair_up(predictions, truth, OutputFormat(box_format="pixels"))
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

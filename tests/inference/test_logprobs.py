@@ -14,7 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from scenerl.answers import AnswerStyle, locate_elements, parse_answer
+from scenerl.answers import OutputFormat, locate_elements, parse_answer
 from scenerl.cli import main
 from scenerl.inference.alignment import MAX_PREFIXES, TokenAligner
 from scenerl.inference.confidence import score_graph
@@ -249,10 +249,10 @@ def reply_of(tokens) -> Reply:
 
 
 def test_scores_by_hand():
-    reply, style = reply_of(TOKENS), AnswerStyle("compact", frame="pixels")
+    reply, output_format = reply_of(TOKENS), OutputFormat("compact", box_format="pixels")
     assert reply.text == TEXT
-    graph = parse_answer(TEXT, style, (100, 100)).graph
-    found = score_graph(graph, locate_elements(TEXT, style), reply)
+    graph = parse_answer(TEXT, output_format, (100, 100)).graph
+    found = score_graph(graph, locate_elements(TEXT, output_format), reply)
     # a token across two coordinates counts once
     assert found.objects == (
         pytest.approx({"label": -0.1, "box": -0.2 - 0.3 - 0.4 - 0.5}),
@@ -265,14 +265,14 @@ def test_scores_by_hand():
 
     # tokens across the parts: the label has its token alone, the predicate shares those of its neighbours
     pieces = [("dog 1", -1.0), (" 2 3 40\n", -2.0), ("red cat 5 6 7 8\n\n", -4.0), ("1 o", -0.5), ("n 2", -0.25)]
-    found = score_graph(graph, locate_elements(TEXT, style), reply_of([*pieces, ("\nend", -8.0)]))
+    found = score_graph(graph, locate_elements(TEXT, output_format), reply_of([*pieces, ("\nend", -8.0)]))
     assert found.objects == ({"label": -1.0, "box": -2.0}, {"label": -4.0, "box": 0.0})
     assert found.relations == ({"subject": -0.5, "predicate": -0.75, "object": -0.25},)
 
 
 def test_elements_without_known_probabilities_rank_last():
-    style = AnswerStyle("compact", frame="pixels")
-    graph, located = parse_answer(TEXT, style, (100, 100)).graph, locate_elements(TEXT, style)
+    output_format = OutputFormat("compact", box_format="pixels")
+    graph, located = parse_answer(TEXT, output_format, (100, 100)).graph, locate_elements(TEXT, output_format)
     unaligned = Reply(TEXT, len(TOKENS), "stop", tuple(value for _, value in TOKENS), None)
     found = score_graph(graph, located, unaligned)
     assert [item.score for item in (*found.graph.objects, *found.graph.relations)] == [0, 0, 0]

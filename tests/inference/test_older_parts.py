@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.config import plain
 from scenerl.inference.marks import write_mark
 from scenerl.inference.shards import gather
 from scenerl.types import Example, SceneGraph
 
 EXAMPLES = [Example(name, 8, 8, SceneGraph((), ())) for name in "ab"]
-MARK = {"model": "m", "seed": 0, "logprobs": False, "constrain": False, "style": plain(AnswerStyle(grid=20))}
+MARK = {"model": "m", "seed": 0, "logprobs": False, "constrain": False, "output_format": plain(OutputFormat(step=20))}
 
 
 def write_parts(folder, first: dict, second: dict):
@@ -25,12 +25,12 @@ def write_parts(folder, first: dict, second: dict):
 
 
 def without(mark: dict, *keys: str) -> dict:
-    style = {key: value for key, value in mark["style"].items() if key not in keys}
-    return {key: value for key, value in mark.items() if key not in keys} | {"style": style}
+    output_format = {key: value for key, value in mark["output_format"].items() if key not in keys}
+    return {key: value for key, value in mark.items() if key not in keys} | {"output_format": output_format}
 
 
 def test_what_they_do_not_say_is_the_default(tmp_path):
-    out = write_parts(tmp_path, without(MARK, "constrain", "logprobs", "given"), MARK)
+    out = write_parts(tmp_path, without(MARK, "constrain", "logprobs", "provided"), MARK)
     assert gather(out, 2, EXAMPLES, 1, MARK).problems == []
     assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == ["a", "b"]
 
@@ -39,8 +39,8 @@ def test_what_they_do_not_say_is_the_default(tmp_path):
     ("missing", "now", "named"),
     [
         ("constrain", {"constrain": True}, "constrain"),
-        ("given", {"style": {**MARK["style"], "given": "boxes"}}, "style"),
-        ("grid", {}, "style"),  # grid was 20 and 1 is the default
+        ("provided", {"output_format": {**MARK["output_format"], "provided": "boxes"}}, "output_format"),
+        ("step", {}, "output_format"),  # it was 20 and 1 is the default
         ("model", {}, "model"),  # has none
     ],
 )

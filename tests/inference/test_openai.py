@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.loopback import WORD, WORD_GRAMMAR, logprobs_of, said
-from scenerl.answers import AnswerShape, AnswerStyle, build_grammar
+from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
 from scenerl.inference.engine import Sampling, Unanswered
 from scenerl.inference.openai import OpenAIEngine
 from scenerl.inference.openai_client import Client
@@ -251,9 +251,9 @@ def test_grammars_are_sent_the_way_that_the_server_keeps_to(serve, engine_for, f
         return said(WORD if field in body else "no idea", **IDS)
 
     server = serve(do)
-    shapes = [AnswerShape(AnswerStyle("compact", objects=(label,)), (1000, 1000)) for label in ("cat", "dog")]
+    shapes = [GrammarSpec(OutputFormat("compact", objects=(label,)), (1000, 1000)) for label in ("cat", "dog")]
     engine_for(server, constrain=True).answer(prompt_of("x", "y"), 0, shapes)
-    grammars = [build_grammar(shape.style, shape.bounds_wh) for shape in shapes]
+    grammars = [build_grammar(shape.output_format, shape.bounds_wh) for shape in shapes]
     assert "dog" not in grammars[0] and "dog" in grammars[1]
     sent = [body[field] for body in sorted(asked(server), key=text_of)]
     assert sent == ([{"grammar": grammar} for grammar in grammars] if field == "structured_outputs" else grammars)
@@ -282,7 +282,7 @@ def test_shapes_that_no_grammar_has(serve, engine_for):
     engine = engine_for(serve(lambda number, body: said(WORD)), constrain=True)
     for ask in (engine.check, lambda shape: engine.answer(prompt_of("x"), 0, [shape])):
         with pytest.raises(ValueError, match="no box with an area fits a frame of 0 x 9"):
-            ask(AnswerShape(AnswerStyle("compact"), (0, 9)))
+            ask(GrammarSpec(OutputFormat("compact"), (0, 9)))
 
 
 def test_one_image_that_the_server_will_not_answer(serve, engine_for):

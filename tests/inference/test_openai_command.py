@@ -165,7 +165,7 @@ def test_the_file_beside_the_predictions_says_what_answers_depend_on(
     assert "s3cret" not in text and server.address not in text and "s3cret" not in out.read_text()
     mark = load_yaml(tmp_path / "out.jsonl.yaml")
     assert (mark["engine"], mark["model"], mark["weights"]) == ("openai", "m", None)
-    assert mark["style"]["format"] == STYLE.format and mark["style"]["grid"] == STYLE.grid
+    assert mark["output_format"]["format"] == STYLE.format and mark["output_format"]["step"] == STYLE.step
     assert main([*words, "--batch_size", "2", "--timeout", "9", "--tries", "9"]) == 0
     for more, key in [
         (["--seed", "1"], "seed"),

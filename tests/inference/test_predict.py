@@ -136,7 +136,7 @@ def broken(examples, tmp_path):
 
 def test_a_label_that_the_model_takes_for_an_image_leaves_a_row(conversation, examples, tmp_path):
     asked = replace(examples[0], query=("apple", "<|image_pad|>"))
-    conversation = replace(conversation, style=replace(conversation.style, format="detections"))
+    conversation = replace(conversation, output_format=replace(conversation.output_format, format="detections"))
     [problem] = predict([asked], conversation, Oracle(conversation, []), tmp_path / "out.jsonl").problems
     [row] = read_rows(tmp_path / "out.jsonl")
     assert row["error"] == problem and "image 'image-0': a label holds '<|image_pad|>'" in problem

@@ -111,7 +111,7 @@ def test_killed_in_the_middle_and_run_again(model, scenes, tmp_path):
     [
         (["--seed", "4"], "seed"),
         (["--temperature", "0.5"], "temperature"),
-        (["--grid", "5"], "grid, style"),
+        (["--grid", "5"], "grid, output_format"),
         (["--batch_size", "2"], "batch_size"),
         (["--max_pixels", "4000"], "max_pixels"),
     ],
@@ -138,11 +138,11 @@ def test_the_file_of_an_earlier_version_is_gone_on_with(model, scenes, tmp_path,
     mark = load_yaml(config)
     for key in ("engine", "constrain", "task", "boxes"):
         del mark[key]
-    assert mark["style"].pop("given", 0) is None
+    assert mark["output_format"].pop("provided", 0) is None
     config.write_text(dump_yaml(mark))
     assert main(words) == 0
-    config.write_text(dump_yaml({**mark, "style": {**mark["style"], "given": "boxes"}}))
-    assert "belongs to another run; differing: style;" in failing(capsys, words)
+    config.write_text(dump_yaml({**mark, "output_format": {**mark["output_format"], "provided": "boxes"}}))
+    assert "belongs to another run; differing: output_format;" in failing(capsys, words)
 
 
 def test_a_model_that_was_trained_on_is_another_run(model, scenes, tmp_path, capsys):
@@ -157,9 +157,9 @@ def test_a_model_that_was_trained_on_is_another_run(model, scenes, tmp_path, cap
     checkpoint.model.save_pretrained(folder)
     assert "belongs to another run; differing: weights;" in failing(capsys, words)
     settings = json.loads((folder / "scenerl.json").read_text())
-    settings["style"]["objects"] = ["apple"]
+    settings["output_format"]["objects"] = ["apple"]
     (folder / "scenerl.json").write_text(json.dumps(settings))
-    assert "belongs to another run; differing: style, weights;" in failing(capsys, words)
+    assert "belongs to another run; differing: output_format, weights;" in failing(capsys, words)
 
 
 def test_files_that_predict_did_not_write_are_never_touched(model, scenes, tmp_path, capsys):
@@ -242,20 +242,20 @@ def test_a_disk_that_is_full_at_the_start(model, scenes, small_disk, capsys):
 
 def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_path):
     """scenerl.json says compact answers in steps of 20."""
-    assert STYLE.format == "compact" and STYLE.grid == 20
+    assert STYLE.format == "compact" and STYLE.step == 20
 
-    def style_of(*more):
+    def output_format_of(*more):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
         assert main(command(model, scenes / "test.jsonl", out, *SHORT, "--limit", "1", *more)) == 0
-        return load_yaml(out.with_name(f"{out.name}.yaml"))["style"]
+        return load_yaml(out.with_name(f"{out.name}.yaml"))["output_format"]
 
-    assert style_of() == plain(STYLE)
+    assert output_format_of() == plain(STYLE)
     vocabulary = tmp_path / "vocabulary.json"
     vocabulary.write_text(json.dumps({"objects": ["apple"], "predicates": ["on"]}))
-    assert style_of("--format", "json", "--envelope", "think", "--vocabulary", str(vocabulary)) == {
+    assert output_format_of("--format", "json", "--envelope", "think", "--vocabulary", str(vocabulary)) == {
         **plain(STYLE),
         "format": "json",
-        "envelope": "think",
+        "template": "think",
         "objects": ["apple"],
         "predicates": ["on"],
     }

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.inference.engine import Reply
 from scenerl.inference.rows import PredictionFile, error_row, graph_to_json, prediction_row
 from scenerl.inference.tally import Tally
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 from training.small_run import read_rows
 
-STYLE = AnswerStyle(frame="norm1000", given="boxes")
+STYLE = OutputFormat(box_format="norm1000", provided="boxes")
 EXAMPLE = Example("a", 101, 57, SceneGraph())
 GRAPH = SceneGraph(
     (SceneObject("dog", (0, 1.23456, 10, 20)), SceneObject("red ball", (5, 5, 9, 9), 0.5)), (Relation(1, "near", 0),)
@@ -58,7 +58,7 @@ def test_a_row_holds_everything():
 
 def test_a_detectors_objects_make_it_sgdet():
     assert row("a")["task"] == "sgcls"
-    assert error_row(replace(EXAMPLE, given=()), STYLE, 0, "no such file")["task"] == "sgdet"
+    assert error_row(replace(EXAMPLE, provided=()), STYLE, 0, "no such file")["task"] == "sgdet"
 
 
 def test_the_row_of_an_image_without_answer_says_why():

@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from scenerl import cli
+from scenerl.files import only_writer
 from scenerl.inference.engines import device_named
-from scenerl.inference.lock import only_writer
 from scenerl.inference.shards import Shard
 
 

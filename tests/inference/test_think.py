@@ -54,7 +54,7 @@ def test_from_a_server_to_the_report(serve, case, base, tmp_path):
     words = ["--engine", "openai", "--server", serve(do).address, "--model", str(base), "--batch_size", "1"]
     words += ["--data", str(data), "--out", str(out), "--envelope", "think", "--logprobs", *options]
     assert main(["predict", *words]) == 0
-    assert load_yaml(tmp_path / "out.jsonl.yaml")["style"]["envelope"] == "think"
+    assert load_yaml(tmp_path / "out.jsonl.yaml")["output_format"]["template"] == "think"
     assert all("<think>" in text and "<answer>" in text for text in asked[1:])
     rows = read_rows(out)
     assert [row["status"] for row in rows] == ["ok", "ok", "truncated", "ok", "ok", "ok"]

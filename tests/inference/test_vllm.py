@@ -21,7 +21,7 @@ import scenerl
 from inference.lively import save_lively
 from inference.loopback import free_port
 from inference.real_server import running
-from scenerl.answers import AnswerShape, AnswerStyle
+from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.cli import main
 from scenerl.data import load as load_data
 from scenerl.inference.engine import Sampling
@@ -122,14 +122,16 @@ def test_answers_keep_to_their_grammars(server, model):
     relation = r"[1-9]\d{0,3} near [1-9]\d{0,3}\n"
     body = rf"((apple|book) {number} {number} {number} {number}\n)*(\n({relation})*)?end"
     form = re.compile(rf"{body}|```(text)?\n{body}\n```")
-    style = AnswerStyle("compact", objects=("apple", "book"), predicates=("near",), grid=250)
+    output_format = OutputFormat("compact", objects=("apple", "book"), predicates=("near",), step=250)
     family = family_of(model)
     checkpoint = Checkpoint(str(model), family, None, family.load_processor(model))
     sampling = Sampling(max_new_tokens=200, temperature=1.0, num_samples=4)
     prompt = [{"type": "image", "image": Image.new("RGB", (56, 56))}, {"type": "text", "text": "What is there?"}]
     engine = OpenAIEngine(Client(server[1]), NAME, sampling, checkpoint, constrain=True)
     try:
-        answers = engine.answer([[{"role": "user", "content": prompt}]] * 4, 1, [AnswerShape(style, (1000, 1000))] * 4)
+        answers = engine.answer(
+            [[{"role": "user", "content": prompt}]] * 4, 1, [GrammarSpec(output_format, (1000, 1000))] * 4
+        )
     finally:
         engine.close()
     replies = [reply for group in answers for reply in group]

@@ -15,11 +15,11 @@ from PIL import Image
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOConfig, SFTConfig
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
+from scenerl.box_formats import extent_wh, from_pixels, to_pixels
 from scenerl.boxes import rescale
 from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
-from scenerl.frames import frame_to_pixels, frame_wh, pixels_to_frame
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models import FAMILIES, tiny
@@ -30,9 +30,9 @@ from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
 SHARING = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 
 
-def style_of(model_type: str) -> AnswerStyle:
-    frame = family_named(model_type).frame
-    return AnswerStyle(format="compact", frame=frame, grid=20 if frame == "norm1000" else 2)
+def output_format_of(model_type: str) -> OutputFormat:
+    box_format = family_named(model_type).box_format
+    return OutputFormat(format="compact", box_format=box_format, step=20 if box_format == "norm1000" else 2)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def examples(tmp_path_factory):
 def saved_family(request, examples, tmp_path_factory):
     """(model_type, folder of an untrained checkpoint)."""
     folder = tmp_path_factory.mktemp(request.param)
-    tiny.save(*tiny.build(examples, style_of(request.param), SHAPE, model_type=request.param), folder)
+    tiny.save(*tiny.build(examples, output_format_of(request.param), SHAPE, model_type=request.param), folder)
     return request.param, folder
 
 
 @pytest.fixture
 def conversation(saved_family):
     model_type, folder = saved_family
-    return Conversation(style_of(model_type), load(folder, dtype="float32"))
+    return Conversation(output_format_of(model_type), load(folder, dtype="float32"))
 
 
 def inputs_of(processor, image_wh: tuple[int, int]):
@@ -73,8 +73,8 @@ def test_the_folder_is_that_of_the_family_and_needs_no_torchvision(saved_family,
     checkpoint = load(folder)
     assert checkpoint.family is family_named(model_type)
     assert not hasattr(checkpoint.processor, "video_processor")
-    style = style_of(model_type)
-    built, _ = tiny.build(examples, style, SHAPE, model_type=model_type)
+    output_format = output_format_of(model_type)
+    built, _ = tiny.build(examples, output_format, SHAPE, model_type=model_type)
     assert type(built) is type(checkpoint.model)
     for name, weight in built.named_parameters():
         assert torch.equal(weight, checkpoint.model.get_parameter(name)), name
@@ -144,11 +144,13 @@ def test_boxes_survive_the_round_trip_through_the_frame(saved_family, data):
     input_wh = family.input_wh(processor, (width, height))
     x1, y1 = data.draw(st.floats(0, width)), data.draw(st.floats(0, height))
     x2, y2 = data.draw(st.floats(x1, width)), data.draw(st.floats(y1, height))
-    spoken = pixels_to_frame([x1, y1, x2, y2], family.frame, (width, height), input_wh)
+    spoken = from_pixels([x1, y1, x2, y2], family.box_format, (width, height), input_wh)
     assert np.array_equal(spoken, np.round(spoken))
-    assert (spoken >= 0).all() and (spoken <= [*frame_wh(family.frame, (width, height), input_wh)] * 2).all()
-    heard = frame_to_pixels(spoken, family.frame, (width, height), input_wh)
-    off = np.abs(rescale(heard - [x1, y1, x2, y2], (width, height), frame_wh(family.frame, (width, height), input_wh)))
+    assert (spoken >= 0).all() and (spoken <= [*extent_wh(family.box_format, (width, height), input_wh)] * 2).all()
+    heard = to_pixels(spoken, family.box_format, (width, height), input_wh)
+    off = np.abs(
+        rescale(heard - [x1, y1, x2, y2], (width, height), extent_wh(family.box_format, (width, height), input_wh))
+    )
     assert (off <= 0.5 + 1e-9).all()
 
 
@@ -180,7 +182,7 @@ def test_the_resized_input_is_what_the_processor_makes(saved_family):
 
 @pytest.mark.parametrize("model_type", ["internvl", "smolvlm"])
 def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
-    tiny.save(*tiny.build(examples, style_of(model_type), SHAPE, model_type=model_type), tmp_path)
+    tiny.save(*tiny.build(examples, output_format_of(model_type), SHAPE, model_type=model_type), tmp_path)
     with pytest.raises(ValueError, match="max_pixels 3000 is less than one tile of 56 x 56 = 3136 pixels"):
         load(tmp_path, max_pixels=3000)
     said = "asks for 4 tiles" if model_type == "internvl" else "scales every image to one size"
@@ -202,7 +204,7 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(conversation, examples, t
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     visual = {name for name in before if name.startswith(conversation.checkpoint.family.vision_modules)}
     assert moved - visual and bool(moved & visual) != checkpointing
-    tuned = Conversation(conversation.style, load(tmp_path / "sft", dtype="float32"))
+    tuned = Conversation(conversation.output_format, load(tmp_path / "sft", dtype="float32"))
     args = GRPOConfig(
         output_dir=str(tmp_path / "rl"),
         **{**QUICK_GRPO, "gradient_checkpointing": checkpointing, "per_device_train_batch_size": 4},
@@ -240,9 +242,11 @@ def test_banned_tokens_are_never_sampled(conversation, examples):
 
 
 def test_small_models_of_a_family_are_the_same_for_the_same_seed(examples):
-    style = replace(style_of("qwen2_5_vl"), grid=1)
+    output_format = replace(output_format_of("qwen2_5_vl"), step=1)
     one, two, three = (
-        tiny.build(examples, style, SHAPE, seed, model_type="qwen2_5_vl")[0].model.language_model.embed_tokens.weight
+        tiny.build(examples, output_format, SHAPE, seed, model_type="qwen2_5_vl")[
+            0
+        ].model.language_model.embed_tokens.weight
         for seed in (1, 1, 2)
     )
     assert torch.equal(one, two) and not torch.equal(one, three)

@@ -71,8 +71,8 @@ def test_a_batch_is_encoded_as_transformers_does(processor):
 @pytest.mark.parametrize("size", SIZES)
 def test_input_wh_is_the_size_the_model_sees(processor, size):
     width, height = input_wh(processor, size)
-    grid = processor.image_processor(images=[picture(size)], return_tensors="pt")["image_grid_thw"][0].tolist()
-    assert (width, height) == (grid[2] * 14, grid[1] * 14)
+    step = processor.image_processor(images=[picture(size)], return_tensors="pt")["image_grid_thw"][0].tolist()
+    assert (width, height) == (step[2] * 14, step[1] * 14)
     assert width % 28 == height % 28 == 0
     assert SHAPE.min_pixels <= width * height <= SHAPE.max_pixels
 
@@ -85,8 +85,8 @@ def test_pixel_bounds_given_replace_the_checkpoints(saved, low, high):
         width, height = input_wh(checkpoint.processor, size)
         # rounding up to whole tokens may pass the upper bound by less than a token on each side
         assert low <= width * height <= (math.sqrt(high) + 28) ** 2
-        grid = checkpoint.processor.image_processor(images=[picture(size)], return_tensors="pt")["image_grid_thw"][0]
-        assert (width, height) == (int(grid[2]) * 14, int(grid[1]) * 14)
+        step = checkpoint.processor.image_processor(images=[picture(size)], return_tensors="pt")["image_grid_thw"][0]
+        assert (width, height) == (int(step[2]) * 14, int(step[1]) * 14)
 
 
 def test_pixel_bounds_are_saved_with_the_checkpoint(saved, tmp_path):

@@ -219,7 +219,7 @@ CONTRAST = """selector => {
   const [a, b] = [getComputedStyle(text).color, getComputedStyle(back).backgroundColor].map(light);
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }"""
-FRAMES = """(svg, selector) =>
+BOX_FORMATS = """(svg, selector) =>
   [...svg.querySelectorAll(selector)].map((node) => node.getBoundingClientRect().toJSON())"""
 
 
@@ -247,11 +247,13 @@ def test_a_graph_of_12_objects_and_20_relations_can_be_read(visit, tmp_path, wid
         draw_graphs(view, number)
     for graph in view.locator(".graph").all():
         assert graph.locator(".node").count() == OBJECTS and graph.locator(".edge").count() == RELATIONS
-        frame = graph.bounding_box()
-        boxes = graph.evaluate(FRAMES, ".node rect, .label rect")
-        texts = graph.evaluate(FRAMES, "text")
+        box_format = graph.bounding_box()
+        boxes = graph.evaluate(BOX_FORMATS, ".node rect, .label rect")
+        texts = graph.evaluate(BOX_FORMATS, "text")
         assert len(boxes) == len(texts) == OBJECTS + RELATIONS
-        assert all(frame["x"] <= box["left"] and box["right"] <= frame["x"] + frame["width"] for box in boxes)
+        assert all(
+            box_format["x"] <= box["left"] and box["right"] <= box_format["x"] + box_format["width"] for box in boxes
+        )
         for a, b in combinations(boxes, 2):
             beside = a["right"] <= b["left"] or b["right"] <= a["left"]
             assert beside or a["bottom"] <= b["top"] or b["bottom"] <= a["top"], (a, b)

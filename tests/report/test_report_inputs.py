@@ -225,7 +225,7 @@ def test_settings_of_answers_are_read_where_predict_left_them(run_folder):
     assert dict(table.rows) == {
         "Model": ("sft", "unknown"),
         "Answered by": ("transformers", "unknown"),
-        "Form of an answer": ("\u2013", "unknown"),
+        "Output format": ("\u2013", "unknown"),
         "Constrained decoding": ("yes", "unknown"),
         "Answers per image": ("4", "unknown"),
         "Temperature": ("0.0", "unknown"),
@@ -236,7 +236,7 @@ def test_settings_of_answers_are_read_where_predict_left_them(run_folder):
     beside.write_text("engine: openai\nconstrain: true\nstyle: {format: compact, envelope: think}\n")
     rows = dict(settings_table([("SFT", 1, read_settings(sft))]).rows)
     assert (rows["Answered by"], rows["Constrained decoding"]) == (("a server",), ("by grammar alone",))
-    assert rows["Form of an answer"] == ("compact, think",)
+    assert rows["Output format"] == ("compact, think",)
     html = build_report(read_manifest(run_folder))
     assert "Decoding was held to answers that can be read in SFT:" in html
     beside.write_text("model: [")

@@ -28,8 +28,8 @@ def graph(objects, relations=()) -> SceneGraph:
     )
 
 
-def compare(predicted: SceneGraph, target: SceneGraph = TARGET, issues=(), in_envelope=True, **options) -> Comparison:
-    result = ParseResult("ok", predicted, tuple(issues), in_envelope)
+def compare(predicted: SceneGraph, target: SceneGraph = TARGET, issues=(), in_template=True, **options) -> Comparison:
+    result = ParseResult("ok", predicted, tuple(issues), in_template)
     return Comparison(result, target, (100, 100), RewardOptions(**options))
 
 
@@ -49,8 +49,8 @@ def test_format():
     issue = Issue("no_area", "objects[0]")
     assert value("format", TARGET) == 1.0
     assert value("format", SceneGraph()) == 1.0
-    assert value("format", TARGET, in_envelope=False) == 0.5
-    assert value("format", TARGET, in_envelope=False, strict_format=True) == 0.0
+    assert value("format", TARGET, in_template=False) == 0.5
+    assert value("format", TARGET, in_template=False, strict_format=True) == 0.0
     assert value("format", TARGET, issues=[issue]) == 0.0
 
 

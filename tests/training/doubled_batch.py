@@ -22,14 +22,14 @@ def given_completions(trainer) -> None:
     """Let every rollout give completions that depend on nothing but its number and the row in the whole batch."""
     rollouts = 0
 
-    def given(prompt_ids, *_, **__):
+    def provided(prompt_ids, *_, **__):
         nonlocal rollouts
         rollouts += 1
         first = trainer.accelerator.process_index * len(prompt_ids)
         draws = [random.Random(f"{rollouts} {first + row}") for row in range(len(prompt_ids))]
         return [[draw.randrange(5, 60) for _ in range(draw.randint(1, 8))] for draw in draws], None
 
-    trainer._generate_single_turn = given
+    trainer._generate_single_turn = provided
 
 
 def weights_of(trainer) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from scenerl import data
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.conversation import Conversation
 from scenerl.models import tiny
 from scenerl.models.loading import load
@@ -16,7 +16,7 @@ from scenerl.training import from_scratch
 from scenerl.types import Example
 
 SHAPE = tiny.TinyShape(text_width=64, text_layers=2, vision_width=32, vision_layers=1)
-STYLE = AnswerStyle(format="compact", frame="norm1000", grid=20)
+STYLE = OutputFormat(format="compact", box_format="norm1000", step=20)
 PREDICATES = ("left of", "near", "above")
 
 QUICK = {
@@ -89,5 +89,5 @@ def save_base(folder: Path, examples: list[Example]) -> Path:
     return folder
 
 
-def load_conversation(folder: Path, style: AnswerStyle = STYLE) -> Conversation:
-    return Conversation(style, load(folder, dtype="float32"))
+def load_conversation(folder: Path, output_format: OutputFormat = STYLE) -> Conversation:
+    return Conversation(output_format, load(folder, dtype="float32"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from hub_cache import fill_cache
 from scenerl import cli
 from scenerl.config import parse
+from scenerl.errors import UserError
 from scenerl.models.loading import base_of, family_of, load, weights_digest
 from scenerl.training import adapters, from_scratch, setup
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, STYLE, read_rows, words
@@ -157,10 +158,10 @@ def options(*argv: str):
 
 
 def test_options_become_pefts_configuration(conversation):
-    given = options(
+    provided = options(
         "--use_peft", "--lora_r", "2", "--lora_alpha", "6", "--use_rslora", "--lora_modules_to_save", "merger"
     )
-    config = adapters.lora_config(given, conversation.checkpoint)
+    config = adapters.lora_config(provided, conversation.checkpoint)
     assert (config.r, config.lora_alpha, config.use_rslora, config.modules_to_save) == (2, 6, True, ["merger"])
     assert config.target_modules == conversation.checkpoint.family.lora_targets
     assert adapters.lora_config(options(), conversation.checkpoint) is None
@@ -193,8 +194,8 @@ def test_mistakes_are_found_before_the_data_are_read(base, tmp_path, capsys, mon
 
 
 def test_quantised_weights_are_those_of_the_options():
-    given = options("--load_in_4bit", "--use_peft", "--dtype", "bfloat16", "--use_bnb_nested_quant")
-    config = adapters.quantization(given)
+    provided = options("--load_in_4bit", "--use_peft", "--dtype", "bfloat16", "--use_bnb_nested_quant")
+    config = adapters.quantization(provided)
     assert config.load_in_4bit and config.bnb_4bit_use_double_quant and config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
     assert adapters.quantization(options("--load_in_8bit", "--use_peft")).load_in_8bit
@@ -221,17 +222,17 @@ def test_qlora(examples, rows, tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["--trust_remote_code"], ["--allow_pickle"]])
 def test_code_and_pickles_need_their_flags(base, rows, tmp_path, monkeypatch, flags):
-    given = {}
+    provided = {}
 
     def note(name, dtype, **settings):
-        given.update(settings)
-        raise ValueError("enough")
+        provided.update(settings)
+        raise UserError("enough")
 
     monkeypatch.setattr(setup, "load", note)
     command = ["sft", "--model", str(base), "--data", str(rows), "--out", str(tmp_path / "run")]
     assert cli.main([*command, *flags]) == 2
     for name in ("trust_remote_code", "allow_pickle"):
-        assert given[name] == (f"--{name}" in flags)
+        assert provided[name] == (f"--{name}" in flags)
 
 
 def test_pickled_adapters_of_the_hub_need_their_flag(adapter, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from trl import GRPOConfig
 
-from scenerl.answers import AnswerShape, AnswerStyle, build_grammar
+from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
 from scenerl.data.images import open_image
 from scenerl.decoding import Vocabulary, constraint_of
 from scenerl.training import grpo
@@ -27,7 +27,7 @@ def config(folder, **changes) -> GRPOConfig:
 def least(conversation) -> int:
     """Tokens of the smallest answer."""
     vocabulary = Vocabulary.of(conversation.checkpoint, conversation.checkpoint.stop_ids)
-    return constraint_of(AnswerShape(conversation.style, (1000, 1000)), vocabulary).least
+    return constraint_of(GrammarSpec(conversation.output_format, (1000, 1000)), vocabulary).least
 
 
 def rolled_out(trainer, examples) -> list[tuple]:
@@ -44,16 +44,18 @@ def rolled_out(trainer, examples) -> list[tuple]:
 
 @pytest.mark.parametrize("shared", ["on", "off"])
 @pytest.mark.parametrize(
-    "style",
+    "output_format",
     [
-        AnswerStyle("compact", grid=20, **CLOSED),
-        AnswerStyle("json", "think", grid=20, **CLOSED),
-        AnswerStyle("json", frame="pixels"),
+        OutputFormat("compact", step=20, **CLOSED),
+        OutputFormat("json", "think", step=20, **CLOSED),
+        OutputFormat("json", box_format="pixels"),
     ],
     ids=["compact-closed", "json-think-closed", "json-open"],
 )
-def test_rollouts_are_answers_with_the_models_own_probabilities(shared, style, conversation, examples, tmp_path):
-    conversation = replace(conversation, style=style)
+def test_rollouts_are_answers_with_the_models_own_probabilities(
+    shared, output_format, conversation, examples, tmp_path
+):
+    conversation = replace(conversation, output_format=output_format)
     size = {"per_device_train_batch_size": 6, "num_iterations": 2}  # the second asks for old log-probabilities
     limit = least(conversation) + 12
     trainer = grpo.build_trainer(
@@ -65,7 +67,7 @@ def test_rollouts_are_answers_with_the_models_own_probabilities(shared, style, c
     for example, ids, logps in rolled_out(trainer, examples):
         assert len(ids) <= limit and int(ids[-1]) == tokenizer.eos_token_id
         result = conversation.parse(tokenizer.decode(ids, skip_special_tokens=True), example)
-        assert result.ok and not result.issues and result.in_envelope
+        assert result.ok and not result.issues and result.in_template
         with torch.no_grad():
             alone = whole_distribution(conversation, example, ids)
         torch.testing.assert_close(logps, alone, rtol=0, atol=1e-4)
@@ -119,16 +121,18 @@ def test_a_step_of_training(conversation, examples, tmp_path):
 
 
 def test_errors_before_training(conversation, examples, tmp_path):
-    def build(style=conversation.style, **fields):
+    def build(output_format=conversation.output_format, **fields):
         args = config(tmp_path, **fields)
-        return grpo.build_trainer(replace(conversation, style=style), examples, args, ["format"], constrain=True)
+        return grpo.build_trainer(
+            replace(conversation, output_format=output_format), examples, args, ["format"], constrain=True
+        )
 
     with pytest.raises(
         ValueError, match=rf"^constrain: the smallest answer takes {least(conversation)} tokens, but the limit is 1;"
     ):
         build(max_completion_length=1)
     with pytest.raises(ValueError, match="^constrain: no answer can hold the predicate ' on'"):
-        build(replace(conversation.style, predicates=(" on",)))
+        build(replace(conversation.output_format, predicates=(" on",)))
     with pytest.raises(ValueError, match="^constrain: not possible: num_beams"):
         build(generation_kwargs={"num_beams": 2})
 
@@ -141,11 +145,11 @@ def test_what_stands_in_the_way(tmp_path):
 def test_vllm_gets_the_grammar(conversation, examples, tmp_path):
     args = config(tmp_path, use_vllm=True, vllm_mode="colocate", generation_kwargs={"seed": 3})
     send_grammar(args, conversation, examples)
-    grammar = build_grammar(conversation.style, (1000, 1000))
+    grammar = build_grammar(conversation.output_format, (1000, 1000))
     assert args.generation_kwargs == {"seed": 3, "structured_outputs": {"grammar": grammar}}
     with pytest.raises(ValueError, match="^constrain: with vllm_mode server TRL sends no grammar"):
         send_grammar(config(tmp_path, use_vllm=True, vllm_mode="server"), conversation, examples)
-    several = replace(conversation, style=AnswerStyle("compact", frame="pixels"))
+    several = replace(conversation, output_format=OutputFormat("compact", box_format="pixels"))
     with pytest.raises(
         ValueError, match="^constrain: vLLM takes one grammar for the whole run, but the examples need 2"
     ):

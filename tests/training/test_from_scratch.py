@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from scenerl import cli, data
-from scenerl.answers import AnswerStyle, build_prompt, write_answer
-from scenerl.conversation import FILE_NAME, saved_style
+from scenerl.answers import OutputFormat, build_prompt, write_answer
+from scenerl.conversation import FILE_NAME, saved_output_format
 from scenerl.models import tiny
 from scenerl.models.loading import load
 from scenerl.training import from_scratch
@@ -28,29 +28,29 @@ def small(monkeypatch):
     monkeypatch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
 
 
-@pytest.mark.parametrize("grid", [1, 20])
-def test_every_coordinate_and_the_prompt_are_one_token(examples, grid):
-    style = AnswerStyle("compact", grid=grid)
-    _, processor = tiny.build(examples, style, SHAPE)
+@pytest.mark.parametrize("step", [1, 20])
+def test_every_coordinate_and_the_prompt_are_one_token(examples, step):
+    output_format = OutputFormat("compact", step=step)
+    _, processor = tiny.build(examples, output_format, SHAPE)
     tokens = processor.tokenizer.tokenize(" 0 20 440 1000")
     assert len(tokens) == 4
-    assert len(processor.tokenizer(build_prompt(style))["input_ids"]) == 1
+    assert len(processor.tokenizer(build_prompt(output_format))["input_ids"]) == 1
 
 
-@pytest.mark.parametrize("style", [STYLE, AnswerStyle("json", "think"), AnswerStyle("json", grid=10)])
-def test_answers_survive_the_tokenizer(examples, style):
-    _, processor = tiny.build(examples, style, SHAPE)
+@pytest.mark.parametrize("output_format", [STYLE, OutputFormat("json", "think"), OutputFormat("json", step=10)])
+def test_answers_survive_the_tokenizer(examples, output_format):
+    _, processor = tiny.build(examples, output_format, SHAPE)
     for example in examples:
-        text = write_answer(example.graph, style, example.image_wh)
+        text = write_answer(example.graph, output_format, example.image_wh)
         ids = processor.tokenizer(text)["input_ids"]
         assert processor.tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
 def test_prompts_that_differ_by_row_are_text(examples):
-    style = AnswerStyle("detections", grid=20)
+    output_format = OutputFormat("detections", step=20)
     asked = [replace(example, query=("apple", "book", f"thing {number}")) for number, example in enumerate(examples)]
-    _, processor = tiny.build(asked, style, SHAPE)
-    prompt = build_prompt(style, asked[0].query)
+    _, processor = tiny.build(asked, output_format, SHAPE)
+    prompt = build_prompt(output_format, asked[0].query)
     ids = processor.tokenizer(prompt)["input_ids"]
     assert len(ids) > 1 and processor.tokenizer.decode(ids) == prompt
 
@@ -73,7 +73,7 @@ def test_create_leaves_a_checkpoint_folder(examples, tmp_path):
         tmp_path, examples, STYLE, SHAPE, warmup_steps=2, batch_size=2, progress=lambda step, _: steps.append(step)
     )
     assert steps == [1, 2] and 0 <= metrics["accuracy"] <= 1
-    assert saved_style(tmp_path) == STYLE
+    assert saved_output_format(tmp_path) == STYLE
     assert load(tmp_path).family.model_type == "qwen2_vl"
 
 
@@ -81,7 +81,7 @@ def test_sft_builds_trains_and_goes_on(rows, tmp_path, small, monkeypatch):
     out = tmp_path / "run"
     command = ["sft", "--model", "tiny", "--data", str(rows), "--out", str(out), "--max_pixels", "6272", *ARGS]
     assert cli.main(command) == 0
-    assert saved_style(out) == saved_style(out / "tiny") == STYLE
+    assert saved_output_format(out) == saved_output_format(out / "tiny") == STYLE
     settings = json.loads((out / "tiny" / "preprocessor_config.json").read_text())
     assert settings["size"]["longest_edge"] == 6272
     answers = tmp_path / "answers.jsonl"

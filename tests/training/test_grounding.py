@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 
-from scenerl.answers import AnswerStyle
-from scenerl.conversation import saved_style
+from scenerl.answers import OutputFormat
+from scenerl.conversation import saved_output_format
 from scenerl.models import tiny
 from scenerl.models.loading import load
 from scenerl.models.qwen2_vl import FAMILY
@@ -42,16 +42,16 @@ def warm_up(examples, steps: int, seed: int = 0):
 
 
 def test_a_row_names_every_object_once_in_an_order_that_is_drawn():
-    style = AnswerStyle("detections", grid=100)
-    texts = {named_boxes(PAIR, style, (196, 112), random.Random(seed)) for seed in range(20)}
+    output_format = OutputFormat("detections", step=100)
+    texts = {named_boxes(PAIR, output_format, (196, 112), random.Random(seed)) for seed in range(20)}
     cup, dog = "red cup 0, 0, 100, 500", "dog 500, 500, 1000, 1000"
     assert texts == {f"{cup}\n{dog}", f"{dog}\n{cup}"}
 
 
 def test_boxes_are_told_in_the_style_s_frame():
-    style = AnswerStyle("detections", frame="resized", grid=2)
-    assert "dog 98, 56, 196, 112" in named_boxes(PAIR, style, (196, 112), random.Random(0))
-    assert "dog 0.5, 0.5, 1.0, 1.0" in named_boxes(PAIR, AnswerStyle(frame="norm1"), (196, 112), random.Random(0))
+    output_format = OutputFormat("detections", box_format="resized", step=2)
+    assert "dog 98, 56, 196, 112" in named_boxes(PAIR, output_format, (196, 112), random.Random(0))
+    assert "dog 0.5, 0.5, 1.0, 1.0" in named_boxes(PAIR, OutputFormat(box_format="norm1"), (196, 112), random.Random(0))
 
 
 def test_the_text_half_learns_and_the_tower_stays(examples):
@@ -102,5 +102,5 @@ def test_a_checkpoint_from_scratch_is_warmed_up_both_ways(examples, tmp_path):
     )
     assert steps == [1, 2, 1, 2, 3]
     assert {"box_l1", "accuracy", "grounding_accuracy"} <= metrics.keys()
-    assert saved_style(tmp_path / "base") == STYLE
+    assert saved_output_format(tmp_path / "base") == STYLE
     assert load(tmp_path / "base").model is not None

@@ -28,8 +28,8 @@ def config(folder, **changes) -> GRPOConfig:
     return GRPOConfig(output_dir=str(folder), **{**QUICK_GRPO, **changes})
 
 
-def ideal(example, style) -> str:
-    return write_answer(example.graph, style, example.image_wh)
+def ideal(example, output_format) -> str:
+    return write_answer(example.graph, output_format, example.image_wh)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ class Batch:
 @pytest.fixture
 def answers(conversation, examples) -> list[str]:
     """A whole answer, one that lacks its relation, one that is no answer, and nothing."""
-    whole = ideal(examples[0], conversation.style)
+    whole = ideal(examples[0], conversation.output_format)
     first, second = whole.splitlines()[:2]
     return [whole, f"{first}\n{second}\nend", "I see an apple.", ""]
 
@@ -86,7 +86,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert parsed == answers
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
-        direct = score_answer(examples[0], text, conversation.style, options, num_tokens=3)
+        direct = score_answer(examples[0], text, conversation.output_format, options, num_tokens=3)
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
@@ -94,7 +94,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
 
 def test_each_completion_meets_the_target_of_its_row(conversation, examples):
     batch = RewardBatch(["triplet_f1"], examples, conversation, RewardOptions(), stop_ids=[2])
-    texts = [ideal(example, conversation.style) for example in examples[:2]]
+    texts = [ideal(example, conversation.output_format) for example in examples[:2]]
     assert Batch(texts, [0, 1]).score(batch) == {"triplet_f1": [1.0, 1.0]}
     assert Batch(texts, [1, 0]).score(batch) == {"triplet_f1": [0.0, 0.0]}  # another predicate
 
@@ -227,7 +227,7 @@ def test_a_recipe_trains_a_model_and_warns_of_a_constant_reward(base, rows, tmp_
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "provided, said",
     [
         ({"rewards": "hard_recal"}, "unknown reward 'hard_recal'"),
         ({"rewards": "format", "reward_weights": "1 2"}, "reward_weights: 2 weights for 1 rewards (format)"),
@@ -237,10 +237,10 @@ def test_a_recipe_trains_a_model_and_warns_of_a_constant_reward(base, rows, tmp_
         ({"num_generations": "3"}, "num_generations"),
     ],
 )
-def test_mistakes_are_found_before_the_model_is_loaded(base, rows, tmp_path, capsys, monkeypatch, given, said):
+def test_mistakes_are_found_before_the_model_is_loaded(base, rows, tmp_path, capsys, monkeypatch, provided, said):
     monkeypatch.setattr(setup, "load", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     command = ["grpo", "--model", str(base), "--data", str(rows), "--out", str(tmp_path / "run")]
-    given_words = [word for key, value in given.items() for word in (f"--{key}", *value.split())]
+    given_words = [word for key, value in provided.items() for word in (f"--{key}", *value.split())]
     assert cli.main([*command, *words(QUICK_GRPO), *given_words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -49,8 +49,8 @@ def test_every_field_of_trl_can_be_given_in_a_recipe(command, tmp_path):
     assert len(values) > 100 and {"learning_rate", "per_device_train_batch_size", "report_to"} <= values.keys()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_yaml(values))
-    args, given = resolve(command, ["--config", str(recipe)], tmp_path)
-    assert given.keys() == values.keys()
+    args, provided = resolve(command, ["--config", str(recipe)], tmp_path)
+    assert provided.keys() == values.keys()
     assert isinstance(args, CONFIGS[command])
 
 
@@ -63,8 +63,8 @@ def test_every_plain_field_of_trl_can_be_given_as_words(command, tmp_path):
     }
     assert len(values) > 60
     assert "use_vllm" in values or command == "sft"
-    _, given = resolve(command, words(values), tmp_path)
-    wrong = {key: (given[key], value) for key, value in values.items() if given[key] != value}
+    _, provided = resolve(command, words(values), tmp_path)
+    wrong = {key: (provided[key], value) for key, value in values.items() if provided[key] != value}
     assert wrong == {}
 
 

@@ -10,7 +10,7 @@ from trl import SFTConfig
 from scenerl import cli
 from scenerl.answers import write_answer
 from scenerl.config import dump_yaml
-from scenerl.conversation import saved_style
+from scenerl.conversation import saved_output_format
 from scenerl.data.images import open_image
 from scenerl.training import sft
 from training.small_run import QUICK, load_conversation, read_rows, words
@@ -30,7 +30,7 @@ def test_the_loss_is_on_the_answer_and_its_end_token(trainer, conversation, exam
     tokenizer = conversation.checkpoint.processor.tokenizer
     for example, ids, labels in zip(examples, batch["input_ids"], batch["labels"], strict=False):
         taught = labels[labels != -100]
-        answer = write_answer(example.graph, conversation.style, example.image_wh)
+        answer = write_answer(example.graph, conversation.output_format, example.image_wh)
         assert tokenizer.decode(taught) == f"{answer}<|im_end|>\n"
         # The labels are the tokens themselves, from the first of the answer on without a gap.
         start = int((labels != -100).nonzero()[0])
@@ -96,7 +96,7 @@ def test_a_recipe_becomes_a_run_with_all_its_files(base, rows, tmp_path, capsys)
     config = (out / "config.yaml").read_text()
     assert "max_steps: 2" in config and "learning_rate: 0.001" in config and "muon: false" in config
     for folder in (out, out / "checkpoint-1", out / "checkpoint-2"):
-        assert saved_style(folder) == saved_style(base)
+        assert saved_output_format(folder) == saved_output_format(base)
     before, after = (load_conversation(folder).checkpoint.model.state_dict() for folder in (base, out))
     assert any(not torch.equal(before[key], after[key]) for key in before)
     final, last = load_file(out / "model.safetensors"), load_file(out / "checkpoint-2" / "model.safetensors")

@@ -73,7 +73,9 @@ def another_model(conversation: Conversation, config_class, model_class, vision:
         )  # fmt: skip
     model.generation_config = conversation.checkpoint.model.generation_config
     checkpoint = conversation.checkpoint
-    return Conversation(conversation.style, Checkpoint(checkpoint.name, checkpoint.family, model, checkpoint.processor))
+    return Conversation(
+        conversation.output_format, Checkpoint(checkpoint.name, checkpoint.family, model, checkpoint.processor)
+    )
 
 
 def of_kind(kind: str, base) -> Conversation:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from scenerl import cli, data
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.config import parse, plain
-from scenerl.conversation import Conversation, saved_style
+from scenerl.conversation import Conversation, saved_output_format
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models import tiny
@@ -62,7 +62,7 @@ def test_detection_gets_questions(words):
 
 
 def test_detection_of_a_checkpoint_at_hand(tmp_path):
-    Conversation(AnswerStyle("detections"), None).save(tmp_path)
+    Conversation(OutputFormat("detections"), None).save(tmp_path)
     asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path)))[0]
     assert asked.data.startswith("synthetic_detection:")
     for more in (["--format", "json"], ["--task", "sgdet"]):
@@ -77,29 +77,29 @@ def test_drawn_examples_speak_the_vocabulary():
     objects = tuple(replace(found, label=name) for found, name in zip(first.graph.objects, names, strict=True))
     graph = SceneGraph(objects, (Relation(0, "near", 1), Relation(2, "above", 1)))
     example = replace(first, graph=graph)
-    (found,) = smoke.in_vocabulary([example], AnswerStyle(objects=("man", "dog"), predicates=("on", "by", "in")))
+    (found,) = smoke.in_vocabulary([example], OutputFormat(objects=("man", "dog"), predicates=("on", "by", "in")))
     assert [obj.label for obj in found.graph.objects] == ["man", "man", "dog"]  # of apple, box, lamp: man, dog, man
     assert [edge.predicate for edge in found.graph.relations] == ["by", "on"]
     assert [obj.box for obj in found.graph.objects] == [obj.box for obj in objects]
-    (found,) = smoke.in_vocabulary([example], AnswerStyle(objects=("man",), predicates=()))
+    (found,) = smoke.in_vocabulary([example], OutputFormat(objects=("man",), predicates=()))
     assert found.graph.relations == () and {obj.label for obj in found.graph.objects} == {"man"}
     asked = replace(example, graph=SceneGraph(objects[:1], ()), query=("lamp", "zebra", "bat"))
-    (found,) = smoke.in_vocabulary([asked], AnswerStyle("detections", objects=("man", "dog"), predicates=()))
+    (found,) = smoke.in_vocabulary([asked], OutputFormat("detections", objects=("man", "dog"), predicates=()))
     assert found.query == ("dog", "man") and found.graph.objects[0].label == "dog"
-    assert smoke.in_vocabulary([example], AnswerStyle()) == [example]
+    assert smoke.in_vocabulary([example], OutputFormat()) == [example]
 
 
 def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
     """Of a family that no recipe has; the run's own folder is not touched, and a second smoke run starts over."""
     base, out = tmp_path / "base", tmp_path / "run"
-    style = replace(STYLE, frame=family_named("smolvlm").frame, envelope="think")
-    from_scratch.create(base, examples, style, SHAPE, model_type="smolvlm")
+    output_format = replace(STYLE, box_format=family_named("smolvlm").box_format, template="think")
+    from_scratch.create(base, examples, output_format, SHAPE, model_type="smolvlm")
     for _ in range(2):
         command = ["sft", "--model", str(base), "--data", "none.jsonl", "--out", str(out), "--smoke"]
         assert cli.main(command) == 0
     assert not out.exists()
     made = tmp_path / "run_smoke"
-    assert saved_style(made) == style
+    assert saved_output_format(made) == output_format
     assert json.loads((made / "config.json").read_text())["model_type"] == "smolvlm"
     assert [row["step"] for row in read_rows(made / "log.jsonl") if "loss" in row] == [1, 2]
 

@@ -1,6 +1,6 @@
 """What a model may say: formats, envelopes, prompts, the writer of ideal answers and the parser of real ones.
 
-An answer stands in an *envelope* and holds a *format*; :class:`AnswerStyle` names both, with the frame of the boxes and
+An answer stands in an *envelope* and holds a *format*; :class:`OutputFormat` names both, with the frame of the boxes and
 the vocabularies. The same style asks (:func:`build_prompt`), writes (:func:`write_answer`) and reads
 (:func:`parse_answer`), so that training, rollout and prediction cannot drift apart.
 
@@ -10,20 +10,20 @@ in :data:`FORMATS`, one in :mod:`scenerl.answers.locate`, one entry in the round
 
 from __future__ import annotations
 
-from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS, Format
-from scenerl.answers.grammar import AnswerShape, build_grammar
+from scenerl.answers.grammar import GrammarSpec, build_grammar
 from scenerl.answers.locate import Located, locate_elements
+from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.parser import parse_answer
 from scenerl.answers.prompts import build_prompt
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.template import TEMPLATES
 from scenerl.answers.writer import write_answer
 
 __all__ = [
-    "ENVELOPES",
+    "TEMPLATES",
     "FORMATS",
-    "AnswerShape",
-    "AnswerStyle",
+    "GrammarSpec",
+    "OutputFormat",
     "Format",
     "Located",
     "build_grammar",

@@ -28,7 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS, GraphBuilder, Reading, clean_label
-from scenerl.answers.envelope import TAGS, unfence
+from scenerl.answers.template import TAGS, unfence
+from scenerl.errors import UserError
 
 INSTRUCTION = """\
 List the objects in this image, one per line: label x1 y1 x2 y2, {unit}.
@@ -79,7 +80,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices.
 
     Raises:
-        ValueError: a predicate that ends in three numbers (or is two): its line would end in four, as object lines do.
+        UserError: a predicate that ends in three numbers (or is two): its line would end in four, as object lines do.
     """
     lines = [f"{label} {' '.join(map(str, box))}" for label, box in zip(labels, boxes, strict=True)]
     if relations:
@@ -87,7 +88,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     for subject, predicate, object_ in relations:
         line = f"{subject + 1} {predicate} {object_ + 1}"
         if split_object(line) is not None:
-            raise ValueError(f"the compact format cannot hold the predicate {predicate!r}: too many numbers")
+            raise UserError(f"the compact format cannot hold the predicate {predicate!r}: too many numbers")
         lines.append(line)
     return "\n".join([*lines, "end"])
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Reading, clean_label
-from scenerl.answers.envelope import unfence
 from scenerl.answers.json_text import find_answer
+from scenerl.answers.template import unfence
 
 INSTRUCTION = """\
 Find every instance of these in the image: {query}.

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scenerl.answers.elements import clean_label, excerpt
-from scenerl.answers.envelope import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.output_format import OutputFormat
+from scenerl.answers.template import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
+from scenerl.errors import UserError
 
 MAX_SPACE = 20
 """White space characters in a row between two marks of JSON: what an indented answer needs."""
@@ -34,46 +35,46 @@ _BARRED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no label may hold: scenerl.a
 _IN_STRING = rf'([^"\\{_BARRED}] | "\\" ["\\])*'
 _IN_LINE = rf"[^{_BARRED}]*"
 # Tags must not stand in a thought. A rule that bars them and nothing else makes xgrammar a thousand times slower.
-_THOUGHT = r'([^<\x00-\x08\x0b-\x1f\x7f] | "<" [^</at\x00-\x08\x0b-\x1f\x7f])*'
+_REASONING = r'([^<\x00-\x08\x0b-\x1f\x7f] | "<" [^</at\x00-\x08\x0b-\x1f\x7f])*'
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerShape:
+class GrammarSpec:
     """What fixes the form of one answer: the style and the (width, height) of its frame (:func:`build_grammar`)."""
 
-    style: AnswerStyle
+    output_format: OutputFormat
     bounds_wh: tuple[float, float]
 
 
-def largest_steps(style: AnswerStyle, bounds_wh: tuple[float, float]) -> tuple[int, int]:
+def largest_steps(output_format: OutputFormat, bounds_wh: tuple[float, float]) -> tuple[int, int]:
     """The largest x and y that an answer may hold, in steps of the grid (a unit of ``norm1`` is 0.0001).
 
     A frame whose side is no multiple of the grid is rounded up, because the writer rounds to the nearest multiple.
 
     Raises:
-        ValueError: a side is shorter than one unit of the frame.
+        UserError: a side is shorter than one unit of the frame.
     """
-    step = style.grid * (10.0**-DIGITS_OF_NORM1 if style.frame == "norm1" else 1.0)
+    step = output_format.step * (10.0**-DIGITS_OF_NORM1 if output_format.box_format == "norm1" else 1.0)
     largest = tuple(math.ceil(round(side / step, 6)) for side in bounds_wh)
     if min(largest) < 1:
-        raise ValueError(f"constrain: no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
+        raise UserError(f"constrain: no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
     return largest
 
 
-def check_vocabularies(style: AnswerStyle) -> None:
+def check_vocabularies(output_format: OutputFormat) -> None:
     """Raise ValueError where a closed vocabulary holds what no answer can hold, or no object at all."""
-    if style.objects == ():
-        raise ValueError("constrain: the closed vocabulary of objects is empty, so no answer can hold an object")
-    for what, labels in (("object label", style.objects), ("predicate", style.predicates)):
+    if output_format.objects == ():
+        raise UserError("constrain: the closed vocabulary of objects is empty, so no answer can hold an object")
+    for what, labels in (("object label", output_format.objects), ("predicate", output_format.predicates)):
         for label in labels or ():
             if clean_label(label) != label or any(tag in label for tag in TAGS):
-                raise ValueError(
+                raise UserError(
                     f"constrain: no answer can hold the {what} {excerpt(label)}: empty, too long, with white space "
                     "around it, control characters or tags"
                 )
 
 
-def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
+def build_grammar(output_format: OutputFormat, bounds_wh: tuple[float, float]) -> str:
     """The grammar of answers in ``style``.
 
     It holds what the writer writes, JSON with other white space between its marks, and a code fence around the format.
@@ -81,16 +82,16 @@ def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
     text in which no ``<`` stands before ``/``, ``a``, ``t`` or another ``<``, so that it holds no tag.
 
     Args:
-        style: format, envelope, vocabularies, frame and grid.
-        bounds_wh: (width, height) of the frame, as :func:`scenerl.frames.frame_wh` gives it.
+        output_format: format, envelope, vocabularies, frame and grid.
+        bounds_wh: (width, height) of the frame, as :func:`scenerl.box_formats.extent_wh` gives it.
 
     Returns:
         EBNF with the start rule ``root``.
 
     Raises:
-        ValueError: a frame without room for a box, a vocabulary that no answer can be written in.
+        UserError: a frame without room for a box, a vocabulary that no answer can be written in.
 
-    >>> print(build_grammar(AnswerStyle("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
+    >>> print(build_grammar(OutputFormat("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
     root ::= body | "```" ("text" | "") "\\n" body "\\n```"
     body ::= object+ ("\\n" relation*)? "end" | "\\n"? "end"
     object ::= label " " x " " y " " x " " y "\\n"
@@ -102,68 +103,68 @@ def build_grammar(style: AnswerStyle, bounds_wh: tuple[float, float]) -> str:
     y ::= "0" | "500" | "1000"
     <BLANKLINE>
     """
-    check_vocabularies(style)
-    largest = largest_steps(style, bounds_wh)
-    rules = {"root": _root(style), **_BODIES[style.format](style)}
-    rules["x"], rules["y"] = (_numbers(style, most) for most in largest)
+    check_vocabularies(output_format)
+    largest = largest_steps(output_format, bounds_wh)
+    rules = {"root": _root(output_format), **_BODIES[output_format.format](output_format)}
+    rules["x"], rules["y"] = (_numbers(output_format, most) for most in largest)
     return "".join(f"{name} ::= {rule}\n" for name, rule in rules.items())
 
 
-def _root(style: AnswerStyle) -> str:
-    names = " | ".join(map(_quoted, FENCE_NAMES[style.format]))
+def _root(output_format: OutputFormat) -> str:
+    names = " | ".join(map(_quoted, FENCE_NAMES[output_format.format]))
     fenced = f'"```" ({names}) "\\n" body "\\n```"'
-    if style.envelope == "plain":
+    if output_format.template == "plain":
         return f"body | {fenced}"
     gap = rf"[ \n\t]{{0,{MAX_GAP}}}"
     # in lines, what goes on behind "end" is a label that begins with it
-    body_gap = rf'("\n" [ \n\t]{{0,{MAX_GAP - 1}}})?' if style.format == "compact" else gap
-    before = f"{_quoted(THINK)} {_THOUGHT} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap}"
+    body_gap = rf'("\n" [ \n\t]{{0,{MAX_GAP - 1}}})?' if output_format.format == "compact" else gap
+    before = f"{_quoted(THINK)} {_REASONING} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap}"
     return f"{before} (body {body_gap} | {fenced} {gap}) {_quoted(END_ANSWER)}"
 
 
-def _json_rules(style: AnswerStyle) -> dict[str, str]:
+def _json_rules(output_format: OutputFormat) -> dict[str, str]:
     return {
         "body": _json('{ "objects" : [ @objects ] , "relationships" : [ @relations ] }'),
         "objects": _list("object"),
-        "relations": _list("relation") if style.predicates != () else '""',
+        "relations": _list("relation") if output_format.predicates != () else '""',
         "object": _json('{ "id" : "@id" , "bbox" : @box }'),
         "relation": _json('{ "subject" : "@id" , "predicate" : "@predicate" , "object" : "@id" }'),
-        "id": 'label ("." [0-9]+)?' if style.objects is not None else "label",
-        **_json_labels(style),
-        "predicate": _label(style.predicates, json_text, _IN_STRING),
+        "id": 'label ("." [0-9]+)?' if output_format.objects is not None else "label",
+        **_json_labels(output_format),
+        "predicate": _label(output_format.predicates, json_text, _IN_STRING),
     }
 
 
-def _detection_rules(style: AnswerStyle) -> dict[str, str]:
+def _detection_rules(output_format: OutputFormat) -> dict[str, str]:
     nothing = " | ".join(map(_quoted, NOTHING_FOUND))
     return {
         "body": f'({nothing}) "."? | {_json("[ @objects ]")}',
         "objects": _list("object"),
         "object": _json('{ "bbox_2d" : @box , "label" : "@label" }'),
-        **_json_labels(style),
+        **_json_labels(output_format),
     }
 
 
-def _compact_rules(style: AnswerStyle) -> dict[str, str]:
-    relations = '"\\n" relation*' if style.predicates != () else '"\\n"'
+def _compact_rules(output_format: OutputFormat) -> dict[str, str]:
+    relations = '"\\n" relation*' if output_format.predicates != () else '"\\n"'
     return {
         # the reader takes relations without any object for another form
         "body": f'object+ ({relations})? "end" | "\\n"? "end"',
         "object": 'label " " x " " y " " x " " y "\\n"',
         "relation": 'ref " " predicate " " ref "\\n"',
         "ref": f"[1-9] [0-9]{{0,{_MAX_LINE_DIGITS - 1}}}",
-        "label": _label(style.objects, str, _IN_LINE),
-        "predicate": _label(style.predicates, str, _IN_LINE),
+        "label": _label(output_format.objects, str, _IN_LINE),
+        "predicate": _label(output_format.predicates, str, _IN_LINE),
     }
 
 
 _BODIES = {"json": _json_rules, "compact": _compact_rules, "detections": _detection_rules}
 
 
-def _json_labels(style: AnswerStyle) -> dict[str, str]:
+def _json_labels(output_format: OutputFormat) -> dict[str, str]:
     """Rules that both kinds of JSON need: labels, boxes, and the white space between marks."""
     return {
-        "label": _label(style.objects, json_text, _IN_STRING),
+        "label": _label(output_format.objects, json_text, _IN_STRING),
         "box": _json("[ @x , @y , @x , @y ]"),
         "ws": rf"[ \n\t]{{0,{MAX_SPACE}}}",
     }
@@ -201,14 +202,14 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _numbers(style: AnswerStyle, largest: int) -> str:
+def _numbers(output_format: OutputFormat, largest: int) -> str:
     """Coordinates from 0 to ``largest`` steps of the grid, spelt as the writer does."""
-    if style.frame == "norm1":
-        beyond = "[0]" if largest * style.grid == 10**DIGITS_OF_NORM1 else "[0-9]"
+    if output_format.box_format == "norm1":
+        beyond = "[0]" if largest * output_format.step == 10**DIGITS_OF_NORM1 else "[0-9]"
         return rf'"0." [0-9]{{1,{DIGITS_OF_NORM1}}} | "1." {beyond}{{1,{DIGITS_OF_NORM1}}}'
-    if style.grid > 1 and largest < _MAX_LISTED:
-        return " | ".join(f'"{step * style.grid}"' for step in range(largest + 1))
-    return _up_to(largest * style.grid)
+    if output_format.step > 1 and largest < _MAX_LISTED:
+        return " | ".join(f'"{step * output_format.step}"' for step in range(largest + 1))
+    return _up_to(largest * output_format.step)
 
 
 def _up_to(largest: int) -> str:

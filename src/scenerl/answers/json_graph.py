@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 
 from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS, GraphBuilder, Reading, clean_label
-from scenerl.answers.envelope import unfence
 from scenerl.answers.json_text import find_answer
+from scenerl.answers.template import unfence
 
 INSTRUCTION = """\
 Name every object and every relation between two objects in this image as one JSON value, shaped like this:

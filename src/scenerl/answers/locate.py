@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from scenerl.answers import detections, json_graph
 from scenerl.answers.compact import line_spans
 from scenerl.answers.elements import GraphBuilder
-from scenerl.answers.envelope import ENVELOPES, unfence
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.json_text import find_answer, leaves
+from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.parser import MAX_CHARS
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.template import TEMPLATES, unfence
 
 Span = tuple[int, int]
 """Characters [start, end) of the model's text."""
@@ -52,8 +52,8 @@ class Located:
 class _Noting(GraphBuilder):
     """A builder that remembers where the elements it keeps came from."""
 
-    def __init__(self, style: AnswerStyle):
-        super().__init__(style.objects, style.predicates)
+    def __init__(self, output_format: OutputFormat):
+        super().__init__(output_format.objects, output_format.predicates)
         self.object_places: list[str] = []
         self.relation_places: list[str] = []
 
@@ -68,7 +68,7 @@ class _Noting(GraphBuilder):
             self.relation_places.append(where)
 
 
-def locate_elements(text: str | None, style: AnswerStyle) -> Located:
+def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     """The places in ``text`` of the objects and relations that :func:`~scenerl.answers.parse_answer` keeps.
 
     Strings of JSON are located without their quotes. A label written with JSON escapes is located with the number
@@ -81,20 +81,20 @@ def locate_elements(text: str | None, style: AnswerStyle) -> Located:
         One entry for each element of the graph; nothing where the answer is a failure.
 
     >>> text = "dog 100 200 500 800\\nball 600 700 700 800\\n\\n1 chasing 2\\nend"
-    >>> found = locate_elements(text, AnswerStyle("compact"))
+    >>> found = locate_elements(text, OutputFormat("compact"))
     >>> [text[slice(*span)] for span in (found.objects[1].label, *found.objects[1].box, found.relations[0].predicate)]
     ['ball', '600', '700', '700', '800', 'chasing']
     """
     if not isinstance(text, str) or not text.strip():
         return Located()
-    body = ENVELOPES[style.envelope].open(text.strip()).body
+    body = TEMPLATES[output_format.template].open(text.strip()).body
     # The last place: the body runs up to the end of the text or of its last closing tag.
     offset = text.rfind(body)
     body = body[:MAX_CHARS]
-    builder = _Noting(style)
-    if FORMATS[style.format].read(body, builder).failure or not builder.object_places:
+    builder = _Noting(output_format)
+    if FORMATS[output_format.format].read(body, builder).failure or not builder.object_places:
         return Located()
-    located = _LOCATORS[style.format](body, builder)
+    located = _LOCATORS[output_format.format](body, builder)
     return located if offset == 0 else _shifted(located, offset)
 
 

@@ -7,10 +7,10 @@ without its size) do raise.
 from __future__ import annotations
 
 from scenerl.answers.elements import GraphBuilder
-from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.style import AnswerStyle
-from scenerl.frames import frame_to_pixels, frame_wh
+from scenerl.answers.output_format import OutputFormat
+from scenerl.answers.template import TEMPLATES
+from scenerl.box_formats import extent_wh, to_pixels
 from scenerl.types import ParseResult
 
 MAX_CHARS = 1_000_000
@@ -20,7 +20,7 @@ MAX_CHARS = 1_000_000
 
 def parse_answer(
     text: str | None,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     image_wh: tuple[float, float],
     input_wh: tuple[float, float] | None = None,
     strict: bool = False,
@@ -33,7 +33,7 @@ def parse_answer(
 
     Args:
         text: the model's answer; None (or anything but a string) is the failure ``no_answer``.
-        style: how the model was asked. Labels outside its vocabularies are dropped as issues.
+        output_format: how the model was asked. Labels outside its vocabularies are dropped as issues.
         image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
         strict: any issue turns the result into the failure ``wrong_schema`` (the issues are kept).
         truncated: the engine stopped at its token limit. An answer from which no graph can be read is then
@@ -42,32 +42,32 @@ def parse_answer(
     Returns:
         ``ok`` with a graph whose boxes are pixels of the original image (an empty one where the answer says that
         nothing is there), or a name of :data:`~scenerl.types.FAILURES`; and the elements dropped, as issues.
-        ``in_envelope`` is true for exactly the envelope asked for around one answer, which may stand in one code fence;
+        ``in_template`` is true for exactly the envelope asked for around one answer, which may stand in one code fence;
         it is false for every failure but ``wrong_schema``.
 
     Raises:
-        ValueError: frame ``resized`` without ``input_wh``.
+        UserError: frame ``resized`` without ``input_wh``.
     """
-    frame_wh(style.frame, image_wh, input_wh)  # the caller's mistake must not depend on the text
+    extent_wh(output_format.box_format, image_wh, input_wh)  # the caller's mistake must not depend on the text
     if not isinstance(text, str):
         return ParseResult("no_answer", None)
     text = text.strip()
     if not text:
         return ParseResult("empty", None)
-    opened = ENVELOPES[style.envelope].open(text)
+    opened = TEMPLATES[output_format.template].open(text)
     if opened.unfinished and truncated:
         return ParseResult("truncated", None)
     if not opened.body.strip():
         return ParseResult("truncated" if opened.unfinished or truncated else "empty", None)
     cut = len(opened.body) > MAX_CHARS
     truncated |= cut
-    builder = GraphBuilder(style.objects, style.predicates)
-    reading = FORMATS[style.format].read(opened.body[:MAX_CHARS], builder)
-    in_envelope = opened.exact and reading.alone and not cut
+    builder = GraphBuilder(output_format.objects, output_format.predicates)
+    reading = FORMATS[output_format.format].read(opened.body[:MAX_CHARS], builder)
+    in_template = opened.exact and reading.alone and not cut
     if reading.failure or (cut and builder.is_empty()):  # the cut may have made "nothing found" of something else
         failure = "truncated" if opened.unfinished or truncated else reading.failure
-        return ParseResult(failure, None, in_envelope=in_envelope and failure == "wrong_schema")
+        return ParseResult(failure, None, in_template=in_template and failure == "wrong_schema")
     if strict and builder.issues:
-        return ParseResult("wrong_schema", None, tuple(builder.issues), in_envelope)
-    graph = builder.graph(lambda boxes: frame_to_pixels(boxes, style.frame, image_wh, input_wh))
-    return ParseResult("ok", graph, tuple(builder.issues), in_envelope)
+        return ParseResult("wrong_schema", None, tuple(builder.issues), in_template)
+    graph = builder.graph(lambda boxes: to_pixels(boxes, output_format.box_format, image_wh, input_wh))
+    return ParseResult("ok", graph, tuple(builder.issues), in_template)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scenerl.answers.envelope import ENVELOPES
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.output_format import OutputFormat
+from scenerl.answers.template import TEMPLATES
+from scenerl.errors import UserError
 
 _UNITS = {
     "pixels": "in pixels of the image",
@@ -19,14 +20,14 @@ _UNITS = {
 }
 
 
-def _unit(style: AnswerStyle) -> str:
-    if style.grid == 1:
-        return _UNITS[style.frame]
-    step = f"{style.grid * 1e-4:g}" if style.frame == "norm1" else str(style.grid)
-    return f"{_UNITS[style.frame]}, in steps of {step}"
+def _unit(output_format: OutputFormat) -> str:
+    if output_format.step == 1:
+        return _UNITS[output_format.box_format]
+    step = f"{output_format.step * 1e-4:g}" if output_format.box_format == "norm1" else str(output_format.step)
+    return f"{_UNITS[output_format.box_format]}, in steps of {step}"
 
 
-_GIVEN = {
+_PROVIDED = {
     "boxes": "The objects' boxes are given, one per line: number, box.",
     "objects": "The objects are given, one per line: number, label, box.",
 }
@@ -36,29 +37,29 @@ _KEEP = {
 }
 
 
-def _given_lines(style: AnswerStyle, given: Sequence[tuple[str, list]]) -> list[str]:
+def _provided_lines(output_format: OutputFormat, provided: Sequence[tuple[str, list]]) -> list[str]:
     """The objects that an answer is to hold, numbered as answers number them."""
-    lines = [_GIVEN[style.given]]
-    for number, (label, box) in enumerate(given, start=1):
-        parts = [number, label, *box] if style.given == "objects" else [number, *box]
+    lines = [_PROVIDED[output_format.provided]]
+    for number, (label, box) in enumerate(provided, start=1):
+        parts = [number, label, *box] if output_format.provided == "objects" else [number, *box]
         lines.append(" ".join(map(str, parts)))
-    return [*lines, f"{_KEEP[style.given]} and with the relations between them."]
+    return [*lines, f"{_KEEP[output_format.provided]} and with the relations between them."]
 
 
 def build_prompt(
-    style: AnswerStyle, query: tuple[str, ...] | None = None, given: Sequence[tuple[str, list]] = ()
+    output_format: OutputFormat, query: tuple[str, ...] | None = None, provided: Sequence[tuple[str, list]] = ()
 ) -> str:
     """The user text that asks for an answer in ``style``.
 
     Args:
-        style: format, envelope, frame and vocabularies; a closed vocabulary is listed.
+        output_format: format, envelope, frame and vocabularies; a closed vocabulary is listed.
         query: for ``detections``, the labels to look for; the style's ``objects`` if None.
-        given: where the style gives objects, their labels and their boxes as numbers of its frame.
+        provided: where the style gives objects, their labels and their boxes as numbers of its frame.
 
     Raises:
-        ValueError: ``detections`` without labels to look for, or a query with another format.
+        UserError: ``detections`` without labels to look for, or a query with another format.
 
-    >>> print(build_prompt(AnswerStyle("detections"), ("dog", "red ball")))
+    >>> print(build_prompt(OutputFormat("detections"), ("dog", "red ball")))
     Find every instance of these in the image: dog, red ball.
     Some of them may be absent. Answer with one JSON list, shaped like this:
     [{"bbox_2d": [x1, y1, x2, y2], "label": "..."}]
@@ -66,21 +67,21 @@ def build_prompt(
     Use the names above as labels. If none of them is there, answer None.
     Write nothing else.
     """
-    fmt = FORMATS[style.format]
+    fmt = FORMATS[output_format.format]
     if fmt.graph:
         if query is not None:
-            raise ValueError(f"format {style.format!r} asks for a whole scene graph and takes no query")
-        lines = [fmt.instruction.format(unit=_unit(style))]
-        if style.objects is not None:
-            lines.append(f"Use only these object labels: {', '.join(style.objects)}.")
-        if style.predicates is not None:
-            lines.append(f"Use only these predicates: {', '.join(style.predicates)}.")
-        if style.given is not None:
-            lines += _given_lines(style, given)
+            raise UserError(f"format {output_format.format!r} asks for a whole scene graph and takes no query")
+        lines = [fmt.instruction.format(unit=_unit(output_format))]
+        if output_format.objects is not None:
+            lines.append(f"Use only these object labels: {', '.join(output_format.objects)}.")
+        if output_format.predicates is not None:
+            lines.append(f"Use only these predicates: {', '.join(output_format.predicates)}.")
+        if output_format.provided is not None:
+            lines += _provided_lines(output_format, provided)
     else:
-        labels = query if query is not None else style.objects
+        labels = query if query is not None else output_format.objects
         if not labels:
-            raise ValueError("a detection prompt needs the labels to look for: pass query, or objects in the style")
-        lines = [fmt.instruction.format(unit=_unit(style), query=", ".join(labels))]
-    lines.append(ENVELOPES[style.envelope].instruction)
+            raise UserError("a detection prompt needs the labels to look for: pass query, or objects in the style")
+        lines = [fmt.instruction.format(unit=_unit(output_format), query=", ".join(labels))]
+    lines.append(TEMPLATES[output_format.template].instruction)
     return "\n".join(lines)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from scenerl.answers.elements import clean_label, excerpt
-from scenerl.answers.envelope import ENVELOPES, TAGS
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.output_format import OutputFormat
+from scenerl.answers.template import TAGS, TEMPLATES
+from scenerl.box_formats import extent_wh
 from scenerl.boxes import as_boxes, rescale
-from scenerl.frames import frame_wh
+from scenerl.errors import UserError
 from scenerl.types import SceneGraph
 
 
 def _sayable(raw: str, what: str, vocabulary: tuple[str, ...] | None) -> str:
     label = clean_label(raw)
     if label is None or any(tag in label for tag in TAGS):
-        raise ValueError(f"{what} {excerpt(raw)} cannot be written: empty, too long, or with line breaks or tags")
+        raise UserError(f"{what} {excerpt(raw)} cannot be written: empty, too long, or with line breaks or tags")
     if vocabulary is not None and label not in vocabulary:
-        raise ValueError(f"{what} {excerpt(raw)} is not in the closed vocabulary of {len(vocabulary)}")
+        raise UserError(f"{what} {excerpt(raw)} is not in the closed vocabulary of {len(vocabulary)}")
     return label
 
 
-def frame_coordinates(
-    boxes, style: AnswerStyle, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
+def box_coordinates(
+    boxes, output_format: OutputFormat, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
 ) -> list[list[int | float]]:
     """Boxes as the numbers that an answer holds.
 
@@ -38,30 +39,30 @@ def frame_coordinates(
         N lists of four ints (four-decimal floats in ``norm1``).
 
     Raises:
-        ValueError: a box that is not finite or has no area.
+        UserError: a box that is not finite or has no area.
     """
-    size = frame_wh(style.frame, image_wh, input_wh)
+    size = extent_wh(output_format.box_format, image_wh, input_wh)
     boxes = as_boxes(boxes)
     for box in boxes:
         if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
-            raise ValueError(f"box {box.tolist()} cannot be written: it is not finite or has no area")
-    unit = 1e-4 if style.frame == "norm1" else 1.0
-    exact = rescale(boxes, image_wh, size) / (unit * style.grid)
+            raise UserError(f"box {box.tolist()} cannot be written: it is not finite or has no area")
+    unit = 1e-4 if output_format.box_format == "norm1" else 1.0
+    exact = rescale(boxes, image_wh, size) / (unit * output_format.step)
     steps = np.rint(exact)
     vanished = steps[:, 2:] <= steps[:, :2]
     steps[:, :2] = np.where(vanished, np.floor((exact[:, :2] + exact[:, 2:]) / 2), steps[:, :2])
     steps[:, 2:] = np.where(vanished, steps[:, :2] + 1, steps[:, 2:])
-    if style.frame == "norm1":
-        return [[round(step * unit * style.grid, 4) + 0.0 for step in row] for row in steps.tolist()]
-    return [[int(step) * style.grid for step in row] for row in steps.tolist()]
+    if output_format.box_format == "norm1":
+        return [[round(step * unit * output_format.step, 4) + 0.0 for step in row] for row in steps.tolist()]
+    return [[int(step) * output_format.step for step in row] for row in steps.tolist()]
 
 
 def write_answer(
     graph: SceneGraph,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     image_wh: tuple[float, float],
     input_wh: tuple[float, float] | None = None,
-    thought: str | None = None,
+    reasoning: str | None = None,
 ) -> str:
     """The ideal answer for ``graph``, envelope included.
 
@@ -71,34 +72,34 @@ def write_answer(
     Args:
         graph: boxes in pixels of the original image.
         image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
-        thought: text between the think tags; None leaves them empty. Only with envelope ``think``.
+        reasoning: text between the think tags; None leaves them empty. Only with envelope ``think``.
 
     Returns:
         Text from which :func:`~scenerl.answers.parse_answer` reads the graph back.
 
     Raises:
-        ValueError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
+        UserError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
             a predicate that the format cannot hold; a box that is not finite or has no area; a thought where it has no
             place.
 
     >>> from scenerl.types import Relation, SceneObject
     >>> dog, ball = SceneObject("dog", (10, 20, 50, 80)), SceneObject("ball", (60, 70, 70, 80))
     >>> graph = SceneGraph((dog, ball), (Relation(0, "chasing", 1),))
-    >>> print(write_answer(graph, AnswerStyle("compact"), (100, 100)))
+    >>> print(write_answer(graph, OutputFormat("compact"), (100, 100)))
     dog 100 200 500 800
     ball 600 700 700 800
     <BLANKLINE>
     1 chasing 2
     end
     """
-    labels = [_sayable(item.label, "object label", style.objects) for item in graph.objects]
-    boxes = frame_coordinates([item.box for item in graph.objects], style, image_wh, input_wh)
+    labels = [_sayable(item.label, "object label", output_format.objects) for item in graph.objects]
+    boxes = box_coordinates([item.box for item in graph.objects], output_format, image_wh, input_wh)
     relations = []
-    if FORMATS[style.format].graph:
+    if FORMATS[output_format.format].graph:
         relations = [
-            (relation.subject, _sayable(relation.predicate, "predicate", style.predicates), relation.object)
+            (relation.subject, _sayable(relation.predicate, "predicate", output_format.predicates), relation.object)
             for relation in graph.relations
             if relation.subject != relation.object
         ]
-    body = FORMATS[style.format].write(labels, boxes, list(dict.fromkeys(relations)))
-    return ENVELOPES[style.envelope].wrap(body, thought)
+    body = FORMATS[output_format.format].write(labels, boxes, list(dict.fromkeys(relations)))
+    return TEMPLATES[output_format.template].wrap(body, reasoning)

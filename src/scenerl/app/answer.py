@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from scenerl.answers import AnswerStyle
-from scenerl.app.asks import Ask, style_of
+from scenerl.answers import OutputFormat
+from scenerl.app.asks import Ask, output_format_of
 from scenerl.app.pictures import Picture
 from scenerl.conversation import Conversation
 from scenerl.inference.confidence import score_graph
@@ -20,7 +20,7 @@ TOP_P = 0.9
 """Of sampled answers, as in the examples of the README."""
 
 
-def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: AnswerStyle | None) -> dict:
+def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: OutputFormat | None) -> dict:
     """``answers``: a row per answer as ``predict --logprobs`` writes it; ``result``: the row that counts, which is the
     only one or what ``merge`` makes of several; ``style``, ``prompt``: how the checkpoint was asked.
 
@@ -29,10 +29,10 @@ def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: AnswerStyle | No
         saved: the style that the checkpoint was trained with.
 
     Raises:
-        ValueError: the model takes no image of this shape, or cannot be asked or held to a form like this.
+        UserError: the model takes no image of this shape, or cannot be asked or held to a form like this.
     """
     checkpoint = engine.checkpoint
-    conversation = Conversation(style_of(ask, saved, checkpoint.family.frame), checkpoint)
+    conversation = Conversation(output_format_of(ask, saved, checkpoint.family.box_format), checkpoint)
     query = ask.labels if ask.task == "det" else None
     example = Example(ask.name or "image", *picture.image_wh, SceneGraph(), query=query)
     input_wh = conversation.input_wh(example)
@@ -50,7 +50,7 @@ def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: AnswerStyle | No
     return {
         "result": result,
         "answers": rows,
-        "style": asdict(conversation.style),
+        "style": asdict(conversation.output_format),
         "prompt": messages[0]["content"][-1]["text"],
     }
 
@@ -69,5 +69,5 @@ def _row(
     confidence = None
     if result.graph is not None:
         confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-    row = prediction_row(example, result, reply, conversation.style, input_wh, sample, confidence)
+    row = prediction_row(example, result, reply, conversation.output_format, input_wh, sample, confidence)
     return row, result if confidence is None else ParseResult("ok", confidence.graph, result.issues)

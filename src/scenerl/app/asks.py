@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.data.vocabulary import NAMED, Vocabulary
+from scenerl.errors import UserError
 
 TASKS = ("sgdet", "det")
 VOCABULARIES = ("trained", "open", *NAMED, "own")
@@ -58,17 +59,17 @@ def read_ask(value: Any, models: Collection[str], limits: Limits) -> Ask:
     """A checked question.
 
     Raises:
-        ValueError: a missing or unknown key, a value of the wrong type or out of range; says which and what is allowed.
+        UserError: a missing or unknown key, a value of the wrong type or out of range; says which and what is allowed.
     """
     if not isinstance(value, Mapping):
-        raise ValueError("the request must be a JSON object")
+        raise UserError("the request must be a JSON object")
     known = {item.name: item.type for item in fields(Ask)}
     unknown = [key for key in value if key not in known]
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r:.50}; allowed: {', '.join(known)}")
+        raise UserError(f"unknown key {unknown[0]!r:.50}; allowed: {', '.join(known)}")
     for key in ("image", "model"):
         if key not in value:
-            raise ValueError(f"{key} is missing")
+            raise UserError(f"{key} is missing")
     value = {"max_new_tokens": min(DEFAULT_TOKENS, limits.max_new_tokens), **value}
     ask = Ask(**{key: _READ[known[key]](key, item) for key, item in value.items()})
     _one_of("model", ask.model, models)
@@ -81,60 +82,62 @@ def read_ask(value: Any, models: Collection[str], limits: Limits) -> Ask:
         ("seed", 0, 2**31 - 1),
     ):
         if not low <= getattr(ask, key) <= high:
-            raise ValueError(f"{key} must be {low} to {high}")
+            raise UserError(f"{key} must be {low} to {high}")
     if ask.task == "det" and not ask.labels:
-        raise ValueError("detection needs the labels to look for")
+        raise UserError("detection needs the labels to look for")
     return ask
 
 
-def style_of(ask: Ask, saved: AnswerStyle | None, frame: str) -> AnswerStyle:
+def output_format_of(ask: Ask, saved: OutputFormat | None, box_format: str) -> OutputFormat:
     """How the checkpoint is asked: as it was trained, but for what the question changes.
 
     Args:
         saved: the checkpoint's own style. frame: of the model family's boxes.
     """
-    style = replace(saved or AnswerStyle(), frame=frame, given=None)  # an uploaded image has no annotated objects
+    output_format = replace(
+        saved or OutputFormat(), box_format=box_format, provided=None
+    )  # an uploaded image has no annotated objects
     if ask.task == "det":
-        return replace(style, format="detections")
-    if not FORMATS[style.format].graph:
-        style = replace(style, format="json")
+        return replace(output_format, format="detections")
+    if not FORMATS[output_format.format].graph:
+        output_format = replace(output_format, format="json")
     if ask.vocabulary == "trained":
-        return style
+        return output_format
     if ask.vocabulary in NAMED:
         named = Vocabulary.read(ask.vocabulary)
-        return replace(style, objects=named.objects, predicates=named.predicates)
+        return replace(output_format, objects=named.objects, predicates=named.predicates)
     own = ask.vocabulary == "own"
-    return replace(style, objects=(own and ask.objects) or None, predicates=(own and ask.predicates) or None)
+    return replace(output_format, objects=(own and ask.objects) or None, predicates=(own and ask.predicates) or None)
 
 
 def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
-        raise ValueError(f"{key}: {value!r:.80} is unknown; allowed: {', '.join(allowed)}")
+        raise UserError(f"{key}: {value!r:.80} is unknown; allowed: {', '.join(allowed)}")
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_NAME:
-        raise ValueError(f"{key} must be a text of at most {MAX_NAME} characters")
+        raise UserError(f"{key} must be a text of at most {MAX_NAME} characters")
     return " ".join(value.split())
 
 
 def _labels(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_LABELS:
-        raise ValueError(f"{key} must be a list of at most {MAX_LABELS} labels")
+        raise UserError(f"{key} must be a list of at most {MAX_LABELS} labels")
     if not all(isinstance(label, str) and len(label) <= MAX_LABEL for label in value):
-        raise ValueError(f"{key}: a label is a text of at most {MAX_LABEL} characters")
+        raise UserError(f"{key}: a label is a text of at most {MAX_LABEL} characters")
     return tuple(dict.fromkeys(label for item in value if (label := " ".join(item.split()))))
 
 
 def _whole(key: str, value: Any) -> int:
     if type(value) is not int:
-        raise ValueError(f"{key} must be a whole number")
+        raise UserError(f"{key} must be a whole number")
     return value
 
 
 def _number(key: str, value: Any) -> float:
     if type(value) not in (int, float):
-        raise ValueError(f"{key} must be a number")
+        raise UserError(f"{key} must be a number")
     try:
         return float(value)
     except OverflowError:  # a whole number of hundreds of digits; what is too much is said with the range
@@ -143,7 +146,7 @@ def _number(key: str, value: Any) -> float:
 
 def _flag(key: str, value: Any) -> bool:
     if type(value) is not bool:
-        raise ValueError(f"{key} must be true or false")
+        raise UserError(f"{key} must be true or false")
     return value
 
 

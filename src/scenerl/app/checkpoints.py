@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
-from scenerl.conversation import saved_style
+from scenerl.conversation import saved_output_format
+from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models import adapters
@@ -28,7 +29,7 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
             the stages of a demo run, the newest first.
 
     Raises:
-        ValueError: no checkpoint there, or two with one name.
+        UserError: no checkpoint there, or two with one name.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -43,7 +44,7 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
             own = Path(path).name or str(path)
             key = (f"{name}/{own}" if name else own) if several else name or own
             if key in found and found[key] != str(path):
-                raise ValueError(f"models: two are named {key!r}; name them: NAME={path}")
+                raise UserError(f"models: two are named {key!r}; name them: NAME={path}")
             found[key] = str(path)
     for place in found.values():
         family_of(place)
@@ -61,7 +62,9 @@ class Checkpoints:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
     ):
-        self.styles: dict[str, AnswerStyle | None] = {name: saved_style(place) for name, place in models.items()}
+        self.output_formats: dict[str, OutputFormat | None] = {
+            name: saved_output_format(place) for name, place in models.items()
+        }
         self._models = models
         self._settings = (dtype, device, min_pixels, max_pixels)
         self._engines: OrderedDict[str, HFEngine] = OrderedDict()
@@ -70,7 +73,7 @@ class Checkpoints:
         """What answers with a checkpoint.
 
         Raises:
-            ValueError: it cannot be loaded; says why.
+            UserError: it cannot be loaded; says why.
         """
         if name not in self._engines:
             while len(self._engines) >= KEPT:
@@ -82,6 +85,6 @@ class Checkpoints:
     def describe(self) -> list[dict]:
         """Of each its name and the task that it was trained for."""
         return [
-            {"name": name, "task": "sgdet" if style is None or FORMATS[style.format].graph else "det"}
-            for name, style in self.styles.items()
+            {"name": name, "task": "sgdet" if output_format is None or FORMATS[output_format.format].graph else "det"}
+            for name, output_format in self.output_formats.items()
         ]

@@ -21,7 +21,7 @@ def build(options: AppOptions) -> App:
     """The server, listening and not serving yet.
 
     Raises:
-        ValueError: a checkpoint that is not there, an address or a device that cannot be used.
+        UserError: a checkpoint that is not there, an address or a device that cannot be used.
     """
     checkpoints = Checkpoints(
         named_models(options.models),
@@ -44,7 +44,7 @@ def run(options: AppOptions) -> None:
     """The command: serves until Ctrl-C or SIGTERM, then lets the answer that is being made finish.
 
     Raises:
-        ValueError: as :func:`build`.
+        UserError: as :func:`build`.
     """
     app = build(options)
     if options.host not in LOOPBACK:

@@ -13,7 +13,8 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from scenerl.data.images import FORMATS, image_size, open_image
-from scenerl.types import DataError, Example, SceneGraph
+from scenerl.errors import DataError
+from scenerl.types import Example, SceneGraph
 
 KEPT_PIXELS = 120_000_000
 """Of all pictures in memory, three bytes each; the latest is always kept."""

@@ -23,6 +23,7 @@ from scenerl.app.checkpoints import Checkpoints
 from scenerl.app.connections import RETRY_AFTER, BoundedServer
 from scenerl.app.guard import POLICY, known_host, own_request
 from scenerl.app.pictures import Picture, Pictures, read_picture
+from scenerl.errors import UserError
 
 Answer = Callable[[Ask, Picture, object, object], dict]
 """As :func:`scenerl.app.answer.answer`."""
@@ -76,7 +77,7 @@ class App(BoundedServer):
         answer: puts a question to a checkpoint.
 
     Raises:
-        ValueError: the address cannot be used.
+        UserError: the address cannot be used.
     """
 
     allow_reuse_port = False
@@ -94,7 +95,7 @@ class App(BoundedServer):
         try:
             super().__init__((settings.host, settings.port), Handler)
         except OSError as error:
-            raise ValueError(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}") from error
+            raise UserError(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}") from error
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer's would ask for the name of the address, which may take long
@@ -125,7 +126,7 @@ class App(BoundedServer):
         """Take an image; gives its id and size.
 
         Raises:
-            ValueError: it cannot be used.
+            UserError: it cannot be used.
         """
         with self._decoder:  # one image at a time takes memory
             picture = read_picture(content, self.settings.max_pixels)
@@ -138,7 +139,7 @@ class App(BoundedServer):
         Raises:
             Refused: too many are waiting, or the image is gone. ValueError: the question is wrong.
         """
-        ask = read_ask(value, self.checkpoints.styles, self.settings.limits)
+        ask = read_ask(value, self.checkpoints.output_formats, self.settings.limits)
         picture = self.pictures.get(ask.image)
         if picture is None:
             raise Refused(404, "the server does not have this image any more; choose it again")
@@ -150,7 +151,7 @@ class App(BoundedServer):
                 times.append(time.monotonic())
                 engine = self.checkpoints.engine(ask.model)
                 times.append(time.monotonic())
-                result = self._answer(ask, picture, engine, self.checkpoints.styles[ask.model])
+                result = self._answer(ask, picture, engine, self.checkpoints.output_formats[ask.model])
                 times.append(time.monotonic())
         finally:
             self._waiting.release()
@@ -218,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 value = json.loads(self._body(MAX_ASK))
             except (ValueError, RecursionError) as error:
-                raise ValueError("the request is not JSON") from error
+                raise UserError("the request is not JSON") from error
             return _json(self.server.ask(value))
         raise Refused(404, "there is nothing here")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scenerl.errors import UserError
+
 
 def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
     """How many batches each process has to add up so that a step sees the global batch.
@@ -10,7 +12,7 @@ def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_p
         global_batch_size: examples (SFT) or completions (GRPO) per optimiser step.
 
     Raises:
-        ValueError: the processes cannot share the batch evenly; names batch sizes per process that can.
+        UserError: the processes cannot share the batch evenly; names batch sizes per process that can.
     """
     at_once = per_device_batch_size * num_processes
     if per_device_batch_size < 1 or global_batch_size % at_once:
@@ -19,7 +21,7 @@ def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_p
         allowed = (
             ", ".join(map(str, fitting)) if fitting else f"none: use another number of processes than {num_processes}"
         )
-        raise ValueError(
+        raise UserError(
             f"global_batch_size: {global_batch_size} is no multiple of per_device_train_batch_size "
             f"{per_device_batch_size} times {num_processes} processes; per_device_train_batch_size allowed: {allowed}"
         )

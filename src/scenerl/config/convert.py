@@ -15,6 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from scenerl.errors import UserError
+
 TRUE = ("true", "yes", "on", "1")
 FALSE = ("false", "no", "off", "0")
 
@@ -31,14 +33,14 @@ def convert(value: Any, kind: Any, text: bool = False) -> Any:
         The value; a member of an Enum is returned as its plain value, so that it can be written back to YAML.
 
     Raises:
-        ValueError: the value does not fit, with what is allowed.
+        UserError: the value does not fit, with what is allowed.
 
     >>> convert("1e-5", float, text=True), convert(["20", "50"], list[int], text=True)
     (1e-05, [20, 50])
     >>> convert("yes", int | None, text=True)
     Traceback (most recent call last):
     ...
-    ValueError: 'yes' is not a whole number or none
+    UserError: 'yes' is not a whole number or none
     """
     for member in _in_order(_members(kind), value, text):
         try:
@@ -46,7 +48,7 @@ def convert(value: Any, kind: Any, text: bool = False) -> Any:
         except _Unfit:
             continue
     unquoted = not text and takes(kind, str) and isinstance(value, bool | int | float)
-    raise ValueError(f"{_shown(value)} is not {describe(kind)}{'; put it in quotes' if unquoted else ''}")
+    raise UserError(f"{_shown(value)} is not {describe(kind)}{'; put it in quotes' if unquoted else ''}")
 
 
 def describe(kind: Any) -> str:
@@ -164,7 +166,7 @@ def _parse_json(value: str, kind: type) -> Any:
     try:
         parsed = json.loads(value)
     except ValueError as error:
-        raise ValueError(f"{_shown(value)} is not JSON: {error}") from error
+        raise UserError(f"{_shown(value)} is not JSON: {error}") from error
     if not isinstance(parsed, kind):
         raise _Unfit
     return parsed

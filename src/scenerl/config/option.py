@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from scenerl.errors import UserError
+
 AnswerFormat = Literal["json", "compact", "detections"]
 Envelope = Literal["plain", "think"]
 Frame = Literal["pixels", "norm1000", "norm1", "resized"]
@@ -35,7 +37,7 @@ class Options:
     """What every command's options share: numbers are held to the range that their field gives.
 
     Raises:
-        ValueError: a number outside its range.
+        UserError: a number outside its range.
     """
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class Options:
                     (low is None or number >= low) and (high is None or number <= high)
                 ):
                     wanted = f"at least {low}" if high is None else f"{low} to {high}"
-                    raise ValueError(f"{item.name}: {number} is out of range; allowed: {wanted}")
+                    raise UserError(f"{item.name}: {number} is out of range; allowed: {wanted}")
 
 
 ANSWER = "How the model answers"

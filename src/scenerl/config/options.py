@@ -45,6 +45,7 @@ from scenerl.config.option import (
     option,
 )
 from scenerl.config.tuning import ExportOptions, LoadOptions, TuningOptions
+from scenerl.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,13 +226,13 @@ class PredictOptions(LoadOptions, AnswerOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_samples > 1 and self.temperature == 0:
-            raise ValueError(
+            raise UserError(
                 f"num_samples: {self.num_samples} greedy answers would be equal; give a temperature above 0"
             )
         if self.shard and self.gather:
-            raise ValueError("gather: parts are gathered when all of them are done; give --shard or --gather")
+            raise UserError("gather: parts are gathered when all of them are done; give --shard or --gather")
         if self.merge and self.num_samples == 1:
-            raise ValueError("merge: there is nothing to merge in one answer; give --num_samples and --temperature")
+            raise UserError("merge: there is nothing to merge in one answer; give --num_samples and --temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,9 +320,9 @@ class EvalOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.compare) not in (0, 2):
-            raise ValueError(f"compare: two files of predictions are needed, found {len(self.compare)}")
+            raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}")
         if len(self.group_bounds) not in (0, 2):
-            raise ValueError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")
+            raise UserError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")
 
 
 @dataclass(frozen=True, kw_only=True)

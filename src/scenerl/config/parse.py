@@ -14,6 +14,7 @@ import yaml
 
 from scenerl.config.convert import FALSE, TRUE, convert, near_misses, takes
 from scenerl.config.options import OPTIONS, TRL_CONFIGS, Options
+from scenerl.errors import UserError
 
 COMMAND_LINE = "command line"
 
@@ -40,7 +41,7 @@ def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:
         class, to be checked by :func:`resolve_extra`.
 
     Raises:
-        ValueError: an unknown key, a value of the wrong type or out of range, a missing option, a broken recipe; the
+        UserError: an unknown key, a value of the wrong type or out of range, a missing option, a broken recipe; the
             message names the place, the key and what is allowed.
     """
     cls = OPTIONS[command]
@@ -57,16 +58,16 @@ def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:
         if key in kinds:
             own[key] = convert_key(key, value, kinds[key], where)
         elif key == "output_dir" and "out" in kinds:
-            raise ValueError(f"{where}: unknown option 'output_dir'; the output folder is called 'out' here")
+            raise UserError(f"{where}: unknown option 'output_dir'; the output folder is called 'out' here")
         elif command in TRL_CONFIGS:
             extra[key] = value
             extra.where[key] = where
         else:
-            raise ValueError(f"{where}: unknown option {key!r} of {command}{near_misses(key, kinds)}")
+            raise UserError(f"{where}: unknown option {key!r} of {command}{near_misses(key, kinds)}")
     missing = [item for item in dataclasses.fields(cls) if _is_required(item) and item.name not in own]
     if missing:
         shown = ", ".join(item.name if item.metadata["positional"] else f"--{item.name}" for item in missing)
-        raise ValueError(f"{command} needs {shown}; see `scenerl {command} --help`")
+        raise UserError(f"{command} needs {shown}; see `scenerl {command} --help`")
     return cls(**own), extra
 
 
@@ -85,7 +86,7 @@ def resolve_extra(
         Keyword arguments for ``cls``. Fields that hold mappings or lists may be given as JSON.
 
     Raises:
-        ValueError: a name that is no field, with near misses, or a value of the wrong type.
+        UserError: a name that is no field, with near misses, or a value of the wrong type.
     """
     kinds = field_types(cls)
     places = mapping.where if isinstance(mapping, Extra) else {}
@@ -97,7 +98,7 @@ def resolve_extra(
             key, value = flag, False
         if key not in kinds:
             names = set(kinds) | set(field_types(own) if own else ())
-            raise ValueError(
+            raise UserError(
                 f"{place}: unknown option {key!r}, no field of {cls.__name__} either{near_misses(key, names)}"
             )
         resolved[key] = convert_key(key, value, kinds[key], place)
@@ -109,7 +110,7 @@ def convert_key(key: str, value: Any, kind: Any, where: str) -> Any:
     try:
         return convert(value, kind, text=where == COMMAND_LINE)
     except ValueError as error:
-        raise ValueError(f"{where}: {key}: {error}") from error
+        raise UserError(f"{where}: {key}: {error}") from error
 
 
 @cache
@@ -134,7 +135,7 @@ def _read_words(cls: type, argv: Sequence[str]) -> tuple[dict[str, Any], Path | 
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
             if not positionals:
-                raise ValueError(f"{COMMAND_LINE}: {word!r} belongs to no option; options are written --key value")
+                raise UserError(f"{COMMAND_LINE}: {word!r} belongs to no option; options are written --key value")
             if takes(kinds[positionals[0]], list):
                 values[positionals[0]] = _extended(values.get(positionals[0], []), [word])
             else:
@@ -151,7 +152,7 @@ def _read_words(cls: type, argv: Sequence[str]) -> tuple[dict[str, Any], Path | 
         taken = [value] if equals else words[: min(follow, most)]
         del words[: 0 if equals else len(taken)]
         if not taken and most > 0 and key in (*kinds, "config"):
-            raise ValueError(f"{COMMAND_LINE}: --{name} needs a value")
+            raise UserError(f"{COMMAND_LINE}: --{name} needs a value")
         if key == "config":
             recipe = Path(taken[0])
         else:
@@ -207,24 +208,24 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ValueError: the file cannot be read, is not YAML, gives a key twice, or is no mapping of names to values; the
+        UserError: the file cannot be read, is not YAML, gives a key twice, or is no mapping of names to values; the
             message names the file and, where known, the line.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text") from error
+        raise UserError(f"{path}: is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ValueError(f"{path}: line {line}: {error.problem}") from error
+        raise UserError(f"{path}: line {line}: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from error
+        raise UserError(f"{path}: is not YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"{path}: is not a mapping of option names to values (key: value, one per line)")
+        raise UserError(f"{path}: is not a mapping of option names to values (key: value, one per line)")
     return content
 
 
@@ -235,16 +236,16 @@ def load_recipe(path: Path, inside: tuple[Path, ...] = ()) -> dict[str, tuple[An
     that give one key the later wins, and the recipe itself over both.
 
     Raises:
-        ValueError: as :func:`load_yaml`; ``extends`` is neither a path nor a list of paths, or leads back to itself.
+        UserError: as :func:`load_yaml`; ``extends`` is neither a path nor a list of paths, or leads back to itself.
     """
     path = Path(path)
     if path.resolve() in inside:
-        raise ValueError(f"{path}: extends itself")
+        raise UserError(f"{path}: extends itself")
     content = load_yaml(path)
     parts = content.pop("extends", [])
     parts = [parts] if isinstance(parts, str) else parts
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"{path}: extends: {parts!r} is not a path or a list of paths")
+        raise UserError(f"{path}: extends: {parts!r} is not a path or a list of paths")
     found: dict[str, tuple[Any, str]] = {}
     for part in parts:
         found.update(load_recipe(path.parent / part, (*inside, path.resolve())))

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scenerl.data.rows import DataError, Record
+from scenerl.data.rows import Record
+from scenerl.errors import DataError
 from scenerl.types import Example
 
 if TYPE_CHECKING:
-    from scenerl.data.given import DetectorBoxes
+    from scenerl.data.provided import DetectorBoxes
 
 __all__ = ["DATASETS", "DataError", "Examples", "Record", "load", "read"]
 
@@ -145,7 +146,7 @@ class Examples:
     """A data set that can be iterated any number of times, each time anew from its source.
 
     ``quiet`` leaves out the warnings, for a pass after one that gave them. ``boxes``
-    (:class:`scenerl.data.given.DetectorBoxes`) become the examples' given objects.
+    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' given objects.
 
     Raises:
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
@@ -164,9 +165,9 @@ class Examples:
     def __iter__(self) -> Iterator[Example]:
         if self.boxes is None:
             return self._read()
-        from scenerl.data.given import with_given
+        from scenerl.data.provided import with_provided
 
-        return with_given(self._read(), self.boxes)
+        return with_provided(self._read(), self.boxes)
 
     def _read(self) -> Iterator[Example]:
         seen: dict[str, int] = {}  # numbers, as the places in words would take most of the memory of a large set
@@ -237,7 +238,7 @@ def load(
         Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
 
     Raises:
-        ValueError: the source is of no known kind.
+        UserError: the source is of no known kind.
     """
     _resolve(str(source))
     return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes, stored=stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenerl.types import DataError
+from scenerl.errors import DataError
 
 
 def path_and_settings(

@@ -28,8 +28,9 @@ from pathlib import Path
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.instances import EXPECTED, KEYS, Instances, gather
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import DataError, Record, read_row
-from scenerl.json_stream import iter_lists
+from scenerl.data.rows import Record, read_row
+from scenerl.errors import DataError
+from scenerl.json_files import iter_lists
 from scenerl.metrics.candidates import CROWDED
 
 QUERIES = ("all", "present", "sampled")

@@ -22,12 +22,12 @@ from scenerl.config import DataOptions
 from scenerl.data.check import Checker
 from scenerl.data.draw import choose, write_drawings
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.rows import DataError
 from scenerl.data.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
+from scenerl.errors import DataError, UserError
+from scenerl.files import check_out, check_out_folder
 from scenerl.json_files import read_json
-from scenerl.outputs import check_out, check_out_folder
 from scenerl.progress import progress_bar, track
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def run(options: DataOptions) -> None:
     """Do what ``options.action`` says.
 
     Raises:
-        ValueError: the source or an option cannot be used, or ``check`` found errors.
+        UserError: the source or an option cannot be used, or ``check`` found errors.
     """
     if options.out is not None:
         suffix = WRITERS[options.to][0]
@@ -112,8 +112,8 @@ def check(options: DataOptions) -> None:
 
     def shown() -> Iterator[dict]:
         for problem in problems:
-            style = "red" if problem.level == "error" else "yellow"
-            console.print(Text.assemble((problem.level, style), f" {problem.where}: {problem.message}"))
+            output_format = "red" if problem.level == "error" else "yellow"
+            console.print(Text.assemble((problem.level, output_format), f" {problem.where}: {problem.message}"))
             yield {"where": problem.where, "level": problem.level, "message": problem.message}
 
     if options.out is not None:
@@ -171,7 +171,7 @@ def _examples(options: DataOptions) -> data.Examples:
 
 def _required(value: T | None, action: str, name: str) -> T:
     if value is None:
-        raise ValueError(f"scenerl data {action} needs {name}")
+        raise UserError(f"scenerl data {action} needs {name}")
     return value
 
 

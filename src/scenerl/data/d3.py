@@ -33,10 +33,11 @@ from pathlib import Path, PurePosixPath
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import Asker, image_folders, record_of
 from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, tidy_id
-from scenerl.data.published import ImageFolders, whole_folder
-from scenerl.data.rows import DataError, Record, excerpt
-from scenerl.json_files import read_json
-from scenerl.json_stream import iter_lists
+from scenerl.data.published import ImageFolders
+from scenerl.data.rows import Record, excerpt
+from scenerl.errors import DataError
+from scenerl.files import whole_folder
+from scenerl.json_files import iter_lists, read_json
 from scenerl.types import Example
 
 SPLITS = ("full", "pres", "abs")

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.data.images import image_size
-from scenerl.data.published import graphs_only, whole_file
-from scenerl.data.rows import DataError, Record, example_to_row, excerpt, read_row
+from scenerl.data.published import graphs_only
+from scenerl.data.rows import Record, example_to_row, excerpt, read_row
+from scenerl.errors import DataError
+from scenerl.files import whole_file
 from scenerl.types import Example, StoredImage
 
 COLUMNS = ("image_id", "image", "objects", "relationships")

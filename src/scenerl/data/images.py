@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError
 from scenerl.types import Example, StoredImage
 
 MAX_PIXELS = 80_000_000

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
 from scenerl.data.published import numbers_for
-from scenerl.data.rows import DataError, excerpt
-from scenerl.runs import atomic_write_text
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
+from scenerl.files import atomic_write_text
 from scenerl.types import Box, Example, SceneGraph
 
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
@@ -84,7 +85,7 @@ class Instances:
 
 
 def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
-    """The entries of a file put together, as :func:`~scenerl.json_stream.iter_lists` yields them.
+    """The entries of a file put together, as :func:`~scenerl.json_files.iter_lists` yields them.
 
     Raises:
         DataError: an image without an id of its own, or a category without id or name; names file and entry.

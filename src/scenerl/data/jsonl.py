@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scenerl.data.rows import DataError, Record, example_to_row, excerpt, label_of, parse_row, read_row
-from scenerl.file_kinds import foreign_layout
+from scenerl.data.rows import Record, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.errors import DataError
+from scenerl.json_files import foreign_layout
 from scenerl.types import Example
 
 __all__ = [
@@ -108,7 +109,7 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
         The number of rows written.
 
     Raises:
-        ValueError: a row holds NaN or an infinity.
+        UserError: a row holds NaN or an infinity.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

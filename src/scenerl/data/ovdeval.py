@@ -21,8 +21,9 @@ from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import Asker, image_folders, record_of
 from scenerl.data.instances import KEYS, gather, instances_of, labels_of, write_json
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import DataError, Record, excerpt
-from scenerl.json_stream import iter_lists
+from scenerl.data.rows import Record, excerpt
+from scenerl.errors import DataError
+from scenerl.json_files import iter_lists
 from scenerl.types import Example
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"

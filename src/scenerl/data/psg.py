@@ -18,18 +18,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scenerl.data.published import (
-    ImageFolders,
-    choose_split,
-    find_file,
-    graph_record,
-    graphs_only,
-    names_of,
-    whole_file,
-)
-from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, graphs_only, names_of
+from scenerl.data.rows import Record, excerpt
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.json_stream import iter_lists, read_members
+from scenerl.errors import DataError
+from scenerl.files import whole_file
+from scenerl.json_files import iter_lists, read_members
 from scenerl.types import Example
 
 SPLITS = ("train", "test")

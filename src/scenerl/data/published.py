@@ -8,15 +8,13 @@ correct it in the release.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from scenerl.data.rows import DataError, Record, excerpt, read_row
+from scenerl.data.rows import Record, excerpt, read_row
+from scenerl.errors import DataError
 from scenerl.types import Example
 
 
@@ -123,31 +121,6 @@ def find_file(folder: Path, names: Sequence[str]) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} holds none of: {', '.join(names)}")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all: what is written to the path given appears under its name at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """As :func:`whole_file`, for a folder, which is there and empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.mkdir()
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def numbers_for(image_ids: Sequence[str], taken: Collection[int] = ()) -> list[int]:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenerl.answers.elements import MAX_LABEL, clean_label
-from scenerl.answers.envelope import TAGS
-from scenerl.types import Box, DataError, Example, Relation, SceneGraph, SceneObject
+from scenerl.answers.template import TAGS
+from scenerl.errors import DataError
+from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""

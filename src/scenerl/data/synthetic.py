@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from scenerl.data.jsonl import example_to_row, write_jsonl
+from scenerl.errors import UserError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 CELLS = 10
@@ -261,9 +262,9 @@ def make(
     """
     for name, value in (("num_train", num_train), ("num_test", num_test)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; a split needs at least 1 scene")
+            raise UserError(f"{name} is {value}; a split needs at least 1 scene")
     if size < 28:
-        raise ValueError(f"size is {size}; scenes are at least 28 pixels wide")
+        raise UserError(f"size is {size}; scenes are at least 28 pixels wide")
     out_dir = Path(out_dir)
     images = out_dir / "images"
     images.mkdir(parents=True, exist_ok=True)

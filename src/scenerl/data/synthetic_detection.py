@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from scenerl.data.jsonl import example_to_row, write_jsonl
 from scenerl.data.synthetic import CELLS, Cells, background, gap
+from scenerl.errors import UserError
 from scenerl.types import Example, SceneGraph, SceneObject
 
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
@@ -163,11 +164,11 @@ def make(
         progress: called with 1 after each scene.
 
     Raises:
-        ValueError: a split without scenes, or scenes narrower than 28 pixels.
+        UserError: a split without scenes, or scenes narrower than 28 pixels.
     """
     for name, value, least in (("num_train", num_train, 1), ("num_test", num_test, 1), ("size", size, 28)):
         if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+            raise UserError(f"{name} is {value}; it must be at least {least}")
     out_dir = Path(out_dir)
     images = out_dir / "images"
     images.mkdir(parents=True, exist_ok=True)

@@ -25,17 +25,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 from scenerl.data.instances import instances_of
-from scenerl.data.published import (
-    ImageFolders,
-    choose_split,
-    find_file,
-    graph_record,
-    graphs_only,
-    whole_folder,
-)
-from scenerl.data.rows import DataError, Record, excerpt
-from scenerl.json_files import read_json
-from scenerl.json_stream import iter_lists
+from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, graphs_only
+from scenerl.data.rows import Record, excerpt
+from scenerl.errors import DataError
+from scenerl.files import whole_folder
+from scenerl.json_files import iter_lists, read_json
 from scenerl.types import Example, SceneGraph
 
 SPLITS = ("train", "val", "trainval", "test")

@@ -36,12 +36,12 @@ from scenerl.data.published import (
     graphs_only,
     names_of,
     numbers_for,
-    whole_folder,
 )
-from scenerl.data.rows import DataError, Record, excerpt
+from scenerl.data.rows import Record, excerpt
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.json_files import read_json
-from scenerl.json_stream import iter_list
+from scenerl.errors import DataError
+from scenerl.files import whole_folder
+from scenerl.json_files import iter_list, read_json
 from scenerl.types import Example
 
 SPLITS = ("train", "val", "test")

@@ -27,18 +27,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle, build_prompt, write_answer
-from scenerl.answers.envelope import ENVELOPES, unfence
+from scenerl.answers import OutputFormat, build_prompt, write_answer
+from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import DataError, Record, excerpt, read_row
+from scenerl.data.rows import Record, excerpt, read_row
+from scenerl.errors import DataError
 from scenerl.types import Example
 
-FRAMES = ("pixels", "norm1000")
+BOX_FORMATS = ("pixels", "norm1000")
 MAX_QUESTION = 100_000
 """Characters of a question that are searched for labels."""
 
@@ -57,7 +58,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         DataError: the file is missing, or a setting is unknown.
     """
     defaults = {"images": "", "frame": "pixels"}
-    path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": FRAMES})
+    path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
     if split is not None:
         raise DataError(f"vlmr1_jsonl:{path} is one file and has no split {split!r}")
     given = str(settings["images"])
@@ -105,7 +106,7 @@ def labels_asked(question: str) -> list[str]:
     return list(dict.fromkeys(label for part in labels if (label := " ".join(part.split()))))
 
 
-def _row(row: Mapping, image_id: str, folders: ImageFolders, frame: str, warnings: list[str]) -> dict:
+def _row(row: Mapping, image_id: str, folders: ImageFolders, box_format: str, warnings: list[str]) -> dict:
     """A row as our JSONL has it.
 
     Raises:
@@ -122,7 +123,7 @@ def _row(row: Mapping, image_id: str, folders: ImageFolders, frame: str, warning
         size = image_size(file, "the image") if file is not None else (None, None)
     query = labels_asked(question.replace("<image>", ""))
     found = _detections(answer, query)
-    if frame == "norm1000" and all(type(side) is int and side > 0 for side in size):
+    if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
         found = [item | {"bbox_2d": _pixels(item["bbox_2d"], size)} for item in found]
     unasked = list(dict.fromkeys(item["label"] for item in found if item.get("label") not in query))
     if unasked or not query:
@@ -150,7 +151,7 @@ def _turns(conversations: object) -> tuple[str, str]:
 
 
 def _detections(answer: str, query: list[str]) -> list[dict]:
-    body = unfence(ENVELOPES["think"].open(answer).body.removesuffix("</answer>"))
+    body = unfence(TEMPLATES["think"].open(answer).body.removesuffix("</answer>"))
     if body.strip().rstrip(".").lower() == "none":
         return []
     try:
@@ -187,10 +188,10 @@ def write(path: Path | str, examples: Iterable[Example]) -> int:
 def _conversation(example: Example) -> dict:
     if not example.query or not isinstance(example.image, Path):
         raise DataError(f"image {example.image_id!r}: VLM-R1's rows need labels that are asked for and an image file")
-    style = AnswerStyle("detections", objects=example.query, frame="pixels")
-    answer = write_answer(example.graph, style, example.image_wh)
+    output_format = OutputFormat("detections", objects=example.query, box_format="pixels")
+    answer = write_answer(example.graph, output_format, example.image_wh)
     labels = json.dumps(list(example.query), ensure_ascii=False)
-    question = build_prompt(style, example.query).replace(", ".join(example.query), labels, 1)
+    question = build_prompt(output_format, example.query).replace(", ".join(example.query), labels, 1)
     return {
         "id": example.image_id,
         "image": str(example.image),

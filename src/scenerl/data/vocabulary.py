@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError, UserError
 from scenerl.json_files import read_json
 from scenerl.types import Example
 
@@ -28,7 +29,7 @@ class Vocabulary:
     """Labels and predicates in the order in which prompts list them.
 
     Raises:
-        ValueError: an entry twice.
+        UserError: an entry twice.
     """
 
     objects: tuple[str, ...]
@@ -37,7 +38,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         for name, entries in (("objects", self.objects), ("predicates", self.predicates)):
             if twice := [entry for entry, count in Counter(entries).items() if count > 1]:
-                raise ValueError(f"vocabulary: {name} holds an entry twice: {excerpt(twice)}")
+                raise UserError(f"vocabulary: {name} holds an entry twice: {excerpt(twice)}")
 
     @classmethod
     def read(cls, path: Path | str) -> Vocabulary:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from scenerl.data.draw import file_stem
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.rows import DataError, example_to_row
+from scenerl.data.rows import example_to_row
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.errors import DataError
 from scenerl.types import Example
 
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}

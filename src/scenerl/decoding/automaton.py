@@ -9,26 +9,26 @@ from operator import methodcaller
 
 from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.elements import clean_label
-from scenerl.answers.envelope import ANSWER, END_ANSWER, ENVELOPES, THINK
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.grammar import (
     FENCE_NAMES,
     MAX_GAP,
     MAX_SPACE,
     NOTHING_FOUND,
-    AnswerShape,
+    GrammarSpec,
     check_vocabularies,
     json_text,
     largest_steps,
 )
 from scenerl.answers.json_graph import label_of
-from scenerl.answers.style import AnswerStyle
+from scenerl.answers.output_format import OutputFormat
+from scenerl.answers.template import ANSWER, END_ANSWER, TEMPLATES, THINK
 from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Words, check_words
 from scenerl.decoding.memory import Memory, Rules
 from scenerl.decoding.nodes import SPACES, End, Marks, Node, Option, State, chain, walk
 from scenerl.decoding.numbers import Number, Numbers
 from scenerl.decoding.slots import ClosedId, ClosedText, Reference
-from scenerl.decoding.texts import OpenText, Thought, id_suffixes, label_suffixes, predicate_suffixes
+from scenerl.decoding.texts import OpenText, Reasoning, id_suffixes, label_suffixes, predicate_suffixes
 
 _NEWLINE, _SPACE = b"\n "
 _ADD, _RELATE, _CLAIM, _LABEL, _LIST = map(methodcaller, ("add", "relate", "claim", "label", "listed"))
@@ -43,29 +43,33 @@ class Automaton:
         words: the closed vocabularies, spelt as in an answer.
 
     Raises:
-        ValueError: the frame has no room for a box, or no answer can be written in the vocabularies.
+        UserError: the frame has no room for a box, or no answer can be written in the vocabularies.
     """
 
-    def __init__(self, shape: AnswerShape):
-        style = shape.style
-        check_vocabularies(style)
-        build = {"json": _json, "compact": _compact, "detections": _detections}[style.format]
+    def __init__(self, shape: GrammarSpec):
+        output_format = shape.output_format
+        check_vocabularies(output_format)
+        build = {"json": _json, "compact": _compact, "detections": _detections}[output_format.format]
         sides = [
-            Numbers(most * style.grid, style.grid, style.frame == "norm1")
-            for most in largest_steps(style, shape.bounds_wh)
+            Numbers(most * output_format.step, output_format.step, output_format.box_format == "norm1")
+            for most in largest_steps(output_format, shape.bounds_wh)
         ]
-        self.rules, body = build(style, sides)
-        self.start: State = _enveloped(style, body).enter(Memory(self.rules))
-        labels = [max(style.objects or ("a",), key=len)] * 2
-        predicate = max(style.predicates or ("a",), key=len)
+        self.rules, body = build(output_format, sides)
+        self.start: State = _templated(output_format, body).enter(Memory(self.rules))
+        labels = [max(output_format.objects or ("a",), key=len)] * 2
+        predicate = max(output_format.predicates or ("a",), key=len)
         boxes = [
             [json.loads(side.spell(side.largest if value is None else value)) for value in (0, None) for side in sides]
         ] * 2
-        relations = [(0, predicate, 1)] if FORMATS[style.format].graph and style.predicates != () else []
-        spell = str if style.format == "compact" else json_text
-        self.words = [spell(word).encode() for word in (*(style.objects or ()), *(style.predicates or ()))]
-        body = FORMATS[style.format].write(labels, boxes, relations)
-        self.example = ENVELOPES[style.envelope].wrap(body, None).encode()
+        relations = (
+            [(0, predicate, 1)] if FORMATS[output_format.format].graph and output_format.predicates != () else []
+        )
+        spell = str if output_format.format == "compact" else json_text
+        self.words = [
+            spell(word).encode() for word in (*(output_format.objects or ()), *(output_format.predicates or ()))
+        ]
+        body = FORMATS[output_format.format].write(labels, boxes, relations)
+        self.example = TEMPLATES[output_format.template].wrap(body, None).encode()
 
     def examples(self) -> Iterator[State]:
         """The states of an answer of two large objects and a relation."""
@@ -85,22 +89,22 @@ class Automaton:
         return state[0].is_end(state[1])
 
 
-def _enveloped(style: AnswerStyle, body: Callable[[Node], Node]) -> Node:
+def _templated(output_format: OutputFormat, body: Callable[[Node], Node]) -> Node:
     """The whole answer: the body, in a code fence or not, in its envelope. ``body`` is given what follows it."""
-    is_thought = style.envelope == "think"
-    gap = {"space": MAX_GAP if is_thought else 0}
+    is_reasoning = output_format.template == "think"
+    gap = {"space": MAX_GAP if is_reasoning else 0}
     end = last = End()
-    if is_thought:
+    if is_reasoning:
         last = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", **gap)
         # in lines, what goes on behind ``end`` is a label that begins with it
-        spaces = frozenset(b"\n") if style.format == "compact" else SPACES
+        spaces = frozenset(b"\n") if output_format.format == "compact" else SPACES
         end = Marks(Option(END_ANSWER.encode(), end), lead=b"\n", spaces=spaces, **gap)
     inside = body(Marks(Option(b"\n```", last), space=0))
-    names = Marks(*(Option(f"{name}\n".encode(), inside) for name in FENCE_NAMES[style.format]), space=0)
+    names = Marks(*(Option(f"{name}\n".encode(), inside) for name in FENCE_NAMES[output_format.format]), space=0)
     start = Marks(Option(b"```", names), instead=body(end), **gap)
-    if not is_thought:
+    if not is_reasoning:
         return start
-    return Marks(Option(THINK.encode(), Thought(Marks(Option(ANSWER.encode(), start), lead=b"\n", **gap))), space=0)
+    return Marks(Option(THINK.encode(), Reasoning(Marks(Option(ANSWER.encode(), start), lead=b"\n", **gap))), space=0)
 
 
 def _box(sides: list[Numbers], last: Node) -> Node:
@@ -133,11 +137,11 @@ def _spelt(labels) -> tuple[bytes, ...] | None:
     return None if labels is None else tuple(json_text(label).encode() for label in dict.fromkeys(labels))
 
 
-def _json(style: AnswerStyle, sides: list[Numbers]):
-    objects, predicates = _spelt(style.objects), _spelt(style.predicates)
+def _json(output_format: OutputFormat, sides: list[Numbers]):
+    objects, predicates = _spelt(output_format.objects), _spelt(output_format.predicates)
     rules = Rules(
-        partial(_is_id, None if style.objects is None else frozenset(style.objects)),
-        partial(_is_label, None if style.predicates is None else frozenset(style.predicates)),
+        partial(_is_id, None if output_format.objects is None else frozenset(output_format.objects)),
+        partial(_is_label, None if output_format.predicates is None else frozenset(output_format.predicates)),
         predicates,
     )
 
@@ -166,10 +170,12 @@ def _json(style: AnswerStyle, sides: list[Numbers]):
     return rules, body
 
 
-def _detections(style: AnswerStyle, sides: list[Numbers]):
-    labels = _spelt(style.objects)
+def _detections(output_format: OutputFormat, sides: list[Numbers]):
+    labels = _spelt(output_format.objects)
     rules = Rules(
-        partial(_is_label, None if style.objects is None else frozenset(style.objects)), lambda raw: False, ()
+        partial(_is_label, None if output_format.objects is None else frozenset(output_format.objects)),
+        lambda raw: False,
+        (),
     )
 
     def body(end: Node) -> Node:
@@ -187,11 +193,11 @@ def _detections(style: AnswerStyle, sides: list[Numbers]):
     return rules, body
 
 
-def _compact(style: AnswerStyle, sides: list[Numbers]):
-    check_words(style.objects or (), "objects")
-    check_words(style.predicates or (), "predicates")
-    objects, predicates = _encoded(style.objects), _encoded(style.predicates)
-    smallest = b"".join(b" " + side.spell(value * side.grid) for value in (0, 1) for side in sides)
+def _compact(output_format: OutputFormat, sides: list[Numbers]):
+    check_words(output_format.objects or (), "objects")
+    check_words(output_format.predicates or (), "predicates")
+    objects, predicates = _encoded(output_format.objects), _encoded(output_format.predicates)
+    smallest = b"".join(b" " + side.spell(value * side.step) for value in (0, 1) for side in sides)
     rules = Rules(
         lambda raw: False,
         (lambda raw: clean_label(raw.decode()) is not None)

@@ -14,13 +14,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from scenerl.answers.grammar import AnswerShape, build_grammar
+from scenerl.answers.grammar import GrammarSpec, build_grammar
 from scenerl.decoding.automaton import Automaton
 from scenerl.decoding.conditions import Conditions, Facts
 from scenerl.decoding.nodes import Node, State, walk
 from scenerl.decoding.texts import MAX_SUFFIX
 from scenerl.decoding.trial import TooHard, Trial
 from scenerl.decoding.vocabulary import Vocabulary
+from scenerl.errors import UserError
 
 
 @dataclass(slots=True)
@@ -46,13 +47,13 @@ class Constraint:
     """The tokens that an answer of one shape may hold.
 
     Raises:
-        ValueError: no answer of this shape can be written with these tokens.
+        UserError: no answer of this shape can be written with these tokens.
     """
 
-    def __init__(self, shape: AnswerShape, vocabulary: Vocabulary):
+    def __init__(self, shape: GrammarSpec, vocabulary: Vocabulary):
         self.automaton = Automaton(shape)
         self.vocabulary = vocabulary
-        self.grammar = build_grammar(shape.style, shape.bounds_wh)
+        self.grammar = build_grammar(shape.output_format, shape.bounds_wh)
         self._places: dict[tuple[Node, tuple], _Place] = {}
         self._costs: dict[tuple, int] = {}
         words = self.automaton.words
@@ -65,7 +66,7 @@ class Constraint:
     def require(self, limit: int) -> None:
         """Raise ValueError where not even the smallest answer fits into so many tokens."""
         if self.least > limit:
-            raise ValueError(
+            raise UserError(
                 f"constrain: the smallest answer takes {self.least} tokens, but the limit is {limit}; raise it"
             )
 
@@ -197,7 +198,7 @@ class Row:
     """One answer that is being written, of at most ``limit`` tokens.
 
     Raises:
-        ValueError: not even the smallest answer fits the limit.
+        UserError: not even the smallest answer fits the limit.
     """
 
     def __init__(self, constraint: Constraint, limit: int):
@@ -249,6 +250,6 @@ class Row:
 
 
 @lru_cache(maxsize=256)
-def constraint_of(shape: AnswerShape, vocabulary: Vocabulary) -> Constraint:
+def constraint_of(shape: GrammarSpec, vocabulary: Vocabulary) -> Constraint:
     """The constraint of a shape, built once."""
     return Constraint(shape, vocabulary)

@@ -16,6 +16,7 @@ from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
 from scenerl.decoding.slots import DIGITS, Slot, Trie
 from scenerl.decoding.texts import MAX_OPEN, OpenSlot, is_text, next_partial, next_tag, whole_character
+from scenerl.errors import UserError
 
 _NEWLINE, _SPACE, _LESS = b"\n <"
 _STOP = b"end"
@@ -28,12 +29,12 @@ def check_words(words: Iterable[str], what: str) -> None:
     for word in known:
         for match in re.finditer(r" [0-9]", word):
             if word[: match.start()] in known:
-                raise ValueError(
+                raise UserError(
                     f"constrain: the {what} {word[: match.start()]!r} and {word!r} cannot be told apart in the compact "
                     "format"
                 )
         if what == "predicates" and split_object(f"1 {word} 1") is not None:
-            raise ValueError(f"constrain: the compact format cannot hold the predicate {word!r}: too many numbers")
+            raise UserError(f"constrain: the compact format cannot hold the predicate {word!r}: too many numbers")
 
 
 class Words(Slot):

@@ -13,7 +13,7 @@ class Numbers:
 
     Args:
         largest: in units of the frame (of 0.0001 in ``norm1``).
-        grid: numbers are multiples of so many units.
+        step: numbers are multiples of so many units.
         is_norm1: spelt as decimals from 0 to 1.
 
     Attributes:
@@ -22,8 +22,8 @@ class Numbers:
         is_done: whether some digits are a number that no more can follow.
     """
 
-    def __init__(self, largest: int, grid: int, is_norm1: bool):
-        self.largest, self.grid, self.is_norm1 = largest, grid, is_norm1
+    def __init__(self, largest: int, step: int, is_norm1: bool):
+        self.largest, self.step, self.is_norm1 = largest, step, is_norm1
         # each byte of a number comes through here
         self.value, self.reach, self.is_done = cache(self._value), cache(self._reach), cache(self._is_done)
 
@@ -44,7 +44,7 @@ class Numbers:
             if not digits or self.reach(digits) is None:
                 return None
             value = int(digits)
-        return value if value % self.grid == 0 and value <= self.largest else None
+        return value if value % self.step == 0 and value <= self.largest else None
 
     def _reach(self, digits: bytes) -> int | None:
         """By trying every number of digits that may still follow."""
@@ -66,13 +66,13 @@ class Numbers:
 
     def _multiple(self, low: int, high: int) -> int | None:
         """The largest multiple of the grid from ``low`` to ``high`` in the frame."""
-        candidate = min(high, self.largest) // self.grid * self.grid
+        candidate = min(high, self.largest) // self.step * self.step
         return candidate if candidate >= low else None
 
     @cached_property
     def below_largest(self) -> Numbers:
         """The numbers that leave room for a larger one."""
-        return Numbers(self.largest - self.grid, self.grid, self.is_norm1)
+        return Numbers(self.largest - self.step, self.step, self.is_norm1)
 
 
 class Number(Node):
@@ -116,7 +116,7 @@ class Number(Node):
         low = memory.low(self.axis)
         value = self.numbers.value(digits)
         if value is None or value <= low:
-            least = max(0, (low // self.numbers.grid + 1) * self.numbers.grid)
+            least = max(0, (low // self.numbers.step + 1) * self.numbers.step)
             value = self.numbers.reach(digits) if digits else least
             number = self.numbers.spell(value)[len(digits) :]
             if not digits and not spaces:

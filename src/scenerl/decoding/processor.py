@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from scenerl.answers import AnswerShape
+from scenerl.answers import GrammarSpec
 from scenerl.decoding.constraint import Row, constraint_of
 from scenerl.decoding.vocabulary import Vocabulary
 
@@ -25,10 +25,10 @@ class ConstrainedDecoding(LogitsProcessor):
         limit: the most tokens of an answer, the one that ends it included.
 
     Raises:
-        ValueError: an answer cannot be written, or the limit is too small for any.
+        UserError: an answer cannot be written, or the limit is too small for any.
     """
 
-    def __init__(self, shapes: Sequence[AnswerShape], vocabulary: Vocabulary, limit: int):
+    def __init__(self, shapes: Sequence[GrammarSpec], vocabulary: Vocabulary, limit: int):
         self.rows = [Row(constraint_of(shape, vocabulary), limit) for shape in shapes]
         self._has_begun = False
 

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from scenerl.answers.envelope import END_THINK, TAGS
+from scenerl.answers.template import END_THINK, TAGS
 from scenerl.decoding.memory import Memory
 from scenerl.decoding.nodes import Node, joined
 from scenerl.decoding.slots import BACKSLASH, QUOTE, Slot, new_numbers
@@ -25,7 +25,7 @@ FAR = 64
 """The most characters that a token may have: an open label with more room than that lets every one pass."""
 
 _LABEL = re.compile('[^"\\\\<\x00-\x1f\x7f-\x9f\u2028\u2029]+')
-_THOUGHT = re.compile("[^<\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_REASONING = re.compile("[^<\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 _TAG_BYTES = tuple(tag.encode() for tag in TAGS)
 
 
@@ -178,7 +178,7 @@ def predicate_suffixes(memory: Memory) -> Iterator[bytes]:
     yield from (str(number).encode() for number in range(len(memory.relations) + 2))
 
 
-class Thought(FreeText):
+class Reasoning(FreeText):
     """Any text up to ``</think>`` in which no ``<`` stands before ``/``, ``a``, ``t`` or ``<`` (as the grammar has it).
 
     ``inner``: the bytes of a character that is not whole, and how much of the tag stands there.
@@ -195,7 +195,7 @@ class Thought(FreeText):
         return FAR if inner == self.start else 0
 
     def is_plain(self, piece):
-        return is_text(_THOUGHT, piece)
+        return is_text(_REASONING, piece)
 
     def step(self, inner, memory, byte):
         partial, at = inner

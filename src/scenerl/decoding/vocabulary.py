@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from scenerl.errors import UserError
+
 MAX_PIECE = 64
 """Bytes of a token; a constrained answer uses no longer ones. Prompts that are one token are such."""
 _CHECKED = 512
@@ -28,7 +30,7 @@ class Vocabulary:
         num_characters: (V) of each token, begun ones left out.
 
     Raises:
-        ValueError: the package xgrammar is missing, or tokens of this tokenizer write other text one by one than
+        UserError: the package xgrammar is missing, or tokens of this tokenizer write other text one by one than
             together.
     """
 
@@ -36,7 +38,7 @@ class Vocabulary:
         try:
             import xgrammar
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 f"constrain: needs the package xgrammar (pip install 'scenerl[constrain]'): {error}"
             ) from error
         self.size = size
@@ -85,7 +87,7 @@ class Vocabulary:
                 continue
             alone = tokenizer.decode([number], skip_special_tokens=True)
             if text and alone != text:
-                raise ValueError(
+                raise UserError(
                     f"constrain: token {number} of this tokenizer writes {text!r} between others but {alone!r} alone; "
                     "only tokenizers whose tokens are bytes can be constrained"
                 )
@@ -131,7 +133,7 @@ class Vocabulary:
         """Raise ValueError for the first text that the tokenizer cannot write."""
         for text in texts:
             if self.spell(text) is None:
-                raise ValueError(f"constrain: the tokenizer cannot write {text.decode()!r}, so no answer can hold it")
+                raise UserError(f"constrain: the tokenizer cannot write {text.decode()!r}, so no answer can hold it")
 
 
 class Matcher:

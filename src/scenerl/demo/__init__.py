@@ -12,6 +12,7 @@ from rich.console import Console
 
 from scenerl.config import DemoOptions
 from scenerl.demo import detection, graph
+from scenerl.errors import UserError
 
 STORIES = {"graph": graph, "detection": detection}
 """Name of a task to the module with its :class:`Story` and, in ``WEIGHTS``, its rewards, the usual one first."""
@@ -21,10 +22,10 @@ def run(options: DemoOptions) -> None:
     """The command.
 
     Raises:
-        ValueError: a reward that the task does not have.
+        UserError: a reward that the task does not have.
     """
     story = STORIES[options.task]
     reward = options.reward or next(iter(story.WEIGHTS))
     if reward not in story.WEIGHTS:
-        raise ValueError(f"reward: {reward!r} is none of task {options.task!r}; allowed: {', '.join(story.WEIGHTS)}")
+        raise UserError(f"reward: {reward!r} is none of task {options.task!r}; allowed: {', '.join(story.WEIGHTS)}")
     story.Story(replace(options, reward=reward), Console()).run()

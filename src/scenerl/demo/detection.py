@@ -59,7 +59,7 @@ class Story(Demo):
             headline=HEADLINE,
             answer_format="detections",
             task="det",
-            grid=GRID,
+            step=GRID,
             text_width=TEXT_WIDTH,
             most_tokens=MOST_TOKENS,
             sft=SFT,

@@ -60,7 +60,7 @@ class Story(Demo):
             headline=HEADLINE,
             answer_format="json",
             task="sgdet",
-            grid=GRID,
+            step=GRID,
             text_width=TEXT_WIDTH,
             most_tokens=MOST_TOKENS,
             sft=SFT,

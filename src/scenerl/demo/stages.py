@@ -16,12 +16,13 @@ from rich.console import Console
 
 from scenerl.config import DemoOptions, EvalOptions, GRPOOptions, PredictOptions, ReportOptions, SFTOptions, plain
 from scenerl.demo.table import headline_table
+from scenerl.files import atomic_write_text
 from scenerl.progress import progress_bar
-from scenerl.runs import atomic_write_text, claim_folder, default_values
+from scenerl.runs import claim_folder, default_values
 
 TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
 
-_THOUGHT_TOKENS = 32  # what the tags take, and a short thought
+_REASONING_TOKENS = 32  # what the tags take, and a short thought
 
 _SMALL_MODEL = {"gradient_checkpointing": False, "report_to": "none"}
 
@@ -60,7 +61,7 @@ class Settings:
     headline: Mapping[str, str]
     answer_format: str
     task: str
-    grid: int
+    step: int
     text_width: int
     most_tokens: int
     sft: Mapping[str, Any]
@@ -77,7 +78,7 @@ class Demo(ABC):
         self.console = console
         self.its = self.settings()
         self.scale = self.its.scale
-        self.most_tokens = self.its.most_tokens + (_THOUGHT_TOKENS if options.envelope == "think" else 0)
+        self.most_tokens = self.its.most_tokens + (_REASONING_TOKENS if options.envelope == "think" else 0)
         self.stages: dict[str, str] = {}  # name in files to the name shown
 
     @abstractmethod
@@ -103,7 +104,7 @@ class Demo(ABC):
     def run(self) -> None:
         """Every stage, then table and report."""
         started = time.time()
-        fingerprint = {**plain(self.options), "grid": self.its.grid, **asdict(self.scale)}
+        fingerprint = {**plain(self.options), "grid": self.its.step, **asdict(self.scale)}
         before = default_values(type(self.options))
         if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
             self._say(f"Going on in {self.out}; --fresh starts over")
@@ -199,16 +200,16 @@ class Demo(ABC):
             self.make_data(advance)
 
     def _make_base(self) -> None:
-        from scenerl.answers import AnswerStyle
+        from scenerl.answers import OutputFormat
         from scenerl.models.tiny import TinyShape
         from scenerl.training.from_scratch import create
 
-        style = AnswerStyle(self.its.answer_format, self.options.envelope, grid=self.its.grid)
+        output_format = OutputFormat(self.its.answer_format, self.options.envelope, step=self.its.step)
         with progress_bar("warm-up", self.scale.warmup_steps + self.scale.grounding_steps) as advance:
             metrics = create(
                 self.out / "base",
                 self.examples(self.its.train),
-                style,
+                output_format,
                 TinyShape(text_width=self.its.text_width),
                 seed=self.options.seed,
                 warmup_steps=self.scale.warmup_steps,

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.config.options import EvalOptions
-from scenerl.data.rows import DataError
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, mapper, metric_options, wants_mapping
+from scenerl.files import atomic_write_text, check_out
 from scenerl.formats import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.formats.box_format_check import check_box_format
 from scenerl.formats.format_check import check_format
-from scenerl.formats.frame_check import check_frame
 from scenerl.formats.pairing import MISSING, NOTHING, pair_up
 from scenerl.formats.predictions import shown
 from scenerl.formats.table import print_comparison, print_report
@@ -33,9 +34,7 @@ from scenerl.metrics import (
     map_pairs,
     misspelled,
 )
-from scenerl.outputs import check_out
 from scenerl.progress import progress_bar
-from scenerl.runs import atomic_write_text
 
 DETECTION_LISTS = ("coco", "ovdeval")
 """Inputs that list detections: an image that is not in them has none, which is no failure."""
@@ -48,7 +47,7 @@ class Evaluation:
     options: EvalOptions
     metric_options: MetricOptions
     vocabulary: Vocabulary | None
-    style: AnswerStyle
+    output_format: OutputFormat
     truth: Truth
     names: Names
 
@@ -57,11 +56,11 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     """Evaluate predictions, print the table to ``console`` (the terminal by default) and write metrics.json.
 
     Raises:
-        ValueError: a file or a row that cannot be used; the message names it and what is allowed.
+        UserError: a file or a row that cannot be used; the message names it and what is allowed.
     """
     console = console or Console()
     if bool(options.compare) == bool(options.pred):
-        raise ValueError("eval needs a file of predictions, or --compare with two of them; see `scenerl eval --help`")
+        raise UserError("eval needs a file of predictions, or --compare with two of them; see `scenerl eval --help`")
     exports = _exports(options)
     inputs = [options.pred, *options.compare, options.data, options.train, options.vocabulary, options.map_table]
     check_out(options.out, inputs)
@@ -70,9 +69,9 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
         check_out(OUTPUTS[name].beside(path), [*inputs, options.out], "export, the ground truth beside it")
     subsets = options.input == "ovdeval" and options.pred is not None and options.pred.is_dir()
     if exports and (options.compare or subsets):
-        raise ValueError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
+        raise UserError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
     if subsets and wants_mapping(options):
-        raise ValueError("labels are mapped in files, not in a folder of subsets; leave map_… out")
+        raise UserError("labels are mapped in files, not in a folder of subsets; leave map_… out")
     if subsets:
         report, warnings = _run_subsets(options)
         content = _described(report, options, warnings)
@@ -137,14 +136,14 @@ def _prepare(options: EvalOptions) -> Evaluation:
         names = Names(names.objects, vocabulary.predicates)
     # Where labels are to be mapped, those outside the vocabulary have to be kept.
     closed = None if wants_mapping(options) else vocabulary
-    style = AnswerStyle(
+    output_format = OutputFormat(
         format=options.format,
-        envelope=options.envelope,
+        template=options.envelope,
         objects=closed and closed.objects,
         predicates=closed and closed.predicates,
-        frame=options.frame,
+        box_format=options.frame,
     )
-    return Evaluation(options, metric_options(options, names), vocabulary, style, truth, names)
+    return Evaluation(options, metric_options(options, names), vocabulary, output_format, truth, names)
 
 
 def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pair], dict[str, int]]:
@@ -152,13 +151,17 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
     options = setup.options
     name = sniff(path) if options.input == "auto" else options.input
     predictions = read_predictions(path, name, setup.names)
-    pairs, counts = pair_up(predictions, setup.truth, setup.style, NOTHING if name in DETECTION_LISTS else MISSING)
-    frames = {entry.row.get("frame", options.frame) for entry in predictions.entries.values() if entry.row is not None}
-    frame = frames.pop() if len(frames) == 1 else "pixels"
-    suspicious = check_frame(setup.truth.examples, [pair.result for pair in pairs], frame)
+    pairs, counts = pair_up(
+        predictions, setup.truth, setup.output_format, NOTHING if name in DETECTION_LISTS else MISSING
+    )
+    box_formats = {
+        entry.row.get("frame", options.frame) for entry in predictions.entries.values() if entry.row is not None
+    }
+    box_format = box_formats.pop() if len(box_formats) == 1 else "pixels"
+    suspicious = check_box_format(setup.truth.examples, [pair.result for pair in pairs], box_format)
     suspicious += predictions.other_tasks(setup.metric_options.task)
     if all(pair.result.graph is None for pair in pairs):
-        suspicious += check_format(predictions.answers(), setup.style)
+        suspicious += check_format(predictions.answers(), setup.output_format)
     warnings += predictions.warnings + [f"{path}: {sentence}" for sentence in suspicious]
     labels, predicates = _target_vocabulary(setup)
     near = misspelled(pairs, labels, predicates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scenerl.config.options import EvalOptions
+from scenerl.errors import UserError
 from scenerl.formats import Names
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
 from scenerl.similarity import build_similarity
@@ -12,7 +13,7 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
     """The conventions: what the options say, else what the protocol says, else the defaults.
 
     Raises:
-        ValueError: conventions that do not go together, or that need a vocabulary where there is none.
+        UserError: conventions that do not go together, or that need a vocabulary where there is none.
     """
     chosen = None if options.protocol is None else protocol(options.protocol)
     settings: dict[str, object] = {} if chosen is None else {**chosen.settings, "task": chosen.tasks[0]}
@@ -28,9 +29,9 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
     }
     settings |= {key: value for key, value in given.items() if value is not None}
     if chosen is not None and settings["task"] not in chosen.tasks:
-        raise ValueError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
+        raise UserError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
     if settings.get("absent_predicates_as_zero") and not names.predicates:
-        raise ValueError("absent_as_zero needs to know which predicates there are; give --vocabulary FILE.json")
+        raise UserError("absent_as_zero needs to know which predicates there are; give --vocabulary FILE.json")
     return MetricOptions(
         **settings,
         ks=tuple(options.ks),

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 from scenerl.data import load
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError
 from scenerl.formats import arrays, coco, jsonl, r1_sgg, sgbench, toon
 from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.formats.truth import Truth
-from scenerl.json_files import read_json
-from scenerl.json_stream import top_keys
+from scenerl.json_files import read_json, top_keys
 from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
 from scenerl.formats.files import LAST, GraphBuilder, box_of, part, places, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.json_files import read_json

@@ -15,13 +15,13 @@ from pathlib import Path
 from scenerl.data.instances import EXPECTED as EXPECTED
 from scenerl.data.instances import KEYS as KEYS
 from scenerl.data.instances import gather, instances_json, xywh
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
+from scenerl.files import atomic_write_text
 from scenerl.formats.files import category_name, score_of, side, xywh_box
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
-from scenerl.json_files import read_json
-from scenerl.json_stream import iter_lists
-from scenerl.runs import atomic_write_text
+from scenerl.json_files import iter_lists, read_json
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 
 

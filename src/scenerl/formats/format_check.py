@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import OutputFormat, parse_answer
 from scenerl.answers.formats import FORMATS
 
 ANSWERS = 20
@@ -16,21 +16,22 @@ ANSWERS = 20
 _ANY_SIZE = (1000.0, 1000.0)  # boxes are of no interest here
 
 
-def check_format(failed: Sequence[str], style: AnswerStyle) -> list[str]:
+def check_format(failed: Sequence[str], output_format: OutputFormat) -> list[str]:
     """A sentence where most of the answers could be read in another format, else nothing.
 
     Args:
         failed: answers from which nothing could be read, where that was so for all; a few of them will do.
-        style: how they were read.
+        output_format: how they were read.
     """
     tried = failed[:ANSWERS]
     for name in FORMATS:
-        other = replace(style, format=name, objects=None, predicates=None, frame="norm1000", given=None)
-        results = [parse_answer(answer, other, _ANY_SIZE) for answer in tried if name != style.format]
+        other = replace(output_format, format=name, objects=None, predicates=None, box_format="norm1000", provided=None)
+        results = [parse_answer(answer, other, _ANY_SIZE) for answer in tried if name != output_format.format]
         readable = sum(bool(result.graph and result.graph.objects) for result in results)
         if 2 * readable > len(tried):
             return [
-                f"no answer could be read as {style.format!r}; as {name!r}, {readable} of {len(tried)} that were tried "
+                f"no answer could be read as {output_format.format!r}; as {name!r}, {readable} of {len(tried)} that were "
+                f"tried "
                 f"can be read: is --format {name} meant?"
             ]
     return []

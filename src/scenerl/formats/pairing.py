@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scenerl.answers import AnswerStyle
-from scenerl.data.rows import DataError, excerpt
+from scenerl.answers import OutputFormat
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
 from scenerl.formats.predictions import Predictions, shown
 from scenerl.formats.rows import read_row
 from scenerl.formats.truth import Truth
@@ -16,7 +17,7 @@ NOTHING = ParseResult("ok", SceneGraph())
 
 
 def pair_up(
-    predictions: Predictions, truth: Truth, style: AnswerStyle, missing: ParseResult = MISSING
+    predictions: Predictions, truth: Truth, output_format: OutputFormat, missing: ParseResult = MISSING
 ) -> tuple[list[Pair], dict[str, int]]:
     """Predictions with their ground truth, one pair per example and in their order.
 
@@ -43,7 +44,7 @@ def pair_up(
         if entry is None:
             absent.append(example.image_id)
         elif result is None:
-            result = read_row(entry.row, entry.where, style, example, predictions)
+            result = read_row(entry.row, entry.where, output_format, example, predictions)
         crowds = truth.crowds.get(example.image_id, ())
         pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
     predictions.warnings.clear()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scenerl.data.instances import tidy_id as tidy_id
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
 from scenerl.types import ParseResult
 
 SHOWN = 5

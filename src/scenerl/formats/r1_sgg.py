@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenerl.data.rows import DataError, excerpt, label_of
+from scenerl.data.rows import excerpt, label_of
+from scenerl.errors import DataError
 from scenerl.formats.files import GraphBuilder, box_of, part, places, score_of
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.json_files import read_json

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from scenerl.answers import AnswerStyle, parse_answer
-from scenerl.data.rows import DataError, excerpt, label_of
+from scenerl.answers import OutputFormat, parse_answer
+from scenerl.box_formats import BOX_FORMATS
+from scenerl.data.rows import excerpt, label_of
+from scenerl.errors import DataError
 from scenerl.formats.files import score_of
 from scenerl.formats.predictions import Predictions
-from scenerl.frames import FRAMES
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 _NUMBER = frozenset((int, float))
 _FAR = 1e12
 
 
-def read_row(row: Mapping, where: str, style: AnswerStyle, example: Example, predictions: Predictions) -> ParseResult:
+def read_row(
+    row: Mapping, where: str, output_format: OutputFormat, example: Example, predictions: Predictions
+) -> ParseResult:
     """One prediction row to a parse result in original pixels.
 
     Args:
         row: with ``answer`` (and perhaps ``frame``, ``input_wh``, ``finish_reason``), or ``status`` and ``graph``.
         where: names file and row in errors.
-        style: how answers are read, unless the row says otherwise.
+        output_format: how answers are read, unless the row says otherwise.
         example: the ground truth, for its size.
         predictions: where odd scores are noted.
 
@@ -35,18 +38,18 @@ def read_row(row: Mapping, where: str, style: AnswerStyle, example: Example, pre
     # Objects beside an answer are ground truth, as in the rows that `score` reads: never taken for a prediction.
     if "answer" not in row:
         raise DataError(f"{where}: neither 'answer' nor a parsed 'graph'; one of them is expected")
-    frame, input_wh = row.get("frame", style.frame), row.get("input_wh")
-    if not isinstance(frame, str) or frame not in FRAMES:
-        raise DataError(f"{where}: unknown frame {excerpt(frame)}; allowed: {', '.join(FRAMES)}")
+    box_format, input_wh = row.get("frame", output_format.box_format), row.get("input_wh")
+    if not isinstance(box_format, str) or box_format not in BOX_FORMATS:
+        raise DataError(f"{where}: unknown frame {excerpt(box_format)}; allowed: {', '.join(BOX_FORMATS)}")
     if input_wh is not None:
         input_wh = tuple(reader.numbers(input_wh, 2, "input_wh"))
         if min(input_wh) <= 0:
             raise DataError(f"{where}: input_wh must be above 0, found {excerpt(row['input_wh'])}")
-    elif frame == "resized":
+    elif box_format == "resized":
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
     return parse_answer(
         row["answer"],
-        replace(style, frame=frame),
+        replace(output_format, box_format=box_format),
         example.image_wh,
         input_wh,
         truncated=row.get("finish_reason") == "length",

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.psg import EXPECTED
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
+from scenerl.files import atomic_write_text
 from scenerl.formats.files import GraphBuilder, box_of, category_name, part, places, side
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.formats.truth import Truth
-from scenerl.json_files import read_json
-from scenerl.json_stream import iter_lists, read_members
-from scenerl.runs import atomic_write_text
+from scenerl.json_files import iter_lists, read_json, read_members
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1

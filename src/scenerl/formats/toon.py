@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError
 from scenerl.formats import jsonl
 from scenerl.formats.files import GraphBuilder
 from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id

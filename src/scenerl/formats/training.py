@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from scenerl.data import load
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
 from scenerl.json_files import read_json
 
 Triplet = tuple[str, str, str]

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from scenerl.answers import AnswerShape
+from scenerl.answers import GrammarSpec
 from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
-from scenerl.data.rows import DataError
+from scenerl.errors import DataError, UserError
 from scenerl.inference.engine import Engine, Reply, Unanswered
 from scenerl.types import Example
 
@@ -29,7 +29,7 @@ class Item:
     prompt: list[dict] | None = None
     replies: list[Reply] | None = None
     error: str | None = None
-    shape: AnswerShape | None = None
+    shape: GrammarSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
     """Batches by position, seeded by their number, so that they do not depend on what was done before.
 
     Raises:
-        ValueError: two examples share an ``image_id``.
+        UserError: two examples share an ``image_id``.
     """
     seen: set[str] = set()
     examples, number = iter(examples), 0
     while part := list(islice(examples, size)):
         for example in part:
             if example.image_id in seen:
-                raise ValueError(f"two images of the data set have the image_id {example.image_id!r}")
+                raise UserError(f"two images of the data set have the image_id {example.image_id!r}")
             seen.add(example.image_id)
         yield Batch([Item(example) for example in part], (seed * 1_000_003 + number) % 2**63)
         number += 1
@@ -64,7 +64,7 @@ def open_images(batch: Batch, conversation: Conversation, engine: Engine | None 
         engine: answers will be held to their form by it; None: they will not be.
 
     Raises:
-        ValueError: no image's answer can be held to its form.
+        UserError: no image's answer can be held to its form.
     """
 
     def opened(item: Item) -> Item:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scenerl.answers import AnswerShape
+from scenerl.answers import GrammarSpec
+from scenerl.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.num_samples > 1 and self.temperature == 0:
-            raise ValueError(
-                f"num_samples {self.num_samples} with temperature 0 gives equal answers; set a temperature"
-            )
+            raise UserError(f"num_samples {self.num_samples} with temperature 0 gives equal answers; set a temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Engine(Protocol):
     """Anything that answers prompts with images."""
 
     def answer(
-        self, prompts: Sequence[list[dict]], seed: int, shapes: Sequence[AnswerShape] | None = None
+        self, prompts: Sequence[list[dict]], seed: int, shapes: Sequence[GrammarSpec] | None = None
     ) -> list[list[Reply]]:
         """``num_samples`` replies for each prompt, in order.
 
@@ -69,6 +68,6 @@ class Engine(Protocol):
         """
         ...
 
-    def check(self, shape: AnswerShape) -> None:
+    def check(self, shape: GrammarSpec) -> None:
         """Raise ValueError where answers cannot be held to this shape."""
         ...

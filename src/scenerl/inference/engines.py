@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.config import PredictOptions, plain
-from scenerl.conversation import Conversation, style_for
+from scenerl.conversation import Conversation, output_format_for
+from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
@@ -47,12 +48,12 @@ class Choice(Protocol):
     """An engine that has been chosen and not started yet.
 
     Attributes:
-        style: how the model is asked and answers.
+        output_format: how the model is asked and answers.
         own: what its answers depend on besides the options that all engines share.
         sees_conditions: it holds constrained answers also to what no grammar can say.
     """
 
-    style: AnswerStyle
+    output_format: OutputFormat
     own: dict[str, Any]
     sees_conditions: bool
 
@@ -60,7 +61,7 @@ class Choice(Protocol):
         """A context manager that gives :class:`Started`.
 
         Raises:
-            ValueError: the checkpoint cannot be loaded; the server is not there or cannot do what is asked.
+            UserError: the checkpoint cannot be loaded; the server is not there or cannot do what is asked.
         """
         ...
 
@@ -73,9 +74,9 @@ class InProcess:
     def __init__(self, options: PredictOptions):
         for name in ("checkpoint", "family"):
             if getattr(options, name) is not None:
-                raise ValueError(f"{name}: says what a server runs; it goes with --engine openai")
+                raise UserError(f"{name}: says what a server runs; it goes with --engine openai")
         self._options = options
-        self.style = style_for(options, family_of(options.model))
+        self.output_format = output_format_for(options, family_of(options.model))
         self._device = device_named(options.device)
         weights = weights_digest(options.model, options.allow_pickle)
         self.own = {"batch_size": options.batch_size, "dtype": options.dtype, "weights": weights}
@@ -94,7 +95,7 @@ class InProcess:
             trust_remote_code=options.trust_remote_code,
             allow_pickle=options.allow_pickle,
         )
-        conversation = Conversation(self.style, checkpoint)
+        conversation = Conversation(self.output_format, checkpoint)
         yield Started(conversation, HFEngine(checkpoint, sampling), options.batch_size or DEFAULT_BATCH)
 
 
@@ -108,10 +109,10 @@ class Server:
         self._source = _checkpoint_of(options)
         if self._source is None:
             self._family = _family_option(options)
-            self.style = style_for(options, self._family, is_new=True)
+            self.output_format = output_format_for(options, self._family, is_new=True)
         else:
             self._family = family_of(self._source)
-            self.style = style_for(replace(options, model=self._source), self._family)
+            self.output_format = output_format_for(replace(options, model=self._source), self._family)
         self.own = {"checkpoint": options.checkpoint, "family": options.family, "weights": _digest(self._source)}
 
     @contextmanager
@@ -126,13 +127,13 @@ class Server:
                     processor_source(self._source), options.min_pixels, options.max_pixels, options.trust_remote_code
                 )
             except (OSError, TypeError, KeyError) as error:
-                raise ValueError(f"{self._source}: its processor cannot be loaded ({error})") from error
+                raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
         at_once = options.batch_size or DEFAULT_REQUESTS
         client = Client(options.server, os.environ.get("OPENAI_API_KEY"), options.timeout, options.tries, at_once)
         engine = OpenAIEngine(client, options.model, sampling, checkpoint, options.constrain)
         try:
-            yield Started(Conversation(self.style, checkpoint), engine, batch_size=1, ahead=at_once)
+            yield Started(Conversation(self.output_format, checkpoint), engine, batch_size=1, ahead=at_once)
         finally:
             engine.close()
 
@@ -141,11 +142,11 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
     """Folder or hub name of what the server runs; None where only its family is known."""
     if options.family is not None:
         if options.checkpoint is not None:
-            raise ValueError("family: the checkpoint's configuration says it; give --checkpoint or --family, not both")
+            raise UserError("family: the checkpoint's configuration says it; give --checkpoint or --family, not both")
         return None
     source = options.checkpoint or options.model
     if not Path(source).exists() and not is_hub_name(source):
-        raise ValueError(
+        raise UserError(
             f"{source!r} is no folder and no hub name (owner/name), so how the model is asked is not known; give what "
             "the server runs as --checkpoint FOLDER, or its model_type as --family"
         )
@@ -154,16 +155,16 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
 
 def _family_option(options: PredictOptions) -> Family:
     if options.family not in FAMILIES:
-        raise ValueError(f"family: unknown model_type {options.family!r}; allowed: {', '.join(FAMILIES)}")
+        raise UserError(f"family: unknown model_type {options.family!r}; allowed: {', '.join(FAMILIES)}")
     family = importlib.import_module(FAMILIES[options.family]).FAMILY
-    if family.frame == "resized":
-        raise ValueError(
+    if family.box_format == "resized":
+        raise UserError(
             f"family {options.family}: its boxes are in pixels of the resized input, which the processor decides; "
             "give the folder or hub name with --checkpoint"
         )
     for name in ("min_pixels", "max_pixels"):
         if getattr(options, name) is not None:
-            raise ValueError(f"{name}: without the processor (--checkpoint) the server alone resizes images")
+            raise UserError(f"{name}: without the processor (--checkpoint) the server alone resizes images")
     return family
 
 
@@ -181,7 +182,7 @@ ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
 def fingerprint(options: PredictOptions, choice: Choice) -> dict[str, Any]:
     """Everything the answers depend on: the options, how the model is asked, and what the engine adds."""
     shared = {key: value for key, value in plain(options).items() if key not in _NEVER}
-    return {**shared, "style": plain(choice.style), **choice.own}
+    return {**shared, "output_format": plain(choice.output_format), **choice.own}
 
 
 def device_named(name: str) -> str:
@@ -189,7 +190,7 @@ def device_named(name: str) -> str:
     torchrun, accelerate or srun its own.
 
     Raises:
-        ValueError: it cannot be used; says why.
+        UserError: it cannot be used; says why.
     """
     import torch
 
@@ -199,7 +200,7 @@ def device_named(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # an unknown name, a device that is not there, a torch without it
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:1, …") from error
+        raise UserError(f"device {name!r} cannot be used ({reason}); allowed: auto, cpu, cuda, cuda:1, …") from error
     return name
 
 

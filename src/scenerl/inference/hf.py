@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from transformers import LogitsProcessorList
 
-from scenerl.answers import AnswerShape
+from scenerl.answers import GrammarSpec
 from scenerl.decoding import ConstrainedDecoding, Vocabulary
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
@@ -34,12 +34,12 @@ class HFEngine:
         checkpoint.model.eval()
 
     def answer(
-        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[AnswerShape] | None = None
+        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[GrammarSpec] | None = None
     ) -> list[list[Reply]]:
         """See :class:`scenerl.inference.engine.Engine`.
 
         Raises:
-            ValueError: an answer of one of these shapes cannot be written within the token limit.
+            UserError: an answer of one of these shapes cannot be written within the token limit.
         """
         torch.manual_seed(seed)
         replies: list[list[Reply]] = []
@@ -54,7 +54,7 @@ class HFEngine:
                 torch.cuda.empty_cache()
         return replies
 
-    def check(self, shape: AnswerShape) -> None:
+    def check(self, shape: GrammarSpec) -> None:
         """See :class:`scenerl.inference.engine.Engine`."""
         self._constrained([shape])
 
@@ -91,7 +91,7 @@ class HFEngine:
         }
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[list[dict]], shapes: Sequence[AnswerShape] | None) -> list[list[Reply]]:
+    def _generate(self, prompts: Sequence[list[dict]], shapes: Sequence[GrammarSpec] | None) -> list[list[Reply]]:
         model = self.checkpoint.model
         inputs = self.encode(prompts).to(model.device)
         settings = self.generation_settings()
@@ -117,7 +117,7 @@ class HFEngine:
         replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _constrained(self, shapes: Sequence[AnswerShape]) -> ConstrainedDecoding:
+    def _constrained(self, shapes: Sequence[GrammarSpec]) -> ConstrainedDecoding:
         """What holds an answer to each shape."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import current_keys
 from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
-from scenerl.runs import atomic_write_text, default_values
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
+from scenerl.runs import default_values
 
 Mark = Mapping[str, Any]
 """Everything that answers depend on (:func:`scenerl.inference.engines.fingerprint`)."""
@@ -32,7 +35,9 @@ def differing(out: Path, mark: Mark) -> str:
     known = {key: value for key, value in default_values(PredictOptions).items() if key in mark}
     earlier = {**known, **load_yaml(mark_path(out))}
     if isinstance(earlier.get("style"), Mapping):
-        earlier["style"] = {**plain(AnswerStyle()), **earlier["style"]}
+        earlier["output_format"] = current_keys(earlier.pop("style"))
+    if isinstance(earlier.get("output_format"), Mapping):
+        earlier["output_format"] = {**plain(OutputFormat()), **earlier["output_format"]}
     return ", ".join(key for key in {**mark, **earlier} if earlier.get(key) != mark.get(key))
 
 
@@ -43,13 +48,13 @@ def check_owner(out: Path, mark: Mark, fresh: bool) -> None:
         fresh: what another run predicted may be replaced.
 
     Raises:
-        ValueError: names the file, and what differs.
+        UserError: names the file, and what differs.
     """
     if not out.exists():
         return
     if not (out.is_file() and mark_path(out).is_file()):
-        raise ValueError(f"{out}: exists but was not written by predict; choose another --out")
+        raise UserError(f"{out}: exists but was not written by predict; choose another --out")
     if not fresh and (keys := differing(out, mark)):
-        raise ValueError(
+        raise UserError(
             f"{out}: belongs to another run; differing: {keys}; use --fresh to replace it, or another --out"
         )

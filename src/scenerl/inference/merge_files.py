@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.config import MergeOptions
 from scenerl.data.jsonl import read_jsonl, write_jsonl
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
+from scenerl.errors import DataError
+from scenerl.files import check_out
 from scenerl.formats.predictions import Predictions, tidy_id
 from scenerl.formats.rows import read_row
 from scenerl.inference.merge import Merged, merge_graphs
 from scenerl.inference.rows import graph_to_json
-from scenerl.outputs import check_out
 from scenerl.types import FAILURES, Example, ParseResult, SceneGraph
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
@@ -91,7 +92,7 @@ def _read(path: Path) -> dict[str, list[tuple[dict, ParseResult]]]:
         if sample in answers:
             raise DataError(f"{where}: image {excerpt(image_id)} has a sample {sample} already")
         # The row says all there is to know; what is asked of the example and the style concerns unparsed answers.
-        result = read_row(row, where, AnswerStyle(), Example(image_id, 1, 1, SceneGraph()), Predictions(path))
+        result = read_row(row, where, OutputFormat(), Example(image_id, 1, 1, SceneGraph()), Predictions(path))
         kept = {key: row[key] for key in (*_KEPT, "num_tokens") if key in row}
         answers[sample] = kept, result
     return {image_id: list(answers.values()) for image_id, answers in images.items()}
@@ -101,7 +102,7 @@ def run(options: MergeOptions) -> None:
     """The command.
 
     Raises:
-        ValueError: a file cannot be used.
+        UserError: a file cannot be used.
     """
     check_out(options.out, [options.samples])
     warning = merge_file(options.samples, options.out, iou_threshold=options.iou_threshold, min_share=options.min_share)

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError
 from functools import lru_cache
 
-from scenerl.answers import AnswerShape, build_grammar
+from scenerl.answers import GrammarSpec, build_grammar
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling, Unanswered
 from scenerl.inference.openai_client import Client, Refused
@@ -38,7 +38,7 @@ class OpenAIEngine:
         constrain: answers will be asked for with shapes.
 
     Raises:
-        ValueError: there is no server, it does not know the model, or it cannot do what is asked of it.
+        UserError: there is no server, it does not know the model, or it cannot do what is asked of it.
     """
 
     def __init__(self, client: Client, model: str, sampling: Sampling, checkpoint: Checkpoint, constrain: bool = False):
@@ -64,7 +64,7 @@ class OpenAIEngine:
             raise
 
     def answer(
-        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[AnswerShape] | None = None
+        self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[GrammarSpec] | None = None
     ) -> list[list[Reply]]:
         """See :class:`scenerl.inference.engine.Engine`. Of a shape the server gets the grammar: that relations name
         objects which are there, and that an answer ends before the token limit, is not in it."""
@@ -77,7 +77,7 @@ class OpenAIEngine:
 
         return self._run(every())
 
-    def check(self, shape: AnswerShape) -> None:
+    def check(self, shape: GrammarSpec) -> None:
         """See :class:`scenerl.inference.engine.Engine`."""
         _grammar(shape)
 
@@ -154,8 +154,8 @@ class OpenAIEngine:
 
 
 @lru_cache(maxsize=256)
-def _grammar(shape: AnswerShape) -> str:
-    return build_grammar(shape.style, shape.bounds_wh)
+def _grammar(shape: GrammarSpec) -> str:
+    return build_grammar(shape.output_format, shape.bounds_wh)
 
 
 async def _all(work: Sequence[Coroutine]) -> list:

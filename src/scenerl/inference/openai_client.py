@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2 as httpx
 
+from scenerl.errors import UserError
 from scenerl.inference.engine import Unanswered
 
 MAX_BYTES = 64 << 20
@@ -64,7 +65,7 @@ class Client:
         backoff: seconds before the second try, at most.
 
     Raises:
-        ValueError: the address is none, or the key cannot be one.
+        UserError: the address is none, or the key cannot be one.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Client:
         parts = _parts(address)
         key = (key or "").strip()  # a key that comes from a file often ends in a line break
         if not (key.isascii() and key.isprintable()):
-            raise ValueError("OPENAI_API_KEY: holds characters that no key has")  # which are not for a terminal or log
+            raise UserError("OPENAI_API_KEY: holds characters that no key has")  # which are not for a terminal or log
         self.address = parts._replace(path=parts.path.rstrip("/") or "/v1", query="", fragment="").geturl()
         self.shown = self.address.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)  # without a password in it
         self._timeout, self._tries, self._backoff = timeout, tries, backoff
@@ -107,7 +108,7 @@ class Client:
         Raises:
             Refused: the server says no.
             Unanswered: it failed every time; says how the last time.
-            ValueError: nothing listens there, or it wants another key.
+            UserError: nothing listens there, or it wants another key.
         """
         content = None if body is None else json.dumps(body).encode()
         tries = tries or self._tries
@@ -130,7 +131,7 @@ class Client:
             if number < tries:
                 await asyncio.sleep(max(failure.wait, self._pause(number)))
         if not failure.is_there:
-            raise ValueError(f"no server answers at {self.shown} ({failure}); start it, or give its address: --server")
+            raise UserError(f"no server answers at {self.shown} ({failure}); start it, or give its address: --server")
         times = "once" if tries == 1 else f"{tries} times"
         raise Unanswered(f"{self.shown}: asked {times}, the last time: {failure}")
 
@@ -155,7 +156,7 @@ class Client:
         if status in _AGAIN or status >= 500:
             raise _Failed(f"{_reason(status)}: {_message(received)}", _retry_after(response.headers))
         if status in (401, 403):
-            raise ValueError(
+            raise UserError(
                 f"{self.shown}: {_reason(status)}: {_message(received)}; a key is read from the environment variable "
                 "OPENAI_API_KEY"
             )
@@ -177,7 +178,7 @@ def _parts(address: str) -> SplitResult:
             return parts
     except ValueError:  # of urlsplit, or of a port that is no number
         pass
-    raise ValueError(f"server {address!r}: not an address; allowed: http://HOST:PORT/v1 or https://…")
+    raise UserError(f"server {address!r}: not an address; allowed: http://HOST:PORT/v1 or https://…")
 
 
 def _is_loopback(host: str) -> bool:

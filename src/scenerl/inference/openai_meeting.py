@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling, Unanswered
 from scenerl.inference.openai_client import Client, Refused, Unreadable
 from scenerl.inference.openai_dialects import DIALECTS, Dialect
@@ -65,7 +66,7 @@ async def meet(
     """Find out how to ask a server.
 
     Raises:
-        ValueError: nothing listens there; it does not know the model, and which it knows; it takes no grammars, gives
+        UserError: nothing listens there; it does not know the model, and which it knows; it takes no grammars, gives
             no log-probabilities or has no top_k, where these are wanted; the token limit is beyond the model's length.
     """
     try:
@@ -73,13 +74,13 @@ async def meet(
         _check_length(client, known.get(model, {}), sampling)
         terms, answer = await _agree(client, model, known, sampling, banned)
         if sampling.top_k and not terms.dialect.top_k:
-            raise ValueError(f"{client.shown} takes no top_k; allowed with it: top_k 0")
+            raise UserError(f"{client.shown} takes no top_k; allowed with it: top_k 0")
         if sampling.num_samples > 1:
             terms = replace(terms, several=tells_lengths(answer, 2))
         if constrain:
             terms = replace(terms, grammar=await _way_of_grammars(client, terms, sampling))
     except Unanswered as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
     if known and model not in known:
         _log.warning("%s answers as %r, but lists other models only: %s", client.shown, model, _names(known))
     return terms
@@ -103,7 +104,7 @@ def _names(known: dict[str, dict]) -> str:
 def _check_length(client: Client, entry: dict, sampling: Sampling) -> None:
     longest = entry.get("max_model_len")
     if type(longest) is int and sampling.max_new_tokens >= longest:
-        raise ValueError(
+        raise UserError(
             f"{client.shown}: prompt and answer together have at most {longest} tokens, so max_new_tokens "
             f"{sampling.max_new_tokens} leaves no room for the prompt"
         )
@@ -125,17 +126,17 @@ async def _agree(
         if banned and not terms.banned:
             _log.warning("%s bars no tokens: some that stand for images may stand in answers", client.shown)
         if sampling.logprobs and not _gives_logprobs(answer):
-            raise ValueError(
+            raise UserError(
                 f"{client.shown} ({terms.dialect.servers}) gives no log-probabilities; leave out --logprobs"
             )
         return terms, answer
     if sampling.logprobs and refused.status != 404:
         await _agree(client, model, known, replace(sampling, logprobs=False), banned)
-        raise ValueError(f"{client.shown} gives no log-probabilities ({refused}); leave out --logprobs")
+        raise UserError(f"{client.shown} gives no log-probabilities ({refused}); leave out --logprobs")
     if model not in known:
         has = f"; it has {_names(known)}" if known else ""
-        raise ValueError(f"{client.shown} does not know the model {model!r}{has} ({refused})")
-    raise ValueError(f"{client.shown} refuses what every image would be asked with: {refused}")
+        raise UserError(f"{client.shown} does not know the model {model!r}{has} ({refused})")
+    raise UserError(f"{client.shown} refuses what every image would be asked with: {refused}")
 
 
 def _offers(model: str, sampling: Sampling, banned: Sequence[int]) -> Iterator[tuple[Terms, int]]:
@@ -176,7 +177,7 @@ async def _way_of_grammars(client: Client, terms: Terms, sampling: Sampling) -> 
         if text.strip() == _WORD:
             return field
         heard.append(f"{field}: told to say {_WORD!r} it says {text!r:.40}")
-    raise ValueError(
+    raise UserError(
         f"{client.shown} ({terms.dialect.servers}) does not keep to grammars ("
         f"{'; '.join(heard) or 'none of its kind does'}); leave out --constrain"
     )

@@ -9,20 +9,20 @@ from pathlib import Path
 from scenerl import data
 from scenerl.config import PredictOptions
 from scenerl.conversation import Conversation
-from scenerl.data.given import boxes_for
+from scenerl.data.provided import boxes_for
+from scenerl.errors import DataError, UserError
+from scenerl.files import check_out, only_writer
 from scenerl.inference.batches import Batch, Item, answered, cut, open_images
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, Started, fingerprint
-from scenerl.inference.lock import only_writer
 from scenerl.inference.marks import check_owner, write_mark
 from scenerl.inference.merge_files import merge_file
 from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
-from scenerl.outputs import check_out
 from scenerl.progress import progress_bar, track
-from scenerl.types import DataError, Example
+from scenerl.types import Example
 
 
 def predict(
@@ -42,7 +42,7 @@ def predict(
 
     Batches are cut by position and seeded by their number, so an interrupted run ends with the same rows as one that
     was never interrupted. An image without an answer, because it could not be read or the engine failed on it, is tried
-    again by the next run. Nobody else may write ``out`` meanwhile (:func:`scenerl.inference.lock.only_writer`).
+    again by the next run. Nobody else may write ``out`` meanwhile (:func:`scenerl.files.only_writer`).
 
     Args:
         progress: called with the number of images after each batch, those found done included.
@@ -54,7 +54,7 @@ def predict(
         What became of the answers, with a message for each image that has none; its row says so too.
 
     Raises:
-        ValueError: ``out`` is not a prediction file, cannot be written, or two examples share an ``image_id``.
+        UserError: ``out`` is not a prediction file, cannot be written, or two examples share an ``image_id``.
     """
     problems: list[str] = []
     with PredictionFile(out) as file:
@@ -94,7 +94,7 @@ def _to_answer(
 
 def _write(item: Item, conversation: Conversation, file: PredictionFile, num_samples: int) -> None:
     """Append the rows of an image that are missing; answers take the place of an error."""
-    example, style = item.example, conversation.style
+    example, output_format = item.example, conversation.output_format
     if example.image_id in file.failed:
         if item.error:
             file.failed.discard(example.image_id)  # it failed again, and keeps its row
@@ -102,21 +102,21 @@ def _write(item: Item, conversation: Conversation, file: PredictionFile, num_sam
             file.forget(file.failed)  # and the others that are still to be tried: the file is written anew once
     for sample in _missing(example, file, num_samples) if item.replies or item.error else ():
         if item.error:
-            file.append(error_row(example, style, sample, item.error))
+            file.append(error_row(example, output_format, sample, item.error))
             continue
         reply = item.replies[sample]
         result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
         confidence = None
         if result.graph is not None and reply.logprobs is not None:
             confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-        file.append(prediction_row(example, result, reply, style, item.input_wh, sample, confidence))
+        file.append(prediction_row(example, result, reply, output_format, item.input_wh, sample, confidence))
 
 
 def run(options: PredictOptions) -> None:
     """The command. With ``merge`` the answers are in ``OUT.samples.jsonl``, and ``out`` is made of them at the end.
 
     Raises:
-        ValueError: bad options, data or checkpoint, a server that is not there or cannot do what is asked, a file of
+        UserError: bad options, data or checkpoint, a server that is not there or cannot do what is asked, a file of
             another run or one that another process is writing; and, once every image is done, that some have no answer
             (their rows say why).
     """
@@ -165,7 +165,7 @@ def run(options: PredictOptions) -> None:
     if options.constrain and not (choice.sees_conditions or outcome.tally.is_clean):
         print("A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)")
     if outcome.problems:
-        raise ValueError(
+        raise UserError(
             f"{options.data}: {len(outcome.problems)} of {total} images have no answer in {options.out}, "
             f"the first: {outcome.problems[0]}"
         )

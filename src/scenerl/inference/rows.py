@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, Set
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.data.jsonl import why_no_json
+from scenerl.errors import UserError
 from scenerl.inference.confidence import Confidence, Parts
 from scenerl.inference.engine import Reply
 from scenerl.inference.tally import Tally
@@ -57,7 +58,7 @@ def prediction_row(
     example: Example,
     result: ParseResult,
     reply: Reply,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     input_wh: tuple[int, int],
     sample: int = 0,
     confidence: Confidence | None = None,
@@ -67,7 +68,7 @@ def prediction_row(
     With ``confidence`` the elements of the graph have scores and their parts; a reply with log-probabilities leaves
     them in ``logprobs``, one for each of its ``num_tokens``.
     """
-    row = _row(example, result, reply, style, input_wh, sample)
+    row = _row(example, result, reply, output_format, input_wh, sample)
     if confidence is not None:
         row["graph"] = graph_to_json(confidence.graph, confidence)
     if reply.logprobs is not None:
@@ -75,16 +76,16 @@ def prediction_row(
     return row
 
 
-def error_row(example: Example, style: AnswerStyle, sample: int, error: str) -> dict:
+def error_row(example: Example, output_format: OutputFormat, sample: int, error: str) -> dict:
     """The row of an image that could not be read: no answer, and why."""
-    return {**_row(example, ParseResult("no_answer", None), None, style, None, sample), "error": error}
+    return {**_row(example, ParseResult("no_answer", None), None, output_format, None, sample), "error": error}
 
 
 def _row(
     example: Example,
     result: ParseResult,
     reply: Reply | None,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     input_wh: tuple[int, int] | None,
     sample: int,
 ) -> dict:
@@ -99,8 +100,8 @@ def _row(
         "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
         "graph": graph_to_json(result.graph) if result.graph is not None else None,
         # the task to evaluate it as: what a detector gave is no ground truth
-        "task": style.task if example.given is None else "sgdet",
-        "frame": style.frame,
+        "task": output_format.task if example.provided is None else "sgdet",
+        "frame": output_format.box_format,
         "input_wh": list(input_wh) if input_wh else None,
         "num_tokens": reply.num_tokens if reply else 0,
         "finish_reason": reply.finish_reason if reply else None,
@@ -119,7 +120,7 @@ class PredictionFile:
         tally: what became of the answers.
 
     Raises:
-        ValueError: it holds a row, other than a cut-off last one, that is no prediction; names file and row.
+        UserError: it holds a row, other than a cut-off last one, that is no prediction; names file and row.
     """
 
     def __init__(self, path: Path):
@@ -159,7 +160,7 @@ class PredictionFile:
                     hash((row["image_id"], row.get("sample", 0)))
                     Tally().add(row)
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    raise ValueError(
+                    raise UserError(
                         f"{self.path}, row {number}: not a prediction row ({why_no_json(error)}); use --fresh or "
                         "another --out"
                     ) from error
@@ -169,7 +170,7 @@ class PredictionFile:
         """Write one row; on return it is in the file.
 
         Raises:
-            ValueError: the disk is full or the file cannot be written; earlier rows are kept.
+            UserError: the disk is full or the file cannot be written; earlier rows are kept.
         """
         line = (json.dumps(row) + "\n").encode()
         try:
@@ -178,7 +179,7 @@ class PredictionFile:
                 view = view[self._file.write(view) :]
         except OSError as error:
             self._file.truncate(self._size)
-            raise ValueError(
+            raise UserError(
                 f"{self.path}: cannot write ({error.strerror}); the {len(self.done)} rows so far are kept, "
                 "the same command goes on from there"
             ) from error

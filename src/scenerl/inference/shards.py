@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from scenerl.data.jsonl import why_no_json
+from scenerl.errors import UserError
+from scenerl.files import only_writer
 from scenerl.inference.batches import Batch
-from scenerl.inference.lock import only_writer
 from scenerl.inference.marks import Mark, differing, mark_path, write_mark
 from scenerl.inference.tally import Outcome, Tally
 from scenerl.types import Example
@@ -37,7 +38,7 @@ class Shard:
         """``2/4``, or ``auto``: what torchrun, accelerate or srun tell this process.
 
         Raises:
-            ValueError: it is neither, a number is out of range, or nobody told this process anything.
+            UserError: it is neither, a number is out of range, or nobody told this process anything.
         """
         if text == "auto":
             for rank, size in _RANKS:
@@ -45,13 +46,11 @@ class Shard:
                 if number.isdecimal() and count.isdecimal() and int(number) < int(count):
                     return cls(int(number) + 1, int(count))
             names = ", ".join(f"{rank} and {size}" for rank, size in _RANKS)
-            raise ValueError(f"shard: auto needs variables of torchrun, accelerate or srun ({names}); give i/n")
+            raise UserError(f"shard: auto needs variables of torchrun, accelerate or srun ({names}); give i/n")
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         shard = cls(*map(int, found.groups())) if found else None
         if shard is None or not 1 <= shard.number <= shard.count:
-            raise ValueError(
-                f"shard: {text!r} is not a part of a whole; allowed: auto, 1/4, 2/4, 3/4, 4/4 and the like"
-            )
+            raise UserError(f"shard: {text!r} is not a part of a whole; allowed: auto, 1/4, 2/4, 3/4, 4/4 and the like")
         return shard
 
     def path(self, out: Path) -> Path:
@@ -78,7 +77,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
         What became of the answers.
 
     Raises:
-        ValueError: a part is missing, of another run, unfinished or being written, or holds a row twice or one of no
+        UserError: a part is missing, of another run, unfinished or being written, or holds a row twice or one of no
             image; names it.
     """
     parts = [Shard(number, count) for number in range(1, count + 1)]
@@ -96,7 +95,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
                 for sample in range(num_samples):
                     place = rows.pop((example.image_id, sample), None)
                     if place is None:
-                        raise ValueError(_unfinished(example, parts, paths))
+                        raise UserError(_unfinished(example, parts, paths))
                     files[place[0]].seek(place[1])
                     line = files[place[0]].read(place[2])
                     row = json.loads(line)
@@ -105,7 +104,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
                     written.write(line)
             if rows:
                 (image_id, _), place = next(iter(rows.items()))
-                raise ValueError(f"{paths[place[0]]}: image_id {image_id!r} is of no image of the data set")
+                raise UserError(f"{paths[place[0]]}: image_id {image_id!r} is of no image of the data set")
             written.flush()
             os.fsync(written.fileno())
         out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
@@ -117,12 +116,12 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
 def _check_parts(parts: list[Shard], paths: list[Path], mark: Mark) -> None:
     missing = [f"{path.name} (--shard {part})" for part, path in zip(parts, paths, strict=True) if not path.is_file()]
     if missing:
-        raise ValueError(f"{paths[0].parent}: missing {', '.join(missing)}")
+        raise UserError(f"{paths[0].parent}: missing {', '.join(missing)}")
     for part, path in zip(parts, paths, strict=True):
         if not mark_path(path).is_file():
-            raise ValueError(f"{path}: was not written by predict")
+            raise UserError(f"{path}: was not written by predict")
         if keys := differing(path, {**mark, "shard": str(part)}):
-            raise ValueError(f"{path}: belongs to another run; differing: {keys}")
+            raise UserError(f"{path}: belongs to another run; differing: {keys}")
 
 
 def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
@@ -138,12 +137,10 @@ def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
                         key = row["image_id"], row.get("sample", 0)
                         earlier = rows.get(key)
                     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                        raise ValueError(
-                            f"{path}, row {number}: not a prediction row ({why_no_json(error)})"
-                        ) from error
+                        raise UserError(f"{path}, row {number}: not a prediction row ({why_no_json(error)})") from error
                     if earlier:
                         where = f"is in {paths[earlier[0]]} already"
-                        raise ValueError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {where}")
+                        raise UserError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {where}")
                     rows[key] = (index, offset, len(line))
                 offset += len(line)
     return rows

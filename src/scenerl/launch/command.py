@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from scenerl.config import LaunchOptions
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
 from scenerl.launch.job import Job, make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.slurm import job_script
-from scenerl.runs import atomic_write_text
 
 SCRIPTS = Path("runs") / "slurm"
 """Where job scripts and their output are written, in the working directory."""
@@ -23,7 +24,7 @@ def run(options: LaunchOptions) -> int:
     """Print, start or submit.
 
     Raises:
-        ValueError: recipe and profile do not go together, or the profile wants what this machine alone cannot do.
+        UserError: recipe and profile do not go together, or the profile wants what this machine alone cannot do.
     """
     job = make_job(options.recipe, find_profile(options.profile, options.recipe), options.set)
     if options.slurm:
@@ -37,7 +38,7 @@ def run(options: LaunchOptions) -> int:
         print(shlex.join(command))
         return 0
     if not shutil.which(command[0]):
-        raise ValueError(f"{command[0]} is not installed; pip install 'scenerl[train]'")
+        raise UserError(f"{command[0]} is not installed; pip install 'scenerl[train]'")
     sys.stdout.flush()
     os.execvp(command[0], command)  # signals go straight to it, its exit code is ours
 
@@ -46,11 +47,11 @@ def local_command(job: Job) -> list[str]:
     """The command line on one machine.
 
     Raises:
-        ValueError: the profile has several nodes.
+        UserError: the profile has several nodes.
     """
     profile = job.profile
     if profile.nodes + job.server_nodes > 1:
-        raise ValueError(
+        raise UserError(
             f"profile {profile.name} has {profile.nodes + job.server_nodes} nodes: add --slurm, or --print --slurm "
             "to see what has to run on each"
         )
@@ -71,7 +72,7 @@ def local_command(job: Job) -> list[str]:
 
 def _submit(job: Job, script: str) -> int:
     if not shutil.which("sbatch"):
-        raise ValueError("sbatch is not installed here; --print shows the job script")
+        raise UserError("sbatch is not installed here; --print shows the job script")
     SCRIPTS.mkdir(parents=True, exist_ok=True)
     path = SCRIPTS / f"{job.name}.sbatch"
     atomic_write_text(path, script)

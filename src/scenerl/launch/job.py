@@ -9,6 +9,7 @@ from typing import Any
 
 from scenerl.config import TRL_CONFIGS, Extra, Options, parse
 from scenerl.config.batch import accumulation_steps
+from scenerl.errors import UserError
 from scenerl.launch.profiles import Profile
 
 DEFAULTS = {
@@ -80,19 +81,19 @@ def _number(key: str, value: Any, kind: type) -> Any:
     try:
         return kind(float(value))
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{key}: {value!r} is not a number") from error
+        raise UserError(f"{key}: {value!r} is not a number") from error
 
 
 def command_of(recipe: Path) -> str:
     """The command a recipe is for, by which its file's name begins.
 
     Raises:
-        ValueError: it begins with none.
+        UserError: it begins with none.
     """
     command = Path(recipe).stem.split("_")[0]
     if command not in TRL_CONFIGS:
         allowed = ", ".join(f"{name}_….yaml" for name in TRL_CONFIGS)
-        raise ValueError(f"{recipe}: a recipe's name begins with the command it is for; allowed: {allowed}")
+        raise UserError(f"{recipe}: a recipe's name begins with the command it is for; allowed: {allowed}")
     return command
 
 
@@ -103,7 +104,7 @@ def make_job(recipe: Path, profile: Profile, sets: Sequence[str] = ()) -> Job:
         sets: ``KEY=VALUE`` each, winning over both.
 
     Raises:
-        ValueError: an unknown or wrong field, or a global batch that the profile's processes cannot share.
+        UserError: an unknown or wrong field, or a global batch that the profile's processes cannot share.
     """
     recipe = Path(recipe)
     command = command_of(recipe)
@@ -111,7 +112,7 @@ def make_job(recipe: Path, profile: Profile, sets: Sequence[str] = ()) -> Job:
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"set: {item!r} is not KEY=VALUE")
+            raise UserError(f"set: {item!r} is not KEY=VALUE")
         words += [f"--{key}={value}"]
     options, extra = parse(command, ["--config", str(recipe), *words])
     job = Job(command, recipe, profile, tuple(words), options, extra)
@@ -131,18 +132,18 @@ def check_batch(job: Job) -> int:
     """Gradient accumulation of a job.
 
     Raises:
-        ValueError: the recipe has no global batch, or the processes cannot share it; GRPO: its groups do not fill it.
+        UserError: the recipe has no global batch, or the processes cannot share it; GRPO: its groups do not fill it.
     """
     size = job.value("global_batch_size")
     if size is None:
-        raise ValueError(f"{job.recipe}: has no global_batch_size, so that a step would depend on the profile")
+        raise UserError(f"{job.recipe}: has no global_batch_size, so that a step would depend on the profile")
     if job.value("num_generations") < 1:
-        raise ValueError(f"num_generations: {job.value('num_generations')} is out of range; allowed: at least 1")
+        raise UserError(f"num_generations: {job.value('num_generations')} is out of range; allowed: at least 1")
     if job.command == "grpo" and size % job.value("num_generations"):
-        raise ValueError(
+        raise UserError(
             f"{job.recipe}: global_batch_size: {size} completions are no whole groups of {job.value('num_generations')}"
         )
     try:
         return accumulation_steps(size, job.value("per_device_train_batch_size"), job.profile.num_gpus)
     except ValueError as error:
-        raise ValueError(f"{job.recipe} with profile {job.profile.name}: {error}") from error
+        raise UserError(f"{job.recipe} with profile {job.profile.name}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scenerl.config import PlanOptions
+from scenerl.errors import UserError
 from scenerl.launch.costs import forward_flops, lora_parameters
 from scenerl.launch.job import Job, make_job
 from scenerl.launch.memory import DIVIDES_WEIGHTS, memory
@@ -51,11 +52,11 @@ def estimate(job: Job, efficiency: float) -> Estimate:
         efficiency: share of the GPU's peak that training reaches.
 
     Raises:
-        ValueError: a model or data set whose figures are not known.
+        UserError: a model or data set whose figures are not known.
     """
     size, tokens = model_size(job), tokens_of(job)
     if not tokens.images:
-        raise ValueError(f"{job.recipe}: how many images {job.value('data')} has is not known; give --set limit=N")
+        raise UserError(f"{job.recipe}: how many images {job.value('data')} has is not known; give --set limit=N")
     steps_per_epoch = tokens.images * completions(job) // job.value("global_batch_size")
     steps = job.extra_number("max_steps") or int(steps_per_epoch * job.value("num_train_epochs"))
     images = steps * job.value("global_batch_size") / completions(job)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from scenerl.config import load_yaml
 from scenerl.config.convert import near_misses
 from scenerl.config.parse import convert_key, field_types
+from scenerl.errors import UserError
 
 Sharding = Literal["none", "zero2", "zero3", "zero3_offload", "fsdp2"]
 FOLDER = "profiles"
@@ -58,25 +59,25 @@ def read_profile(path: Path) -> Profile:
     """A profile file.
 
     Raises:
-        ValueError: it cannot be read, a key is unknown or missing, or a value is of the wrong type; names file and key.
+        UserError: it cannot be read, a key is unknown or missing, or a value is of the wrong type; names file and key.
     """
     path = Path(path)
     content = load_yaml(path)
     kinds = {key: kind for key, kind in field_types(Profile).items() if key != "name"}
     for key in content:
         if key not in kinds:
-            raise ValueError(f"{path}: unknown key {key!r}{near_misses(key, kinds)}; allowed: {', '.join(kinds)}")
+            raise UserError(f"{path}: unknown key {key!r}{near_misses(key, kinds)}; allowed: {', '.join(kinds)}")
     values = {key: convert_key(key, value, kinds[key], str(path)) for key, value in content.items()}
     missing = [item.name for item in dataclasses.fields(Profile) if item.name != "name" and _is_missing(item, values)]
     if missing:
-        raise ValueError(f"{path}: lacks {', '.join(missing)}")
+        raise UserError(f"{path}: lacks {', '.join(missing)}")
     if values.get("accelerate"):
         values["accelerate"] = path.parent / values["accelerate"]
         if not values["accelerate"].is_file():
-            raise ValueError(f"{path}: accelerate: there is no file {values['accelerate']}")
+            raise UserError(f"{path}: accelerate: there is no file {values['accelerate']}")
     profile = Profile(name=path.stem, **values)
     if profile.num_gpus > 1 and profile.accelerate is None:
-        raise ValueError(f"{path}: accelerate: {profile.num_gpus} processes need a configuration file")
+        raise UserError(f"{path}: accelerate: {profile.num_gpus} processes need a configuration file")
     return profile
 
 
@@ -89,13 +90,13 @@ def find_profile(name: str, recipe: Path) -> Profile:
     """The profile of a name, from the folder ``profiles`` beside the recipe or above it, or of a path.
 
     Raises:
-        ValueError: there is none of the name; names those that there are.
+        UserError: there is none of the name; names those that there are.
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return read_profile(Path(name))
     known = profile_files(recipe)
     if name not in known:
-        raise ValueError(f"profile {name!r} is not known{near_misses(name, known)}; allowed: {', '.join(known)}")
+        raise UserError(f"profile {name!r} is not known{near_misses(name, known)}; allowed: {', '.join(known)}")
     return read_profile(known[name])
 
 
@@ -103,10 +104,10 @@ def profile_files(recipe: Path) -> dict[str, Path]:
     """Name to file of the profiles that a recipe can be run with.
 
     Raises:
-        ValueError: no folder of profiles stands beside the recipe or above it.
+        UserError: no folder of profiles stands beside the recipe or above it.
     """
     for folder in Path(recipe).resolve().parents:
         found = {path.stem: path for path in sorted((folder / FOLDER).glob("*.yaml"))}
         if found:
             return found
-    raise ValueError(f"{recipe}: no folder {FOLDER!r} beside it or above it; give the path of a profile")
+    raise UserError(f"{recipe}: no folder {FOLDER!r} beside it or above it; give the path of a profile")

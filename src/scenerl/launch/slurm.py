@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scenerl.config import LaunchOptions
+from scenerl.errors import UserError
 from scenerl.launch.job import Job
 
 REQUEUE = 75
@@ -22,7 +23,7 @@ def job_script(job: Job, options: LaunchOptions, folder: Path) -> str:
         folder: where its output goes; sbatch wants it to be there.
 
     Raises:
-        ValueError: an option of sbatch that is not NAME=VALUE, or a line break in a value.
+        UserError: an option of sbatch that is not NAME=VALUE, or a line break in a value.
     """
     lines = ["#!/bin/bash", *_directives(job, options, folder), ""]
     lines += [
@@ -67,11 +68,11 @@ def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
     for item in options.sbatch:
         name, equals, value = item.partition("=")
         if not equals or not name.replace("-", "").isalnum():
-            raise ValueError(f"sbatch: {item!r} is not NAME=VALUE, as account=a-a03")
+            raise UserError(f"sbatch: {item!r} is not NAME=VALUE, as account=a-a03")
         settings[name] = value
     for name, value in settings.items():
         if any(char in str(value) for char in _UNSAFE):
-            raise ValueError(f"sbatch: {name}: a line break in {value!r}")
+            raise UserError(f"sbatch: {name}: a line break in {value!r}")
     return [*(f"#SBATCH --{name}={_directive(value)}" for name, value in settings.items()), "#SBATCH --requeue"]
 
 

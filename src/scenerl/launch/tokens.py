@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scenerl.errors import UserError
 from scenerl.launch.job import Job
 from scenerl.launch.sizes import MODELS, ModelSize, size_named
 
@@ -37,12 +38,12 @@ def model_size(job: Job) -> ModelSize:
     """The shape of the model that a recipe trains.
 
     Raises:
-        ValueError: it is in no table.
+        UserError: it is in no table.
     """
     name = str(job.value("model"))
     if (size := size_named(name)) is None:
         allowed = ", ".join(MODELS)
-        raise ValueError(f"{job.recipe}: no shape of model {name!r} is known; allowed: {allowed}, --set model=…")
+        raise UserError(f"{job.recipe}: no shape of model {name!r} is known; allowed: {allowed}, --set model=…")
     return size
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from scenerl.errors import UserError
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
 from scenerl.metrics.report import Report
 from scenerl.metrics.summary import evaluate
@@ -53,7 +54,7 @@ class SceneGraphMetric:
         """Add an image. A graph is a prediction that was read well, None one that failed.
 
         Raises:
-            ValueError: the image was there already.
+            UserError: the image was there already.
         """
         if prediction is None:
             prediction = ParseResult("no_answer", None)
@@ -65,7 +66,7 @@ class SceneGraphMetric:
         """Take over what others accumulated, in their order.
 
         Raises:
-            ValueError: an image that is there already.
+            UserError: an image that is there already.
         """
         for other in others:
             for pair in other.pairs.values():
@@ -73,7 +74,7 @@ class SceneGraphMetric:
 
     def _add(self, pair: Pair) -> None:
         if pair.image_id in self.pairs:
-            raise ValueError(f"the image {pair.image_id!r} was added already")
+            raise UserError(f"the image {pair.image_id!r} was added already")
         self.pairs[pair.image_id] = pair
 
     def compute(self, order: Sequence[str] | None = None) -> Report:
@@ -84,12 +85,12 @@ class SceneGraphMetric:
                 images are taken in the order of their ids, so that the number of processes does not matter.
 
         Raises:
-            ValueError: ``order`` names an image that was not added.
+            UserError: ``order`` names an image that was not added.
         """
         order = sorted(self.pairs) if order is None else order
         missing = [image_id for image_id in order if image_id not in self.pairs]
         if missing:
-            raise ValueError(f"{len(missing)} images were never added, the first is {missing[0]!r}")
+            raise UserError(f"{len(missing)} images were never added, the first is {missing[0]!r}")
         pairs = [self.pairs[image_id] for image_id in order]
         return evaluate(pairs, self.options, self.training_triplets, self.predicate_counts)
 

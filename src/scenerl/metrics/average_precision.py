@@ -250,12 +250,12 @@ def _exact_curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[
     """
     found_HB = np.cumsum(weight_HB, axis=0)
     precision_HB = np.divide(found_HB, seen_HB, out=np.zeros_like(found_HB), where=seen_HB > 0)
-    envelope_HB = np.maximum.accumulate(precision_HB[::-1], axis=0)[::-1]
+    enclosing_HB = np.maximum.accumulate(precision_HB[::-1], axis=0)[::-1]
     recall_HB = found_HB / np.where(positives_B > 0, positives_B, np.inf)
     reached_HB = np.searchsorted(RECALL_POINTS, recall_HB.ravel(), side="right").reshape(recall_HB.shape)
     # A first true positive of weight 0 reaches recall point 0 only, and its envelope is that of the ones after it.
     newly_HB = np.diff(reached_HB, axis=0, prepend=0)
-    average_B = (envelope_HB * newly_HB).sum(axis=0) / len(RECALL_POINTS)
+    average_B = (enclosing_HB * newly_HB).sum(axis=0) / len(RECALL_POINTS)
     return np.where(positives_B > 0, average_B, 0.0), recall_HB[-1]
 
 
@@ -271,10 +271,10 @@ def _fast_curve(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[A
     final_B = found_HB[-1] * share_B
     reached_HB = np.multiply(found_HB, 100.0 * share_B, out=found_HB)
     np.floor(np.add(reached_HB, np.float32(1.0 + _ROUNDING), out=reached_HB), out=reached_HB)
-    envelope_HB = scan(np.maximum, precision_HB[::-1])[::-1]
+    enclosing_HB = scan(np.maximum, precision_HB[::-1])[::-1]
     # Summed by parts: every fall of the envelope counts for the points reached before it.
-    total_B = reached_HB[-1] * envelope_HB[-1]
-    total_B += np.einsum("hb,hb->b", reached_HB[:-1], envelope_HB[:-1] - envelope_HB[1:])
+    total_B = reached_HB[-1] * enclosing_HB[-1]
+    total_B += np.einsum("hb,hb->b", reached_HB[:-1], enclosing_HB[:-1] - enclosing_HB[1:])
     return total_B / len(RECALL_POINTS), final_B
 
 

@@ -15,8 +15,8 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
 from scenerl.metrics.columns import Array, Codes, ObjectColumns, RelationColumns, join, object_columns, relation_columns
-from scenerl.metrics.given_objects import with_given_objects
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
+from scenerl.metrics.provided_objects import with_provided_objects
 from scenerl.metrics.ranking import Ranking, rank
 from scenerl.types import SceneGraph
 
@@ -137,7 +137,7 @@ def collect(
     graphs = [pair.result.graph or EMPTY for pair in pairs]
     if options.task in ("sgcls", "predcls"):
         graphs = [
-            with_given_objects(graph, pair.target, options.task) for graph, pair in zip(graphs, pairs, strict=True)
+            with_provided_objects(graph, pair.target, options.task) for graph, pair in zip(graphs, pairs, strict=True)
         ]
     targets = [pair.target for pair in pairs]
     labels, predicates = Codes(), Codes()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
 from scenerl.metrics.families import Families, build
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
@@ -67,14 +68,14 @@ def compare(
         Differences of the metrics that both have.
 
     Raises:
-        ValueError: the images differ, or one occurs twice.
+        UserError: the images differ, or one occurs twice.
 
     Source: Efron & Tibshirani 1993, chapters 13 and 16; Koehn 2004 for the paired form.
     """
     options = options or MetricOptions()
     check_ids(a)
     if [pair.image_id for pair in a] != [pair.image_id for pair in b]:
-        raise ValueError("the two predictions are not of the same images in the same order")
+        raise UserError("the two predictions are not of the same images in the same order")
     seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
     built = [build(pairs, options, seen, predicate_counts) for pairs in (a, b)]
     values = [bootstrap.values(side.families, len(a)) if a else {} for side in built]

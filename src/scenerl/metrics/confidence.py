@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scenerl.errors import UserError
 from scenerl.metrics.candidates import Candidates, one_to_one
 from scenerl.metrics.columns import Array
 from scenerl.metrics.families import Families
@@ -52,7 +53,7 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], num_bins: 
         The curve; ``ece`` is None without predictions.
 
     Raises:
-        ValueError: a confidence outside [0, 1], or lists of different lengths.
+        UserError: a confidence outside [0, 1], or lists of different lengths.
 
     Source: Guo et al. 2017, arXiv 1706.04599.
 
@@ -61,9 +62,9 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], num_bins: 
     """
     confidence, correct = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if confidence.shape != correct.shape:
-        raise ValueError(f"{len(confidence)} confidences but {len(correct)} outcomes")
+        raise UserError(f"{len(confidence)} confidences but {len(correct)} outcomes")
     if len(confidence) and not (confidence.min() >= 0 and confidence.max() <= 1):
-        raise ValueError("confidences must lie in [0, 1]")
+        raise UserError("confidences must lie in [0, 1]")
     place = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     counts = np.bincount(place, minlength=num_bins)
     sums = [np.bincount(place, weights=values, minlength=num_bins) for values in (confidence, correct)]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.metrics.options import Pair
 from scenerl.similarity import Similarity
@@ -145,17 +146,17 @@ def read_table(path: Path) -> dict[str, dict[str, object]]:
     true}}}``.
 
     Raises:
-        ValueError: the file cannot be read, or is not of this form.
+        UserError: the file cannot be read, or is not of this form.
     """
     expected = 'JSON {"objects": {label: target}, "predicates": {label: target or {"to": target, "swap": true}}}'
     value = read_json(path, expected)
     if not isinstance(value, dict) or not set(value) <= set(KINDS):
-        raise ValueError(f"{path}: expected {expected}")
+        raise UserError(f"{path}: expected {expected}")
     for kind, entries in value.items():
         for label, entry in entries.items() if isinstance(entries, dict) else [("", None)]:
             to = entry.get("to") if isinstance(entry, dict) else entry
             if not isinstance(to, str):
-                raise ValueError(f"{path}: {kind}: {label!r}: expected {expected}")
+                raise UserError(f"{path}: {kind}: {label!r}: expected {expected}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scenerl.errors import UserError
 from scenerl.types import ParseResult, SceneGraph, SceneObject
 
 Triplet = tuple[str, str, str]
@@ -85,7 +86,7 @@ class MetricOptions:
         seed: seed of the resampling.
 
     Raises:
-        ValueError: a value that is not allowed.
+        UserError: a value that is not allowed.
     """
 
     task: str = "sgdet"
@@ -114,21 +115,21 @@ class MetricOptions:
             ("f1_average", F1_AVERAGES),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+                raise UserError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         if not self.ks or any(k < 1 for k in self.ks):
-            raise ValueError(f"ks must be positive whole numbers, got {self.ks}")
+            raise UserError(f"ks must be positive whole numbers, got {self.ks}")
         if not 0.0 < self.iou_threshold <= 1.0:
-            raise ValueError(f"iou_threshold must be above 0 and at most 1, got {self.iou_threshold}")
+            raise UserError(f"iou_threshold must be above 0 and at most 1, got {self.iou_threshold}")
         if self.bootstrap_samples < 0:
-            raise ValueError(f"bootstrap_samples must not be negative, got {self.bootstrap_samples}")
+            raise UserError(f"bootstrap_samples must not be negative, got {self.bootstrap_samples}")
         if self.absent_predicates_as_zero and not self.predicates:
-            raise ValueError("absent_predicates_as_zero needs the predicate vocabulary (predicates)")
+            raise UserError("absent_predicates_as_zero needs the predicate vocabulary (predicates)")
         if self.hits == "one_to_one" and self.ties == "expected":
-            raise ValueError("ties 'expected' is not defined for hits 'one_to_one'; allowed there: emission")
+            raise UserError("ties 'expected' is not defined for hits 'one_to_one'; allowed there: emission")
         if self.filtered and self.task != "det":
-            raise ValueError(f"filtered is for task 'det', not {self.task!r}")
+            raise UserError(f"filtered is for task 'det', not {self.task!r}")
         if self.group_bounds is not None and not 0 < self.group_bounds[0] < self.group_bounds[1]:
-            raise ValueError(f"group_bounds must be two rising positive numbers, got {self.group_bounds}")
+            raise UserError(f"group_bounds must be two rising positive numbers, got {self.group_bounds}")
 
     @property
     def box_offset(self) -> float:

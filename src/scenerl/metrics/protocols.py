@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scenerl.errors import UserError
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -93,11 +95,11 @@ def protocol(name: str) -> Protocol:
     """A protocol by its name.
 
     Raises:
-        ValueError: an unknown name.
+        UserError: an unknown name.
 
     >>> protocol("motifs").settings["plus_one"]
     True
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
 from scenerl.metrics.confidence import calibration
 from scenerl.metrics.failures import count_failures, count_issues, is_failed
@@ -46,7 +47,7 @@ def evaluate(
         The report; every value in [0, 1], except the counts per image.
 
     Raises:
-        ValueError: two pairs with the same image id.
+        UserError: two pairs with the same image id.
 
     >>> from scenerl.types import ParseResult, Relation, SceneGraph, SceneObject
     >>> cat, mat = SceneObject("cat", (0, 0, 20, 20)), SceneObject("mat", (0, 10, 40, 40))
@@ -85,11 +86,11 @@ def check_ids(pairs: Sequence[Pair]) -> None:
     """Refuse two pairs of one image.
 
     Raises:
-        ValueError: names the first image id that occurs more than once.
+        UserError: names the first image id that occurs more than once.
     """
     doubled = [image_id for image_id, count in Counter(pair.image_id for pair in pairs).items() if count > 1]
     if doubled:
-        raise ValueError(f"{len(doubled)} image ids occur more than once, the first is {doubled[0]!r}")
+        raise UserError(f"{len(doubled)} image ids occur more than once, the first is {doubled[0]!r}")
 
 
 def supports(built: Families) -> dict[str, int]:

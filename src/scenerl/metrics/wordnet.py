@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenerl.errors import UserError
+
 PARTS = ("noun", "verb", "adj", "adv")
 
 
@@ -23,7 +25,7 @@ class WordNetSynonyms:
         folder: WordNet's database folder.
 
     Raises:
-        ValueError: there is no index file in it.
+        UserError: there is no index file in it.
 
     Source: Fellbaum 1998, WordNet; file format in the manual page wndb(5WN).
     """
@@ -33,7 +35,7 @@ class WordNetSynonyms:
         self.senses: dict[str, list[tuple[str, str]]] = {}
         files = [(part, Path(folder) / f"index.{part}") for part in PARTS]
         if not any(path.is_file() for _, path in files):
-            raise ValueError(f"{folder} holds no index.noun; expected WordNet's database folder")
+            raise UserError(f"{folder} holds no index.noun; expected WordNet's database folder")
         for part, path in files:
             if path.is_file():
                 self._read(part, path)
@@ -46,7 +48,7 @@ class WordNetSynonyms:
             try:
                 number = int(fields[2])
             except (IndexError, ValueError):
-                raise ValueError(f"{path}: not a line of WordNet's index: {line[:60]!r}") from None
+                raise UserError(f"{path}: not a line of WordNet's index: {line[:60]!r}") from None
             self.senses.setdefault(fields[0], []).extend((part, offset) for offset in fields[len(fields) - number :])
 
     def __call__(self, label: str, vocabulary: Sequence[str]) -> str | None:

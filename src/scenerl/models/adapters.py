@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from scenerl.errors import UserError
+
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 
 
@@ -12,13 +14,13 @@ def config_of(name: str | Path) -> dict | None:
     """The adapter configuration of a folder or hub name; None where it is no adapter.
 
     Raises:
-        ValueError: it cannot be read, is of another kind than LoRA or names no base model, or the folder holds a whole
+        UserError: it cannot be read, is of another kind than LoRA or names no base model, or the folder holds a whole
             model as well.
     """
     folder = Path(name)
     path = folder / CONFIG
     if folder.is_dir() and path.is_file() and (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: holds config.json of a model and {CONFIG} of an adapter; keep one of them")
+        raise UserError(f"{folder}: holds config.json of a model and {CONFIG} of an adapter; keep one of them")
     if not folder.is_dir():
         from transformers.utils import cached_file
 
@@ -31,9 +33,9 @@ def config_of(name: str | Path) -> dict | None:
         if not isinstance(config["base_model_name_or_path"], str):
             raise TypeError("base_model_name_or_path is not text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not the configuration of an adapter ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path}: not the configuration of an adapter ({type(error).__name__}: {error})") from error
     if config.get("peft_type") != "LORA":
-        raise ValueError(f"{path}: peft_type {config.get('peft_type')!r:.50} is not supported; allowed: LORA")
+        raise UserError(f"{path}: peft_type {config.get('peft_type')!r:.50} is not supported; allowed: LORA")
     return config
 
 
@@ -41,7 +43,7 @@ def require_safetensors(name: str | Path) -> None:
     """See that PEFT will find an adapter's weights in safetensors: it would take pickled ones instead, unasked.
 
     Raises:
-        ValueError: the hub, or its local copy, has none, or cannot be reached.
+        UserError: the hub, or its local copy, has none, or cannot be reached.
     """
     if Path(name).is_dir():  # whose files are looked through as any checkpoint's
         return
@@ -50,16 +52,16 @@ def require_safetensors(name: str | Path) -> None:
     try:
         found = cached_file(str(name), WEIGHTS, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        raise ValueError(f"{name}: {WEIGHTS} cannot be had ({' '.join(str(error).split())[:300]})") from error
+        raise UserError(f"{name}: {WEIGHTS} cannot be had ({' '.join(str(error).split())[:300]})") from error
     if found is None:
-        raise ValueError(f"{name}: has no {WEIGHTS}, and pickled weights are not loaded without --allow_pickle")
+        raise UserError(f"{name}: has no {WEIGHTS}, and pickled weights are not loaded without --allow_pickle")
 
 
 def attach(model, name: str | Path, trainable: bool = False):
     """A base model with an adapter: as a PEFT model to train on, or with the adapter merged into the weights.
 
     Raises:
-        ValueError: the adapter lacks tensors or does not fit the model.
+        UserError: the adapter lacks tensors or does not fit the model.
     """
     import torch
     from peft import PeftModel, get_peft_model_state_dict
@@ -69,11 +71,11 @@ def attach(model, name: str | Path, trainable: bool = False):
     try:
         peft_model = PeftModel.from_pretrained(model, str(name), is_trainable=trainable)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{name}: the adapter does not fit its base model ({' '.join(str(error).split())})") from error
+        raise UserError(f"{name}: the adapter does not fit its base model ({' '.join(str(error).split())})") from error
     loaded = get_peft_model_state_dict(peft_model)
     wrong = sorted(set(saved) ^ set(loaded))
     if wrong:  # PEFT leaves what is missing as it was initialised, and what is too much aside
-        raise ValueError(f"{name}: the adapter's tensors are not those its configuration asks for: {wrong[0]} …")
+        raise UserError(f"{name}: the adapter's tensors are not those its configuration asks for: {wrong[0]} …")
     if not all(bool(torch.isfinite(value).all()) for value in saved.values()):
-        raise ValueError(f"{name}: the adapter holds values that are no numbers")
+        raise UserError(f"{name}: the adapter holds values that are no numbers")
     return peft_model if trainable else peft_model.merge_and_unload(safe_merge=True)

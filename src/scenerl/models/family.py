@@ -12,7 +12,7 @@ class Family:
 
     Attributes:
         model_type: the value of ``config.model_type``.
-        frame: the coordinate frame the family speaks (see :mod:`scenerl.frames`).
+        box_format: the coordinate frame the family speaks (see :mod:`scenerl.box_formats`).
         banned_tokens: tokens that stand for visual input. One of them in a completion makes the model expect an image
             that is not there, so they are never sampled.
         vision_modules: names of the submodules that read images, vision tower and projector: what ``freeze_vision``
@@ -27,7 +27,7 @@ class Family:
     """
 
     model_type: str
-    frame: str
+    box_format: str
     banned_tokens: tuple[str, ...]
     vision_modules: tuple[str, ...]
     lora_targets: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from scenerl.errors import UserError
 from scenerl.models import adapters
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -39,9 +40,9 @@ def json_object(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object but a {type(value).__name__}")
+        raise UserError(f"{path}: not a JSON object but a {type(value).__name__}")
     return value
 
 
@@ -49,7 +50,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of the folder of a checkpoint or adapter, whether they are there or not.
 
     Raises:
-        ValueError: the index of a checkpoint in several files cannot be read.
+        UserError: the index of a checkpoint in several files cannot be read.
     """
     if (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file():
         return [folder / adapters.WEIGHTS]
@@ -58,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     shards = json_object(index).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise ValueError(f"{index}: 'weight_map' is not an object of tensor names to files")
+        raise UserError(f"{index}: 'weight_map' is not an object of tensor names to files")
     return [folder / name for name in sorted(set(shards.values()))]
 
 
@@ -69,7 +70,7 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
         allow_pickle: weights may be pickled (.bin), which can run code when they are read.
 
     Raises:
-        ValueError: names every file that is missing, or the first that is damaged.
+        UserError: names every file that is missing, or the first that is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -84,7 +85,7 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
     if missing:
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         hint = f" ({', '.join(pickles[:3])}: pickled weights are not loaded without --allow_pickle)" if pickles else ""
-        raise ValueError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
+        raise UserError(f"{folder}: incomplete checkpoint, missing {', '.join(missing)}{hint}")
     for path in (folder / name for name in JSON_OBJECTS):
         if path.is_file():
             json_object(path)
@@ -95,4 +96,4 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
             with safe_open(path, framework="numpy"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: damaged or cut off ({one_line(error)})") from error
+            raise UserError(f"{path}: damaged or cut off ({one_line(error)})") from error

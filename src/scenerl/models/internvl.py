@@ -19,6 +19,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.processing_utils import ProcessorMixin
 
+from scenerl.errors import UserError
 from scenerl.models.family import Family
 from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets, tile_count
 
@@ -50,7 +51,7 @@ def load_processor(
     """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
 
     Raises:
-        ValueError: there is no chat template, the tokenizer has no token for an image, or the bounds allow no tile.
+        UserError: there is no chat template, the tokenizer has no token for an image, or the bounds allow no tile.
     """
     tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
     image_processor = GotOcr2ImageProcessorPil.from_pretrained(name)
@@ -64,7 +65,7 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
     """Set how many pixels the grid of tiles may have; None leaves a bound as it is.
 
     Raises:
-        ValueError: no number of tiles fits.
+        UserError: no number of tiles fits.
     """
     tile = image_processor.size["height"]
     if max_pixels is not None:
@@ -73,7 +74,7 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
         image_processor.min_patches = math.ceil(min_pixels / tile**2)
     low, high = image_processor.min_patches, image_processor.max_patches
     if low > high:
-        raise ValueError(f"min_pixels asks for {low} tiles of {tile} x {tile} pixels, max_pixels allows {high}")
+        raise UserError(f"min_pixels asks for {low} tiles of {tile} x {tile} pixels, max_pixels allows {high}")
 
 
 def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
@@ -94,7 +95,7 @@ def image_tokens(processor, image_wh: tuple[int, int]) -> int:
 
 FAMILY = Family(
     model_type="internvl",
-    frame="norm1000",
+    box_format="norm1000",
     banned_tokens=(IMAGE_TOKEN, START_TOKEN, END_TOKEN, VIDEO_TOKEN),
     vision_modules=("model.vision_tower", "model.multi_modal_projector"),
     lora_targets=lora_targets("language_model"),

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.errors import UserError
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
 from scenerl.models.folders import PROCESSOR_FILES, check_folder, json_object, one_line, weight_files
@@ -52,7 +53,7 @@ def family_of(name: str | Path) -> Family:
     An adapter is of its base model's family.
 
     Raises:
-        ValueError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
+        UserError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
             names what is.
     """
     folder = Path(name)
@@ -61,12 +62,12 @@ def family_of(name: str | Path) -> Family:
             return family_of(base)
         path = folder / "config.json"
         if not path.is_file():
-            raise ValueError(f"{folder}: no config.json, so this is not a checkpoint folder")
+            raise UserError(f"{folder}: no config.json, so this is not a checkpoint folder")
         model_type = json_object(path).get("model_type")
     elif folder.exists():
-        raise ValueError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
+        raise UserError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
     elif not is_hub_name(name):
-        raise ValueError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
+        raise UserError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
     else:
         from transformers import PreTrainedConfig
 
@@ -75,13 +76,13 @@ def family_of(name: str | Path) -> Family:
         except OSError as error:
             if (base := base_of(name)) is not None:
                 return family_of(base)
-            raise ValueError(
+            raise UserError(
                 f"model {str(name)!r}: no such folder, and the hub gives no such model ({one_line(error)})"
             ) from error
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name}: model_type {model_type!r} is not supported; allowed: {', '.join(FAMILIES)}{hint}")
+        raise UserError(f"{name}: model_type {model_type!r} is not supported; allowed: {', '.join(FAMILIES)}{hint}")
     return family_named(model_type)
 
 
@@ -89,7 +90,7 @@ def base_of(name: str | Path) -> str | None:
     """The folder or hub name of the model that an adapter belongs to; None for what is no adapter.
 
     Raises:
-        ValueError: the adapter's configuration cannot be read, or its model is not there or an adapter itself.
+        UserError: the adapter's configuration cannot be read, or its model is not there or an adapter itself.
     """
     if not Path(name).is_dir() and not is_hub_name(name):
         return None
@@ -101,12 +102,12 @@ def base_of(name: str | Path) -> str | None:
         return None
     base = config["base_model_name_or_path"]
     if not Path(base).is_dir() and not is_hub_name(base):
-        raise ValueError(
+        raise UserError(
             f"{name}: the adapter's base model {base!r} is no folder; correct base_model_name_or_path in "
             f"{adapters.CONFIG}"
         )
     if (Path(base) / adapters.CONFIG).is_file():
-        raise ValueError(
+        raise UserError(
             f"{name}: the adapter's base model {base} is an adapter itself; merge that first: scenerl export"
         )
     return base
@@ -116,7 +117,7 @@ def processor_source(name: str | Path) -> str | Path:
     """Where a checkpoint's processor is: an adapter that comes without one leaves it to its base model.
 
     Raises:
-        ValueError: as :func:`base_of`.
+        UserError: as :func:`base_of`.
     """
     is_there = all(any((Path(name) / file).is_file() for file in group) for group in PROCESSOR_FILES)
     return name if is_there else base_of(name) or name
@@ -134,7 +135,7 @@ def weights_digest(name: str | Path, allow_pickle: bool = False) -> str | None:
     its base model's as well.
 
     Raises:
-        ValueError: as :func:`check_folder`.
+        UserError: as :func:`check_folder`.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -180,7 +181,7 @@ def load(
         attn_implementation: transformers' name of the attention; None: its choice.
 
     Raises:
-        ValueError: the folder is incomplete, damaged or of an unsupported family; weights do not fit the
+        UserError: the folder is incomplete, damaged or of an unsupported family; weights do not fit the
             configuration; the tokenizer knows tokens that the model does not.
     """
     family, base = family_of(name), base_of(name)
@@ -209,11 +210,11 @@ def load(
             **{key: value for key, value in settings.items() if value is not None},
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, StrictDataclassError) as error:
-        raise ValueError(f"{weights}: cannot be loaded ({one_line(error)})") from error
+        raise UserError(f"{weights}: cannot be loaded ({one_line(error)})") from error
     _refuse_bad_weights(weights, found)
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:
-        raise ValueError(f"{name}: the tokenizer has {num_tokens} tokens, but the model knows {num_rows}")
+        raise UserError(f"{name}: the tokenizer has {num_tokens} tokens, but the model knows {num_rows}")
     if base is not None:
         model = adapters.attach(model, name, trainable)
     if device:
@@ -234,4 +235,4 @@ def _refuse_bad_weights(name: str | Path, found: dict) -> None:
     for problem, keys in (("lack", found["missing_keys"]), ("have another shape in", mismatched)):
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (" …" if len(keys) > 3 else "")
-            raise ValueError(f"{name}: the weights {problem} {len(keys)} tensors that config.json asks for: {shown}")
+            raise UserError(f"{name}: the weights {problem} {len(keys)} tensors that config.json asks for: {shown}")

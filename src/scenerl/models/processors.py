@@ -8,6 +8,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, ProcessorMixin
 
+from scenerl.errors import UserError
+
 
 def lora_targets(language_model: str) -> str:
     """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands."""
@@ -19,16 +21,16 @@ def load_tokenizer(name: str | Path, image_token: str, trust_remote_code: bool =
     """A checkpoint's tokenizer and its chat template, wherever that is kept.
 
     Raises:
-        ValueError: there is no chat template, or the tokenizer has no token for an image.
+        UserError: there is no chat template, or the tokenizer has no token for an image.
     """
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     template = tokenizer.chat_template
     if template is None:  # older checkpoints keep it in a file of the processor
         template = ProcessorMixin.get_processor_dict(name)[0].get("chat_template")
     if template is None:
-        raise ValueError("no chat template: neither chat_template.jinja nor an entry of tokenizer_config.json")
+        raise UserError("no chat template: neither chat_template.jinja nor an entry of tokenizer_config.json")
     if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-        raise ValueError(f"the tokenizer has no token {image_token}")
+        raise UserError(f"the tokenizer has no token {image_token}")
     return tokenizer, template
 
 
@@ -46,7 +48,7 @@ class WithoutVideo(ProcessorMixin):
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         if push_to_hub:
-            raise ValueError("push the whole checkpoint folder instead: scenerl export FOLDER --push_to_hub OWNER/NAME")
+            raise UserError("push the whole checkpoint folder instead: scenerl export FOLDER --push_to_hub OWNER/NAME")
         self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(save_directory)
         self.image_processor.save_pretrained(save_directory)
@@ -59,8 +61,8 @@ def tile_count(pixels: int, tile: int, name: str) -> int:
     """How many square tiles of ``tile`` pixels a side fit into a bound of pixels.
 
     Raises:
-        ValueError: not one; ``name`` is the option's.
+        UserError: not one; ``name`` is the option's.
     """
     if pixels < tile * tile:
-        raise ValueError(f"{name} {pixels} is less than one tile of {tile} x {tile} = {tile * tile} pixels")
+        raise UserError(f"{name} {pixels} is less than one tile of {tile} x {tile} = {tile * tile} pixels")
     return pixels // (tile * tile)

@@ -13,6 +13,6 @@ from scenerl.models import qwen2_vl
 FAMILY = replace(
     qwen2_vl.FAMILY,
     model_type="qwen2_5_vl",
-    frame="resized",
+    box_format="resized",
     fsdp_wrap=("Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"),
 )

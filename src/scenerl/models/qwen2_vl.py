@@ -11,6 +11,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
+from scenerl.errors import UserError
 from scenerl.models.family import Family
 from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets
 
@@ -36,7 +37,7 @@ def load_processor(
     """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
 
     Raises:
-        ValueError: there is no chat template, the tokenizer has no token for an image, or the bounds contradict.
+        UserError: there is no chat template, the tokenizer has no token for an image, or the bounds contradict.
     """
     tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
     image_processor = Qwen2VLImageProcessorPil.from_pretrained(name)
@@ -51,14 +52,14 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
             image_processor.size[key] = value
     low, high = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
     if low > high:
-        raise ValueError(f"min_pixels {low} is larger than max_pixels {high}")
+        raise UserError(f"min_pixels {low} is larger than max_pixels {high}")
 
 
 def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
     """Size of the resized input: both sides multiples of patch size times merge size, within the pixel bounds.
 
     Raises:
-        ValueError: one side is more than 200 times the other, which the family does not take.
+        UserError: one side is more than 200 times the other, which the family does not take.
     """
     images = processor.image_processor
     height, width = smart_resize(
@@ -79,7 +80,7 @@ def image_tokens(processor, image_wh: tuple[int, int]) -> int:
 
 FAMILY = Family(
     model_type="qwen2_vl",
-    frame="norm1000",
+    box_format="norm1000",
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     vision_modules=("model.visual",),  # its merger is the projector
     lora_targets=lora_targets("language_model"),

@@ -14,6 +14,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor, get_image_prompt_string
 from transformers.processing_utils import ProcessorMixin
 
+from scenerl.errors import UserError
 from scenerl.models.family import Family
 from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets, tile_count
 
@@ -49,7 +50,7 @@ def load_processor(
     """The processor of a checkpoint folder or hub name; a bound given here replaces the checkpoint's.
 
     Raises:
-        ValueError: there is no chat template, the tokenizer has no token for an image, ``max_pixels`` allows no tile,
+        UserError: there is no chat template, the tokenizer has no token for an image, ``max_pixels`` allows no tile,
             or ``min_pixels`` is given.
     """
     tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
@@ -63,10 +64,10 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
     """Set the side that images are scaled to, a multiple of the tile's, from a bound of pixels.
 
     Raises:
-        ValueError: the bound allows no tile, or a lower bound is given.
+        UserError: the bound allows no tile, or a lower bound is given.
     """
     if min_pixels is not None:
-        raise ValueError("min_pixels: this family scales every image to one size; give max_pixels")
+        raise UserError("min_pixels: this family scales every image to one size; give max_pixels")
     if max_pixels is not None:
         tile = image_processor.max_image_size["longest_edge"]
         side = min(MOST_TILES, math.isqrt(tile_count(max_pixels, tile, "max_pixels")))
@@ -96,7 +97,7 @@ def image_tokens(processor, image_wh: tuple[int, int]) -> int:
 
 FAMILY = Family(
     model_type="smolvlm",
-    frame="norm1000",
+    box_format="norm1000",
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, AROUND_TOKEN, GLOBAL_TOKEN, *TILE_TOKENS),
     vision_modules=("model.vision_model", "model.connector"),
     lora_targets=lora_targets("text_model"),

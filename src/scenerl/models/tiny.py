@@ -17,8 +17,9 @@ from types import SimpleNamespace
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from scenerl.answers import AnswerStyle, build_prompt, write_answer
-from scenerl.frames import frame_wh
+from scenerl.answers import OutputFormat, build_prompt, write_answer
+from scenerl.box_formats import extent_wh
+from scenerl.errors import UserError
 from scenerl.models.architectures import ARCHITECTURES, Architecture, TinyShape, build_model
 from scenerl.models.loading import family_named
 from scenerl.types import Example
@@ -98,7 +99,7 @@ def build_tokenizer(
 
 def build(
     examples: Sequence[Example],
-    style: AnswerStyle,
+    output_format: OutputFormat,
     shape: TinyShape | None = None,
     seed: int = 0,
     model_type: str = "qwen2_vl",
@@ -107,28 +108,28 @@ def build(
 
     Args:
         examples: the training data; the answers to the first 2,000 make the tokenizer.
-        style: how the model will be asked and answer, in its family's frame.
+        output_format: how the model will be asked and answer, in its family's frame.
         shape: sizes; not given: those of :class:`TinyShape`.
         seed: of the weights.
         model_type: the family, one of :data:`scenerl.models.FAMILIES`.
 
     Raises:
-        ValueError: there is no example, or one cannot be written in ``style``.
+        UserError: there is no example, or one cannot be written in ``style``.
     """
     if not examples:
-        raise ValueError("a small model is made for a data set, and this one has no examples")
+        raise UserError("a small model is made for a data set, and this one has no examples")
     shape = shape or TinyShape()
     architecture, family = ARCHITECTURES[model_type], family_named(model_type)
     images, largest = architecture.build_images(shape), 0
     texts, prompts, labels = [], set(), set()
     for example in examples[:_TOKENIZER_EXAMPLES]:
-        own = style if example.query is None else replace(style, objects=example.query)
+        own = output_format if example.query is None else replace(output_format, objects=example.query)
         input_wh = family.input_wh(SimpleNamespace(image_processor=images), example.image_wh)
         texts.append(write_answer(example.graph, own, example.image_wh, input_wh))
-        largest = max(largest, *map(int, frame_wh(style.frame, example.image_wh, input_wh)))
-        prompts.add(build_prompt(style, example.query))
+        largest = max(largest, *map(int, extent_wh(output_format.box_format, example.image_wh, input_wh)))
+        prompts.add(build_prompt(output_format, example.query))
         labels.update(example.query or ())
-    numbers = range(0, largest + 1, style.grid)
+    numbers = range(0, largest + 1, output_format.step)
     phrases = _phrases(sorted(prompts), sorted(labels))
     rest = [] if len(prompts) == 1 else _cut(sorted(prompts), phrases)
     vocab_size = 1000 + len(_LEADS) * len(numbers)

@@ -14,6 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from scenerl import __version__
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
 from scenerl.report import charts, gallery
 from scenerl.report.curves import curve_groups, read_log
 from scenerl.report.manifest import Manifest, Stage
@@ -31,7 +33,6 @@ from scenerl.report.tables import (
     read_metrics,
 )
 from scenerl.report.text import short, visible
-from scenerl.runs import atomic_write_text
 
 STAGE_COLORS = 8
 """Stages beyond these take the colours again; shapes tell them apart."""
@@ -62,7 +63,7 @@ def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, s
         seed: of the choice of images.
 
     Raises:
-        ValueError: an input is not what it should be; the message names the file.
+        UserError: an input is not what it should be; the message names the file.
     """
     results = {
         target.name: [
@@ -128,14 +129,14 @@ def write_report(manifest: Manifest, out: Path, num_images: int = gallery.DEFAUL
         Its size in bytes.
 
     Raises:
-        ValueError: an input is not what it should be, or ``out`` cannot be written.
+        UserError: an input is not what it should be, or ``out`` cannot be written.
     """
     page = build_report(manifest, num_images, seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(out, page)
     except OSError as error:
-        raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from None
     return len(page.encode("utf-8"))
 
 

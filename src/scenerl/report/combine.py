@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from scenerl.errors import UserError
 from scenerl.report.manifest import Manifest, Target, checked, read_manifest
 
 
@@ -15,7 +16,7 @@ def combine_runs(runs: Sequence[Path]) -> Manifest:
     left out, the metrics against it too.
 
     Raises:
-        ValueError: a folder is no run, two are the same, or no ground truth is the same in all of them.
+        UserError: a folder is no run, two are the same, or no ground truth is the same in all of them.
     """
     manifests = [read_manifest(run) for run in runs]
     if len(runs) == 1:
@@ -27,7 +28,7 @@ def combine_runs(runs: Sequence[Path]) -> Manifest:
             f"{run}: {', '.join(target.name for target in manifest.targets)}"
             for run, manifest in zip(runs, manifests, strict=True)
         )
-        raise ValueError(f"the runs were not tested on the same data; each needs an equal ground truth ({described})")
+        raise UserError(f"the runs were not tested on the same data; each needs an equal ground truth ({described})")
     shared = {target.name for target in targets}
     stages = tuple(
         replace(
@@ -48,7 +49,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
     """The shortest ends of the folders' paths that differ."""
     parts = [run.resolve().parts for run in runs]
     if len(set(parts)) < len(parts):
-        raise ValueError("a run folder is named twice")
+        raise UserError("a run folder is named twice")
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenerl.config import ReportOptions
-from scenerl.outputs import check_out
+from scenerl.errors import UserError
+from scenerl.files import check_out
 from scenerl.report.build import write_report
 from scenerl.report.combine import combine_runs
 from scenerl.report.manifest import Manifest, manifest_from_files
@@ -15,7 +16,7 @@ def run(options: ReportOptions) -> None:
     """Write the report that the options ask for and print where it is.
 
     Raises:
-        ValueError: options that do not go together, or an input that cannot be used; the message names it.
+        UserError: options that do not go together, or an input that cannot be used; the message names it.
     """
     manifest, out = _inputs(options)
     check_out(out, manifest.files())
@@ -28,10 +29,10 @@ def run(options: ReportOptions) -> None:
 def _inputs(options: ReportOptions) -> tuple[Manifest, Path]:
     if options.run:
         if options.data or options.predictions or options.metrics or options.logs:
-            raise ValueError("give run folders, or --data with --predictions; not both")
+            raise UserError("give run folders, or --data with --predictions; not both")
         beside = options.run[0] / "report.html" if len(options.run) == 1 else "report.html"
         return combine_runs(options.run), Path(options.out or beside)
     if options.data is None or not (options.predictions or options.metrics or options.logs):
-        raise ValueError("give a run folder, or --data ROWS.jsonl with --predictions NAME=PRED.jsonl")
+        raise UserError("give a run folder, or --data ROWS.jsonl with --predictions NAME=PRED.jsonl")
     manifest = manifest_from_files(Path(options.data), options.predictions, options.metrics, options.logs)
     return manifest, Path(options.out or "report.html")

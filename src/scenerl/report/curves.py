@@ -76,7 +76,7 @@ def read_log(path: Path) -> dict[str, Points]:
     later value.
 
     Raises:
-        ValueError: a line is not a JSON object; the message names file and row.
+        UserError: a line is not a JSON object; the message names file and row.
     """
     series: dict[str, dict[float, float]] = {}
     for number, row in read_jsonl(path):

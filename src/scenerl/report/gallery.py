@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.data.jsonl import parse_row, read_jsonl
+from scenerl.errors import UserError
 from scenerl.report.card import Card, make_card
 from scenerl.report.hits import compare
 from scenerl.report.manifest import Manifest, Target
@@ -42,12 +43,12 @@ def gather(manifest: Manifest, statuses: Mapping[str, Mapping[str, str]], num_im
         num_images, seed: as for :func:`choose`.
 
     Raises:
-        ValueError: there is no ground truth, or a row of a file cannot be used; the message names it.
+        UserError: there is no ground truth, or a row of a file cannot be used; the message names it.
     """
     target = manifest.targets[-1]
     image_ids = list(dict.fromkeys(image_id_of(row) for _, row in read_jsonl(target.path)))
     if not image_ids:
-        raise ValueError(f"{target.path}: there are no rows in it")
+        raise UserError(f"{target.path}: there are no rows in it")
     notes = []
     for name, found in statuses.items():
         strange = len(found.keys() - set(image_ids))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenerl.errors import UserError
 from scenerl.json_files import read_json
 
 FILE_NAME = "report.json"
@@ -55,11 +56,11 @@ def read_manifest(run: Path) -> Manifest:
     """The manifest of a run folder; paths in it are relative to the folder.
 
     Raises:
-        ValueError: the manifest is missing, has a wrong key or type, or names a file that is not there.
+        UserError: the manifest is missing, has a wrong key or type, or names a file that is not there.
     """
     path = run / FILE_NAME
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{path}: not found. A run folder holds a {FILE_NAME}; without one, name the files: "
             "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
         )
@@ -85,7 +86,7 @@ def read_manifest(run: Path) -> Manifest:
     counts = fields.get("predicate_counts", {})
     for predicate, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: whole numbers from 0")
+            raise UserError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: whole numbers from 0")
     return checked(Manifest(fields["title"], tuple(targets), tuple(stages), counts), str(path))
 
 
@@ -100,7 +101,7 @@ def manifest_from_files(
     the stages, in the order in which they first appear. A path without a name is named after its file.
 
     Raises:
-        ValueError: a file is not there, or a name is given twice for one kind of file.
+        UserError: a file is not there, or a name is given twice for one kind of file.
     """
     target = Target(data.stem, _file(Path(), str(data), "--data"))
     parts: dict[str, dict[str, Path]] = {}
@@ -111,7 +112,7 @@ def manifest_from_files(
                 name, value = Path(item).stem, item
             files = parts.setdefault(name, {})
             if flag in files:
-                raise ValueError(f"--{flag}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
+                raise UserError(f"--{flag}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
             files[flag] = _file(Path(), value, f"--{flag} {item}")
     stages = tuple(
         Stage(
@@ -129,47 +130,47 @@ def checked(manifest: Manifest, where: str) -> Manifest:
     """The manifest itself.
 
     Raises:
-        ValueError: it has no stage or no target, names are equal, or metrics are against an unknown target.
+        UserError: it has no stage or no target, names are equal, or metrics are against an unknown target.
     """
     for kind, items in (("targets", manifest.targets), ("stages", manifest.stages)):
         names = [item.name for item in items]
         if not names:
-            raise ValueError(f"{where}: there are no {kind}; at least one is needed")
+            raise UserError(f"{where}: there are no {kind}; at least one is needed")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{where}: {kind} with equal names: {', '.join(map(repr, twice))}")
+            raise UserError(f"{where}: {kind} with equal names: {', '.join(map(repr, twice))}")
     known = [target.name for target in manifest.targets]
     for stage in manifest.stages:
         for name in stage.metrics:
             if name not in known:
-                raise ValueError(f"{where}: stage {stage.name!r} has metrics for {name!r}; the targets are {known}")
+                raise UserError(f"{where}: stage {stage.name!r} has metrics for {name!r}; the targets are {known}")
     return manifest
 
 
 def _object(value: Any, where: str, required: Mapping[str, type], optional: Mapping[str, type]) -> dict:
     """``value`` as a dict with these keys and no others; a null stands for an optional key that is absent."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: is {type(value).__name__}; allowed: an object with {sorted(required)}")
+        raise UserError(f"{where}: is {type(value).__name__}; allowed: an object with {sorted(required)}")
     allowed = {**required, **optional}
     for key in value:
         if key not in allowed:
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed: {', '.join(allowed)}")
+            raise UserError(f"{where}: unknown key {key!r}{hint} Allowed: {', '.join(allowed)}")
     for key in required:
         if key not in value:
-            raise ValueError(f"{where}: the key {key!r} is missing")
+            raise UserError(f"{where}: the key {key!r} is missing")
     result = {key: item for key, item in value.items() if key in required or item is not None}
     for key, item in result.items():
         if not isinstance(item, allowed[key]):
-            raise ValueError(f"{where}: {key} is {type(item).__name__}; allowed: {allowed[key].__name__}")
+            raise UserError(f"{where}: {key} is {type(item).__name__}; allowed: {allowed[key].__name__}")
     return result
 
 
 def _file(folder: Path, name: Any, where: str) -> Path:
     if not isinstance(name, str):
-        raise ValueError(f"{where}: {name!r} is not the name of a file")
+        raise UserError(f"{where}: {name!r} is not the name of a file")
     path = folder / name
     if not path.is_file():
-        raise ValueError(f"{path}: not found (named by {where})")
+        raise UserError(f"{path}: not found (named by {where})")
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.data.jsonl import label_of, read_jsonl
+from scenerl.errors import UserError
 from scenerl.types import Issue, Relation, SceneGraph, SceneObject
 
 
@@ -43,7 +44,7 @@ def read_outline(path: Path) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
     without keeping the rows in memory.
 
     Raises:
-        ValueError: a row is not as ``scenerl predict`` writes it; the message names file and row.
+        UserError: a row is not as ``scenerl predict`` writes it; the message names file and row.
     """
     for _, row, where in _first_samples(path):
         kinds = tuple(issue.kind for issue in _issues(row, where))
@@ -54,7 +55,7 @@ def read_predictions(path: Path, image_ids: Collection[str]) -> dict[str, Predic
     """The first answer for each of these images, where there is one.
 
     Raises:
-        ValueError: a row is not as ``scenerl predict`` writes it; the message names file and row.
+        UserError: a row is not as ``scenerl predict`` writes it; the message names file and row.
     """
     return {prediction.image_id: prediction for prediction in stream_predictions(path, image_ids)}
 
@@ -88,10 +89,10 @@ def read_graph(value: Any, where: str) -> SceneGraph:
     """The graph of a prediction row; boxes are pixels of the original image and may leave it.
 
     Raises:
-        ValueError: it is not as ``scenerl predict`` writes it; the message starts with ``where``.
+        UserError: it is not as ``scenerl predict`` writes it; the message starts with ``where``.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: graph is {type(value).__name__}; an answer with status ok has an object there")
+        raise UserError(f"{where}: graph is {type(value).__name__}; an answer with status ok has an object there")
     objects, index = [], {}
     for n, item in enumerate(_list(value, "objects", where)):
         try:
@@ -99,15 +100,15 @@ def read_graph(value: Any, where: str) -> SceneGraph:
             objects.append(SceneObject(label_of(object_id), box, _score(item)))
             index[object_id] = n
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{where}: graph.objects[{n}] needs an 'id' and a 'bbox' of numbers ({error})") from None
+            raise UserError(f"{where}: graph.objects[{n}] needs an 'id' and a 'bbox' of numbers ({error})") from None
         if len(box) != 4 or not all(map(math.isfinite, box)):
-            raise ValueError(f"{where}: graph.objects[{n}] has a bbox that is not four finite numbers")
+            raise UserError(f"{where}: graph.objects[{n}] has a bbox that is not four finite numbers")
     relations = []
     for n, item in enumerate(_list(value, "relationships", where)):
         try:
             relation = Relation(index[item["subject"]], str(item["predicate"]), index[item["object"]], _score(item))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}: graph.relationships[{n}] names no object that is there ({error})") from None
+            raise UserError(f"{where}: graph.relationships[{n}] names no object that is there ({error})") from None
         relations.append(relation)
     return SceneGraph(tuple(objects), tuple(relations))
 
@@ -118,9 +119,9 @@ def _first_samples(path: Path) -> Iterator[tuple[int, dict, str]]:
         where = f"{path}, row {number}"
         for key in ("image_id", "status"):
             if key not in row:
-                raise ValueError(f"{where}: the key {key!r} is missing; the report reads what `scenerl predict` writes")
+                raise UserError(f"{where}: the key {key!r} is missing; the report reads what `scenerl predict` writes")
         if not isinstance(row["status"], str):
-            raise ValueError(f"{where}: status is not a text")
+            raise UserError(f"{where}: status is not a text")
         row["image_id"] = image_id_of(row)
         if row["image_id"] not in seen:
             seen.add(row["image_id"])
@@ -131,7 +132,7 @@ def _issues(row: Mapping, where: str) -> tuple[Issue, ...]:
     issues = []
     for n, item in enumerate(_list(row, "issues", where)):
         if not isinstance(item, Mapping) or not isinstance(item.get("kind"), str):
-            raise ValueError(f"{where}: issues[{n}] has no 'kind'")
+            raise UserError(f"{where}: issues[{n}] has no 'kind'")
         issues.append(Issue(item["kind"], str(item.get("where", "")), str(item.get("detail", ""))))
     return tuple(issues)
 
@@ -141,7 +142,7 @@ def _list(row: Mapping, key: str, where: str) -> list:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError(f"{where}: {key} is {type(value).__name__}; allowed: a list")
+        raise UserError(f"{where}: {key} is {type(value).__name__}; allowed: a list")
     return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scenerl.errors import UserError
 from scenerl.report.text import short
 
 SIDE, MARGIN = 200, 30
@@ -46,13 +47,13 @@ def read_reliability(item: Any, where: str) -> Reliability:
     """One curve of metrics.json.
 
     Raises:
-        ValueError: it is not as `scenerl eval` writes it; the message starts with ``where``.
+        UserError: it is not as `scenerl eval` writes it; the message starts with ``where``.
     """
     keys = ("confidence", "accuracy", "counts")
     if not isinstance(item, Mapping) or not all(isinstance(item.get(key), list) for key in keys):
-        raise ValueError(f"{where}: a curve needs the lists {', '.join(keys)}")
+        raise UserError(f"{where}: a curve needs the lists {', '.join(keys)}")
     if len({len(item[key]) for key in keys}) != 1:
-        raise ValueError(f"{where}: the lists {', '.join(keys)} differ in length")
+        raise UserError(f"{where}: the lists {', '.join(keys)} differ in length")
     bins = zip(*(item[key] for key in keys), strict=True)
     points = tuple(
         (float(confidence), float(accuracy), int(count))

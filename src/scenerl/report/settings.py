@@ -13,7 +13,7 @@ from scenerl.report.text import short
 SHOWN = {
     "model": "Model",
     "engine": "Answered by",
-    "style": "Form of an answer",
+    "output_format": "Output format",
     "constrain": "Constrained decoding",
     "num_samples": "Answers per image",
     "temperature": "Temperature",
@@ -52,7 +52,7 @@ def read_settings(predictions: Path, merged_from: int = 0) -> AnswerSettings:
     """The settings of a file of predictions.
 
     Raises:
-        ValueError: the file beside it is not YAML.
+        UserError: the file beside it is not YAML.
     """
     path = predictions.with_name(f"{predictions.name}.yaml")
     return AnswerSettings(load_yaml(path) if path.is_file() else None, merged_from)
@@ -85,7 +85,7 @@ def _text(options: Mapping[str, Any] | None, key: str) -> str:
         return "a server" if served else "transformers"
     if key == "constrain" and value and served:
         return "by grammar alone"  # what it cannot say is left open
-    if key == "style" and isinstance(value, Mapping):
+    if key == "output_format" and isinstance(value, Mapping):
         return short(", ".join(str(value.get(part)) for part in ("format", "envelope")))
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.report.reliability import Reliability, read_reliability
 from scenerl.types import FAILURES, ISSUES
@@ -71,15 +72,15 @@ def read_metrics(path: Path) -> StageResults:
     """A metrics.json as ``scenerl eval`` writes it.
 
     Raises:
-        ValueError: it is not JSON or not of that schema; the message names the file.
+        UserError: it is not JSON or not of that schema; the message names the file.
     """
     data = read_json(path, "metrics as `scenerl eval` writes them")
     if not isinstance(data, dict) or not isinstance(data.get("metrics"), dict):
-        raise ValueError(f"{path}: no object 'metrics' in it; expected a file that `scenerl eval` wrote")
+        raise UserError(f"{path}: no object 'metrics' in it; expected a file that `scenerl eval` wrote")
     values = {}
     for name, item in data["metrics"].items():
         if not isinstance(item, dict) or "value" not in item:
-            raise ValueError(f"{path}: metrics[{name!r}] is not an object with 'value' and 'interval'")
+            raise UserError(f"{path}: metrics[{name!r}] is not an object with 'value' and 'interval'")
         value, interval = _finite(item["value"]), item.get("interval")
         if value is None:
             continue
@@ -90,7 +91,7 @@ def read_metrics(path: Path) -> StageResults:
     per_predicate = {}
     for name, item in _section(data, "per_predicate", path).items():
         if not isinstance(item, dict):
-            raise ValueError(f"{path}: per_predicate[{name!r}] is not an object with 'recall' and 'num_targets'")
+            raise UserError(f"{path}: per_predicate[{name!r}] is not an object with 'recall' and 'num_targets'")
         support = _finite(item.get("num_targets"))
         per_predicate[name] = _finite(item.get("recall")), None if support is None else int(support)
     counts = _section(data, "failures", path)
@@ -299,5 +300,5 @@ def _section(data: dict, key: str, path: Path) -> dict:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: {key} is {type(value).__name__}; allowed: an object")
+        raise UserError(f"{path}: {key} is {type(value).__name__}; allowed: an object")
     return value

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from scenerl.errors import UserError
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import (
     box_count,
@@ -86,13 +87,13 @@ def select_rewards(names: Iterable[str]) -> dict[str, Reward]:
     """The rewards of these names, in this order.
 
     Raises:
-        ValueError: an unknown name, or one given twice.
+        UserError: an unknown name, or one given twice.
     """
     chosen: dict[str, Reward] = {}
     for name in names:
         if name not in REWARDS:
-            raise ValueError(f"unknown reward {name!r}; allowed: {', '.join(REWARDS)}")
+            raise UserError(f"unknown reward {name!r}; allowed: {', '.join(REWARDS)}")
         if name in chosen:
-            raise ValueError(f"reward {name!r} is given twice")
+            raise UserError(f"reward {name!r} is given twice")
         chosen[name] = REWARDS[name]
     return chosen

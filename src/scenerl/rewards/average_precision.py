@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from scenerl.errors import UserError
+
 # COCO's own grids, built the same way so that equal-looking thresholds are equal floats.
 IOU_THRESHOLDS: list[float] = np.linspace(0.5, 0.95, 10).tolist()
 RECALL_POINTS: list[float] = np.linspace(0.0, 1.0, 101).tolist()
@@ -27,10 +29,10 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
         10 values in [0, 1]. Labels that the targets lack count for nothing.
 
     Raises:
-        ValueError: no targets, where AP is undefined.
+        UserError: no targets, where AP is undefined.
     """
     if not targets:
-        raise ValueError("average precision is undefined without targets")
+        raise UserError("average precision is undefined without targets")
     rows_of, columns_of = _indices_of(predicted), _indices_of(targets)
     totals = [0.0] * len(IOU_THRESHOLDS)
     for label, columns in columns_of.items():

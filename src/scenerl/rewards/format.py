@@ -25,7 +25,7 @@ def answer_format(comparison: Comparison) -> float:
     """
     if comparison.failed or comparison.result.issues:
         return 0.0
-    if comparison.result.in_envelope:
+    if comparison.result.in_template:
         return 1.0
     return 0.0 if comparison.options.strict_format else 0.5
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
@@ -42,14 +43,14 @@ class RewardOptions:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.iou_threshold <= 1.0:
-            raise ValueError(f"iou_threshold is {self.iou_threshold}; allowed: above 0, at most 1")
+            raise UserError(f"iou_threshold is {self.iou_threshold}; allowed: above 0, at most 1")
         if not 0.0 < self.beta <= MAX_BETA:
-            raise ValueError(f"beta of triplet_f_beta is {self.beta}; allowed: above 0, at most {MAX_BETA}")
+            raise UserError(f"beta of triplet_f_beta is {self.beta}; allowed: above 0, at most {MAX_BETA}")
         if self.cosine_max_tokens < 1:
-            raise ValueError(f"cosine_max_tokens is {self.cosine_max_tokens}; allowed: 1 or more")
+            raise UserError(f"cosine_max_tokens is {self.cosine_max_tokens}; allowed: 1 or more")
         for predicate, weight in (self.predicate_weights or {}).items():
             if not 0.0 < weight < float("inf"):
-                raise ValueError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
+                raise UserError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
 
 
 def build_reward_options(
@@ -68,7 +69,7 @@ def build_reward_options(
         iou_threshold, one_to_one, beta, strict_format: as in :class:`RewardOptions`.
 
     Raises:
-        ValueError: a value that is not allowed, or a file that cannot be used.
+        UserError: a value that is not allowed, or a file that cannot be used.
     """
     weights = None
     if predicate_counts is not None:
@@ -90,17 +91,17 @@ def read_predicate_counts(path: Path) -> dict[str, int]:
     it.
 
     Raises:
-        ValueError: the file cannot be read or holds anything else.
+        UserError: the file cannot be read or holds anything else.
     """
     value = read_json(path, "predicate counts: {predicate: count}")
     if isinstance(value, dict) and isinstance(value.get("predicate_counts"), dict):
         value = value["predicate_counts"]
     if not isinstance(value, dict):
-        raise ValueError(f"predicate counts {path}: expected {{predicate: count}}")
+        raise UserError(f"predicate counts {path}: expected {{predicate: count}}")
     try:
         inverse_frequency_weights(value)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     return value
 
 
@@ -110,15 +111,15 @@ def inverse_frequency_weights(counts: Mapping[str, int], power: float = 0.5) -> 
     ``power`` 1 makes all predicates equal in total, 0 makes all relations equal; 0.5 lies between.
 
     Raises:
-        ValueError: no predicates, or a count below 1.
+        UserError: no predicates, or a count below 1.
 
     >>> inverse_frequency_weights({"on": 400, "riding": 4})
     {'on': 1.0, 'riding': 10.0}
     """
     if not counts:
-        raise ValueError("predicate counts are empty; give the count of every predicate of the training set")
+        raise UserError("predicate counts are empty; give the count of every predicate of the training set")
     for predicate, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MAX_COUNT:
-            raise ValueError(f"predicate counts: {predicate!r} has {count!r:.80}; allowed: whole numbers from 1 on")
+            raise UserError(f"predicate counts: {predicate!r} has {count!r:.80}; allowed: whole numbers from 1 on")
     commonest = max(counts.values())
     return {predicate: (commonest / count) ** power for predicate, count in counts.items()}

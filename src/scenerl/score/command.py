@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import ScoreOptions
 from scenerl.data import load
 from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.files import check_out
+from scenerl.formats.box_format_check import check_box_format
 from scenerl.formats.format_check import check_format
-from scenerl.formats.frame_check import check_frame
 from scenerl.formats.predictions import tidy_id
-from scenerl.outputs import check_out
 from scenerl.progress import track
 from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
 from scenerl.score.rows import score_row
@@ -68,16 +68,16 @@ def run_score(options: ScoreOptions) -> None:
     A row that cannot be used is named and left out, the others are scored and written; the command then still fails.
 
     Raises:
-        ValueError: options that are not allowed, no rows, or rows that could not be used.
+        UserError: options that are not allowed, no rows, or rows that could not be used.
     """
     check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
     vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary is not None else None
-    style = AnswerStyle(
+    output_format = OutputFormat(
         format=options.format,
-        envelope=options.envelope,
+        template=options.envelope,
         objects=vocabulary.objects if vocabulary else None,
         predicates=vocabulary.predicates if vocabulary else None,
-        frame=options.frame,
+        box_format=options.frame,
     )
     names = options.rewards or [
         name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS
@@ -107,7 +107,7 @@ def run_score(options: ScoreOptions) -> None:
                         raise DataError(f"{where}: {wrong}")
                     example = None if truth is None else truth.of(row, where)
                     scored, row_warnings = score_row(
-                        row, where, style, reward_options, rewards, options.strict, example
+                        row, where, output_format, reward_options, rewards, options.strict, example
                     )
                     if len(looked_at) < _LOOKED_AT and scored["status"] != "no_answer":
                         looked_at.append((example or parse_row(row, where)[0], row))
@@ -129,7 +129,7 @@ def run_score(options: ScoreOptions) -> None:
         if truth is not None and truth.unanswered:
             first = excerpt(next(iter(truth.unanswered)))
             warnings.add(f"{len(truth.unanswered)} images of {options.data} have no answer, the first: {first}")
-        for suspicion in _suspicions(looked_at, style, "ok" in statuses):
+        for suspicion in _suspicions(looked_at, output_format, "ok" in statuses):
             warnings.add(f"{options.rows}: {suspicion}")
 
     if options.out is None:
@@ -144,13 +144,17 @@ def run_score(options: ScoreOptions) -> None:
         raise DataError(f"{errors.count} rows could not be used and were left out, the first: {errors.first}")
 
 
-def _suspicions(looked_at: Sequence[tuple[Example, dict]], style: AnswerStyle, some_ok: bool) -> list[str]:
+def _suspicions(looked_at: Sequence[tuple[Example, dict]], output_format: OutputFormat, some_ok: bool) -> list[str]:
     """What speaks for another format, or another frame, than the answers were read in."""
     if not some_ok:
-        return check_format([row["answer"] for _, row in looked_at], style)
-    own = [(example, row) for example, row in looked_at if row.get("frame", style.frame) == style.frame != "resized"]
-    results = [parse_answer(row["answer"], style, example.image_wh) for example, row in own]
-    return check_frame([example for example, _ in own], results, style.frame)
+        return check_format([row["answer"] for _, row in looked_at], output_format)
+    own = [
+        (example, row)
+        for example, row in looked_at
+        if row.get("frame", output_format.box_format) == output_format.box_format != "resized"
+    ]
+    results = [parse_answer(row["answer"], output_format, example.image_wh) for example, row in own]
+    return check_box_format([example for example, _ in own], results, output_format.box_format)
 
 
 def _summary(out: Path | None, statuses: Counter[str], totals: Mapping[str, float]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from scenerl.answers import AnswerStyle, parse_answer
+from scenerl.answers import OutputFormat, parse_answer
+from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.jsonl import DataError, excerpt, parse_row
-from scenerl.frames import FRAMES
 from scenerl.rewards import REWARDS, Comparison, Reward, RewardOptions
 from scenerl.types import Example
 
@@ -17,7 +17,7 @@ _LARGEST_SIDE = 1e9
 def score_answer(
     example: Example,
     answer: str | None,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     options: RewardOptions | None = None,
     rewards: Mapping[str, Reward] = REWARDS,
     input_wh: tuple[float, float] | None = None,
@@ -30,7 +30,7 @@ def score_answer(
     Args:
         example: the ground truth; its image is not read.
         answer: the model's text, or None.
-        style: how the model was asked to answer.
+        output_format: how the model was asked to answer.
         options: conventions of the rewards.
         rewards: name to reward.
         input_wh: size in pixels of the resized input, for the frame `resized`.
@@ -42,7 +42,7 @@ def score_answer(
         A row for JSON: `image_id`, `status`, `issues`, `rewards` (name to value) and `matches`, see
         :func:`describe_matches`.
     """
-    result = parse_answer(answer, style, example.image_wh, input_wh, strict=strict, truncated=truncated)
+    result = parse_answer(answer, output_format, example.image_wh, input_wh, strict=strict, truncated=truncated)
     comparison = Comparison(result, example.graph, example.image_wh, options, answer, num_tokens)
     return {
         "image_id": example.image_id,
@@ -91,7 +91,7 @@ def describe_matches(comparison: Comparison) -> dict:
 def score_row(
     row: dict,
     where: str,
-    style: AnswerStyle,
+    output_format: OutputFormat,
     options: RewardOptions | None = None,
     rewards: Mapping[str, Reward] = REWARDS,
     strict: bool = False,
@@ -122,14 +122,14 @@ def score_row(
     if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
         raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
     input_wh = _input_wh(row.get("input_wh"), where)
-    if joined and (frame := row.get("frame", style.frame)) != style.frame:
-        if frame not in FRAMES:
-            raise DataError(f"{where}: unknown frame {excerpt(frame)}; allowed: {', '.join(FRAMES)}")
-        style = replace(style, frame=frame)
-    if style.frame == "resized" and input_wh is None:
+    if joined and (box_format := row.get("frame", output_format.box_format)) != output_format.box_format:
+        if box_format not in BOX_FORMATS:
+            raise DataError(f"{where}: unknown frame {excerpt(box_format)}; allowed: {', '.join(BOX_FORMATS)}")
+        output_format = replace(output_format, box_format=box_format)
+    if output_format.box_format == "resized" and input_wh is None:
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
     truncated = row.get("finish_reason") == "length"
-    scored = score_answer(example, answer, style, options, rewards, input_wh, strict, truncated, num_tokens)
+    scored = score_answer(example, answer, output_format, options, rewards, input_wh, strict, truncated, num_tokens)
     if joined and not strict and row.get("status", scored["status"]) != scored["status"]:
         warnings.append(
             f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {scored['status']} now; "

@@ -7,6 +7,7 @@ import importlib.util
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
+from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, base_of
 
 
@@ -14,17 +15,17 @@ def check_tuning(options) -> None:
     """See that what is asked for can be trained here, before anything is loaded.
 
     Raises:
-        ValueError: quantised weights without an adapter, two kinds of them, or without the package that makes them.
+        UserError: quantised weights without an adapter, two kinds of them, or without the package that makes them.
     """
     asked = [name for name in ("load_in_4bit", "load_in_8bit") if getattr(options, name)]
     if len(asked) > 1:
-        raise ValueError("load_in_4bit and load_in_8bit: only one of them can be on")
+        raise UserError("load_in_4bit and load_in_8bit: only one of them can be on")
     if not asked:
         return
     if not options.use_peft and base_of(options.model) is None:
-        raise ValueError(f"{asked[0]}: quantised weights cannot be trained themselves; add --use_peft")
+        raise UserError(f"{asked[0]}: quantised weights cannot be trained themselves; add --use_peft")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(f"{asked[0]}: the package bitsandbytes is not installed; pip install 'scenerl[qlora]'")
+        raise UserError(f"{asked[0]}: the package bitsandbytes is not installed; pip install 'scenerl[qlora]'")
 
 
 def quantization(options) -> BitsAndBytesConfig | None:
@@ -44,7 +45,7 @@ def lora_config(options, checkpoint: Checkpoint) -> LoraConfig | None:
     """A new adapter for a checkpoint; None for full fine-tuning, and for an adapter that is trained on.
 
     Raises:
-        ValueError: a target that no module of the model is called.
+        UserError: a target that no module of the model is called.
     """
     if not options.use_peft or hasattr(checkpoint.model, "peft_config"):
         return None
@@ -55,7 +56,7 @@ def lora_config(options, checkpoint: Checkpoint) -> LoraConfig | None:
             target for target in targets if not any(name.split(".")[-1] == target or name == target for name in names)
         ]
         if lost:
-            raise ValueError(f"lora_target_modules: no module of {checkpoint.name} is called {', '.join(lost)}")
+            raise UserError(f"lora_target_modules: no module of {checkpoint.name} is called {', '.join(lost)}")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=options.lora_r,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scenerl.card import FILE_NAME, model_card, origin_of
 from scenerl.conversation import Conversation
+from scenerl.files import atomic_write_text
 from scenerl.models.loading import base_of
-from scenerl.runs import atomic_write_text
 
 
 class Carded:
@@ -24,7 +24,7 @@ class Carded:
         card = model_card(
             self.args.hub_model_id or model_name or folder.name,
             checkpoint.family.model_type,
-            self.conversation.style,
+            self.conversation.output_format,
             base_of(checkpoint.name) or checkpoint.name,
             origin_of(folder),
         )

@@ -16,6 +16,7 @@ from trl import GRPOConfig
 from scenerl.answers import build_grammar
 from scenerl.conversation import Conversation
 from scenerl.decoding import ConstrainedDecoding, Vocabulary, constraint_of
+from scenerl.errors import UserError
 from scenerl.types import Example
 
 
@@ -29,7 +30,7 @@ class ConstrainedRollouts:
         limit: tokens of a completion.
 
     Raises:
-        ValueError: an example has no answer that the tokenizer can write within the limit.
+        UserError: an example has no answer that the tokenizer can write within the limit.
     """
 
     def __init__(self, conversation: Conversation, examples: Sequence[Example], stop_ids: Sequence[int], limit: int):
@@ -59,17 +60,17 @@ def send_grammar(args: GRPOConfig, conversation: Conversation, examples: Sequenc
     """Have vLLM hold rollouts to a grammar. It has no memory, so that a reference may still dangle, and no limit.
 
     Raises:
-        ValueError: vLLM is a server of its own, whose command takes no grammar from TRL 1.16, or the answers to the
+        UserError: vLLM is a server of its own, whose command takes no grammar from TRL 1.16, or the answers to the
             examples are not all of one form.
     """
     if args.vllm_mode != "colocate":
-        raise ValueError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
+        raise UserError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
     shapes = {conversation.shape(example) for example in examples}
     if len(shapes) > 1:
-        raise ValueError(
+        raise UserError(
             f"constrain: vLLM takes one grammar for the whole run, but the examples need {len(shapes)} (labels asked "
             "for, or sizes of the frame); leave out use_vllm, or constrain"
         )
     (shape,) = shapes
-    grammar = build_grammar(shape.style, shape.bounds_wh)
+    grammar = build_grammar(shape.output_format, shape.bounds_wh)
     args.generation_kwargs = {**(args.generation_kwargs or {}), "structured_outputs": {"grammar": grammar}}

@@ -8,12 +8,13 @@ from datasets import Dataset
 
 from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
+from scenerl.errors import UserError
 from scenerl.types import Example
 
 
 def _rows(examples: Sequence[Example], make_row) -> Dataset:
     if not examples:
-        raise ValueError("the training data set has no examples")
+        raise UserError("the training data set has no examples")
 
     def transform(batch):
         made = {index: make_row(index) for index in dict.fromkeys(batch["row"])}  # a group asks for one row many times
@@ -26,18 +27,18 @@ def _rows(examples: Sequence[Example], make_row) -> Dataset:
     return dataset
 
 
-def sft_dataset(examples: Sequence[Example], conversation: Conversation, thought: str = "empty") -> Dataset:
+def sft_dataset(examples: Sequence[Example], conversation: Conversation, reasoning: str = "empty") -> Dataset:
     """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them.
 
     Args:
-        thought: what stands in the completions' thoughts, see :meth:`Conversation.completion`.
+        reasoning: what stands in the completions' thoughts, see :meth:`Conversation.completion`.
     """
 
     def make_row(index: int) -> dict:
         example = examples[index]
         return {
             "prompt": conversation.prompt(example, None),
-            "completion": conversation.completion(example, thought),
+            "completion": conversation.completion(example, reasoning),
             "images": [open_image(example)],
         }
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.conversation import FILE_NAME, Conversation
+from scenerl.errors import UserError
 from scenerl.models import FAMILIES, tiny
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, family_named
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 def create(
     folder: str | Path,
     examples: Sequence[Example],
-    style: AnswerStyle,
+    output_format: OutputFormat,
     shape: tiny.TinyShape | None = None,
     seed: int = 0,
     warmup_steps: int = 0,
@@ -51,7 +52,7 @@ def create(
     Args:
         folder: where to; ``scenerl.json`` is written last, so a folder that holds it is whole.
         examples: the training data: its answers make the tokenizer, its images and boxes warm up the vision tower.
-        style: how the model will be asked and answer.
+        output_format: how the model will be asked and answer.
         shape: its sizes; not given: :class:`~scenerl.models.tiny.TinyShape`'s own.
         seed: of the weights and of the warm-up's batches.
         warmup_steps: steps of :func:`~scenerl.training.warmup.warm_up_vision`; 0 for none.
@@ -65,12 +66,12 @@ def create(
         The last metrics of the vision warm-up, and as ``grounding_accuracy`` those of the other; empty without one.
 
     Raises:
-        ValueError: an example that cannot be written in ``style``, or no object to warm up on.
+        UserError: an example that cannot be written in ``style``, or no object to warm up on.
     """
-    model, processor = tiny.build(examples, style, shape, seed, model_type)
+    model, processor = tiny.build(examples, output_format, shape, seed, model_type)
     metrics = {}
     if warmup_steps:
-        bins = min(_MOST_BINS, 1000 // style.grid)
+        bins = min(_MOST_BINS, 1000 // output_format.step)
         metrics = warm_up_vision(
             model, processor, seen or examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
         )
@@ -80,7 +81,7 @@ def create(
             model,
             processor,
             seen or examples,
-            style,
+            output_format,
             partial(family.input_wh, processor),
             grounding_steps,
             batch_size,
@@ -89,7 +90,7 @@ def create(
         )
         metrics["grounding_accuracy"] = found["accuracy"]
     tiny.save(model, processor, folder)
-    Conversation(style, Checkpoint(str(folder), family, model, processor)).save(folder)
+    Conversation(output_format, Checkpoint(str(folder), family, model, processor)).save(folder)
     return metrics
 
 
@@ -99,18 +100,18 @@ def family_wanted(options) -> Family | None:
     A folder of that name is a checkpoint as any other.
 
     Raises:
-        ValueError: no such family.
+        UserError: no such family.
     """
     name, _, model_type = options.model.partition(":")
     if name != NAME or Path(options.model).is_dir():
         return None
     if (model_type or MODEL_TYPE) not in FAMILIES:
-        raise ValueError(f"model {options.model!r}: no family {model_type!r}; allowed: {', '.join(FAMILIES)}")
+        raise UserError(f"model {options.model!r}: no family {model_type!r}; allowed: {', '.join(FAMILIES)}")
     return family_named(model_type or MODEL_TYPE)
 
 
 def checkpoint_of_run(
-    options, family: Family, style: AnswerStyle, examples: Sequence[Example], seed: int, batch_size: int
+    options, family: Family, output_format: OutputFormat, examples: Sequence[Example], seed: int, batch_size: int
 ) -> Path:
     """The small model of a run: built in the run folder, or found there by a run that goes on."""
     folder = options.out / NAME
@@ -123,7 +124,7 @@ def checkpoint_of_run(
         metrics = create(
             folder,
             examples,
-            style,
+            output_format,
             shape,
             seed,
             warmup_steps,

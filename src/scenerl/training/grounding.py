@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from scenerl.answers import AnswerStyle
-from scenerl.answers.writer import frame_coordinates
+from scenerl.answers import OutputFormat
+from scenerl.answers.writer import box_coordinates
 from scenerl.data.images import open_image
+from scenerl.errors import UserError
 from scenerl.training.optimizers import MuonWithAdamW
 from scenerl.types import Example
 
@@ -30,7 +31,7 @@ def warm_up_grounding(
     model,
     processor,
     examples: Sequence[Example],
-    style: AnswerStyle,
+    output_format: OutputFormat,
     input_wh: Callable[[tuple[int, int]], tuple[int, int]],
     steps: int = 150,
     batch_size: int = 48,
@@ -41,7 +42,7 @@ def warm_up_grounding(
 
     Args:
         examples: images with boxes; those without an object are left out.
-        style: in which frame and on which grid boxes are told.
+        output_format: in which frame and on which grid boxes are told.
         input_wh: size of an image in pixels to its size as the model sees it.
         steps: optimiser steps. batch_size: images in each.
         seed: of what each batch shows, and in which order.
@@ -51,11 +52,11 @@ def warm_up_grounding(
         The last step's metrics: ``loss`` and ``accuracy``, the share of numbers that were right.
 
     Raises:
-        ValueError: no example has an object.
+        UserError: no example has an object.
     """
     examples = [example for example in examples if example.graph.objects]
     if not examples:
-        raise ValueError("the grounding warm-up needs examples with objects; there are none")
+        raise UserError("the grounding warm-up needs examples with objects; there are none")
     pieces = processor.tokenizer.batch_decode([[token] for token in range(len(processor.tokenizer))])
     is_number = torch.tensor([piece.strip(", ").replace(".", "", 1).isdecimal() for piece in pieces])
     tower = model.model.visual
@@ -69,7 +70,7 @@ def warm_up_grounding(
         for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
             group["lr"] = rate * factor
         batch = [rng.choice(examples) for _ in range(batch_size)]
-        texts = [named_boxes(example, style, input_wh(example.image_wh), rng) for example in batch]
+        texts = [named_boxes(example, output_format, input_wh(example.image_wh), rng) for example in batch]
         inputs = processor(
             text=[_shown(processor, text) for text in texts],
             images=[open_image(example) for example in batch],
@@ -94,10 +95,10 @@ def warm_up_grounding(
     return metrics
 
 
-def named_boxes(example: Example, style: AnswerStyle, input_wh: tuple[int, int], rng: random.Random) -> str:
+def named_boxes(example: Example, output_format: OutputFormat, input_wh: tuple[int, int], rng: random.Random) -> str:
     """A line for each object, in an order drawn from ``rng``: its label and the numbers of its box."""
     objects = rng.sample(example.graph.objects, len(example.graph.objects))
-    boxes = frame_coordinates([item.box for item in objects], style, example.image_wh, input_wh)
+    boxes = box_coordinates([item.box for item in objects], output_format, example.image_wh, input_wh)
     return "\n".join(f"{item.label} {', '.join(map(str, box))}" for item, box in zip(objects, boxes, strict=True))
 
 

@@ -13,6 +13,7 @@ from trl import GRPOConfig
 
 from scenerl.config import resolve_extra
 from scenerl.conversation import Conversation
+from scenerl.errors import UserError
 from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
@@ -76,9 +77,9 @@ def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
 def check_rewards(rewards: Sequence[str], weights: Sequence[float] | None) -> None:
     """Raise ValueError unless the names are rewards, and as many as the weights where weights are given."""
     if not select_rewards(rewards):
-        raise ValueError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+        raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
     if weights is not None and len(weights) != len(rewards):
-        raise ValueError(
+        raise UserError(
             f"reward_weights: {len(weights)} weights for {len(rewards)} rewards ({', '.join(rewards)}); give one each"
         )
 
@@ -87,7 +88,7 @@ def check_batch(args: GRPOConfig, num_examples: int) -> None:
     """Raise ValueError where the data cannot fill one batch of prompts: TRL leaves incomplete ones out."""
     num_prompts = args.generation_batch_size // args.num_generations
     if num_examples < num_prompts:
-        raise ValueError(
+        raise UserError(
             f"the data set has {num_examples} examples, but a rollout takes {num_prompts} different prompts "
             f"({args.generation_batch_size} completions in groups of {args.num_generations}); lower "
             "per_device_train_batch_size or raise num_generations"
@@ -102,7 +103,7 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
     checkpoint = conversation.checkpoint
     processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
     text_lengths: dict[Any, int] = {}
-    gives_objects = conversation.style.given is not None  # then each prompt is another
+    gives_objects = conversation.output_format.provided is not None  # then each prompt is another
     for example in examples:
         asked = example.image_id if gives_objects else example.query
         if asked not in text_lengths:
@@ -113,11 +114,11 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
         width, height = conversation.input_wh(example)
         num_image = checkpoint.family.image_tokens(processor, example.image_wh)
         if not num_image:
-            raise ValueError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
+            raise UserError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
         num_text = text_lengths[asked]
         needed = num_text + num_image + max_completion_length
         if needed > limit:
-            raise ValueError(
+            raise UserError(
                 f"image {example.image_id!r}: {num_text} tokens of text, {num_image} of the image and "
                 f"{max_completion_length} of the answer are {needed}, but the model takes {limit}; lower max_pixels or "
                 "max_completion_length, or shorten the vocabulary"
@@ -150,7 +151,7 @@ def build_trainer(
         constrain: hold the rollouts' answers to their format (see :mod:`scenerl.training.constrained`).
 
     Raises:
-        ValueError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
+        UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
             does not fit the model.
     """
     check_rewards(rewards, args.reward_weights)
@@ -162,7 +163,7 @@ def build_trainer(
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
     elif constrain and (why := obstacle(args)):
-        raise ValueError(f"constrain: not possible: {why}")
+        raise UserError(f"constrain: not possible: {why}")
     batch = RewardBatch(
         rewards,
         examples,

@@ -14,7 +14,7 @@ from rich.text import Text
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from scenerl.runs import atomic_write_text
+from scenerl.files import atomic_write_text
 
 LOG_NAME = "log.jsonl"
 _NUMBER_WIDTH = 9

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
+from scenerl.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class PackedGroup:
@@ -73,12 +75,12 @@ def pack(
         completions: token ids (C,) of each group's completions; an empty one takes no room.
 
     Raises:
-        ValueError: a prompt without a token, or positions of another number than tokens.
+        UserError: a prompt without a token, or positions of another number than tokens.
     """
     groups, ids, places, scored, labels, start = [], [], [], [], [], 0
     for prompt, position, members in zip(prompts, positions, completions, strict=True):
         if not len(prompt) or position.shape != (3, len(prompt)):
-            raise ValueError(f"a prompt of {len(prompt)} tokens with positions of shape {tuple(position.shape)}")
+            raise UserError(f"a prompt of {len(prompt)} tokens with positions of shape {tuple(position.shape)}")
         group = PackedGroup(start, len(prompt) - 1, tuple(len(member) for member in members))
         ids.append(prompt[:-1])
         places.append(position[:, :-1])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from trl.trainer.utils import split_pixel_values_by_grid
 
+from scenerl.errors import UserError
 from scenerl.training.packing import runs
 
 
@@ -41,7 +42,7 @@ class PaddedRows:
             num_images: (B) images of each row; not needed with lists.
 
         Raises:
-            ValueError: a prompt without a token, an image in or at the end of it that does not fit its tokens, an
+            UserError: a prompt without a token, an image in or at the end of it that does not fit its tokens, an
                 image in a completion, or a completion with a hole.
         """
         images = split_images(
@@ -59,7 +60,7 @@ class PaddedRows:
             length = int(seen.sum())
             completions.append(row_ids[-num_completion:][:length])
             if not len(prompts[-1]) or types[-1][-1] or row_kinds[-num_completion:].any() or not seen[:length].all():
-                raise ValueError(
+                raise UserError(
                     "shared_prefix: a prompt must end with text, and a completion must be text without gaps; train "
                     "with --shared_prefix off"
                 )
@@ -79,13 +80,13 @@ class PaddedRows:
         """M-RoPE positions (3, P) of a row's prompt.
 
         Raises:
-            ValueError: image tokens and images differ in number.
+            UserError: image tokens and images differ in number.
         """
         prompt, types, grid = self.prompts[row], self.types[row], self.grids[row]
         merge = backbone.config.vision_config.spatial_merge_size
         sizes = [] if grid is None else (grid.prod(dim=-1) // merge**2).tolist()
         if int(types.count_nonzero()) != sum(sizes) or 0 in sizes:
-            raise ValueError(
+            raise UserError(
                 f"a prompt holds {int(types.count_nonzero())} image tokens, but its images make {sizes}, a number each"
             )
         if grid is None:

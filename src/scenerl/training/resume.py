@@ -16,9 +16,10 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from scenerl.conversation import Conversation
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import load
-from scenerl.runs import atomic_write_text
 from scenerl.training.stop import StopOnSignal
 
 UNFINISHED = "unfinished"
@@ -118,13 +119,13 @@ def _check(checkpoint: Path) -> None:
             path = checkpoint / name
             if not path.is_file() or path.stat().st_size != size:
                 found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-                raise ValueError(f"{name} is {found}, was saved with {size} bytes")
+                raise UserError(f"{name} is {found}, was saved with {size} bytes")
     elif not any(path.name == OPTIMIZER_NAME or path.is_dir() for path in inside):
         # checkpoints of earlier versions have no manifest; DeepSpeed and FSDP write folders
-        raise ValueError(f"{OPTIMIZER_NAME} is missing")
+        raise UserError(f"{OPTIMIZER_NAME} is missing")
     for path in inside:
         if path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path):
-            raise ValueError(f"{path.name} is cut off")
+            raise UserError(f"{path.name} is cut off")
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy"):
                 pass

@@ -14,11 +14,12 @@ from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
 
+from scenerl.errors import UserError
 from scenerl.models.branching import BranchSampler
 from scenerl.training.rollout import cut_at_stop, left_padded
 
 
-class RolloutMismatch(ValueError):
+class RolloutMismatch(UserError):
     """The rollout's log-probabilities are not the trainer's."""
 
 

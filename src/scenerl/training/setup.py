@@ -17,9 +17,10 @@ from trl.import_utils import is_vllm_available
 from scenerl import data
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
-from scenerl.conversation import Conversation, style_for
-from scenerl.data.given import boxes_for
+from scenerl.conversation import Conversation, output_format_for
+from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
@@ -59,7 +60,7 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     Without an accelerator TRL's default of bfloat16 becomes float32, and memory is not pinned.
 
     Raises:
-        ValueError: an unknown field, a value that is not allowed, or one that asks for a package that is missing.
+        UserError: an unknown field, a value that is not allowed, or one that asks for a package that is missing.
     """
     given = resolve_extra(cls, extra, own=own)
     values = {**defaults, **given}
@@ -71,11 +72,11 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     installed = get_available_reporting_integrations()
     missing = [name for name in args.report_to if name not in installed]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"report_to: {', '.join(missing)} is not installed or not known; allowed: {', '.join(['none', *installed])}"
         )
     if getattr(args, "use_vllm", False) and not is_vllm_available():
-        raise ValueError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
+        raise UserError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
     return args, given
 
 
@@ -84,7 +85,7 @@ def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:
     if options.global_batch_size is None:
         return {}
     if "gradient_accumulation_steps" in extra:
-        raise ValueError("gradient_accumulation_steps: follows from global_batch_size; give one of the two")
+        raise UserError("gradient_accumulation_steps: follows from global_batch_size; give one of the two")
     given = resolve_extra(cls, extra, own=type(options))
     per_device = given.get("per_device_train_batch_size", cls.per_device_train_batch_size)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -124,7 +125,7 @@ def open_run(
             (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
-        ValueError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
+        UserError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
             checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
@@ -135,7 +136,7 @@ def open_run(
     check_tuning(options)
     # where a smoke run's checkpoint is at hand it says how it is asked
     is_new = built is not None and not Path(options.model).is_dir()
-    style = style_for(options, built or family_of(options.model), is_new=is_new)
+    output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
     boxes = boxes_for(options)
     which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
     stored = options.limit is None  # for a few rows the whole set is neither fetched nor stored
@@ -145,9 +146,9 @@ def open_run(
             examples.append(example)
             advance(1)
     if options.smoke:
-        examples = smoke.in_vocabulary(examples, style)
-    if style.objects is not None and style.predicates is not None:
-        Vocabulary(style.objects, style.predicates).require(examples, options.data)
+        examples = smoke.in_vocabulary(examples, output_format)
+    if output_format.objects is not None and output_format.predicates is not None:
+        Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
@@ -155,7 +156,7 @@ def open_run(
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if built:
             model = from_scratch.checkpoint_of_run(
-                options, built, style, examples, args.seed, args.per_device_train_batch_size
+                options, built, output_format, examples, args.seed, args.per_device_train_batch_size
             )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
-    return Conversation(style, checkpoint), examples, args
+    return Conversation(output_format, checkpoint), examples, args

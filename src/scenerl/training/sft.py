@@ -30,7 +30,7 @@ def build_trainer(
     muon: bool = False,
     muon_learning_rate: float = 0.02,
     peft_config=None,
-    thought: str = "empty",
+    reasoning: str = "empty",
 ) -> SFTTrainer:
     """An SFTTrainer that teaches ``conversation``'s model to answer with the examples' ground truth.
 
@@ -38,7 +38,7 @@ def build_trainer(
         args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only answer
             tokens carry loss.
         peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
-        thought: what stands in the thoughts of envelope ``think``.
+        reasoning: what stands in the thoughts of envelope ``think``.
         muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
@@ -49,7 +49,7 @@ def build_trainer(
     trainer = ResumableSFTTrainer(
         model=conversation.checkpoint.model,
         args=args,
-        train_dataset=sft_dataset(examples, conversation, thought),
+        train_dataset=sft_dataset(examples, conversation, reasoning),
         processing_class=conversation.checkpoint.processor,
         callbacks=[LogFile(args.output_dir)],
         optimizer_cls_and_kwargs=optimizer,
@@ -84,5 +84,5 @@ def run(options, extra: Mapping[str, Any]) -> None:
         muon=options.muon,
         muon_learning_rate=options.muon_learning_rate,
         peft_config=lora_config(options, conversation.checkpoint),
-        thought=options.thought,
+        reasoning=options.thought,
     )

@@ -19,6 +19,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
+from scenerl.errors import UserError
 from scenerl.models.branching import BranchSampler
 from scenerl.training import prefix_attention
 from scenerl.training.constrained import ConstrainedRollouts
@@ -36,7 +37,7 @@ that are summed in another order, as any two kernels do; a token that sees a wro
 _log = logging.getLogger(__name__)
 
 
-class SharedPrefixMismatch(ValueError):
+class SharedPrefixMismatch(UserError):
     """Log-probabilities with a shared prefix are not those without."""
 
 
@@ -50,7 +51,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             The other arguments are GRPOTrainer's.
 
     Raises:
-        ValueError: ``on`` where it is not possible; says why.
+        UserError: ``on`` where it is not possible; says why.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self.max_tokens_per_row = max_tokens_per_row
         obstacle = "shared_prefix is off" if shared_prefix == "off" else _obstacle(self)
         if obstacle and shared_prefix == "on":
-            raise ValueError(f"shared_prefix: on is not possible: {obstacle}")
+            raise UserError(f"shared_prefix: on is not possible: {obstacle}")
         if obstacle and shared_prefix == "auto":
             _log.warning("prompts are run once per completion: %s", obstacle)
         self.shares_prefix = not obstacle
@@ -169,7 +170,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             )  # fmt: skip
         given = sorted(key for key, value in others.items() if value is not None)
         if given:
-            raise ValueError(f"shared_prefix: off is needed with {', '.join(given)}")
+            raise UserError(f"shared_prefix: off is needed with {', '.join(given)}")
         rows = PaddedRows.unpad(input_ids, attention_mask, logits_to_keep, mm_token_type_ids, **images)
         size = batch_size or len(input_ids)
         chunks = [range(start, min(start + size, len(input_ids))) for start in range(0, len(input_ids), size)]

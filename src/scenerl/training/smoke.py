@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from scenerl.answers import AnswerStyle
+from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
-from scenerl.conversation import saved_style
+from scenerl.conversation import saved_output_format
 from scenerl.data.instances import labels_of
 from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
@@ -67,18 +67,18 @@ def shrink(options, extra: Mapping[str, Any]):
 
 
 def _is_detection(options) -> bool:
-    """Whether a run's answers are detections, as :func:`scenerl.conversation.style_for` has it."""
+    """Whether a run's answers are detections, as :func:`scenerl.conversation.output_format_for` has it."""
     if options.task is not None:
         return options.task == "det"
-    saved = saved_style(options.model) if Path(options.model).is_dir() else None
-    return not FORMATS[options.format or (saved or AnswerStyle()).format].graph
+    saved = saved_output_format(options.model) if Path(options.model).is_dir() else None
+    return not FORMATS[options.format or (saved or OutputFormat()).format].graph
 
 
 def family(options) -> Family:
     """The family of a run's model: by the name of a released one, which need not be at hand, else by its checkpoint.
 
     Raises:
-        ValueError: there is no such checkpoint.
+        UserError: there is no such checkpoint.
     """
     if (wanted := from_scratch.family_wanted(options)) is not None:
         return wanted
@@ -86,17 +86,17 @@ def family(options) -> Family:
     return family_named(size.model_type) if size is not None else family_of(options.model)
 
 
-def in_vocabulary(examples: Sequence[Example], style: AnswerStyle) -> list[Example]:
+def in_vocabulary(examples: Sequence[Example], output_format: OutputFormat) -> list[Example]:
     """Drawn examples with a closed vocabulary's words in place of theirs; as they are where the vocabulary is open.
 
     Relations are left out where the vocabulary has no predicates.
     """
-    if style.objects is None:
+    if output_format.objects is None:
         return list(examples)
     labels = {label for example in examples for label in labels_of(example)}
-    named = _renamed(labels, style.objects)
+    named = _renamed(labels, output_format.objects)
     predicates = {edge.predicate for example in examples for edge in example.graph.relations}
-    said = _renamed(predicates, style.predicates or ())
+    said = _renamed(predicates, output_format.predicates or ())
     return [
         dataclasses.replace(
             example,

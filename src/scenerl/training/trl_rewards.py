@@ -45,7 +45,7 @@ class RewardBatch:
         sample_every: steps between samples.
 
     Raises:
-        ValueError: a name is no reward, or given twice.
+        UserError: a name is no reward, or given twice.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from torch import nn
 
 from scenerl.boxes import as_boxes, rescale
 from scenerl.data.images import open_image
+from scenerl.errors import UserError
 from scenerl.types import Example
 
 _LEAST_COVER = 0.05  # share of a cell that an object must cover to be its class
@@ -82,11 +83,11 @@ def warm_up_vision(
         The last step's metrics: ``class_loss``, ``box_l1`` (mean absolute error, share of the image), ``accuracy``.
 
     Raises:
-        ValueError: there is no example, or none has an object.
+        UserError: there is no example, or none has an object.
     """
     classes = sorted({obj.label for example in examples for obj in example.graph.objects})
     if not classes:
-        raise ValueError("the vision warm-up needs examples with objects; there are none")
+        raise UserError("the vision warm-up needs examples with objects; there are none")
     tower = model.model.visual
     merge = processor.image_processor.merge_size
     metrics: dict[str, float] = {}

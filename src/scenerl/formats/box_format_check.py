@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scenerl.box_formats import extent_wh
 from scenerl.boxes import Array, as_boxes, iou_matrix, rescale
-from scenerl.frames import frame_wh
 from scenerl.types import Example, ParseResult
 
 ALTERNATIVES = ("pixels", "norm1000", "norm1")
@@ -21,7 +21,7 @@ _OUTSIDE = 0.2  # share of boxes outside their image that is worth a word
 _GAIN = 0.15  # how much better another frame has to fit
 
 
-def check_frame(examples: Sequence[Example], results: Sequence[ParseResult], frame: str) -> list[str]:
+def check_box_format(examples: Sequence[Example], results: Sequence[ParseResult], box_format: str) -> list[str]:
     """What is suspicious about the predicted boxes, if anything, as sentences.
 
     Args:
@@ -40,24 +40,25 @@ def check_frame(examples: Sequence[Example], results: Sequence[ParseResult], fra
     outside = float(((boxes > _MARGIN) | (boxes < 1.0 - _MARGIN)).any(axis=1).mean())
     warnings = []
     if outside > _OUTSIDE:
-        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {frame!r} their frame?")
-    if frame in ALTERNATIVES:
-        fits = {name: _fit(chosen, frame, name) for name in ALTERNATIVES}
+        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {box_format!r} their frame?")
+    if box_format in ALTERNATIVES:
+        fits = {name: _fit(chosen, box_format, name) for name in ALTERNATIVES}
         best = max(fits, key=fits.get)
-        if fits[best] > fits[frame] + _GAIN:
+        if fits[best] > fits[box_format] + _GAIN:
             warnings.append(
-                f"predicted boxes were read as {frame!r}, where they overlap a target by {fits[frame]:.2f} on average; "
+                f"predicted boxes were read as {box_format!r}, where they overlap a target by "
+                f"{fits[box_format]:.2f} on average; "
                 f"read as {best!r} it would be {fits[best]:.2f}"
             )
     return warnings
 
 
-def _fit(chosen: Sequence[tuple[Example, Array]], frame: str, other: str) -> float:
+def _fit(chosen: Sequence[tuple[Example, Array]], box_format: str, other: str) -> float:
     """Mean over predicted boxes of the best IoU with any target, had they been read in the frame ``other``."""
     best = []
     for example, boxes in chosen:
-        raw = rescale(boxes, example.image_wh, frame_wh(frame, example.image_wh))
-        again = rescale(raw, frame_wh(other, example.image_wh), example.image_wh)
+        raw = rescale(boxes, example.image_wh, extent_wh(box_format, example.image_wh))
+        again = rescale(raw, extent_wh(other, example.image_wh), example.image_wh)
         iou = iou_matrix(again, as_boxes([entry.box for entry in example.graph.objects]))
         best.append(iou.max(axis=1, initial=0.0))
     return float(np.concatenate(best).mean())

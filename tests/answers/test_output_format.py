@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from scenerl.answers import ENVELOPES, FORMATS, AnswerStyle, build_prompt, write_answer
+from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.json_graph import label_of
-from scenerl.frames import FRAMES
+from scenerl.box_formats import BOX_FORMATS
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 IMAGE_WH = (100, 100)
@@ -22,73 +22,73 @@ def graph(label="dog", predicate="near", box=BOX):
     ("options", "message"),
     [
         ({"format": "xml"}, "allowed: json, compact, detections"),
-        ({"envelope": "box"}, "allowed: plain, think"),
-        ({"frame": "norm999"}, "allowed: pixels"),
-        ({"grid": 0}, "at least 1"),
-        ({"grid": 2.5}, "at least 1"),
-        ({"grid": True}, "at least 1"),
+        ({"template": "box"}, "allowed: plain, think"),
+        ({"box_format": "norm999"}, "allowed: pixels"),
+        ({"step": 0}, "at least 1"),
+        ({"step": 2.5}, "at least 1"),
+        ({"step": True}, "at least 1"),
         ({"objects": "dog"}, "list of strings"),
         ({"predicates": ("on", 3)}, "list of strings"),
     ],
 )
 def test_a_wrong_style_names_what_is_allowed(options, message):
     with pytest.raises(ValueError, match=message):
-        AnswerStyle(**options)
+        OutputFormat(**options)
 
 
 def test_vocabularies_become_tuples():
-    style = AnswerStyle(objects=["dog"], predicates=["on"])
-    assert (style.objects, style.predicates) == (("dog",), ("on",))
-    assert hash(style) == hash(AnswerStyle(objects=("dog",), predicates=("on",)))
+    output_format = OutputFormat(objects=["dog"], predicates=["on"])
+    assert (output_format.objects, output_format.predicates) == (("dog",), ("on",))
+    assert hash(output_format) == hash(OutputFormat(objects=("dog",), predicates=("on",)))
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
 @pytest.mark.parametrize("label", ["", "  ", "a\nb", "a\rb", "a\x00", "\ud800", "a" * 300, "<think>", "x</answer>"])
 def test_labels_that_cannot_survive_are_refused(fmt, label):
     with pytest.raises(ValueError, match="object label"):
-        write_answer(graph(label=label), AnswerStyle(fmt), IMAGE_WH)
+        write_answer(graph(label=label), OutputFormat(fmt), IMAGE_WH)
     with pytest.raises(ValueError, match="predicate"):
-        write_answer(graph(predicate=label), AnswerStyle(fmt), IMAGE_WH)
+        write_answer(graph(predicate=label), OutputFormat(fmt), IMAGE_WH)
 
 
 def test_the_compact_writer_refuses_predicates_that_look_like_boxes():
     for predicate in ("at 1 2 3", "2 3"):
         with pytest.raises(ValueError, match="too many numbers"):
-            write_answer(graph(predicate=predicate), AnswerStyle("compact"), IMAGE_WH)
-        write_answer(graph(predicate=predicate), AnswerStyle("json"), IMAGE_WH)
+            write_answer(graph(predicate=predicate), OutputFormat("compact"), IMAGE_WH)
+        write_answer(graph(predicate=predicate), OutputFormat("json"), IMAGE_WH)
 
 
 def test_labels_outside_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="'dog' is not in the closed vocabulary"):
-        write_answer(graph(), AnswerStyle(objects=("ball",)), IMAGE_WH)
+        write_answer(graph(), OutputFormat(objects=("ball",)), IMAGE_WH)
     with pytest.raises(ValueError, match="'near' is not in the closed vocabulary"):
-        write_answer(graph(), AnswerStyle(predicates=("on",)), IMAGE_WH)
+        write_answer(graph(), OutputFormat(predicates=("on",)), IMAGE_WH)
     with pytest.raises(ValueError, match="object label"):
-        write_answer(graph(), AnswerStyle("detections", objects=("ball",)), IMAGE_WH)
+        write_answer(graph(), OutputFormat("detections", objects=("ball",)), IMAGE_WH)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (5, 0, 0, 5), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)])
 def test_boxes_that_are_none_are_refused(box):
     with pytest.raises(ValueError, match="cannot be written"):
-        write_answer(graph(box=box), AnswerStyle(), IMAGE_WH)
+        write_answer(graph(box=box), OutputFormat(), IMAGE_WH)
 
 
 def test_thoughts():
-    text = write_answer(SceneGraph(), AnswerStyle("detections", "think"), IMAGE_WH, thought=" Nothing. ")
+    text = write_answer(SceneGraph(), OutputFormat("detections", "think"), IMAGE_WH, reasoning=" Nothing. ")
     assert text == "<think>Nothing.</think>\n<answer>\nNone\n</answer>"
     with pytest.raises(ValueError, match="must not hold"):
-        write_answer(SceneGraph(), AnswerStyle(envelope="think"), IMAGE_WH, thought="a </think> b")
+        write_answer(SceneGraph(), OutputFormat(template="think"), IMAGE_WH, reasoning="a </think> b")
     with pytest.raises(ValueError, match="no thought"):
-        write_answer(SceneGraph(), AnswerStyle(), IMAGE_WH, thought="hm")
+        write_answer(SceneGraph(), OutputFormat(), IMAGE_WH, reasoning="hm")
 
 
 def test_json_is_written_as_others_write_it():
-    assert write_answer(graph(), AnswerStyle(frame="pixels"), IMAGE_WH) == (
+    assert write_answer(graph(), OutputFormat(box_format="pixels"), IMAGE_WH) == (
         '{"objects": [{"id": "dog.1", "bbox": [0, 0, 10, 10]}, {"id": "ball.2", "bbox": [0, 0, 10, 10]}], '
         '"relationships": [{"subject": "dog.1", "predicate": "near", "object": "ball.2"}]}'
     )
     detections = SceneGraph((SceneObject("red ball", BOX),))
-    assert write_answer(detections, AnswerStyle("detections", frame="pixels"), IMAGE_WH) == (
+    assert write_answer(detections, OutputFormat("detections", box_format="pixels"), IMAGE_WH) == (
         '[{"bbox_2d": [0, 0, 10, 10], "label": "red ball"}]'
     )
 
@@ -107,46 +107,46 @@ def test_compact_lines():
     assert split_relation("1 2") is None and split_relation("") is None
 
 
-@pytest.mark.parametrize("envelope", ENVELOPES)
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("box_format", BOX_FORMATS)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_prompts_say_format_frame_and_envelope(fmt, frame, envelope):
-    prompt = build_prompt(AnswerStyle(fmt, envelope, frame=frame, objects=("dog", "red ball")))
-    assert ("0 to 1000" in prompt) == (frame == "norm1000")
-    assert ("decimals from 0 to 1" in prompt) == (frame == "norm1")
-    assert ("pixels" in prompt) == (frame in ("pixels", "resized"))
-    assert ("<think>" in prompt and "<answer>" in prompt) == (envelope == "think")
+def test_prompts_say_format_frame_and_envelope(fmt, box_format, template):
+    prompt = build_prompt(OutputFormat(fmt, template, box_format=box_format, objects=("dog", "red ball")))
+    assert ("0 to 1000" in prompt) == (box_format == "norm1000")
+    assert ("decimals from 0 to 1" in prompt) == (box_format == "norm1")
+    assert ("pixels" in prompt) == (box_format in ("pixels", "resized"))
+    assert ("<think>" in prompt and "<answer>" in prompt) == (template == "think")
     assert "dog, red ball" in prompt
     assert "{unit}" not in prompt and "{{" not in prompt
 
 
 def test_prompts_open_and_closed():
-    opened = build_prompt(AnswerStyle("compact"))
-    closed = build_prompt(AnswerStyle("compact", objects=("dog", "cat"), predicates=("on", "near"), grid=20))
+    opened = build_prompt(OutputFormat("compact"))
+    closed = build_prompt(OutputFormat("compact", objects=("dog", "cat"), predicates=("on", "near"), step=20))
     assert len(opened.split()) <= 80
     assert "Use only" not in opened and "steps" not in opened
     assert "dog, cat" in closed and "on, near" in closed and "steps of 20" in closed
-    assert "steps of 0.002" in build_prompt(AnswerStyle("compact", frame="norm1", grid=20))
+    assert "steps of 0.002" in build_prompt(OutputFormat("compact", box_format="norm1", step=20))
 
 
 def test_detection_prompts_list_the_query():
-    style = AnswerStyle("detections", objects=("dog",))
-    assert "cat, {red} ball" in build_prompt(style, ("cat", "{red} ball"))
-    assert "None" in build_prompt(style) and "absent" in build_prompt(style)
+    output_format = OutputFormat("detections", objects=("dog",))
+    assert "cat, {red} ball" in build_prompt(output_format, ("cat", "{red} ball"))
+    assert "None" in build_prompt(output_format) and "absent" in build_prompt(output_format)
     with pytest.raises(ValueError, match="labels to look for"):
-        build_prompt(AnswerStyle("detections"))
+        build_prompt(OutputFormat("detections"))
     with pytest.raises(ValueError, match="takes no query"):
-        build_prompt(AnswerStyle("json"), ("dog",))
+        build_prompt(OutputFormat("json"), ("dog",))
 
 
 @pytest.mark.parametrize(
     ("changes", "task"),
     [
         ({}, "sgdet"),
-        ({"given": "boxes"}, "sgcls"),
-        ({"given": "objects"}, "predcls"),
+        ({"provided": "boxes"}, "sgcls"),
+        ({"provided": "objects"}, "predcls"),
         ({"format": "detections"}, "det"),
     ],
 )
 def test_the_task_follows(changes, task):
-    assert AnswerStyle(**changes).task == task
+    assert OutputFormat(**changes).task == task

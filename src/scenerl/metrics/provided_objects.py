@@ -9,7 +9,7 @@ from scenerl.matching import hungarian
 from scenerl.types import SceneGraph
 
 
-def with_given_objects(graph: SceneGraph, target: SceneGraph, task: str) -> SceneGraph:
+def with_provided_objects(graph: SceneGraph, target: SceneGraph, task: str) -> SceneGraph:
     """The predicted graph with the boxes of the given objects, and for ``predcls`` their labels.
 
     Where an answer repeats as many objects as were given, they correspond in order. Otherwise they are assigned one to
@@ -30,9 +30,9 @@ def with_given_objects(graph: SceneGraph, target: SceneGraph, task: str) -> Scen
     number = {n: kept for kept, n in enumerate(sorted(place))}
     objects = []
     for n in number:
-        given = target.objects[place[n]]
-        label = given.label if task == "predcls" else graph.objects[n].label
-        objects.append(dataclasses.replace(graph.objects[n], label=label, box=given.box))
+        provided = target.objects[place[n]]
+        label = provided.label if task == "predcls" else graph.objects[n].label
+        objects.append(dataclasses.replace(graph.objects[n], label=label, box=provided.box))
     relations = [
         dataclasses.replace(relation, subject=number[relation.subject], object=number[relation.object])
         for relation in graph.relations

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from scenerl import data
-from scenerl.data import DataError
-from scenerl.data.given import DetectorBoxes, answer_graph, read_boxes
+from scenerl.answers.provided import answer_graph
 from scenerl.data.jsonl import write_jsonl
+from scenerl.data.provided import DetectorBoxes, read_boxes
+from scenerl.errors import DataError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 MAN, HORSE, HAT = (
@@ -100,32 +101,32 @@ def test_they_become_the_examples_given_objects(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{**row, "image_id": "7"}, {**row, "image_id": "8"}])
     boxes = read_boxes(write(tmp_path, [result(7, "man", [0, 0, 40, 80])]))
     examples = data.load(tmp_path / "rows.jsonl", boxes=boxes)
-    assert [[item.label for item in example.given] for example in examples] == [["man"], []]
-    assert [example.given for example in data.load(tmp_path / "rows.jsonl")] == [None, None]
+    assert [[item.label for item in example.provided] for example in examples] == [["man"], []]
+    assert [example.provided for example in data.load(tmp_path / "rows.jsonl")] == [None, None]
     elsewhere = read_boxes(write(tmp_path, [result(9, "man", [0, 0, 40, 80])]))
     with pytest.raises(DataError, match=r"boxes\.json: none of its 1 images with a box is in the data"):
         list(data.load(tmp_path / "rows.jsonl", boxes=elsewhere))
 
 
 def test_the_answer_is_the_ground_truth_unless_a_detector_gave_the_objects():
-    for given in (None, "boxes", "objects"):
-        assert answer_graph(EXAMPLE, given) is GRAPH
+    for provided in (None, "boxes", "objects"):
+        assert answer_graph(EXAMPLE, provided) is GRAPH
 
 
 def detected(*objects: tuple[str, tuple]) -> Example:
     boxes = DetectorBoxes()
     for n, (label, box) in enumerate(objects):
         boxes.add("7", label, box, 1.0 - n / 10)
-    return Example("7", 100, 100, GRAPH, given=boxes.of(EXAMPLE))
+    return Example("7", 100, 100, GRAPH, provided=boxes.of(EXAMPLE))
 
 
 def test_relations_pass_to_the_objects_that_stand_for_theirs():
     """The horse is found first, the man with some pixels more, a tree where nothing is; the hat is not found."""
     found = detected(("horse", (20, 40, 90, 100)), ("tree", (60, 0, 90, 30)), ("man", (0, 0, 42, 80)))
-    for given in ("boxes", "objects"):
-        graph = answer_graph(found, given)
+    for provided in ("boxes", "objects"):
+        graph = answer_graph(found, provided)
         assert [item.label for item in graph.objects] == ["horse", "tree", "man"]
-        assert [item.box for item in graph.objects] == [item.box for item in found.given]
+        assert [item.box for item in graph.objects] == [item.box for item in found.provided]
         assert graph.relations == (Relation(2, "on", 0), Relation(0, "under", 2))
 
 

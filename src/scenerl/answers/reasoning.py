@@ -30,5 +30,5 @@ def summary(graph: SceneGraph, query: Sequence[str] | None) -> str:
     return f"{objects or 'No objects'}. Relations: {len(graph.relations)}."
 
 
-THOUGHTS: dict[str, Callable[[SceneGraph, Sequence[str] | None], str | None]] = {"empty": empty, "summary": summary}
+REASONING: dict[str, Callable[[SceneGraph, Sequence[str] | None], str | None]] = {"empty": empty, "summary": summary}
 """Name of a thought to its writer, from the graph and the labels asked for."""

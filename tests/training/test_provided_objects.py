@@ -9,7 +9,7 @@ import pytest
 from trl import GRPOConfig
 
 from scenerl import cli
-from scenerl.conversation import Conversation, saved_style
+from scenerl.conversation import Conversation, saved_output_format
 from scenerl.training import grpo
 from training.small_run import QUICK, QUICK_GRPO, read_rows, words, write_rows
 
@@ -24,7 +24,7 @@ def test_from_training_to_metrics(rows, base, tmp_path, monkeypatch):
     common = ["--data", str(rows), "--task", "predcls"]
     sft = ["sft", "--model", str(base), "--out", str(tmp_path / "sft"), *common, *words({**QUICK, "max_steps": 1})]
     assert cli.main(sft) == 0
-    assert saved_style(tmp_path / "sft").given == "objects"
+    assert saved_output_format(tmp_path / "sft").provided == "objects"
 
     texts = []
     before = Conversation.prompt
@@ -67,16 +67,16 @@ def test_answers_with_given_objects_are_evaluated_by_them(rows, tmp_path):
 
 
 def test_rollouts_ask_with_given_objects(conversation, examples, tmp_path, monkeypatch):
-    given = Conversation(replace(conversation.style, given="boxes"), conversation.checkpoint)
+    provided = Conversation(replace(conversation.output_format, provided="boxes"), conversation.checkpoint)
     trainer = grpo.build_trainer(
-        given, examples, GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "max_steps": 1}), ["format"]
+        provided, examples, GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "max_steps": 1}), ["format"]
     )
     prompts = [
         row["prompt"][0]["content"][1]["text"] for row in (trainer.train_dataset[n] for n in range(len(examples)))
     ]
-    assert prompts == [given.prompt(example, None)[0]["content"][1]["text"] for example in examples]
+    assert prompts == [provided.prompt(example, None)[0]["content"][1]["text"] for example in examples]
     assert len(set(prompts)) == len(examples) and all("\n2 " in prompt for prompt in prompts)
     longest = max(len(prompt) for prompt in prompts)
     monkeypatch.setattr(trainer.model.config.get_text_config(), "max_position_embeddings", longest // 8)
     with pytest.raises(ValueError, match="tokens of text"):
-        grpo.check_prompts(given, examples, 8)
+        grpo.check_prompts(provided, examples, 8)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenerl import json_stream
-from scenerl.json_files import read_json
-from scenerl.json_stream import is_object, iter_list, iter_lists, read_members, top_keys
-from scenerl.types import DataError
+from scenerl import json_files
+from scenerl.errors import DataError
+from scenerl.json_files import is_object, iter_list, iter_lists, read_json, read_members, top_keys
 
 VALUES = st.recursive(
     st.none()
@@ -106,8 +105,8 @@ def test_the_place_of_an_error_is_named(file):
 
 
 def test_an_element_is_bounded(file, monkeypatch):
-    monkeypatch.setattr(json_stream, "MAX_VALUES", 10)
-    monkeypatch.setattr(json_stream, "MAX_DEPTH", 3)
+    monkeypatch.setattr(json_files, "MAX_VALUES", 10)
+    monkeypatch.setattr(json_files, "MAX_DEPTH", 3)
     file.write_text(
         "[" + ", ".join(["[1, 2, 3, 4, 5, 6, 7, 8, 9]"] * 1000) + "]"
     )  # the bracket that ends it is the 10th

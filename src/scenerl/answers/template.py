@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scenerl.errors import UserError
+
 THINK, END_THINK, ANSWER, END_ANSWER = TAGS = "<think>", "</think>", "<answer>", "</answer>"
 
 _FENCE = re.compile(r"```(?:json|text)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -71,21 +73,21 @@ def _open_think(text: str) -> Opened:
     return _opened_anyhow(text)
 
 
-def _wrap_plain(body: str, thought: str | None) -> str:
-    if thought is not None:
-        raise ValueError("the plain envelope holds no thought; use envelope 'think'")
+def _wrap_plain(body: str, reasoning: str | None) -> str:
+    if reasoning is not None:
+        raise UserError("the plain envelope holds no thought; use envelope 'think'")
     return body
 
 
-def _wrap_think(body: str, thought: str | None) -> str:
-    thought = (thought or "").strip()
-    if any(tag in thought for tag in TAGS):
-        raise ValueError(f"a thought must not hold {', '.join(TAGS)}: {thought[:80]!r}")
-    return f"{THINK}{thought}{END_THINK}\n{ANSWER}\n{body}\n{END_ANSWER}"
+def _wrap_think(body: str, reasoning: str | None) -> str:
+    reasoning = (reasoning or "").strip()
+    if any(tag in reasoning for tag in TAGS):
+        raise UserError(f"a thought must not hold {', '.join(TAGS)}: {reasoning[:80]!r}")
+    return f"{THINK}{reasoning}{END_THINK}\n{ANSWER}\n{body}\n{END_ANSWER}"
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class ResponseTemplate:
     """``wrap(body, thought)`` writes it, ``open(text)`` takes it off, ``instruction`` asks for it in a prompt."""
 
     meaning: str
@@ -94,14 +96,14 @@ class Envelope:
     instruction: str
 
 
-ENVELOPES: dict[str, Envelope] = {
-    "plain": Envelope(
+TEMPLATES: dict[str, ResponseTemplate] = {
+    "plain": ResponseTemplate(
         "the format alone, or in one code fence",
         _wrap_plain,
         _open_plain,
         "Write nothing else.",
     ),
-    "think": Envelope(
+    "think": ResponseTemplate(
         "a thought in <think></think>, then the format in <answer></answer>",
         _wrap_think,
         _open_think,

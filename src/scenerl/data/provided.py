@@ -16,18 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from scenerl.answers.elements import clean_label
-from scenerl.boxes import as_boxes, iou_matrix
-from scenerl.data.rows import DataError, excerpt
+from scenerl.data.rows import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
-from scenerl.json_stream import is_object, iter_list, iter_lists, read_members
-from scenerl.matching import greedy
-from scenerl.types import Example, Relation, SceneGraph, SceneObject
+from scenerl.errors import DataError
+from scenerl.json_files import is_object, iter_list, iter_lists, read_members
+from scenerl.types import Example, SceneObject
 
 MIN_SCORE = 0.3
-MIN_IOU = 0.5
 EXPECTED = "COCO results: a JSON list of objects with image_id, category_id, bbox and score"
 _FIELDS = 6  # numbers kept per detection: label, four of the box, score
 
@@ -121,7 +117,7 @@ def boxes_for(options) -> DetectorBoxes | None:
     return None if options.boxes is None else read_boxes(options.boxes, options.vocabulary, options.boxes_min_score)
 
 
-def with_given(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator[Example]:
+def with_provided(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator[Example]:
     """The examples with a detector's objects; an image without any is given none.
 
     Raises:
@@ -131,35 +127,6 @@ def with_given(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator[Ex
     for example in examples:
         found = boxes.of(example)
         hits += bool(found)
-        yield replace(example, given=found)
+        yield replace(example, provided=found)
     if not hits:
         raise DataError(f"{boxes.name}: none of its {len(boxes)} images with a box is in the data")
-
-
-def answer_graph(example: Example, given: str | None) -> SceneGraph:
-    """The graph that an ideal answer holds: the ground truth, or the given objects with its relations between them.
-
-    A detector's objects, best score first, each stand for the object of the ground truth that they overlap most, at IoU
-    0.5 or above, and of the same label where labels are given; where only boxes are, they take that object's label. One
-    that stands for nothing keeps the detector's label and has no relations.
-
-    Args:
-        example: the image. given: what the prompt tells, as in :class:`~scenerl.answers.AnswerStyle`.
-    """
-    if given is None or example.given is None:
-        return example.graph
-    objects, target = example.given, example.graph
-    iou_NM = iou_matrix(*(as_boxes([item.box for item in side]) for side in (objects, target.objects)))
-    if given == "objects":
-        labels, others = (np.array([item.label for item in side], dtype=object) for side in (objects, target.objects))
-        iou_NM = np.where(labels[:, None] == others[None, :], iou_NM, -1.0)
-    place = {int(m): int(n) for n, m in zip(*greedy(iou_NM, MIN_IOU), strict=True)}
-    named = {n: target.objects[m].label for m, n in place.items()}
-    return SceneGraph(
-        tuple(SceneObject(named.get(n, item.label), item.box) for n, item in enumerate(objects)),
-        tuple(
-            Relation(place[edge.subject], edge.predicate, place[edge.object])
-            for edge in target.relations
-            if edge.subject in place and edge.object in place
-        ),
-    )

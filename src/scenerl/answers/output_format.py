@@ -1,0 +1,70 @@
+"""How a model is asked and how it answers, in one value that training, rollout, prediction and scoring share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scenerl.answers.formats import FORMATS
+from scenerl.answers.template import TEMPLATES
+from scenerl.box_formats import BOX_FORMATS
+from scenerl.errors import UserError
+
+PROVIDED = {"boxes": "sgcls", "objects": "predcls"}
+"""What a prompt may tell of the objects, with the task of the literature that it makes: their boxes only (SGCls), or
+their labels too (PredCls). In both the answer is the whole graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """Everything that fixes the text of an answer, and of the question, apart from the image.
+
+    Args:
+        format: a name from :data:`~scenerl.answers.formats.FORMATS`.
+        template: a name from :data:`~scenerl.answers.template.TEMPLATES`.
+        objects: closed vocabulary of object labels; None leaves it open. For ``detections``, the labels asked for.
+        predicates: closed vocabulary of predicates; None leaves it open.
+        box_format: the frame of the boxes in the answer, a name from :data:`~scenerl.box_formats.BOX_FORMATS`.
+        step: coordinates are written in multiples of this many units of the frame (a unit of ``norm1`` is 0.0001).
+        provided: what the prompt tells of the objects, a name from :data:`PROVIDED`; None: nothing.
+
+    Raises:
+        UserError: a name that is none of those allowed, a grid below 1, a vocabulary that is not a list of strings,
+            objects given for a format without relations.
+    """
+
+    format: str = "json"
+    template: str = "plain"
+    objects: tuple[str, ...] | None = None
+    predicates: tuple[str, ...] | None = None
+    box_format: str = "norm1000"
+    step: int = 1
+    provided: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("format", self.format, FORMATS),
+            ("template", self.template, TEMPLATES),
+            ("box format", self.box_format, BOX_FORMATS),
+            ("provided", self.provided, {None: "", **PROVIDED}),
+        ):
+            if value not in allowed:
+                raise UserError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
+        if self.provided is not None and not FORMATS[self.format].graph:
+            raise UserError(f"the task {PROVIDED[self.provided]} asks for relations, which {self.format!r} cannot hold")
+        if type(self.step) is not int or self.step < 1:
+            raise UserError(f"step must be a whole number of at least 1, not {self.step!r}")
+        for name in ("objects", "predicates"):
+            labels = getattr(self, name)
+            if labels is None:
+                continue
+            if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+                raise UserError(f"{name} must be a list of strings or None, not {labels!r:.80}")
+            # lists come from YAML and JSON; a tuple makes the style hashable
+            object.__setattr__(self, name, tuple(labels))
+
+    @property
+    def task(self) -> str:
+        """The task of the literature: ``sgdet``, ``sgcls``, ``predcls``; ``det`` where answers hold no relations."""
+        if not FORMATS[self.format].graph:
+            return "det"
+        return "sgdet" if self.provided is None else PROVIDED[self.provided]
