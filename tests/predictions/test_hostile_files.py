@@ -50,6 +50,9 @@ PREDICTIONS = {
     "sgbench": ("p.json", "sgbench", {"version": 1, "images": [
         {"id": "1", "triplets": [[1, 0, 1]], "annotation": [{"category": n, "bbox": BOXES[n]} for n in (0, 1)]}]}),
     "gathered": ("p.json", "r1-sgg", {"1": GATHERED | {
+        "names_target": ["dog", "cat"], "relation_tuples": [["dog", BOXES[0], "cat", BOXES[1], "on"]],
+        "graph": {"all_node_pairs": [[0, 1]]}}}),
+    "gathered by an old script": ("p.json", "r1-sgg", {"1": GATHERED | {
         "graph": {"all_node_pairs": [[0, 1]], "all_relation": [[0, 0, 1]]}}}),
     "gathered tuples": ("p.json", "r1-sgg", {"1": GATHERED | {
         "relation_tuples": [["dog.1", BOXES[0], "cat.2", BOXES[1], "on"]]}}),

@@ -70,10 +70,12 @@ class GraphBuilder:
         self.place[number] = len(self.objects)
         self.objects.append(SceneObject(label, box, score))
 
-    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> None:
-        """Relations to objects that are not there are dropped."""
-        if subject in self.place and object_ in self.place:
-            self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> bool:
+        """Add a relation and return True; False, and nothing is added, where an object is not there."""
+        if subject not in self.place or object_ not in self.place:
+            return False
+        self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+        return True
 
     def graph(self) -> SceneGraph:
         return SceneGraph(tuple(self.objects), tuple(self.relations))

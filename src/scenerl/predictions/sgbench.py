@@ -99,7 +99,8 @@ def read(path: Path, names: Names) -> Predictions:
             subject, object_, predicate = places(entry, 3, f"{where}.triplets[{m}]")
             if not 0 <= predicate < len(names.predicates):
                 raise DataError(f"{where}.triplets[{m}]: predicate {predicate} is beyond the {len(names.predicates)}")
-            graph.add_relation(subject, names.predicates[predicate], object_)
+            if not graph.add_relation(subject, names.predicates[predicate], object_):
+                predictions.notes.add("lost_relations", f"images[{n}].triplets[{m}]")
         predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
     return predictions.require_some()
 
