@@ -21,6 +21,7 @@ from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 
 __all__ = [
+    "DETECTION_LISTS",
     "INPUTS",
     "OUTPUTS",
     "Names",
@@ -43,6 +44,9 @@ INPUTS: dict[str, Callable[[Path, Names], Predictions]] = {
     "ovdeval": coco.read,
 }
 """Name of a format to its reader."""
+
+DETECTION_LISTS = ("coco", "ovdeval")
+"""Inputs that list detections: an image that is not in them has none, which is no failure."""
 
 OUTPUTS: dict[str, ModuleType] = {"sgbench": sgbench, "coco": coco}
 """Name of a format to its module: ``write(path, examples, results)`` writes the predictions, and the ground truth to
