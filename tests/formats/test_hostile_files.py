@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from scenerl.answers import OutputFormat
-from scenerl.formats import Names, Truth, read_predictions, read_truth, toon
+from scenerl.data import toon
+from scenerl.data.ground_truth import GroundTruth, load_ground_truth
+from scenerl.formats import Names, read_predictions
 from scenerl.formats.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
@@ -97,7 +99,7 @@ def save(path, value):
 
 
 def paired(predictions):
-    truth = Truth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
+    truth = GroundTruth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
     return pair_up(predictions, truth, OutputFormat(box_format="pixels"))
 
 
@@ -122,11 +124,11 @@ def test_predictions_with_one_thing_wrong(tmp_path, kind):
 @pytest.mark.parametrize("kind", TRUTH)
 def test_ground_truth_with_one_thing_wrong(tmp_path, kind):
     name, good = TRUTH[kind]
-    assert len(read_truth(str(save(tmp_path / name, good))).examples) == 1
+    assert len(load_ground_truth(str(save(tmp_path / name, good))).examples) == 1
     for place, value in spoilt(good):
         path = save(tmp_path / name, value)
         try:
-            read_truth(str(path))
+            load_ground_truth(str(path))
         except ValueError as error:
             assert str(path) in str(error), (place, value)
 

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from scenerl.answers import OutputFormat
 from scenerl.config.options import EvalOptions
+from scenerl.data.ground_truth import GroundTruth, load_ground_truth
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, mapper, metric_options, wants_mapping
 from scenerl.files import atomic_write_text, check_out
-from scenerl.formats import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.formats import OUTPUTS, Names, read_predictions, sniff, write_predictions
 from scenerl.formats.box_format_check import check_box_format
 from scenerl.formats.format_check import check_format
 from scenerl.formats.pairing import MISSING, NOTHING, pair_up
@@ -48,7 +49,7 @@ class Evaluation:
     metric_options: MetricOptions
     vocabulary: Vocabulary | None
     output_format: OutputFormat
-    truth: Truth
+    truth: GroundTruth
     names: Names
 
 
@@ -130,7 +131,7 @@ def _exports(options: EvalOptions) -> list[tuple[str, Path]]:
 
 def _prepare(options: EvalOptions) -> Evaluation:
     vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-    truth = read_truth(options.data, options.split)
+    truth = load_ground_truth(options.data, options.split)
     names = truth.names
     if not names.predicates and vocabulary is not None:
         names = Names(names.objects, vocabulary.predicates)

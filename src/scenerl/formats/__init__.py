@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from scenerl.data import load
+from scenerl.data.toon import is_row
 from scenerl.errors import DataError
 from scenerl.formats import arrays, coco, jsonl, r1_sgg, sgbench, toon
 from scenerl.formats.predictions import Entry, Names, Predictions
-from scenerl.formats.truth import Truth
-from scenerl.json_files import read_json, top_keys
-from scenerl.progress import track
+from scenerl.json_files import read_json
 from scenerl.types import Example, ParseResult
 
 __all__ = [
@@ -25,9 +23,7 @@ __all__ = [
     "Entry",
     "Names",
     "Predictions",
-    "Truth",
     "read_predictions",
-    "read_truth",
     "sniff",
     "write_predictions",
 ]
@@ -76,7 +72,7 @@ def sniff(path: Path) -> str:
         raise DataError(f"{path}: its name does not say what it is; choose with --input: {', '.join(INPUTS)}")
     if path.suffix == ".jsonl":
         first = next((row for _, row in jsonl.rows(Predictions(path))), {})
-        return "toon" if toon.is_row(first) else "jsonl"
+        return "toon" if is_row(first) else "jsonl"
     value = read_json(path, "predictions")
     if isinstance(value, list):
         return "coco"
@@ -89,27 +85,6 @@ def sniff(path: Path) -> str:
         if isinstance(first, Mapping) and "boxes" in first:
             return "r1-sgg"
     raise DataError(f"{path}: looks like no known format; choose with --input: {', '.join(INPUTS)}")
-
-
-def read_truth(source: str, split: str | None = None) -> Truth:
-    """Ground truth: a data source of ours, COCO instances, OVDEval's annotations, psg.json, or SceneGraphVLM's rows.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    path = Path(source)
-    if path.suffix == ".json":
-        keys = top_keys(path, "COCO instances or psg.json")
-        if keys >= {"data", "predicate_classes"}:
-            return sgbench.truth(path)
-        if keys >= set(coco.KEYS):
-            return coco.truth(path)
-        raise DataError(f"{path}: neither {coco.EXPECTED} nor psg.json (data, thing_classes, predicate_classes)")
-    if path.suffix == ".jsonl" and path.is_file():
-        first = next((row for _, row in jsonl.rows(Predictions(path))), {})
-        if toon.is_row(first):
-            return toon.truth(path)
-    return Truth(list(track(load(source, split), "ground truth")))
 
 
 def write_predictions(name: str, path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

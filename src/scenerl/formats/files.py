@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from scenerl.data.instances import box_of as box_of
 from scenerl.data.instances import xywh_box as xywh_box
-from scenerl.data.rows import MAX_SIDE, excerpt
+from scenerl.data.records import MAX_SIDE, excerpt
 from scenerl.errors import DataError
 from scenerl.formats.predictions import Names, Predictions
 from scenerl.types import Box, Relation, SceneGraph, SceneObject

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from scenerl.answers import OutputFormat
+from scenerl.data.ground_truth import GroundTruth
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
 from scenerl.formats.predictions import Predictions, shown
 from scenerl.formats.rows import read_row
-from scenerl.formats.truth import Truth
 from scenerl.metrics import Pair
 from scenerl.progress import track
 from scenerl.types import ParseResult, SceneGraph
@@ -17,7 +17,7 @@ NOTHING = ParseResult("ok", SceneGraph())
 
 
 def pair_up(
-    predictions: Predictions, truth: Truth, output_format: OutputFormat, missing: ParseResult = MISSING
+    predictions: Predictions, truth: GroundTruth, output_format: OutputFormat, missing: ParseResult = MISSING
 ) -> tuple[list[Pair], dict[str, int]]:
     """Predictions with their ground truth, one pair per example and in their order.
 
@@ -45,8 +45,7 @@ def pair_up(
             absent.append(example.image_id)
         elif result is None:
             result = read_row(entry.row, entry.where, output_format, example, predictions)
-        crowds = truth.crowds.get(example.image_id, ())
-        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
+        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, example.crowds, example.query))
     predictions.warnings.clear()
     predictions.close()  # reading rows has found more to note
     means = "count as empty" if missing is MISSING else "have no detection"

@@ -7,20 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scenerl.data.ground_truth import Names as Names
 from scenerl.data.instances import tidy_id as tidy_id
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
 from scenerl.types import ParseResult
 
 SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Names of numbered labels and predicates: category id to name, predicate number (from 0) to name."""
-
-    objects: Mapping[int, str] = field(default_factory=dict)
-    predicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
