@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scenerl import json_files
 from scenerl.errors import DataError
-from scenerl.json_files import is_object, iter_list, iter_lists, read_json, read_members, top_keys
+from scenerl.json_files import first_element, is_object, iter_list, iter_lists, read_json, read_members
 
 VALUES = st.recursive(
     st.none()
@@ -42,7 +42,8 @@ def test_parts_of_an_object(file):
     file.write_text('  {"a" : [1, {"b": [2]}, 34], "skip": {"a": [[]], "y": 5}, "n": 12, "c": [], "s": "]}"}  ')
     assert list(iter_lists(file, {"a", "c"}, "x")) == [("a", 1), ("a", {"b": [2]}), ("a", 34)]
     assert read_members(file, {"n", "s", "nothing"}, "x") == {"n": 12, "s": "]}"}
-    assert top_keys(file, "x") == {"a", "skip", "n", "c", "s"} and is_object(file, "x")
+    assert first_element(file, {"c", "a"}, "x") == ("a", 1) and first_element(file, {"c"}, "x") is None
+    assert is_object(file, "x")
 
 
 def test_empty_ones(file):

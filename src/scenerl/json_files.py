@@ -137,14 +137,16 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
     return found
 
 
-def top_keys(path: Path | str, expected: str) -> set[str]:
-    """The keys of the JSON object in a file. Errors as for :func:`iter_lists`."""
-    found = set()
-    with _reading(path, expected) as events:
+def first_element(path: Path | str, keys: Collection[str], expected: str) -> tuple[str, Any] | None:
+    """The first of what :func:`iter_lists` yields, without going on from there; None where there is nothing."""
+    with _opened(path, expected) as events:
         for key in _members(events):
-            found.add(key)
-            _skip(events)
-    return found
+            if key in keys:
+                for element in _elements(events, f"no list under {key!r}"):
+                    return key, element
+            else:
+                _skip(events)
+    return None
 
 
 def is_object(path: Path | str, expected: str) -> bool:

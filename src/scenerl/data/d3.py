@@ -28,13 +28,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import Asker, image_folders, record_of
+from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.ground_truth import Names
 from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, tidy_id
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
@@ -52,6 +54,15 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
+    return _read(argument, split, exact=False)[1]
+
+
+def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
+    """As :func:`read`, boxes as they stand in the file; with the names of the sentences."""
+    return _read(argument, split, exact=True)
+
+
+def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
     split = split or SPLITS[0]
@@ -63,15 +74,17 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     folders = image_folders(path, given) if given else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
     asked = _group_queries(folder, instances) if query == "group" else {}
-    asker = Asker(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
-    for problem in instances.problems[None]:
-        yield Record(str(path), None, (problem,))
-    for image_id in instances.images:
+    chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+
+    def record(image_id: str) -> Record:
         if query == "group" and image_id not in asked:
-            yield Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        else:
-            its = asked.get(image_id)
-            yield record_of(instances, image_id, asker, folders, query=its, drop_unasked=query == "group")
+            return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
+        in_group = asked.get(image_id)
+        return record_of(
+            instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
+        )
+
+    return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
 
 
 def write(folder: Path, examples: Iterable[Example], split: str = SPLITS[0]) -> int:

@@ -20,7 +20,8 @@ from typing import Any
 
 from scenerl.data.images import image_size
 from scenerl.data.published import graphs_only
-from scenerl.data.rows import Record, example_to_row, excerpt, read_row
+from scenerl.data.records import Record, excerpt
+from scenerl.data.rows import example_to_row, read_row
 from scenerl.errors import DataError
 from scenerl.files import whole_file
 from scenerl.types import Example, StoredImage

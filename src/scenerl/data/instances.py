@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
 from scenerl.data.published import numbers_for
-from scenerl.data.rows import excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.types import Box, Example, SceneGraph
@@ -82,6 +82,10 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: Annotations = field(default_factory=Annotations)
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def unplaced(self) -> Iterator[Record]:
+        """A record for each annotation that names no image."""
+        return (Record(str(self.path), None, (problem,)) for problem in self.problems[None])
 
 
 def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:

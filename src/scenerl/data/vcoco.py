@@ -25,8 +25,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from scenerl.data.instances import instances_of
-from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, graphs_only
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.published import ImageFolders, choose_split, find_file, graphs_only
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
@@ -164,9 +164,12 @@ def _record(
     relations = [(place[person], predicate, place[thing]) for person, predicate, thing in deeds]
     names = [f"COCO_{part}2014_{image_id:012}.jpg" for part in ("train", "val")] + [f"{image_id:012}.jpg"]
     size = image.get("width"), image.get("height")
-    own = image.get("file_name")  # a whole path only where we wrote it
-    file = Path(own) if isinstance(own, str) and Path(own).is_absolute() else folders.find(*names)
-    return graph_record(where, str(image_id), size, labels, boxes, relations, file)
+    file = (
+        folders.find_named(image.get("file_name"))
+        if Path(str(image.get("file_name"))).is_absolute()
+        else folders.find(*names)
+    )
+    return build_example(where, image_id, size, labels, boxes, relations, image=file)
 
 
 def _xyxy(box: object) -> object:

@@ -32,12 +32,11 @@ from scenerl.data.published import (
     ImageFolders,
     choose_split,
     find_file,
-    graph_record,
     graphs_only,
     names_of,
     numbers_for,
 )
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import whole_folder
@@ -208,8 +207,8 @@ def _record(
         return Record(where, None, (f"image_id, width and height must be whole numbers above 0, found {found}",))
     boxes = corners(boxes_N4, width, height).tolist()
     image = folders.find(f"{image_id}.jpg")
-    return graph_record(
-        f"{where} (image_id {image_id})", str(image_id), (width, height), labels, boxes, relations, image
+    return build_example(
+        f"{where} (image_id {image_id})", image_id, (width, height), labels, boxes, relations, image=image
     )
 
 

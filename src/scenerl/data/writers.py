@@ -73,9 +73,9 @@ def _ovdeval(out: Path, examples: Iterable[Example], split: str | None, names: V
 
 
 def _vlmr1(out: Path, examples: Iterable[Example], split: str | None, names: Vocabulary | None) -> int:
-    from scenerl.data import vlmr1
+    from scenerl.data import vlmr1_jsonl
 
-    return vlmr1.write(out, _with_files(examples, out))
+    return vlmr1_jsonl.write(out, _with_files(examples, out))
 
 
 WRITERS: dict[str, tuple[str, Writer]] = {

@@ -14,6 +14,7 @@ from rich.console import Console
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.config.options import EvalOptions
+from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, label_mapper, metric_options
@@ -21,9 +22,8 @@ from scenerl.evaluate.table import print_comparison, print_report
 from scenerl.evaluate.training_data import read_training
 from scenerl.files import atomic_write_text, check_out
 from scenerl.metrics import Mapped, Pair, Report, compare, evaluate, evaluate_subsets, map_pairs, misspelled
-from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, read_truth, sniff, write_predictions
+from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, sniff, write_predictions
 from scenerl.predictions.checks import check_box_format, check_format
-from scenerl.predictions.contents import Names
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
 from scenerl.progress import progress_bar
@@ -93,7 +93,7 @@ class Evaluation:
     def __init__(self, options: EvalOptions) -> None:
         self.options = options
         self.vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-        self.truth = read_truth(options.data, options.split)
+        self.truth = load_ground_truth(options.data, options.split)
         self.names = self.truth.names
         if not self.names.predicates and self.vocabulary is not None:
             self.names = Names(self.names.objects, self.vocabulary.predicates)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenerl.config.options import EvalOptions
+from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
-from scenerl.predictions.contents import Names
 from scenerl.similarity import build_similarity
 
 _READ = ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")

@@ -10,26 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from scenerl.data import load
+from scenerl.data.ground_truth import Names
+from scenerl.data.toon import is_row
 from scenerl.errors import DataError
-from scenerl.json_files import read_json, top_keys
+from scenerl.json_files import read_json
 from scenerl.predictions import arrays, coco, jsonl, r1_sgg, sgbench, toon
-from scenerl.predictions.contents import Names, Predictions, RawPrediction
+from scenerl.predictions.contents import Predictions, RawPrediction
 from scenerl.predictions.notes import Notes
-from scenerl.predictions.truth import Truth
-from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 
 __all__ = [
     "DETECTION_LISTS",
     "INPUTS",
     "OUTPUTS",
-    "Names",
     "Predictions",
     "RawPrediction",
-    "Truth",
     "read_predictions",
-    "read_truth",
     "sniff",
     "write_predictions",
 ]
@@ -81,7 +77,7 @@ def sniff(path: Path) -> str:
         raise DataError(f"{path}: its name does not say what it is; choose with --input: {', '.join(INPUTS)}")
     if path.suffix == ".jsonl":
         first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
-        return "toon" if toon.is_row(first) else "jsonl"
+        return "toon" if is_row(first) else "jsonl"
     value = read_json(path, "predictions")
     if isinstance(value, list):
         return "coco"
@@ -94,27 +90,6 @@ def sniff(path: Path) -> str:
         if isinstance(first, Mapping) and "boxes" in first:
             return "r1-sgg"
     raise DataError(f"{path}: looks like no known format; choose with --input: {', '.join(INPUTS)}")
-
-
-def read_truth(source: str, split: str | None = None) -> Truth:
-    """Ground truth: a data source of ours, COCO instances, OVDEval's annotations, psg.json, or SceneGraphVLM's rows.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    path = Path(source)
-    if path.suffix == ".json":
-        keys = top_keys(path, "COCO instances or psg.json")
-        if keys >= {"data", "predicate_classes"}:
-            return sgbench.truth(path)
-        if keys >= set(coco.KEYS):
-            return coco.truth(path)
-        raise DataError(f"{path}: neither {coco.EXPECTED} nor psg.json (data, thing_classes, predicate_classes)")
-    if path.suffix == ".jsonl" and path.is_file():
-        first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
-        if toon.is_row(first):
-            return toon.truth(path)
-    return Truth(list(track(load(source, split), "ground truth")))
 
 
 def write_predictions(name: str, path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

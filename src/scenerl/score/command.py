@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.config import ScoreOptions
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
-from scenerl.predictions import read_truth
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.progress import track
 from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
@@ -93,7 +93,8 @@ class _Scoring:
         )
         self.examples: dict[str, Example] | None = None
         if options.data is not None:
-            self.examples = {example.image_id: example for example in read_truth(options.data, options.split).examples}
+            truth = load_ground_truth(options.data, options.split)
+            self.examples = {example.image_id: example for example in truth.examples}
         self.unanswered = dict.fromkeys(self.examples or ())
         self.errors, self.warnings = _Messages("error"), _Messages("warning")
         self.sampled: list[tuple[dict, ScoredRow]] = []
