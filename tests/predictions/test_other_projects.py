@@ -96,6 +96,7 @@ def test_coco_results_and_instances(tmp_path):
     # the detection on the crowd counts neither way: 2 hits of 4
     assert found["metrics"]["greedy_precision"]["value"] == 2 / 4
     assert run(tmp_path, pred, data, task="det")["metrics"] == found["metrics"]  # by its content
+    assert run(tmp_path, pred, f"coco:{data}", task="det")["metrics"] == found["metrics"]
 
 
 def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
@@ -156,6 +157,10 @@ def test_ovdeval_subsets_and_their_mean(tmp_path):
         "lit lamp",
         "dark lamp",
     )
+    subset, pred = tmp_path / "annotations" / "negation.json", tmp_path / "results" / "negation_results.json"
+    alone = run(tmp_path, pred, subset, input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone == run(tmp_path, pred, f"ovdeval:{subset}", input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone["NMS-AP"]["value"] == found["NMS-AP/negation"]["value"]
     with pytest.raises(ValueError, match=r"holds neither color\.json nor color_results\.json"):
         run(tmp_path, tmp_path / "annotations" / "..", tmp_path / "annotations", input="ovdeval")
 
@@ -167,6 +172,7 @@ def test_sgbench_predictions_and_psg(tmp_path):
     assert truth.examples[0].graph.relations == (Relation(0, "near", 1), Relation(1, "watching", 0))
     assert sniff(pred) == "sgbench"
     found = run(tmp_path, pred, data, protocol="sgbench")
+    assert run(tmp_path, pred, f"psg:{data}", protocol="sgbench", split="test")["metrics"] == found["metrics"]
     # one of two targets, and InstR: both objects are there
     assert found["metrics"]["R@20"]["value"] == 1 / 2 and found["metrics"]["InstR"]["value"] == 1
     assert found["per_predicate"]["watching"]["recall"] == 1 and found["per_predicate"]["near"]["recall"] == 0
