@@ -101,6 +101,8 @@ class GraphBuilder:
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
     issues: list[Issue] = field(default_factory=list)
+    object_places: list[str] = field(default_factory=list)
+    relation_places: list[str] = field(default_factory=list)
     _labels: list[str] = field(default_factory=list)
     _boxes: list[list] = field(default_factory=list)
     _index: dict[Hashable, int | None] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class GraphBuilder:
             self._unknown.add(key)
         else:
             self._index[key] = len(self._labels)
+            self.object_places.append(where)
             self._labels.append(label)
             self._boxes.append(box)
 
@@ -153,6 +156,7 @@ class GraphBuilder:
             self.drop("duplicate_relation", where, raw)
         else:
             self._relations[source, predicate, target] = None
+            self.relation_places.append(where)
 
     def is_empty(self) -> bool:
         """Whether no element has been seen, neither kept nor dropped."""
