@@ -151,6 +151,8 @@ def _distinct(names: Mapping[int, str]) -> dict[int, str]:
 
 def tidy_id(value: object) -> str | None:
     """An image id as text, white space tidied as data rows have it; None for what is no id."""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return " ".join(str(value).split())
@@ -161,9 +163,10 @@ def box_of(value: object) -> Box | None:
     if not isinstance(value, list | tuple) or len(value) < 4:
         return None
     for number in value[:4]:
-        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) < _FAR:
+        kind = type(number)
+        if (kind is not float and kind is not int) or not -_FAR < number < _FAR:
             return None
-    return tuple(float(number) for number in value[:4])
+    return tuple(map(float, value[:4]))
 
 
 def xywh_box(value: object) -> Box | None:
