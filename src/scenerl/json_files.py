@@ -192,6 +192,14 @@ def first_element(path: Path | str, keys: Collection[str], expected: str) -> tup
     return None
 
 
+def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
+    """The first key of the JSON object in a file, and its value, without going on from there; None of an empty one."""
+    with _opened(path, expected) as events:
+        for key in _members(events):
+            return key, _value(*next(events), events)
+    return None
+
+
 def is_object(path: Path | str, expected: str) -> bool:
     """Whether a JSON file holds an object, as far as its beginning says. Errors as for :func:`iter_lists`."""
     with _opened(path, expected) as events:

@@ -50,7 +50,6 @@ _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.
 _REFERENCE = re.compile(r"[0-9]{1,9}")
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _FENCE = re.compile(r"```\w*")
-_TAG_LINE = "\n```\n"
 
 
 def _is_number(token: str) -> bool:
@@ -94,10 +93,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
 
 
 def line_spans(inner: str) -> list[tuple[int, int]]:
-    """The characters [start, end) of each numbered line of an unfenced body, as :func:`read` numbers them.
-
-    A tag is a boundary on a line of its own, wherever it stands.
-    """
+    """The characters [start, end) of each line of an unfenced body. A tag is a line of its own, wherever it is."""
     spans = []
     start = 0
     for tag in [*_TAG.finditer(inner), None]:
@@ -123,15 +119,15 @@ class _Block:
         return any(line for _, line in self.lines)
 
 
-def _blocks(text: str) -> list[_Block]:
-    """The text cut at ``end`` and at code fences; (line number from 1, stripped line) in each block."""
+def _blocks(inner: str) -> list[_Block]:
+    """The text cut at ``end``, at code fences and at tags; (line number from 1, stripped line) in each block."""
     blocks = [_Block()]
-    for number, raw in enumerate(text.split("\n", MAX_LINES)[:MAX_LINES], 1):
-        line = raw.strip()
+    for number, (start, end) in enumerate(line_spans(inner), 1):
+        line = inner[start:end].strip()
         if line == "end":
             blocks[-1].complete = True
             blocks.append(_Block())
-        elif _FENCE.fullmatch(line):
+        elif _FENCE.fullmatch(line) or line in TAGS:
             blocks.append(_Block())
         else:
             blocks[-1].lines.append((number, line))
@@ -196,9 +192,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     Returns:
         ``truncated`` where lines of an answer stand there but no ``end``; ``wrong_schema`` where no line is one.
     """
-    inner = unfence(body)
-    text = _TAG.sub(_TAG_LINE, inner) if "<" in inner else inner
-    blocks = _blocks(text)
+    blocks = _blocks(unfence(body))
     answers = [lines for block in blocks if block.complete and _has_object(lines := _without_preface(block.lines))]
     if answers:
         lines = answers[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -51,6 +51,25 @@ def clean_label(raw: object) -> str | None:
     return label
 
 
+def object_ids(labels: Iterable[str]) -> list[str]:
+    """Ids for objects in order: the label, a dot and the position, counted from 1.
+
+    >>> object_ids(["dog", "ball"])
+    ['dog.1', 'ball.2']
+    """
+    return [f"{label}.{number}" for number, label in enumerate(labels, 1)]
+
+
+def label_of(object_id: str) -> str:
+    """The label in an object id: the id up to its last dot-number, the whole id if it has none.
+
+    >>> label_of("traffic light.12"), label_of("st. bernard"), label_of("no.1.2")
+    ('traffic light', 'st. bernard', 'no.1')
+    """
+    head, dot, number = object_id.rpartition(".")
+    return head if dot and number.isascii() and number.isdigit() else object_id
+
+
 def read_box(raw: object) -> list | None:
     """``raw`` if it is a list of four finite numbers, else None.
 
@@ -82,9 +101,12 @@ class GraphBuilder:
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
     issues: list[Issue] = field(default_factory=list)
+    object_places: list[str] = field(default_factory=list)
+    relation_places: list[str] = field(default_factory=list)
     _labels: list[str] = field(default_factory=list)
     _boxes: list[list] = field(default_factory=list)
     _index: dict[Hashable, int | None] = field(default_factory=dict)
+    _unknown: set[Hashable] = field(default_factory=set)
     _relations: dict[tuple[int, str, int], None] = field(default_factory=dict)
 
     def drop(self, kind: str, where: str, raw: object = "") -> None:
@@ -108,8 +130,10 @@ class GraphBuilder:
             self.drop("no_area", where, raw)
         elif self.objects is not None and label not in _as_set(self.objects):
             self.drop("unknown_label", where, raw)
+            self._unknown.add(key)
         else:
             self._index[key] = len(self._labels)
+            self.object_places.append(where)
             self._labels.append(label)
             self._boxes.append(box)
 
@@ -121,7 +145,9 @@ class GraphBuilder:
         """Check and keep a relation whose ``predicate`` is clean; call after every object has been added."""
         source, target = self._index.get(subject), self._index.get(object_)
         if source is None or target is None:
-            self.drop("dangling_relation", where, raw)
+            missing = {end for end, index in ((subject, source), (object_, target)) if index is None}
+            # A relation of an object that was dropped for its label is well-formed, as that object is.
+            self.drop("unknown_end" if missing <= self._unknown else "dangling_relation", where, raw)
         elif source == target:
             self.drop("self_relation", where, raw)
         elif self.predicates is not None and predicate not in _as_set(self.predicates):
@@ -130,6 +156,7 @@ class GraphBuilder:
             self.drop("duplicate_relation", where, raw)
         else:
             self._relations[source, predicate, target] = None
+            self.relation_places.append(where)
 
     def is_empty(self) -> bool:
         """Whether no element has been seen, neither kept nor dropped."""

@@ -8,12 +8,11 @@ the places of those elements are looked up in the text. Time and memory are line
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from scenerl.answers import detections, json_graph
 from scenerl.answers.compact import line_spans
-from scenerl.answers.elements import GraphBuilder
+from scenerl.answers.elements import GraphBuilder, label_of
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.json_text import find_answer, leaves
 from scenerl.answers.output_format import OutputFormat
@@ -49,25 +48,6 @@ class Located:
     relations: tuple[RelationSpans | None, ...] = ()
 
 
-class _Noting(GraphBuilder):
-    """A builder that remembers where the elements it keeps came from."""
-
-    def __init__(self, output_format: OutputFormat):
-        super().__init__(output_format.objects, output_format.predicates)
-        self.object_places: list[str] = []
-        self.relation_places: list[str] = []
-
-    def add_object(self, key: Hashable, label: str, raw_box: object, where: str, raw: object) -> None:
-        super().add_object(key, label, raw_box, where, raw)
-        if len(self._labels) > len(self.object_places):
-            self.object_places.append(where)
-
-    def add_relation(self, subject: Hashable, predicate: str, object_: Hashable, where: str, raw: object) -> None:
-        super().add_relation(subject, predicate, object_, where, raw)
-        if len(self._relations) > len(self.relation_places):
-            self.relation_places.append(where)
-
-
 def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     """The places in ``text`` of the objects and relations that :func:`~scenerl.answers.parse_answer` keeps.
 
@@ -91,7 +71,7 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     # The last place: the body runs up to the end of the text or of its last closing tag.
     offset = text.rfind(body)
     body = body[:MAX_CHARS]
-    builder = _Noting(output_format)
+    builder = GraphBuilder(output_format.objects, output_format.predicates)
     if FORMATS[output_format.format].read(body, builder).failure or not builder.object_places:
         return Located()
     located = _LOCATORS[output_format.format](body, builder)
@@ -107,7 +87,7 @@ def _inner_start(body: str) -> int:
     return body.index(inner, body.index("\n", start))
 
 
-def _locate_json(body: str, builder: _Noting) -> Located:
+def _locate_json(body: str, builder: GraphBuilder) -> Located:
     spans = _leaf_spans(body, find_answer(body, unfence(body), json_graph.is_answer).start)
     objects = [_object(body, spans, place, "id", "bbox") for place in builder.object_places]
     relations = []
@@ -117,7 +97,7 @@ def _locate_json(body: str, builder: _Noting) -> Located:
     return Located(tuple(objects), tuple(relations))
 
 
-def _locate_detections(body: str, builder: _Noting) -> Located:
+def _locate_detections(body: str, builder: GraphBuilder) -> Located:
     spans = _leaf_spans(body, find_answer(body, unfence(body), detections.is_answer).start)
     return Located(tuple(_object(body, spans, place, "label", "bbox_2d") for place in builder.object_places))
 
@@ -149,7 +129,7 @@ def _object(body: str, spans: dict[tuple, Span], place: str, label_key: str, box
     if label is None or None in box:
         return None
     if label_key == "id" and "\\" not in (raw := body[slice(*label)]):
-        label = label[0], label[0] + len(json_graph.label_of(raw).rstrip())
+        label = label[0], label[0] + len(label_of(raw).rstrip())
     return ObjectSpans(label, tuple(box))
 
 
@@ -162,7 +142,7 @@ def _inside(body: str, span: Span | None) -> Span | None:
     return start, start + len(raw.strip())
 
 
-def _locate_compact(body: str, builder: _Noting) -> Located:
+def _locate_compact(body: str, builder: GraphBuilder) -> Located:
     start = _inner_start(body)
     lines = line_spans(unfence(body))
     objects = []

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from scenerl.answers.elements import label_of, object_ids
 from scenerl.data.records import Checks, Record, excerpt, kind_of
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
@@ -24,16 +25,6 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold
 _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
-_NUMBER_SUFFIX = re.compile(r"\.[0-9]+\Z")
-
-
-def label_of(object_id: str) -> str:
-    """The label of an object id: the id up to its last dot-number, or the whole id if it has none.
-
-    >>> label_of("traffic light.12"), label_of("st. bernard.3"), label_of("dog")
-    ('traffic light', 'st. bernard', 'dog')
-    """
-    return _NUMBER_SUFFIX.sub("", object_id)
 
 
 def parse_row(row: object, where: str, images_dir: Path | None = None) -> tuple[Example, list[str]]:
@@ -197,7 +188,7 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
         if example.crowds:
             row["crowds"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in example.crowds]
         return row
-    ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
+    ids = object_ids(found.label for found in objects)
     row["objects"] = [
         {"id": object_id, "bbox": _plain(found.box)} for object_id, found in zip(ids, objects, strict=True)
     ]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.data import toon
-from scenerl.data.ground_truth import GroundTruth, load_ground_truth
-from scenerl.formats import Names, read_predictions
-from scenerl.formats.pairing import pair_up
+from scenerl.data.ground_truth import GroundTruth, Names, load_ground_truth
+from scenerl.predictions import read_predictions
+from scenerl.predictions.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
 NAMES = Names({0: "dog", 1: "cat"}, ("near", "on"))
@@ -51,6 +52,9 @@ PREDICTIONS = {
     "sgbench": ("p.json", "sgbench", {"version": 1, "images": [
         {"id": "1", "triplets": [[1, 0, 1]], "annotation": [{"category": n, "bbox": BOXES[n]} for n in (0, 1)]}]}),
     "gathered": ("p.json", "r1-sgg", {"1": GATHERED | {
+        "names_target": ["dog", "cat"], "relation_tuples": [["dog", BOXES[0], "cat", BOXES[1], "on"]],
+        "graph": {"all_node_pairs": [[0, 1]]}}}),
+    "gathered by an old script": ("p.json", "r1-sgg", {"1": GATHERED | {
         "graph": {"all_node_pairs": [[0, 1]], "all_relation": [[0, 0, 1]]}}}),
     "gathered tuples": ("p.json", "r1-sgg", {"1": GATHERED | {
         "relation_tuples": [["dog.1", BOXES[0], "cat.2", BOXES[1], "on"]]}}),
@@ -100,7 +104,7 @@ def save(path, value):
 
 def paired(predictions):
     truth = GroundTruth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
-    return pair_up(predictions, truth, OutputFormat(box_format="pixels"))
+    return pair_up(predictions, truth, Conversation(OutputFormat(box_format="pixels")))
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scenerl.data.ground_truth import Names
 from scenerl.data.toon import image_id_of, parse
 from scenerl.errors import DataError
-from scenerl.formats import jsonl
-from scenerl.formats.predictions import Entry, Names, Predictions
+from scenerl.predictions import jsonl
+from scenerl.predictions.contents import Predictions, RawPrediction
 
 
 def read(path: Path, names: Names) -> Predictions:
@@ -17,13 +18,13 @@ def read(path: Path, names: Names) -> Predictions:
         DataError: the file holds no usable row, or a row no answer.
     """
     predictions = Predictions(path)
-    for number, row in jsonl.rows(predictions):
+    for number, row in jsonl.rows(path, predictions.notes):
         image_id = image_id_of(row)
         if image_id is None:
-            predictions.note("unnamed_rows", f"row {number}")
+            predictions.notes.add("unnamed_rows", f"row {number}")
             continue
         where = f"{path}, row {number}"
         if "predict" not in row:
             raise DataError(f"{where}: no 'predict'; SceneGraphVLM's rows hold the answer there")
-        predictions.add(image_id, Entry(where, result=parse(row["predict"])))
-    return predictions.close()
+        predictions.add(image_id, RawPrediction(where, result=parse(row["predict"])))
+    return predictions.require_some()
