@@ -25,22 +25,19 @@ Source: Xie et al. 2023 (arXiv 2307.12813), section 3.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, tidy_id
+from scenerl.data.instances import KEYS, Instances, gather, tidy_id
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
-from scenerl.types import Example
 
 SPLITS = ("full", "pres", "abs")
 QUERIES = ("sampled", "group", "all", "present")
@@ -85,32 +82,6 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
         )
 
     return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
-
-
-def write(folder: Path, examples: Iterable[Example], split: str = SPLITS[0]) -> int:
-    """Write examples as the annotations of a split and ``groups.json``, whole or not at all.
-
-    Every list of labels that is asked for is a group, so that ``query=group`` asks for the same again.
-
-    Returns:
-        The number of images.
-    """
-    queries = []
-
-    def note(example: Example) -> dict:
-        queries.append(labels_of(example))
-        return {}
-
-    written = instances_of(examples, note)
-    number = {category["name"]: category["id"] for category in written["categories"]}
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for image, query in zip(written["images"], queries, strict=True):
-        groups[tuple(query)].append(image["id"])
-    rows = [{"img_id": ids, "inner_sent_id": [number[label] for label in query]} for query, ids in groups.items()]
-    with whole_folder(folder) as aside:
-        (aside / f"d3_{split}_annotations.json").write_text(json.dumps(written))
-        (aside / "groups.json").write_text(json.dumps(dict(enumerate(rows))))
-    return len(queries)
 
 
 def _annotations(folder: Path, split: str) -> Path:

@@ -14,19 +14,18 @@ Source: Yao et al. 2023 (arXiv 2308.13177).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, write_json
+from scenerl.data.instances import KEYS, Instances, gather
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists
-from scenerl.types import Example
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
@@ -78,21 +77,3 @@ def _records(instances: Instances, folders: ImageFolders, prefix: str, exact: bo
             continue
         query = list(dict.fromkeys(labels[0] + labels[1]))
         yield record_of(instances, image_id, QueryChooser(instances), folders, prefix=prefix, query=query, exact=exact)
-
-
-def write(path: Path, examples: Iterable[Example]) -> int:
-    """Write examples as a subset's file, which ``ovdeval:FILE`` reads back; labels that are there are asked for first.
-
-    Returns:
-        The number of images.
-    """
-    return write_json(path, instances_of(examples, _texts))
-
-
-def _texts(example: Example) -> dict[str, list[str]]:
-    present = {found.label for found in example.graph.objects}
-    asked = labels_of(example)
-    return {
-        "text": [label for label in asked if label in present],
-        "neg_text": [label for label in asked if label not in present],
-    }

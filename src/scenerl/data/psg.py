@@ -14,8 +14,7 @@ Source: Yang et al. 2022 (arXiv 2207.11247).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scenerl.data.ground_truth import Names
@@ -24,15 +23,11 @@ from scenerl.data.published import (
     ImageFolders,
     choose_split,
     find_file,
-    graphs_only,
     names_of,
 )
 from scenerl.data.records import Record, build_example, excerpt
-from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
-from scenerl.files import whole_file
 from scenerl.json_files import iter_lists, read_members
-from scenerl.types import Example
 
 SPLITS = ("train", "test")
 EXPECTED = "psg.json: a JSON object with data, thing_classes, stuff_classes, predicate_classes and test_image_ids"
@@ -100,54 +95,6 @@ def _is_of(row: object, test_ids: set[str], is_test: bool) -> bool:
     """Whether a row is of a split; a row without an image id belongs to both, so that its error shows."""
     image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
     return image_id is None or (image_id in test_ids) == is_test
-
-
-def write(path: Path, examples: Iterable[Example], is_test: bool = False, names: Vocabulary | None = None) -> int:
-    """Write scene graphs as a psg.json, whole or not at all, row by row.
-
-    All classes are things; images are named by their whole path.
-
-    Args:
-        path: the file.
-        is_test: put every image into ``test_image_ids``.
-        names: classes and predicates are numbered as here, and others behind them as they come.
-
-    Returns:
-        The number of images.
-
-    Raises:
-        DataError: an example asks for labels.
-    """
-    classes = {label: number for number, label in enumerate(names.objects if names else ())}
-    predicates = {predicate: number for number, predicate in enumerate(names.predicates if names else ())}
-    ids = []
-    with whole_file(path) as aside, open(aside, "w", encoding="ascii") as file:
-        file.write('{"data": [')
-        for example in graphs_only(examples, "psg.json"):
-            row = {
-                "image_id": example.image_id,
-                "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
-                "width": example.width,
-                "height": example.height,
-                "segments_info": [],
-                "annotations": [
-                    {
-                        "bbox": list(found.box),
-                        "bbox_mode": 0,
-                        "category_id": classes.setdefault(found.label, len(classes)),
-                    }
-                    for found in example.graph.objects
-                ],
-                "relations": [
-                    [edge.subject, edge.object, predicates.setdefault(edge.predicate, len(predicates))]
-                    for edge in example.graph.relations
-                ],
-            }
-            file.write(f"{',' * bool(ids)}\n{json.dumps(row, allow_nan=False)}")
-            ids.append(example.image_id)
-        lists = {"thing_classes": list(classes), "stuff_classes": [], "predicate_classes": list(predicates)}
-        file.write("],\n" + json.dumps({**lists, "test_image_ids": ids if is_test else []})[1:] + "\n")
-    return len(ids)
 
 
 def _record(where: str, row: object, names: Names, folders: ImageFolders | None) -> Record:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
-from scenerl.types import Example
 
 
 class ImageFolders:
@@ -60,36 +57,6 @@ def find_file(folder: Path, names: Sequence[str]) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} holds none of: {', '.join(names)}")
-
-
-def numbers_for(image_ids: Sequence[str], taken: Collection[int] = ()) -> list[int]:
-    """Image ids as the numbers that some files know only: the ids themselves where all of them are whole numbers above
-    0, else 1, 2, 3, … in their order.
-
-    Args:
-        image_ids: all of a set; they differ.
-        taken: numbers that no image may have.
-
-    >>> numbers_for(["7", "30"]), numbers_for(["7", "x", "8"], taken={2})
-    ([7, 30], [1, 3, 4])
-    """
-    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
-    if len(numbers) == len(image_ids) and not set(numbers) & set(taken):
-        return numbers
-    free = (number for number in count(1) if number not in taken)
-    return [next(free) for _ in image_ids]
-
-
-def graphs_only(examples: Iterable[Example], what: str) -> Iterator[Example]:
-    """The examples, for a form that holds scene graphs.
-
-    Raises:
-        DataError: one of them asks for labels.
-    """
-    for example in examples:
-        if example.query is not None:
-            raise DataError(f"image {example.image_id!r}: {what} holds scene graphs, not detections")
-        yield example
 
 
 def names_of(value: object, where: str) -> dict[int, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from scenerl.answers.elements import MAX_LABEL, clean_label
@@ -132,10 +133,10 @@ def build_example(
 
 def lacks_area(box: object, size: tuple[object, object]) -> bool:
     """Whether four numbers are a box without area in the image; anything else is no box, which is another error."""
-    numbers = [*box, *size] if isinstance(box, list | tuple) and len(box) == 4 else [None]
-    if not all(type(number) in (int, float) for number in numbers):
+    box, (width, height) = _four_finite(box), size
+    if box is None or not {type(width), type(height)} <= {int, float}:
         return False
-    x1, y1, x2, y2, width, height = numbers
+    x1, y1, x2, y2 = box
     return not (max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height))
 
 
@@ -173,10 +174,8 @@ class Checks:
         ``name`` and ``n`` say in messages what the text is; they are put together only when there is something to say,
         because scoring reads many rows.
         """
-        if isinstance(value, str):
-            text = clean_label(" ".join(value.split()))
-            if text is not None and not ("<" in text and any(tag in text for tag in TAGS)):
-                return text
+        if isinstance(value, str) and (text := _clean_text(value)) is not None:
+            return text
         place = name if n is None else f"{name}[{n}]"
         self.errors.append(
             f"{place} must be a text of 1 to {MAX_LABEL} characters without control characters, lone surrogates or the "
@@ -226,6 +225,12 @@ class Checks:
         if not self.exact and (missing := sorted({found.label for found in objects} - set(query))):
             self.errors.append(f"labels in detections that query does not list: {excerpt(missing)}")
         return query
+
+
+@lru_cache(1 << 14)  # labels and predicates repeat, and scoring reads many rows
+def _clean_text(value: str) -> str | None:
+    text = clean_label(" ".join(value.split()))
+    return None if text is None or ("<" in text and any(tag in text for tag in TAGS)) else text
 
 
 def _four_finite(value: object) -> Box | None:

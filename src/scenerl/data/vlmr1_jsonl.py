@@ -24,20 +24,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.answers import OutputFormat, build_prompt, write_answer
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
-from scenerl.data.jsonl import read_rows, write_jsonl
+from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
-from scenerl.types import Example
 
 BOX_FORMATS = ("pixels", "norm1000")
 MAX_QUESTION = 100_000
@@ -165,34 +163,3 @@ def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]
 def _pixels(box: object, size: tuple[int, int]) -> object:
     """A box of 0 to 1000 in pixels; what is no box stays, for the row's reader to name."""
     return rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box
-
-
-def write(path: Path | str, examples: Iterable[Example]) -> int:
-    """Write detection examples as VLM-R1's JSONL, boxes in whole pixels, which ``vlmr1_jsonl:FILE`` reads back.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        DataError: an example that is no detection task or whose image is no file.
-    """
-    return write_jsonl(path, map(_conversation, examples))
-
-
-def _conversation(example: Example) -> dict:
-    if not example.query or not isinstance(example.image, Path):
-        raise DataError(f"image {example.image_id!r}: VLM-R1's rows need labels that are asked for and an image file")
-    output_format = OutputFormat("detections", objects=example.query, box_format="pixels")
-    answer = write_answer(example.graph, output_format, example.image_wh)
-    labels = json.dumps(list(example.query), ensure_ascii=False)
-    question = build_prompt(output_format, example.query).replace(", ".join(example.query), labels, 1)
-    return {
-        "id": example.image_id,
-        "image": str(example.image),
-        "width": example.width,
-        "height": example.height,
-        "conversations": [
-            {"from": "human", "value": f"<image>{question}"},
-            {"from": "gpt", "value": answer if answer == "None" else f"```json\n{answer}\n```"},
-        ],
-    }

@@ -75,7 +75,7 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
     found = []
     for image, result in zip(images, results, strict=True):
         graph = result.graph or SceneGraph()
-        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph), strict=True)):
+        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph.objects), strict=True)):
             score = 1.0 - place / (len(graph.objects) + 1) if entry.score is None else max(entry.score, 0.0)
             row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
             found.append(row)
