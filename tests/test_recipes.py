@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scenerl.launch.tokens import model_size
 
 from scenerl import cli
-from scenerl.config import OPTIONS, TRL_CONFIGS, load_yaml, parse, resolve_extra
+from scenerl.commands import options_of, parse
+from scenerl.config import load_yaml, resolve_extra
 from scenerl.conversation import saved_output_format
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.launch.job import command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files
-from scenerl.launch.tokens import model_size
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes"
@@ -45,7 +46,7 @@ def test_recipe(path):
     options, extra = parse(command, ["--config", str(path)])
     assert path.parent == FOLDER or options.out.as_posix() == f"runs/{path.stem}"
     trl = pytest.importorskip("trl")
-    resolve_extra(getattr(trl, TRL_CONFIGS[command]), extra, own=OPTIONS[command])
+    resolve_extra(getattr(trl, options_of(command).trl_config), extra, own=options_of(command))
 
 
 def test_names_say_what_is_in_them():
@@ -102,7 +103,7 @@ def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, 
     from scenerl.training import setup
 
     monkeypatch.setattr(setup, "is_vllm_available", lambda: True)
-    config = getattr(trl, TRL_CONFIGS[command])
+    config = getattr(trl, options_of(command).trl_config)
     for path in PUBLISHED:
         if command_of(path) != command:
             continue

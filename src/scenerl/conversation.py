@@ -107,7 +107,9 @@ class Conversation:
         text = write_answer(graph, self._format_for(example), example.image_wh, self.input_wh(example), before)
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
-    def parse(self, answer: str | None, example: Example, truncated: bool = False) -> ParseResult:
+    def parse(
+        self, answer: str | None, example: Example, truncated: bool = False, strict: bool = False
+    ) -> ParseResult:
         """What an answer to :meth:`prompt` says, in pixels of the original image."""
         return parse_answer(
             answer,
@@ -115,6 +117,7 @@ class Conversation:
             example.image_wh,
             self.input_wh(example),
             truncated=truncated,
+            strict=strict,
         )
 
     def locate(self, answer: str | None, example: Example) -> Located:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scenerl.config import parse
+from scenerl.commands import parse
 from scenerl.config.batch import accumulation_steps
 from scenerl.launch.job import DEFAULTS, command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files, read_profile

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from scenerl import cli
-from scenerl.config import parse
+from scenerl.commands import parse
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.slurm import REQUEUE, job_script

@@ -13,7 +13,8 @@ from trl import GRPOConfig
 
 from scenerl import cli
 from scenerl.answers import write_answer
-from scenerl.config import GRPOOptions, dump_yaml
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.config import dump_yaml
 from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer

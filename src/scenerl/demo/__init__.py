@@ -7,12 +7,15 @@ stages in a module of its own, a line in :data:`STORIES` and a choice of ``task`
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from scenerl.config import DemoOptions
 from scenerl.demo import detection, graph
 from scenerl.errors import UserError
+
+if TYPE_CHECKING:
+    from scenerl.commands.demo import DemoOptions
 
 STORIES = {"graph": graph, "detection": detection}
 """Name of a task to the module with its :class:`Story` and, in ``WEIGHTS``, its rewards, the usual one first."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scenerl.answers import OutputFormat
-from scenerl.config import PredictOptions, plain
+from scenerl.config import plain
 from scenerl.conversation import Conversation, output_format_for
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
@@ -19,6 +19,9 @@ from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16

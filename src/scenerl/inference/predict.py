@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl import data
-from scenerl.config import PredictOptions
 from scenerl.conversation import Conversation
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
@@ -23,6 +23,9 @@ from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 
 def predict(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from scenerl import __version__, cli
-from scenerl.config import OPTIONS, TRL_CONFIGS
+from scenerl.commands import TRAINING, command_module, options_of
 from scenerl.errors import UserError
 
 
@@ -19,14 +21,9 @@ def replaced(monkeypatch):
     """Let every command run the function given instead of its own module."""
 
     def replace(function):
-        names = {target.rpartition(":")[2] for target in cli.COMMANDS.values()}
-        monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(**dict.fromkeys(names, function)))
+        monkeypatch.setattr(cli, "command_module", lambda _: SimpleNamespace(run=function))
 
     return replace
-
-
-def test_commands_options_and_examples_belong_together():
-    assert set(cli.COMMANDS) == set(OPTIONS) == set(cli.EXAMPLES)
 
 
 def test_python_m_and_version():
@@ -54,24 +51,24 @@ def test_overview_lists_every_command(capsys, words):
 def test_help_shows_every_option_with_its_example(capsys, command):
     assert cli.main([command, "--help"]) == 0
     shown = capsys.readouterr().out
-    for item in dataclasses.fields(OPTIONS[command]):
+    for item in dataclasses.fields(options_of(command)):
         assert (item.name.upper() if item.metadata["positional"] else f"--{item.name}") in shown
     assert f"scenerl {command} " in shown and "examples:" in shown and "--config" in shown
-    assert (command in TRL_CONFIGS) == ("--help-all" in shown)
+    assert (command in TRAINING) == ("--help-all" in shown)
     assert max(len(line) for line in shown.splitlines() if "$" not in line) <= 120
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_examples_parse(command):
-    lines = " ".join(cli.EXAMPLES[command]).replace(" \\", "").split("scenerl ")[1:]
+    lines = " ".join(command_module(command).EXAMPLES).replace(" \\", "").split("scenerl ")[1:]
     for line in lines:
         name, *words = line.split()
         assert name == command
-        if "--config" not in words:
+        if "--config" not in words:  # of a file that is not there
             cli.parse(command, words)
 
 
-@pytest.mark.parametrize("command", TRL_CONFIGS)
+@pytest.mark.parametrize("command", TRAINING)
 def test_help_all_lists_the_fields_of_trl(capsys, command):
     pytest.importorskip("trl")
     assert cli.main([command, "--help-all"]) == 0
@@ -124,13 +121,68 @@ def test_errors_of_commands(capsys, replaced, error, said):
         cli.main(["score", "rows.jsonl", "--traceback"])
 
 
-def test_our_own_bugs_keep_their_traceback(replaced):
-    def bug(_):
-        raise KeyError("bug")
+BUG = """
+import sys, types
+import numpy
+from scenerl import cli
+cli.command_module = lambda _: types.SimpleNamespace(run=lambda options: numpy.zeros(2) + numpy.zeros(3))
+sys.exit(cli.main(["score", "rows.jsonl"]))
+"""
 
-    replaced(bug)
-    with pytest.raises(KeyError):
-        cli.main(["score", "rows.jsonl"])
+
+def test_a_value_error_of_a_library_is_a_bug_with_its_traceback():
+    """A shape error inside numpy is not the user's mistake: exit code 1, and the traceback says where."""
+    done = subprocess.run([sys.executable, "-c", BUG], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "could not be broadcast" in done.stderr
+
+
+INTERRUPTED_TABLE = """
+import sys, types
+from scenerl import cli
+from scenerl.progress import track
+{imports}
+
+def run(options):
+    {body}
+
+cli.command_module = lambda _: types.SimpleNamespace(run=run)
+sys.exit(cli.main(["score", "rows.jsonl"]))
+"""
+TRAINING_TABLE = """table = ConsoleTable()
+    state = TrainerState(max_steps=9, is_world_process_zero=True)
+    table.on_train_begin(None, state, None)
+    table.on_log(None, state, None, logs={"loss": 1.0})
+    raise KeyboardInterrupt"""
+BAR = """for _ in track(range(9), "rows", 9):
+        raise KeyboardInterrupt"""
+IMPORTS = "from scenerl.training.logs import ConsoleTable\nfrom transformers import TrainerState"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("imports", "body"), [(IMPORTS, TRAINING_TABLE), ("", BAR)], ids=["table", "bar"])
+def test_an_interrupted_command_leaves_no_live_display(imports, body):
+    """The bar is erased and the cursor is back before the last message, which stands on a line of its own."""
+    import pty
+
+    if imports:
+        pytest.importorskip("transformers")
+    master, slave = pty.openpty()
+    script = INTERRUPTED_TABLE.format(imports=imports, body=body)
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=slave, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    os.close(master)
+    assert child.wait() == 130
+    before, _, after = shown.partition(b"scenerl: interrupted")
+    show_cursor, erase_line = b"\x1b[?25h", b"\x1b[2K"
+    assert b"\x1b[?25l" in before, "there was a live display"
+    assert before.count(show_cursor) == 1 and erase_line in before.rpartition(b"\n")[2]
+    assert show_cursor not in after and erase_line not in after
 
 
 def test_a_module_of_ours_that_is_missing_is_a_bug(replaced):

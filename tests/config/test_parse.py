@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,21 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenerl import files, runs
-from scenerl.config import (
-    OPTIONS,
-    EvalOptions,
-    Extra,
-    GRPOOptions,
-    ScoreOptions,
-    SFTOptions,
-    dump_yaml,
-    load_yaml,
-    parse,
-    plain,
-    resolve_extra,
-)
+from scenerl import runs
+from scenerl.commands import COMMANDS, options_of, parse
+from scenerl.commands.demo import DemoOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.commands.score import ScoreOptions
+from scenerl.config import Extra, dump_yaml, load_yaml, plain, resolve_extra
 from scenerl.config.convert import convert
+from scenerl.config.options import BoxFormatName, FormatName, TemplateName
 
 
 class Schedule(Enum):
@@ -66,7 +59,6 @@ def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:
         ("5", int, True, 5),
         ("-1", int, True, -1),
         ("1e-5", float, True, 1e-5),
-        ("1e-5", float, False, 1e-5),
         (3, float, False, 3.0),
         (4.0, int, False, 4),
         ("true", bool, True, True),
@@ -96,22 +88,22 @@ def test_convert(value, kind, text, expected):
 @pytest.mark.parametrize(
     ("value", "kind", "text", "said"),
     [
-        ("five", int, True, "'five' is not a whole number"),
-        ("5", int, False, "'5' is not a whole number"),
-        (True, int, False, "True is not a whole number"),
-        (1.5, int, False, "1.5 is not a whole number"),
-        (float("inf"), int, False, "not a whole number"),
-        ("nan", float, True, "'nan' is not a number"),
-        (True, float, False, "True is not a number"),
+        ("five", int, True, "'five': should be a valid integer"),
+        ("5", int, False, "'5': should be a valid integer"),
+        (True, int, False, "True: should be a valid integer"),
+        (1.5, int, False, "1.5: should be a valid integer"),
+        (float("inf"), int, False, "inf: should be a valid integer"),
+        ("nan", float, True, "'nan': should be a number"),
+        (True, float, False, "True: should be a valid number"),
         (2024, str, False, "put it in quotes"),
-        ("yes", bool, False, "'yes' is not true or false"),
-        (None, int, False, "None is not a whole number"),
-        ("jsn", Literal["json", "compact"], True, "'jsn' is not json | compact"),
-        ("cosin", Schedule | str, True, "linear | cosine"),
-        ([1, "x"], list[int], False, "'x' is not a whole number"),
-        ({"a": 1}, list[str], False, "is not a list"),
+        ("yes", bool, False, "'yes': should be a valid boolean"),
+        (None, int, False, "None: should be a valid integer"),
+        ("jsn", Literal["json", "compact"], True, "'jsn': should be 'json' or 'compact'"),
+        ("cosin", Schedule | str, True, "'cosin': should be 'linear' or 'cosine'"),
+        ([1, "x"], list[int], False, "'x': should be a valid integer"),
+        ({"a": 1}, list[str], False, "should be a valid array"),
         ('{"a": }', dict | str, True, "is not JSON"),
-        ("", Path, True, "'' is not a path"),
+        ("", Path, True, "'': should be a path"),
     ],
 )
 def test_convert_refuses_with_what_is_allowed(value, kind, text, said):
@@ -182,21 +174,25 @@ def test_negated_and_json_trl_fields():
     ("command", "words", "said"),
     [
         ("score", ["r", "--iou_treshold", "1"], "unknown option 'iou_treshold' of score (did you mean iou_threshold?)"),
-        ("score", ["r", "--frame", "norm100"], "frame: 'norm100' is not pixels | norm1000 | norm1 | resized"),
-        ("score", ["r", "--iou_threshold", "1.5"], "iou_threshold: 1.5 is out of range; allowed: 0 to 1"),
+        (
+            "score",
+            ["r", "--frame", "norm100"],
+            "frame: 'norm100': should be 'pixels', 'norm1000', 'norm1' or 'resized'",
+        ),
+        ("score", ["r", "--iou_threshold", "1.5"], "iou_threshold: '1.5': should be less than or equal to 1"),
         ("score", ["r", "--format"], "--format needs a value"),
         ("score", ["r", "--config"], "--config needs a value"),
         ("score", ["a", "b"], "'b' belongs to no option"),
         ("score", [], "score needs rows"),
         ("eval", ["p"], "eval needs --data"),
-        ("eval", ["p", "--data", "d", "--ks", "20", "0"], "ks: 0 is out of range; allowed: at least 1"),
-        ("data", ["mak"], "'mak' is not make | stats | triplets | check | draw | convert"),
+        ("eval", ["p", "--data", "d", "--ks", "20", "0"], "ks: '0': should be greater than 0"),
+        ("data", ["mak"], "'mak': should be 'make', 'stats', 'triplets', 'check', 'draw' or 'convert'"),
         (
             "predict",
             ["--model", "m", "--data", "d", "--out", "o", "--limit", "many"],
-            "limit: 'many' is not a whole number",
+            "limit: 'many': should be a valid integer",
         ),
-        ("predict", ["--model", "m", "--data", "d", "--out", "o", "--num_samples", "4"], "give a temperature above 0"),
+        ("predict", ["--model", "m", "--data", "d", "--out", "o", "--num_samples", "4"], "set a temperature above 0"),
         ("sft", ["--output_dir", "o"], "the output folder is called 'out' here"),
     ],
 )
@@ -210,8 +206,8 @@ def test_wrong_command_lines(command, words, said):
     ("text", "said"),
     [
         ("formt: json", "unknown option 'formt' of score (did you mean format, frame?)"),
-        ("iou_threshold: high", "iou_threshold: 'high' is not a number"),
-        ("strict: 1", "strict: 1 is not true or false"),
+        ("iou_threshold: high", "iou_threshold: 'high': should be a valid number"),
+        ("strict: 1", "strict: 1: should be a valid boolean"),
         ("beta: 1\nbeta: 2", "line 2: 'beta' is given twice"),
         ("- a\n- b", "is not a mapping"),
         ("1: 2", "is not a mapping"),
@@ -251,7 +247,7 @@ def test_unknown_trl_field_names_near_misses_of_both_classes():
         resolve_extra(TrainerConfig, {"similarty": "exact"}, own=GRPOOptions)
     with pytest.raises(ValueError, match="unknown option 'hidden'"):
         resolve_extra(TrainerConfig, {"hidden": 1})
-    with pytest.raises(ValueError, match="recipe: max_steps: 'ten' is not a whole number"):
+    with pytest.raises(ValueError, match="recipe: max_steps: 'ten': should be a valid integer"):
         resolve_extra(TrainerConfig, {"max_steps": "ten"}, where="recipe")
 
 
@@ -259,23 +255,23 @@ def example_options(cls: type) -> Any:
     """Options with the required fields filled."""
     hints = typing.get_type_hints(cls)
     required = {
-        item.name: "make" if item.name == "action" else hints[item.name]("x")
+        item.name: {"action": "make", "recipe": [Path("x")], "models": ["x"]}.get(item.name) or hints[item.name]("x")
         for item in dataclasses.fields(cls)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     }
     return cls(**required)
 
 
-@pytest.mark.parametrize("command", OPTIONS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_saved_options_repeat_the_command(tmp_path, command):
-    options = example_options(OPTIONS[command])
+    options = example_options(options_of(command))
     path = tmp_path / "config.yaml"
     runs.save_resolved(options, path)
     again, extra = parse(command, ["--config", str(path)])
     assert again == options and extra == {}
 
 
-@pytest.mark.parametrize("cls", OPTIONS.values())
+@pytest.mark.parametrize("cls", [options_of(command) for command in COMMANDS])
 def test_every_option_has_help_and_a_default_that_fits_its_type(cls):
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
@@ -314,18 +310,17 @@ def test_any_command_line_gives_options_or_one_clear_line(argv):
 def test_choices_match_the_rooms_they_name():
     from scenerl.answers import FORMATS, TEMPLATES
     from scenerl.box_formats import BOX_FORMATS
-    from scenerl.config.options import AnswerFormat, Envelope, Frame
 
-    assert set(typing.get_args(AnswerFormat)) == set(FORMATS)
-    assert set(typing.get_args(Envelope)) == set(TEMPLATES)
-    assert set(typing.get_args(Frame)) == set(BOX_FORMATS)
+    assert set(typing.get_args(FormatName)) == set(FORMATS)
+    assert set(typing.get_args(TemplateName)) == set(TEMPLATES)
+    assert set(typing.get_args(BoxFormatName)) == set(BOX_FORMATS)
 
 
 def test_default_rewards_exist():
     from scenerl.rewards import REWARDS
 
     assert set(GRPOOptions(model="m", data="d", out=Path("o")).rewards) <= set(REWARDS)
-    choices, _ = typing.get_args(typing.get_type_hints(OPTIONS["demo"])["reward"])
+    choices, _ = typing.get_args(typing.get_type_hints(DemoOptions)["reward"])
     assert set(typing.get_args(choices)) <= set(REWARDS)
 
 
@@ -334,7 +329,7 @@ def test_trl_fields_are_reachable_and_never_hidden_by_ours(command):
     trl = pytest.importorskip("trl")
     cls = getattr(trl, {"sft": "SFTConfig", "grpo": "GRPOConfig"}[command])
     theirs = {item.name for item in dataclasses.fields(cls)}
-    assert not theirs & {item.name for item in dataclasses.fields(OPTIONS[command])}
+    assert not theirs & {item.name for item in dataclasses.fields(options_of(command))}
     provided = {"learning_rate": "1e-5", "lr_scheduler_type": "cosine", "gradient_checkpointing_kwargs": '{"a": 1}'}
     resolved = resolve_extra(cls, provided)
     assert resolved["learning_rate"] == 1e-5 and resolved["gradient_checkpointing_kwargs"] == {"a": 1}
@@ -345,62 +340,42 @@ def test_trl_fields_are_reachable_and_never_hidden_by_ours(command):
             assert resolve_extra(cls, {item.name: value}, where="default") == {item.name: value}
 
 
-def test_claimed_folder_goes_on_refuses_and_starts_over(tmp_path):
-    folder = tmp_path / "run"
-    assert runs.claim_folder(folder, {"seed": 0, "logging_steps": 1}) is False
-    (folder / "sft").mkdir()
-    assert runs.claim_folder(folder, {"seed": 0, "logging_steps": 5}, free=["logging_steps"]) is True
-    assert load_yaml(folder / "config.yaml") == {"seed": 0, "logging_steps": 5}
-    with pytest.raises(
-        ValueError, match=r"run: belongs to another run; differing: seed \(0 there, 1 now\); use --fresh"
-    ):
-        runs.claim_folder(folder, {"seed": 1, "logging_steps": 5})
-    assert (folder / "sft").exists()
-    assert runs.claim_folder(folder, {"seed": 1}, fresh=True) is False
-    assert not (folder / "sft").exists()
+def test_of_several_recipes_the_later_wins_and_the_command_line_over_all(tmp_path):
+    first = write(tmp_path, "model: a\ndata: d\nout: o\ngrid: 5\nlearning_rate: 1e-5\n", "first.yaml")
+    second = write(tmp_path, "grid: 7\nlearning_rate: 2e-5\nformat: compact\n", "second.yaml")
+    words = ["--config", str(first), "--config", str(second)]
+    options, extra = parse("sft", words)
+    assert (options.model, options.grid, options.format, extra["learning_rate"]) == ("a", 7, "compact", 2e-5)
+    assert extra.where["learning_rate"] == str(second)
+    assert parse("sft", [*words, "--grid", "9"])[0].grid == 9
+    assert parse("sft", ["--config", str(second), "--config", str(first)])[0].grid == 5
 
 
-def test_an_option_that_an_earlier_version_did_not_write_was_its_default(tmp_path):
-    folder = tmp_path / "run"
-    defaults = runs.default_values(SFTOptions)
-    assert defaults["muon"] is False and defaults["lora_target_modules"] == [] and "model" not in defaults
-    runs.claim_folder(folder, {"model": "m", "seed": 0})
-    now = {"model": "m", "seed": 0, "muon": False, "lora_r": 16}
-    with pytest.raises(ValueError, match=r"differing: lora_r \(None there, 16 now\), muon \(None there, False now\)"):
-        runs.claim_folder(folder, now)
-    with pytest.raises(ValueError, match=r"differing: muon \(False there, True now\); use"):
-        runs.claim_folder(folder, {**now, "muon": True}, defaults={"muon": False, "lora_r": 16})
-    assert runs.claim_folder(folder, now, defaults={"muon": False, "lora_r": 16}) is True
-    assert load_yaml(folder / "config.yaml") == now
+def test_grpo_and_score_have_the_same_reward_options():
+    """A convention that one of them can set, the other can: what is scored is what is trained on."""
+    from scenerl.commands.groups import RewardOptions
+    from scenerl.rewards import options as conventions
+
+    names = {item.name for item in dataclasses.fields(RewardOptions)}
+    for command in ("grpo", "score"):
+        own = {item.name for item in dataclasses.fields(options_of(command)) if item.metadata["group"] == "Rewards"}
+        assert own == names, command
+    changed = {
+        "similarity": "exact", "iou_threshold": 0.25, "one_to_one": True, "f_beta": 2.0, "strict": True,
+        "cosine_max_tokens": 7, "cosine_correct": 0.5,
+    }  # fmt: skip
+    made = conventions.reward_options_of(RewardOptions(**changed))
+    usual = conventions.RewardOptions()
+    assert names == {*changed, "rewards", "predicate_counts"}
+    unchanged = {
+        item.name for item in dataclasses.fields(usual) if getattr(made, item.name) == getattr(usual, item.name)
+    }
+    assert unchanged <= {"similarity", "predicate_weights"}, "every convention can be set"
 
 
-def test_foreign_folders_are_never_emptied(tmp_path, monkeypatch):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    for fresh in (False, True):
-        with pytest.raises(ValueError, match=r"holds files but no config.yaml of an earlier run"):
-            runs.claim_folder(tmp_path, {}, fresh=fresh)
-    (tmp_path / "config.yaml").write_text("a: 1\n")
-    with pytest.raises(ValueError, match="holds files"):
-        runs.claim_folder(tmp_path, {}, fresh=True)
-    with pytest.raises(ValueError, match="is a file"):
-        runs.claim_folder(tmp_path / "thesis.txt", {})
-    runs.claim_folder(tmp_path / "run", {})
-    (tmp_path / "run" / "inner").mkdir()
-    monkeypatch.chdir(tmp_path / "run" / "inner")
-    with pytest.raises(ValueError, match="working directory"):
-        runs.claim_folder(tmp_path / "run", {}, fresh=True)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_atomic_write_keeps_the_old_text_when_the_disk_is_full(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    files.atomic_write_text(path, json.dumps({"a": 1}))
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        files.atomic_write_text(path, "x" * 100)
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [child.name for child in tmp_path.iterdir()] == ["metrics.json"]
+def test_shipped_recipes_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options, _ = parse("sft", ["--config", "recipes/r1_sgg/sft_qwen2vl7b_psg.yaml"])
+    assert options.model == "Qwen/Qwen2-VL-7B-Instruct"
+    with pytest.raises(ValueError, match="recipes/none.yaml: cannot be read"):
+        parse("sft", ["--config", "recipes/none.yaml"])
