@@ -7,12 +7,14 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from scenerl import __version__, cli
 from scenerl.commands import TRAINING, command_module, options_of
+from scenerl.commands.reference import reference
 from scenerl.errors import UserError
 
 
@@ -201,3 +203,8 @@ def test_interruption_says_that_nothing_is_lost(capsys, replaced):
     replaced(interrupt)
     assert cli.main(["score", "rows.jsonl"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_the_command_reference_is_up_to_date():
+    page = Path(__file__).parents[2] / "docs" / "commands.md"
+    assert page.read_text(encoding="utf-8") == reference(), "python -m scenerl.commands.reference > docs/commands.md"
