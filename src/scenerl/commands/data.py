@@ -51,7 +51,7 @@ class DataOptions(RowOptions):
     train_split: str | None = option(None, "split of the training data, where it has several", "stats")
 
 
-def run(options: DataOptions) -> int | None:
+def run(options: DataOptions) -> None:
     from scenerl.data.command import run as run_action
 
-    return run_action(options)
+    run_action(options)

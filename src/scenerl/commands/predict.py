@@ -81,7 +81,7 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
             raise UserError("merge: one output cannot be merged; set --num_samples and --temperature")
 
 
-def run(options: PredictOptions) -> int | None:
+def run(options: PredictOptions) -> None:
     from scenerl.inference.predict import run as predict
 
-    return predict(options)
+    predict(options)

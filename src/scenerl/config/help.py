@@ -53,9 +53,9 @@ def command_help(
 
 def usage(cls: type[Options], command: str) -> str:
     """The command line of a command: arguments, required options."""
-    words = ["scenerl", command]
+    words, kinds = ["scenerl", command], field_types(cls)
     for item in sorted(dataclasses.fields(cls), key=lambda item: not item.metadata["positional"]):
-        kind, is_required = field_types(cls)[item.name], default_of(item) is dataclasses.MISSING
+        kind, is_required = kinds[item.name], default_of(item) is dataclasses.MISSING
         if item.metadata["positional"]:
             name = f"{item.name.upper()} …" if takes(kind, list) else item.name.upper()
             words.append(name if is_required else f"[{name}]")
