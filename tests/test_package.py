@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -37,19 +38,10 @@ def test_the_wheel_has_every_recipe_profile_and_data_file(installed):
 
 def test_recipes_and_profiles_work_where_it_is_installed(installed, tmp_path):
     words = ["launch", "recipes/r1_sgg/sft_qwen2vl7b_psg.yaml", "--profile", "4x80gb", "--print"]
-    script = (
-        f"import sys; sys.path.insert(0, {str(installed)!r}); from scenerl.cli import main; sys.exit(main({words}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", _with_site(script)], cwd=tmp_path, capture_output=True, text=True
-    )
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "scenerl", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     recipe = installed / "scenerl" / "recipes" / "r1_sgg" / "sft_qwen2vl7b_psg.yaml"
     profile = installed / "scenerl" / "recipes" / "profiles" / "accelerate" / "fsdp2.yaml"
     assert f"--config {recipe}" in done.stdout and str(profile) in done.stdout
-
-
-def _with_site(script: str) -> str:
-    """Without the checkout, which an editable installation or PYTHONPATH would put on the path."""
-    folders = [folder for folder in sys.path if folder.endswith("site-packages")]
-    return f"import sys; sys.path[:] = [p for p in sys.path if 'src' not in p] + {folders}; {script}"
