@@ -14,12 +14,11 @@ pytest.importorskip("trl", reason="the demo needs the extra train")
 
 import torch
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import load_yaml
 from scenerl.conversation import Conversation
 from scenerl.demo import detection, graph
-from scenerl.models import tiny
 from scenerl.models.loading import load
 from training.small_run import QUICK, SHAPE, read_rows, words
 

@@ -26,6 +26,7 @@ FLOORS = [
     {"data", "decoding"},
     {"models"},
     {"formats", "card"},
+    {"tiny"},
     {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
@@ -38,8 +39,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "decoding", "training", "inference", "conversation", "demo"},
+    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "decoding", "training", "inference", "conversation", "demo"},
     "xgrammar": {"decoding"},
     "jinja2": {"report"},
 }
