@@ -91,7 +91,7 @@ def test_a_run_leaves_every_file(smoke):
     assert len(read_rows(out / "data" / "train.jsonl")) == graph.SMOKE.num_train
     for stage in STAGES:
         assert load_file(out / stage / "model.safetensors")
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["format"] == "json"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "json"
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
         tests = read_rows(out / "data" / "test.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]

@@ -60,7 +60,7 @@ def test_every_stage_leaves_its_files(smoke):
     out, _ = smoke
     tests = read_rows(out / "data" / "test.jsonl")
     for stage in STAGES:
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["format"] == "detections"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "detections"
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]
     log = read_rows(out / "rl_od_length" / "log.jsonl")
@@ -109,7 +109,7 @@ def test_think_through_the_whole_path(task, tmp_path):
     assert code == 0
     out = tmp_path / OUT
     for stage in ("base", "sft", "rl_od_length" if task == "detection" else "rl_triplet_f1"):
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["envelope"] == "think"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["envelope"] == "think"
         assert len(read_rows(out / "predictions" / f"{stage}.jsonl")) == FEW["num_test"]
 
 

@@ -106,7 +106,7 @@ def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
 def test_without_a_family_there_is_no_small_model(tmp_path, capsys):
     for model, message in (
         ("nothing", "no such folder, and not a hub name"),
-        ("tiny:gpt", "no family 'gpt'; allowed: qwen2_vl"),
+        ("tiny:gpt", "no small model of family 'gpt'; allowed: qwen2_vl"),
     ):
         command = ["grpo", "--model", model, "--data", "none.jsonl", "--out", str(tmp_path / "run"), "--smoke"]
         assert cli.main(command) == 2
