@@ -17,7 +17,7 @@ ROOT = Path(scenerl.__file__).parent
 # `config`, `progress` and `file_kinds` stand on the ground because they import nothing of ours.
 FLOORS = [
     {"errors"},
-    {"types", "config", "progress", "files", "json_files"},
+    {"types", "config", "progress", "files", "json_files", "predicate_groups"},
     {"boxes", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
