@@ -197,7 +197,7 @@ class Pipeline:
         wide = Console(width=max(self.console.width, TABLE_WIDTH), file=self.console.file)
         for target in self.task.targets:
             rows = {title: of_target[target] for title, of_target in metrics.items()}
-            wide.print(headline_table(f"Against {target} (95 % intervals)", self.task.headline, rows))
+            wide.print(headline_table(f"Against {target} (95 % intervals)", rows))
         self._say(f"{seconds:.0f} s in this run. Report: {self.out / 'report.html'}")
 
     def _manifest(self) -> Mapping[str, Any]:

@@ -54,7 +54,6 @@ class Task:
         train, train_rl, warmup: files of the rows for SFT, for GRPO, and for the warm-ups, where each object has one
             label.
         targets: titles of the annotations of the test images with their files; the first file is predicted on.
-        headline: metrics of the final table, by name.
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
         control: (reward title, rewards) to the stage that ``--full`` adds for comparison.
         constrained: evaluate the RL models with constrained decoding as well.
@@ -70,7 +69,6 @@ class Task:
     train_rl: str
     warmup: str
     targets: Mapping[str, str]
-    headline: tuple[str, ...]
     rewards: Mapping[str, tuple[str, Mapping[str, float]]]
     control: Callable[[Scale, str, Mapping[str, float]], Stage]
     format: str
@@ -99,9 +97,7 @@ class Task:
         stages = [Stage("sft", "SFT", "base", self.train, None, scale.sft_steps)]
         for name in self.rewards if full else [reward]:
             title, weights = self.rewards[name]
-            stages.append(
-                Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train_rl, weights, scale.grpo_steps)
-            )
+            stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train_rl, weights, scale.grpo_steps))
         return [*stages, self.control(scale, *self.rewards[reward])] if full else stages
 
 
@@ -134,16 +130,6 @@ GRAPH = Task(
     train_rl="train.jsonl",
     warmup="train.jsonl",
     targets={"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"},
-    headline=(
-        "failure_rate",
-        "Recall",
-        "R@50",
-        "mR@50",
-        "triplet_precision",
-        "triplet_f1",
-        "AP50",
-        "relations_per_image",
-    ),
     # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it; F1
     # gets a small penalty for predictions that match nothing. docs/log.md has what else was tried.
     rewards={
@@ -171,17 +157,6 @@ DETECTION = Task(
     train_rl="train_negatives.jsonl",
     warmup="shapes.jsonl",
     targets={"complete annotations": "test.jsonl"},
-    headline=(
-        "failure_rate",
-        "AP",
-        "AP50",
-        "greedy_precision",
-        "greedy_recall",
-        "F1@0.5",
-        "objects_per_image",
-        "absent_boxes_per_image",
-        "absent_answered",
-    ),
     rewards={
         "od_length": ("odLength", {"format": 0.5, "od_length": 3.0}),
         "ap": ("AP", {"format": 0.5, "ap": 3.0}),
