@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
-from scenerl.config import ScoreOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.jsonl import DataError, parse_row
 from scenerl.inference.engine import Reply
 from scenerl.inference.rows import prediction_row

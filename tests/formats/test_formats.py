@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.evaluate import run_eval
 from scenerl.formats import Names, read_predictions, read_truth, sniff, toon, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject

@@ -15,7 +15,7 @@ from PIL import Image
 
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
-from scenerl.config import ReportOptions
+from scenerl.commands.report import ReportOptions
 from scenerl.report.build import build_report
 from scenerl.report.card import encode_image
 from scenerl.report.command import run

@@ -14,7 +14,8 @@ from trl import GRPOConfig
 from scenerl import cli
 from scenerl.answers import write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import GRPOOptions, dump_yaml
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup

@@ -1,7 +1,7 @@
 """What ``scenerl data convert`` writes: for each form that a data set is published in, examples to a file or folder.
 
 Adding one is a ``write`` in the data set's module, a line in :data:`WRITERS` and its name in
-:class:`~scenerl.config.DataOptions`.
+:class:`~scenerl.commands.data.DataOptions`.
 """
 
 from __future__ import annotations

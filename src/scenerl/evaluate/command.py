@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from scenerl.answers import OutputFormat
-from scenerl.config.options import EvalOptions
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, mapper, metric_options, wants_mapping
@@ -35,6 +35,9 @@ from scenerl.metrics import (
     misspelled,
 )
 from scenerl.progress import progress_bar
+
+if TYPE_CHECKING:
+    from scenerl.commands.eval import EvalOptions
 
 DETECTION_LISTS = ("coco", "ovdeval")
 """Inputs that list detections: an image that is not in them has none, which is no failure."""

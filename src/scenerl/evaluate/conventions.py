@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from scenerl.config.options import EvalOptions
+from typing import TYPE_CHECKING
+
 from scenerl.errors import UserError
 from scenerl.formats import Names
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
 from scenerl.similarity import build_similarity
+
+if TYPE_CHECKING:
+    from scenerl.commands.eval import EvalOptions
 
 
 def metric_options(options: EvalOptions, names: Names) -> MetricOptions:

@@ -6,9 +6,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat
-from scenerl.config import MergeOptions
 from scenerl.data.jsonl import read_jsonl, write_jsonl
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
@@ -18,6 +18,9 @@ from scenerl.formats.rows import read_row
 from scenerl.inference.merge import Merged, merge_graphs
 from scenerl.inference.rows import graph_to_json
 from scenerl.types import FAILURES, Example, ParseResult, SceneGraph
+
+if TYPE_CHECKING:
+    from scenerl.commands.merge import MergeOptions
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
 """What a merged row takes from the first row of its image."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl import data
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import PredictOptions
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, only_writer
@@ -23,6 +23,9 @@ from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 
 def predict(

@@ -7,9 +7,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat, parse_answer
-from scenerl.config import ScoreOptions
 from scenerl.data import load
 from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
@@ -18,9 +18,12 @@ from scenerl.formats.box_format_check import check_box_format
 from scenerl.formats.format_check import check_format
 from scenerl.formats.predictions import tidy_id
 from scenerl.progress import track
-from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
+from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
 from scenerl.score.rows import score_row
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.score import ScoreOptions
 
 _SHOWN_MESSAGES = 20
 _LOOKED_AT = 50  # answers that tell whether the format and the frame were meant
@@ -83,14 +86,7 @@ def run_score(options: ScoreOptions) -> None:
         name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS
     ]
     rewards = select_rewards(names)
-    reward_options = build_reward_options(
-        similarity=options.similarity,
-        iou_threshold=options.iou_threshold,
-        one_to_one=options.one_to_one,
-        beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
-        strict_format=options.strict,
-    )
+    reward_options = reward_options_of(options)
     truth = None if options.data is None else _GroundTruth(options.data, options.split)
     errors, warnings = _Messages("error"), _Messages("warning")
     looked_at: list[tuple[Example, dict]] = []
