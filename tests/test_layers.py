@@ -18,7 +18,7 @@ ROOT = Path(scenerl.__file__).parent
 # commands when they are imported: only their functions `run` import the rooms that they start.
 FLOORS = [
     {"errors"},
-    {"types", "config", "progress", "files", "json_files"},
+    {"types", "config", "progress", "files", "json_files", "predicate_groups"},
     {"boxes", "commands", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
@@ -27,7 +27,8 @@ FLOORS = [
     {"data", "decoding"},
     {"models"},
     {"formats", "card"},
-    {"conversation", "launch", "score", "evaluate"},
+    {"tiny"},
+    {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
     {"cli"},
@@ -39,8 +40,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "decoding", "training", "inference", "conversation", "demo"},
+    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
     "xgrammar": {"decoding"},
     "jinja2": {"report"},
 }
