@@ -17,9 +17,10 @@ from scenerl.inference.shards import Shard
 @pytest.fixture(scope="module")
 def model(base):
     """A checkpoint that says how it is asked."""
-    from training.small_run import load_conversation
+    from scenerl.answers.dialogue import save_output_format
+    from training.small_run import STYLE
 
-    load_conversation(base).save(base)
+    save_output_format(STYLE, base)
     return base
 
 
@@ -193,7 +194,7 @@ def test_what_is_no_part(text):
 
 
 def test_parts_share_all_images():
-    for total in range(0, 23):
+    for total in range(23):
         for size in (1, 2, 5):
             for count in (1, 2, 3, 7):
                 shares = [Shard(number, count).num_images(total, size) for number in range(1, count + 1)]

@@ -12,7 +12,8 @@ from hypothesis import given
 from answers.strategies import graphs
 from scenerl.answers import OutputFormat, write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config.options import EvalOptions, MergeOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.merge import MergeOptions
 from scenerl.errors import DataError
 from scenerl.evaluate import run_eval
 from scenerl.inference.engine import Reply

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl import data
-from scenerl.config import PredictOptions
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, only_writer
@@ -24,6 +24,9 @@ from scenerl.predictions.merge_file import merge_file
 from scenerl.predictions.row import error_row, prediction_row
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 
 def predict(
@@ -178,7 +181,7 @@ def _check_form(examples: Iterable[Example], started: Started) -> None:
         if example.query is not None:
             return  # each has a vocabulary of its own
         try:
-            shape = started.conversation.shape(example)
+            shape = started.conversation.grammar_spec(example)
         except DataError:
             continue  # an image that is no size for the model; its row will say so
         started.engine.check(shape)
