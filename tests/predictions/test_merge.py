@@ -91,7 +91,7 @@ boxes = st.tuples(numbers, numbers, st.integers(1, 6), st.integers(1, 6)).map(
 def graphs(draw, scored=None):
     score = draw(st.sampled_from([st.none(), st.floats(0, 1)])) if scored is None else scored
     objects = draw(st.lists(st.builds(SceneObject, st.sampled_from("ab"), boxes, score), max_size=5))
-    pairs = [pair for pair in itertools.permutations(range(len(objects)), 2)]
+    pairs = list(itertools.permutations(range(len(objects)), 2))
     chosen = (
         draw(st.lists(st.tuples(st.sampled_from(pairs), st.sampled_from("xy")), max_size=4, unique=True))
         if (pairs)
