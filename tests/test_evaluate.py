@@ -10,9 +10,9 @@ import pytest
 from scenerl.answers import OutputFormat, write_answer
 from scenerl.commands.eval import EvalOptions
 from scenerl.data import load
+from scenerl.data.statistics import read_training
 from scenerl.errors import DataError
 from scenerl.evaluate import run_eval
-from scenerl.evaluate.training_data import read_training
 from scenerl.predictions import read_predictions
 
 ROWS = [

@@ -54,7 +54,7 @@ class Examples:
     """A data set that can be iterated any number of times, each time anew from its source.
 
     ``quiet`` leaves out the warnings, for a pass after one that gave them. ``boxes``
-    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' given objects.
+    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' provided objects.
 
     Raises:
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
@@ -146,7 +146,7 @@ def load(
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
         need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
             says, too large or cut off; see :func:`scenerl.data.images.check_image`.
-        boxes: a detector's objects, to be given in prompts.
+        boxes: a detector's objects, provided in prompts.
         stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
             examples can be kept, all of them.
 
@@ -161,7 +161,7 @@ def load(
 
 
 def _image_error(example: Example) -> str | None:
-    """What is wrong with an example's image, as far as its file tells without being decoded."""
+    """What is wrong with an example's image, as far as its file shows it without being decoded."""
     from scenerl.data.images import check_image
 
     try:

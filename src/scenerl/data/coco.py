@@ -1,17 +1,17 @@
-"""COCO's instances, and every data set of their schema, as detection: an image, the labels asked for, their boxes.
+"""COCO's instances, and every data set of their schema, as detection: an image, a query of labels, their boxes.
 
-A file (:mod:`scenerl.data.instances` shows one) is gone through once; what is held is the boxes, without the polygons.
-Images are not opened.
+:mod:`scenerl.data.instances` shows such a file. Images are not opened.
 
-Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no objects to box:
-they are left out. A label of which an image has nothing but these is neither there nor absent, and not asked for.
+Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no targets; they
+become :attr:`~scenerl.types.Example.crowds`. Where an image has nothing else of a label, the label is neither present
+nor absent, and the query leaves it out.
 
 Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
 
-    images=FOLDER          where the images are; not given: looked for beside the file
-    query=all              ask for every category of the file (the default)
-    query=present          only for those that are there
-    query=sampled          those that are there and ``negatives`` absent ones (5), drawn by ``seed`` (0)
+    images=FOLDER          where the images are; by default looked for beside the file
+    query=all              every category of the file (the default)
+    query=present          only the categories that the image has
+    query=sampled          those that the image has and ``negatives`` absent ones (5), drawn by ``seed`` (0)
     filtered=1             leave out, per image, categories of more than 10 boxes, as VLM-R1's evaluation does
 
 Source: Lin et al. 2014 (arXiv 1405.0312).
@@ -70,12 +70,12 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
     return Names(instances.names), chain(instances.unplaced(), records)
 
 
-def image_folders(path: Path, given: str) -> ImageFolders:
-    """Where the images of a file of instances may be: the folder given, or those that COCO's users have beside it."""
-    if given:
-        if not Path(given).is_dir():
-            raise DataError(f"images={given}: there is no such folder")
-        return ImageFolders(Path(given), ["."])
+def image_folders(path: Path, folder: str) -> ImageFolders:
+    """Where the images of a file of instances may be: the folder of the setting, or those usual beside it."""
+    if folder:
+        if not Path(folder).is_dir():
+            raise DataError(f"images={folder}: there is no such folder")
+        return ImageFolders(Path(folder), ["."])
     split = path.stem.removeprefix("instances_")
     return ImageFolders(
         path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]

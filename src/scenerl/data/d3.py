@@ -13,7 +13,7 @@ Source ``d3:FOLDER``, split ``full`` (the default), ``pres`` or ``abs``, then se
     query=group       the sentences of the image's group, present or absent: D³'s intra-group setting
     query=all         every sentence of the split: the inter-group setting
     query=present     only those that are there
-    images=FOLDER     where the images are; not given: looked for in the folder
+    images=FOLDER     where the images are; by default looked for in the folder
 
 An image's group is the folder in its file name. Which sentences belong to a group stands only in the release's pickles
 (``groups.pkl``, ``sentences.pkl``). Pickles can run any code and are not loaded; ``query=group`` needs ``groups.json``,
@@ -67,16 +67,16 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
         raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
     path = _annotations(folder, split)
     instances = gather(path, iter_lists(path, KEYS, EXPECTED))
-    given = str(settings["images"])
-    folders = image_folders(path, given) if given else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
+    images = str(settings["images"])
+    folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
-    asked = _group_queries(folder, instances) if query == "group" else {}
+    group_queries = _group_queries(folder, instances) if query == "group" else {}
     chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
 
     def record(image_id: str) -> Record:
-        if query == "group" and image_id not in asked:
+        if query == "group" and image_id not in group_queries:
             return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        in_group = asked.get(image_id)
+        in_group = group_queries.get(image_id)
         return record_of(
             instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
         )

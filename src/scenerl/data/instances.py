@@ -1,8 +1,8 @@
-"""Files of COCO's schema: the boxes in one, without its polygons, and the file that examples make.
+"""Files of COCO's schema: reading their boxes, without the polygons, and writing examples as such a file.
 
 ``{"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, width,
-height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval are of this schema too. What is made of it: for
-training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.predictions.coco`.
+height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval have this schema too. :mod:`scenerl.data.coco`
+makes examples of it.
 """
 
 from __future__ import annotations
