@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 
 import numpy as np
@@ -16,6 +17,7 @@ from scenerl.metrics.detection import NAMES, CocoMetrics, coco_order, greedy_mat
 from scenerl.types import SceneGraph, SceneObject
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
+DETECTION = dataclasses.replace(QUICK, task="det")
 
 
 def coco_metrics(pairs):
@@ -107,6 +109,29 @@ def test_order_decides_when_scores_are_equal_or_missing():
     # greedy precision and F1 do not care
     assert values([pair(graph([right, wrong]), target)])["F1@0.5"] == 2 / 3
     assert values([pair(graph([wrong, right]), target)])["F1@0.5"] == 2 / 3
+
+
+def test_images_are_taken_in_the_order_of_their_ids():
+    """As pycocotools takes them; the order of the file used to decide, which gave 1.0 here."""
+    target, found = graph([("dog", A)]), graph([("dog", A, 1.0)])
+    pairs = [pair(found, target, "2"), pair(found, graph([]), "1")]
+    assert values(pairs)["AP"] == values(pairs[::-1])["AP"] == 1 / 2
+    # whole numbers by value, other names as text
+    pairs = [pair(found, target, "10"), pair(found, graph([]), "9")]
+    assert values(pairs)["AP"] == 1 / 2
+    pairs = [pair(found, target, "10.jpg"), pair(found, graph([]), "9.jpg")]
+    assert values(pairs)["AP"] == 1
+
+
+@given(data_sets(scored=True), st.randoms(use_true_random=False))
+def test_average_precision_does_not_depend_on_the_order_of_the_images(data, random):
+    pairs = pairs_of(*data)
+    shuffled = random.sample(pairs, len(pairs))
+    for key in ("AP", "AP50", "AR100", "NMS-AP"):
+        assert values(pairs, DETECTION)[key] == values(shuffled, DETECTION)[key]
+    if any(target.objects for target in data[1]):
+        expected = coco_values(pairs, pycocotools_evaluator)
+        assert values(shuffled, DETECTION)["AP"] == pytest.approx(expected["AP"], abs=1e-9)
 
 
 def test_classes_are_averaged_and_classes_without_a_target_play_no_part():

@@ -1,4 +1,4 @@
-"""The conventions of the rewards, and how the plain values of a recipe become them."""
+"""The conventions of the rewards, and how the values of a recipe become them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
 MAX_BETA = 1000
-"""There `triplet_f_beta` is recall but for a millionth; squares of endless numbers are no numbers."""
+"""There `triplet_f_beta` is recall to a millionth; the square of a much larger number is infinite."""
 
 _MAX_COUNT = 10**15
 
@@ -27,7 +27,7 @@ class RewardOptions:
         beta: weight of recall in `triplet_f_beta`.
         predicate_weights: weight of a target relation by its predicate, for `predicate_weighted_recall`; None: all 1.
             A predicate that is not in it weighs as much as the heaviest.
-        strict_format: `format` pays nothing outside the envelope.
+        strict_format: `format` pays nothing outside the response template.
         cosine_max_tokens: answer length at which `cosine_length` stops changing.
         cosine_correct: `cosine_length` takes an answer as correct from this `weighted_sum` on.
     """
