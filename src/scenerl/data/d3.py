@@ -33,11 +33,11 @@ from pathlib import Path, PurePosixPath
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather, tidy_id
+from scenerl.data.instances import Instances, read_instances, tidy_id
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists, read_json
+from scenerl.json_files import read_json
 
 SPLITS = ("full", "pres", "abs")
 QUERIES = ("sampled", "group", "all", "present")
@@ -66,7 +66,7 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
     if split not in SPLITS:
         raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
     path = _annotations(folder, split)
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path, EXPECTED)
     images = str(settings["images"])
     folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
@@ -101,7 +101,7 @@ def _near(instances: Instances) -> Mapping[str, set[str]]:
         groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
     near = {}
     for members in groups.values():
-        annotations = (found for member in members for found in instances.annotations.of(member))
+        annotations = (found for member in members for found in instances.annotations[member])
         labels = {instances.names[found.category] for found in annotations}
         near |= dict.fromkeys(members, labels)
     return near

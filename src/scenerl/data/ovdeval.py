@@ -21,11 +21,10 @@ from pathlib import Path
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
@@ -62,7 +61,7 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
 
 
 def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path, EXPECTED)
     named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
     folders = image_folders(path, images) if images else named
     return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))
