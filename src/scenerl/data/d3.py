@@ -45,21 +45,16 @@ EXPECTED = "D³'s annotations: a JSON object with images, annotations and catego
 GROUPS = "D³'s groups: a JSON object of group id to an object with the lists img_id and inner_sent_id"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a split as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the sentences, and the images of a split as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the sentences."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
     split = split or SPLITS[0]

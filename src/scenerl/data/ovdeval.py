@@ -29,21 +29,16 @@ from scenerl.errors import DataError
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a subset, or of all, as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the categories where it is one file."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
     images = str(settings["images"])
     if path.is_file():
