@@ -23,8 +23,9 @@ FLOORS = [
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "decoding"},
+    {"data"},
     {"models"},
+    {"constrain"},
     {"formats", "card"},
     {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
@@ -38,9 +39,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "decoding", "training", "inference", "conversation", "demo"},
-    "xgrammar": {"decoding"},
+    "torch": {"models", "constrain", "training", "inference", "demo"},
+    "transformers": {"models", "constrain", "training", "inference", "conversation", "demo"},
     "jinja2": {"report"},
 }
 

@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
 from scenerl.data.images import open_image
-from scenerl.decoding import Vocabulary, constraint_of
+from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.training import grpo
 from scenerl.training.constrained import obstacle, send_grammar
 from training.small_run import PREDICATES, QUICK_GRPO

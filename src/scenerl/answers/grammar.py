@@ -2,7 +2,7 @@
 
 The text is EBNF in the dialect that xgrammar reads, and with it vLLM and SGLang as structured outputs. A grammar has no
 memory: that ids are unique, that relations name objects that are there, that boxes have an area, that the answer ends
-before the token limit: all that is for :mod:`scenerl.decoding` to see to. Whatever that allows, the grammar allows.
+before the token limit: all that is for :mod:`scenerl.constrain` to see to. Whatever that allows, the grammar allows.
 """
 
 from __future__ import annotations

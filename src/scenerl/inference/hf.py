@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from scenerl.answers import GrammarSpec
-from scenerl.decoding import ConstrainedDecoding, Vocabulary
+from scenerl.constrain import ConstrainedDecoding, RunSampler, Vocabulary
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
@@ -104,7 +104,10 @@ class HFEngine:
             settings["logits_processor"] = LogitsProcessorList([held])
         if branches:
             settings.pop("num_return_sequences", None)
-            sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
+            counts, temperature = [count] * len(prompts), 1.0 if self.sampling.logprobs else None
+            sampler: BranchSampler | RunSampler = BranchSampler(counts, temperature)
+            if shapes is not None:
+                sampler = RunSampler(counts, held, temperature)
             completions = model.generate(**inputs, **settings, custom_generate=sampler)[:, num_prompt:]
             logprobs = sampler.logps
         elif self.sampling.logprobs:

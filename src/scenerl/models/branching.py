@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-_SHRINK_BELOW = 0.875
+SHRINK_BELOW = 0.875
 """Finished answers are taken out once fewer than this share of the batch is left: each time copies the cache."""
 
 
@@ -50,7 +50,7 @@ class BranchSampler:
         position = (mask.sum(dim=-1, keepdim=True) + model.base_model.rope_deltas.to(mask.device))[branch]
         is_padded = not bool(mask.all())
         ids, mask = input_ids[branch], mask[branch]
-        cache = _branched(output.past_key_values, branch)
+        cache = branched(output.past_key_values, branch)
         _pick_rows(logits_processor, branch)
         logits = output.logits[:, -1].float()[branch]
         num_prompt, num_rows = ids.shape[1], len(ids)
@@ -78,7 +78,7 @@ class BranchSampler:
             num_running = int(running.sum())
             if not num_running:
                 break
-            if num_running < _SHRINK_BELOW * len(rows):
+            if num_running < SHRINK_BELOW * len(rows):
                 left = running.nonzero()[:, 0]
                 rows, ids, mask, position, tokens, running = (
                     value[left] for value in (rows, ids, mask, position, tokens, running)
@@ -146,9 +146,14 @@ class _Layer(DynamicLayer):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self._hold(self.keys[indices], self.values[indices])
 
+    def pick_places(self, places: torch.Tensor) -> None:
+        """Keep the tokens at these places (B, T) of each row."""
+        index = places[:, None, :, None]
+        self._hold(*(state.gather(2, index.expand(-1, *state.shape[1:2], -1, state.shape[3])) for state in (self.keys, self.values)))
 
-def _branched(cache: DynamicCache, branch: torch.Tensor) -> DynamicCache:
+
+def branched(cache: DynamicCache, branch: torch.Tensor) -> DynamicCache:
     """A cache in which row b goes on from row ``branch[b]`` of the prompts'."""
-    branched = DynamicCache()
-    branched.layers = [_Layer(layer.keys[branch], layer.values[branch]) for layer in cache.layers]
-    return branched
+    own = DynamicCache()
+    own.layers = [_Layer(layer.keys[branch], layer.values[branch]) for layer in cache.layers]
+    return own

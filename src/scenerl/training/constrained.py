@@ -15,7 +15,7 @@ from trl import GRPOConfig
 
 from scenerl.answers import build_grammar
 from scenerl.conversation import Conversation
-from scenerl.decoding import ConstrainedDecoding, Vocabulary, constraint_of
+from scenerl.constrain import ConstrainedDecoding, Vocabulary, constraint_of
 from scenerl.errors import UserError
 from scenerl.types import Example
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
-from scenerl.decoding import Constraint, Row
+from scenerl.constrain import Constraint, Row
 from scenerl.models import tiny
 from scenerl.types import Relation, SceneGraph, SceneObject
 

@@ -12,11 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
-from decoding.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, shape_of
+from constrain.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, shape_of
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar, write_answer
 from scenerl.box_formats import extent_wh
-from scenerl.decoding.automaton import Automaton
-from scenerl.decoding.nodes import walk
+from scenerl.constrain.automaton import Automaton
+from scenerl.constrain.nodes import walk
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 OPEN = [OutputFormat(fmt, template) for fmt in ("json", "compact", "detections") for template in ("plain", "think")]

@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from decoding.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, parse, play, shape_of
+from constrain.play import BOX_FORMATS, STYLES, graph, is_right, output_format_of, parse, play, shape_of
 from scenerl.answers import OutputFormat, write_answer
-from scenerl.decoding import Row, Vocabulary, constraint_of
-from scenerl.decoding.nodes import walk
+from scenerl.constrain import Row, Vocabulary, constraint_of
+from scenerl.constrain.nodes import walk
 
 IDS = [
     f"{output_format.format}-{output_format.template}-{'open' if output_format.objects is None else 'closed'}"

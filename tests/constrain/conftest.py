@@ -11,9 +11,9 @@ if any(importlib.util.find_spec(name) is None for name in ("torch", "transformer
 else:
     import xgrammar
 
-    from decoding.play import PIECES, shape_of, small_tokenizer
+    from constrain.play import PIECES, shape_of, small_tokenizer
     from scenerl.answers import OutputFormat, build_grammar
-    from scenerl.decoding import Vocabulary
+    from scenerl.constrain import Vocabulary
 
     @pytest.fixture(scope="session")
     def tokenizer():
@@ -22,7 +22,7 @@ else:
 
     @pytest.fixture(scope="session")
     def matcher_of():
-        """A matcher of the grammar that servers get, for :data:`decoding.play.PIECES` as tokens."""
+        """A matcher of the grammar that servers get, for :data:`constrain.play.PIECES` as tokens."""
         info = xgrammar.TokenizerInfo([*PIECES, b"</s>"], stop_token_ids=[len(PIECES)])
         compiler = xgrammar.GrammarCompiler(info, max_threads=1)
 

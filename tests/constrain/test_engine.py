@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from decoding.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of
+from constrain.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import extent_wh
 from scenerl.conversation import Conversation
-from scenerl.decoding import Vocabulary, constraint_of
+from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.loading import load

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from decoding.play import STYLES, output_format_of, parse, play, shape_of, wander
+from constrain.play import STYLES, output_format_of, parse, play, shape_of, wander
 from scenerl.answers import OutputFormat
-from scenerl.decoding import constraint_of
+from scenerl.constrain import constraint_of
 
 
 def _name(output_format: OutputFormat) -> str:
