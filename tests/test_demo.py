@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 from scenerl import cli
 from scenerl.config import load_yaml
 from scenerl.demo import graph
-from scenerl.inference.rows import PredictionFile
 from scenerl.models import tiny
+from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
 from training.small_run import SHAPE, read_rows
 

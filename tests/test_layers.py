@@ -25,7 +25,7 @@ FLOORS = [
     {"rewards", "metrics"},
     {"data", "decoding"},
     {"models"},
-    {"formats", "card"},
+    {"predictions", "card"},
     {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
@@ -96,8 +96,8 @@ def test_scoring_and_evaluation_never_need_torch():
     script = (
         "import sys, importlib\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
-        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'formats', 'report', 'runs', "
-        "'inference.merge_files']:\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'predictions', 'report', 'runs', "
+        "'predictions.merge_file']:\n"
         "    importlib.import_module(f'scenerl.{name}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

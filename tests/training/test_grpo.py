@@ -12,7 +12,7 @@ from transformers import TrainerState
 from trl import GRPOConfig
 
 from scenerl import cli
-from scenerl.answers import write_answer
+from scenerl.answers import dialogue, write_answer
 from scenerl.config import GRPOOptions, dump_yaml
 from scenerl.conversation import Conversation
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
@@ -86,7 +86,9 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert parsed == answers
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
-        direct = score_answer(examples[0], text, conversation.output_format, options, num_tokens=3)
+        direct = score_answer(
+            examples[0], text, dialogue.Conversation(conversation.output_format), options, num_tokens=3
+        )
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]

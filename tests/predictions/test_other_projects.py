@@ -14,7 +14,7 @@ import pytest
 
 from scenerl.config.options import EvalOptions
 from scenerl.evaluate import run_eval
-from scenerl.formats import Names, read_predictions, read_truth, sniff, toon, write_predictions
+from scenerl.predictions import Names, read_predictions, read_truth, sniff, toon, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject
 
 DOG, CAT = (0.0, 0.0, 20.0, 20.0), (50.0, 50.0, 90.0, 90.0)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from scenerl.answers import OutputFormat
-from scenerl.formats import Names, Truth, read_predictions, read_truth, toon
-from scenerl.formats.pairing import pair_up
+from scenerl.answers.dialogue import Conversation
+from scenerl.predictions import Names, Truth, read_predictions, read_truth, toon
+from scenerl.predictions.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
 NAMES = Names({0: "dog", 1: "cat"}, ("near", "on"))
@@ -98,7 +99,7 @@ def save(path, value):
 
 def paired(predictions):
     truth = Truth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
-    return pair_up(predictions, truth, OutputFormat(box_format="pixels"))
+    return pair_up(predictions, truth, Conversation(OutputFormat(box_format="pixels")))
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

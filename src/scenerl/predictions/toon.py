@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from scenerl.errors import DataError
-from scenerl.formats import jsonl
-from scenerl.formats.files import GraphBuilder
-from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
-from scenerl.formats.truth import Truth
+from scenerl.predictions import jsonl
+from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
+from scenerl.predictions.fields import GraphBuilder
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.truth import Truth
 from scenerl.types import Example, Issue, ParseResult
 
 _HEADER = re.compile(r"(obj|rel)\s*\[\s*\d*\s*\]\s*\{([^{}]{0,200})\}\s*:", re.IGNORECASE)
@@ -93,16 +94,16 @@ def read(path: Path, names: Names) -> Predictions:
         DataError: the file holds no usable row, or a row no answer.
     """
     predictions = Predictions(path)
-    for number, row in jsonl.rows(predictions):
+    for number, row in jsonl.rows(path, predictions.notes):
         image_id = _image_id(row)
         if image_id is None:
-            predictions.note("unnamed_rows", f"row {number}")
+            predictions.notes.add("unnamed_rows", f"row {number}")
             continue
         where = f"{path}, row {number}"
         if "predict" not in row:
             raise DataError(f"{where}: no 'predict'; SceneGraphVLM's rows hold the answer there")
-        predictions.add(image_id, Entry(where, result=parse(row["predict"])))
-    return predictions.close()
+        predictions.add(image_id, RawPrediction(where, result=parse(row["predict"])))
+    return predictions.require_some()
 
 
 def truth(path: Path) -> Truth:
@@ -112,7 +113,7 @@ def truth(path: Path) -> Truth:
         DataError: a row's ``content`` cannot be read.
     """
     examples: dict[str, Example] = {}
-    for number, row in jsonl.rows(Predictions(path)):
+    for number, row in jsonl.rows(path, Notes(path)):
         image_id, result = _image_id(row), parse(row.get("content"))
         if image_id is None or result.graph is None:
             raise DataError(

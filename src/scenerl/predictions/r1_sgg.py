@@ -12,9 +12,10 @@ from pathlib import Path
 
 from scenerl.data.rows import excerpt, label_of
 from scenerl.errors import DataError
-from scenerl.formats.files import GraphBuilder, box_of, part, places, score_of
-from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
 from scenerl.json_files import read_json
+from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
+from scenerl.predictions.fields import GraphBuilder, box_of, part, places
+from scenerl.predictions.row import decode_score
 from scenerl.types import ParseResult
 
 
@@ -24,7 +25,7 @@ def read(path: Path, names: Names) -> Predictions:
     Raises:
         DataError: neither form; the message names file and entry.
     """
-    return (_folder(path) if path.is_dir() else _gathered(path, names)).close()
+    return (_folder(path) if path.is_dir() else _gathered(path, names)).require_some()
 
 
 def _folder(path: Path) -> Predictions:
@@ -36,16 +37,16 @@ def _folder(path: Path) -> Predictions:
         try:
             value = read_json(file, "an R1-SGG result")
         except DataError:
-            predictions.note("broken_rows", file.name)
+            predictions.notes.add("broken_rows", file.name)
             continue
         image_id = tidy_id(value.get("image_id")) if isinstance(value, Mapping) else None
         if image_id is None or "response" not in value:
-            predictions.note("unnamed_rows", file.name)
+            predictions.notes.add("unnamed_rows", file.name)
             continue
         scale = value.get("box_scale") or [1000.0, 1000.0]
         # Qwen2-VL's scale is 1000 x 1000, Qwen2.5-VL's the size of the resized input: one frame covers both.
         row = {"answer": value["response"], "frame": "resized", "input_wh": scale}
-        predictions.add(image_id, Entry(str(file), row=row))
+        predictions.add(image_id, RawPrediction(str(file), row=row))
     return predictions
 
 
@@ -66,13 +67,13 @@ def _gathered(path: Path, names: Names) -> Predictions:
         for n, (raw, text) in enumerate(zip(boxes, texts, strict=True)):
             box = box_of(raw)
             if box is None:
-                predictions.note("bad_boxes", f"{where}, boxes[{n}]")
+                predictions.notes.add("bad_boxes", f"{where}, boxes[{n}]")
                 continue
-            score = score_of(scores[n], predictions, where) if informative and n < len(scores) else None
+            score = decode_score(scores[n], where, predictions.notes) if informative and n < len(scores) else None
             graph.add_object(n, label_of(str(text)), box, score)
             place.setdefault(str(text), n)
         _add_relations(graph, entry, place, names, where)
-        predictions.add(" ".join(str(image_id).split()), Entry(where, result=ParseResult("ok", graph.graph())))
+        predictions.add(" ".join(str(image_id).split()), RawPrediction(where, result=ParseResult("ok", graph.graph())))
     return predictions
 
 
