@@ -18,10 +18,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from scenerl import cli
+from scenerl import cli, tiny
 from scenerl.config import load_yaml
 from scenerl.demo import graph
-from scenerl.models import tiny
 from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
 from training.small_run import SHAPE, read_rows

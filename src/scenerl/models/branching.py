@@ -23,14 +23,20 @@ class BranchSampler:
     Args:
         counts: (U) answers per prompt, in which order the B answers come back.
         temperature: record log-probabilities at this temperature in ``logps``; None for none.
+        first, total: these are the answers from number ``first`` on of a batch of ``total``, which is generated in
+            parts. With the generator seeded anew for each part, every answer gets the random numbers that it would
+            get in the whole batch. Not given: the batch is whole.
 
     Attributes:
         logps: after the call (B, T), of every token under the whole distribution; no meaning after an answer's end.
     """
 
-    def __init__(self, counts: Sequence[int], temperature: float | None = None):
+    def __init__(
+        self, counts: Sequence[int], temperature: float | None = None, first: int = 0, total: int | None = None
+    ):
         self.counts = torch.tensor(counts)
         self.temperature = temperature
+        self.first, self.total = first, total or sum(counts)
         self.logps: torch.Tensor | None = None
 
     @staticmethod
@@ -47,7 +53,9 @@ class BranchSampler:
         branch = torch.repeat_interleave(self.counts).to(input_ids.device)
         mask = model_kwargs.get("attention_mask")
         mask = torch.ones_like(input_ids) if mask is None else mask
-        position = (mask.sum(dim=-1, keepdim=True) + model.base_model.rope_deltas.to(mask.device))[branch]
+        position = mask.sum(dim=-1, keepdim=True)
+        offsets = getattr(model.base_model, "rope_deltas", None)  # of the Qwen-VL families, with an axis of three
+        position = (position if offsets is None else position + offsets.to(mask.device))[branch]
         is_padded = not bool(mask.all())
         ids, mask = input_ids[branch], mask[branch]
         cache = _branched(output.past_key_values, branch)
@@ -62,8 +70,8 @@ class BranchSampler:
             scores = logits_processor(ids, logits)
             if generation_config.do_sample:
                 # what torch.multinomial does, with as many random numbers as if no answer had left
-                noise = scores.new_empty(num_rows, scores.shape[1]).exponential_()
-                tokens = (scores.softmax(dim=-1) / noise[rows]).argmax(dim=-1)
+                noise = scores.new_empty(self.total, scores.shape[1]).exponential_()
+                tokens = (scores.softmax(dim=-1) / noise[self.first + rows]).argmax(dim=-1)
             else:
                 tokens = scores.argmax(dim=-1)
             tokens = torch.where(running, tokens, generation_config._pad_token_tensor)
@@ -90,7 +98,7 @@ class BranchSampler:
                 model(
                     input_ids=tokens[:, None],
                     attention_mask=mask if is_padded else None,
-                    position_ids=position.expand(3, -1, -1),
+                    position_ids=position if offsets is None else position.expand(3, -1, -1),
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
