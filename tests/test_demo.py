@@ -18,11 +18,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from scenerl import cli
+from scenerl import cli, tiny
 from scenerl.config import load_yaml
 from scenerl.demo import graph
-from scenerl.inference.rows import PredictionFile
-from scenerl.models import tiny
+from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
 from training.small_run import SHAPE, read_rows
 

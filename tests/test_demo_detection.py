@@ -14,12 +14,10 @@ pytest.importorskip("trl", reason="the demo needs the extra train")
 
 import torch
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import load_yaml
-from scenerl.conversation import Conversation
 from scenerl.demo import detection, graph
-from scenerl.models import tiny
 from scenerl.models.loading import load
 from training.small_run import QUICK, SHAPE, read_rows, words
 
@@ -128,7 +126,7 @@ def test_a_thought_learnt_by_heart_comes_back_in_its_envelope(source, reasoning,
     assert cli.main(command) == 0
     assert cli.main(["predict", "--model", "sft", "--data", source, "--out", "p.jsonl", "--max_new_tokens", "300"]) == 0
     rows = {row["image_id"]: row for row in read_rows(tmp_path / "p.jsonl")}
-    conversation = Conversation(OutputFormat(answers, "think", step=100), load("sft", dtype="float32"))
+    conversation = load("sft", dtype="float32").conversation(OutputFormat(answers, "think", step=100))
     targets = {
         example.image_id: conversation.completion(example, reasoning)[0]["content"][0]["text"]
         for example in data.load(source)

@@ -26,8 +26,9 @@ FLOORS = [
     {"data"},
     {"models"},
     {"constrain"},
-    {"formats", "card"},
-    {"conversation", "launch", "score", "evaluate"},
+    {"predictions", "card"},
+    {"tiny"},
+    {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
     {"cli"},
@@ -39,8 +40,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "constrain", "training", "inference", "demo"},
-    "transformers": {"models", "constrain", "training", "inference", "conversation", "demo"},
+    "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
 }
 
@@ -96,8 +97,8 @@ def test_scoring_and_evaluation_never_need_torch():
     script = (
         "import sys, importlib\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
-        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'formats', 'report', 'runs', "
-        "'inference.merge_files']:\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'predictions', 'report', 'runs', "
+        "'predictions.merge_file']:\n"
         "    importlib.import_module(f'scenerl.{name}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

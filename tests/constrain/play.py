@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 
+from scenerl.tiny.tokenizer import build_tokenizer
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.constrain import Constraint, Row
-from scenerl.models import tiny
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 OBJECTS = ("dog", "cat", "no", "no.1", "no.1.2", "traffic light", 'trafficé "x"', "end", "end table", "犬")
@@ -68,7 +68,7 @@ def graph(rng: np.random.Generator, least: int = 1) -> SceneGraph:
 def small_tokenizer():
     rng = np.random.default_rng(0)
     texts = [write_answer(graph(rng), output_format, (640, 427)) for output_format in STYLES[::2] for _ in range(60)]
-    return tiny.build_tokenizer(texts, range(0, 1001, 20), vocab_size=800)
+    return build_tokenizer(texts, range(0, 1001, 20), vocab_size=800)
 
 
 def likes(piece: bytes) -> bool:

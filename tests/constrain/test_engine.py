@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 
 from constrain.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of
+from scenerl import tiny
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import extent_wh
-from scenerl.conversation import Conversation
 from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.loading import load
-from scenerl.training import from_scratch
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 from training.small_run import SHAPE
 
@@ -47,9 +46,9 @@ class Asked:
             scene = SceneGraph(objects, (Relation(0, predicate, 1),))
             examples.append(Example(str(number), width, height, scene, query=query))
         output_format = OutputFormat(fmt, step=20)
-        from_scratch.create(folder, examples, output_format, SHAPE)
-        conversation = Conversation(output_format, load(folder, dtype="float32"))
-        self._checkpoint = conversation.checkpoint
+        tiny.create(folder, examples, output_format, SHAPE)
+        self._checkpoint = load(folder, dtype="float32")
+        conversation = self._checkpoint.conversation(output_format)
         self._tokenizer = self._checkpoint.processor.tokenizer
         self._vocabulary = Vocabulary.of(self._checkpoint, self._checkpoint.stop_ids)
         self._engine = HFEngine(self._checkpoint, Sampling())

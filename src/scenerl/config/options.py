@@ -207,7 +207,10 @@ class PredictOptions(LoadOptions, AnswerOptions):
         SERVER,
     )
     family: str | None = option(None, "model_type of what it serves, where the checkpoint is not at hand", SERVER)
-    timeout: float = option(300.0, "seconds that a request may take", SERVER, low=0.001)
+    server_kind: Literal["auto", "vllm", "sglang", "transformers", "openai"] = option(
+        "auto", "which program serves; auto: what it says of itself; openai: any other, with OpenAI's own fields", SERVER
+    )
+    timeout: float = option(300.0, "seconds that the server may be silent", SERVER, low=0.001)
     tries: int = option(5, "how often a request is made that the server or the network fails", SERVER, low=1)
     max_new_tokens: int = option(1024, "token limit of an answer", SAMPLE, low=1)
     num_samples: int = option(1, "answers per image; more than one needs a temperature", SAMPLE, low=1)

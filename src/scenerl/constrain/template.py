@@ -273,5 +273,3 @@ def _split_tail(subject: str, text: str) -> tuple[str, str] | None:
         return None
     predicate, name = clean_label(found[1]), text.rsplit(" ", 1)[1]
     return None if predicate is None or str(found[2]) != name else (predicate, name)
-
-

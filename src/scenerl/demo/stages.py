@@ -201,8 +201,7 @@ class Demo(ABC):
 
     def _make_base(self) -> None:
         from scenerl.answers import OutputFormat
-        from scenerl.models.tiny import TinyShape
-        from scenerl.training.from_scratch import create
+        from scenerl.tiny import TinyShape, create
 
         output_format = OutputFormat(self.its.answer_format, self.options.envelope, step=self.its.step)
         with progress_bar("warm-up", self.scale.warmup_steps + self.scale.grounding_steps) as advance:
