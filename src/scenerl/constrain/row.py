@@ -18,7 +18,7 @@ from scenerl.answers.template import TAGS
 from scenerl.constrain.memory import Memory
 from scenerl.constrain.slots import MAX_TEXT, Link, OpenText, Words
 from scenerl.constrain.template import build_template
-from scenerl.constrain.vocabulary import MAX_PIECE, Trie, Vocabulary, carry_of, finished
+from scenerl.constrain.vocabulary import MAX_PIECE, Trie, Vocabulary, carry_of, finished, num_characters
 from scenerl.errors import UserError
 
 
@@ -90,9 +90,10 @@ class Constraint:
             return [Typing(self, slot, lead, text, 0, memory)]
         room = MAX_PIECE
         if slot.kind != "reasoning":
-            room = MAX_TEXT - len(text.decode(errors="replace"))
+            room = MAX_TEXT - num_characters(text)
         finish = partial(self._finish, slot, memory)
-        if room > 0 and left - 1 >= slot.reserve + self.cost(slot.links[-1], memory):
+        has_room = room > 0 or carry_of(slot.kind, text) > b"\x7f"  # a begun character may be finished
+        if has_room and left - 1 >= slot.reserve + self.cost(slot.links[-1], memory):
             return [Typing(self, slot, lead, text, room, memory), *finish(text, left)]
         ending = self._ending(slot, text, memory)
         if ending:

@@ -13,7 +13,6 @@ from scenerl.answers.elements import clean_label
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.grammar import DIGITS_OF_NORM1, GrammarSpec, check_vocabularies, json_text, largest_steps
 from scenerl.answers.json_graph import label_of
-from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.template import ANSWER, END_ANSWER, END_THINK, THINK
 from scenerl.constrain.memory import Memory
 from scenerl.constrain.slots import Link, OpenText, Words

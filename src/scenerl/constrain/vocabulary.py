@@ -86,7 +86,7 @@ class Vocabulary:
         if {bytes((byte,)) for byte in range(256)} - set(self.pieces):
             # a character that was begun could then not always be finished
             self.pieces = [piece if _is_whole(piece) else b"" for piece in self.pieces]
-        self.num_characters = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in self.pieces])
+        self.num_characters = np.array([num_characters(piece) for piece in self.pieces])
         self.closing_tags = [number for number, piece in enumerate(self.pieces) if b">" in piece]
         self._number_of = {piece: number for number, piece in reversed([*enumerate(self.pieces)]) if piece}
         self._sorted = sorted(self._number_of)
@@ -190,6 +190,11 @@ def _is_whole(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def num_characters(data: bytes) -> int:
+    """Characters that begin in some bytes."""
+    return sum(byte & 0xC0 != 0x80 for byte in data)
 
 
 def is_open_text(kind: str, data: bytes) -> bool:
