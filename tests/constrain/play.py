@@ -162,7 +162,7 @@ def tokens_for(row: Row, text: bytes) -> list[int] | None:
 
 
 def walk(constraint: Constraint, text: bytes, start: Row | None = None) -> Row | None:
-    """The row behind a text whose bytes are tokens, from the start or from another row; None where it is not allowed."""
+    """The row behind a text whose bytes are tokens, from the start or another row; None where it is not allowed."""
     row = start.copy() if start else Row(constraint, 1_000_000)
     for byte in text:
         (token,) = constraint.vocabulary.spell_bytes(bytes((byte,)))

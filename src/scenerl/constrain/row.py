@@ -16,7 +16,7 @@ import numpy as np
 from scenerl.answers.grammar import GrammarSpec
 from scenerl.answers.template import TAGS
 from scenerl.constrain.memory import Memory
-from scenerl.constrain.slots import MAX_TEXT, Link, OpenText, Words
+from scenerl.constrain.slots import MAX_TEXT, Link, OpenText
 from scenerl.constrain.template import build_template
 from scenerl.constrain.vocabulary import MAX_PIECE, Trie, Vocabulary, carry_of, finished, num_characters
 from scenerl.errors import UserError
@@ -66,9 +66,9 @@ class Constraint:
         """The threads at the links behind a slot, of those that the answer has room for: ``left`` tokens."""
         threads: list[Thread] = []
         for link in links:
-            after = link.when(memory)
-            if after is None or (link is not links[-1] and self.cost(link, after) > left):
+            if link is not links[-1] and not self._is_open(link, memory, left):
                 continue
+            after = link.when(memory)
             tokens = self.vocabulary.spell(link.forced(after))
             enter = partial(self._enter, link, after)
             threads += [Forced(tokens, enter)] if tokens else enter(left)
@@ -82,7 +82,31 @@ class Constraint:
         if isinstance(slot, OpenText):
             return self.typing(slot, link.lead.encode(), b"", memory, left)
         words = slot.words(memory)
-        return [Choosing(self, slot, words, self.vocabulary.trie(link.lead, words), slot.bound(memory), memory)]
+        if slot.is_joint:
+            return self._enter_jointly(link, words, memory, left)
+        trie = self.vocabulary.trie(link.lead, words)
+
+        def then(index: int, left: int) -> list[Thread]:
+            return self.behind(slot.links, slot.finish(memory, index, words[index]), left)
+
+        return [Choosing(trie, slot.bound(memory), then)]
+
+    def _enter_jointly(self, link: Link, words: tuple[str, ...], memory: Memory, left: int) -> list[Thread]:
+        """The same where words are spelt together with the forced text behind them."""
+        length = self.vocabulary.trie(link.lead, words).depth
+        links = link.next.links
+        links = [one for one in links if one is links[-1] or self._is_open(one, memory, left - length)]
+        ends = tuple(one.forced(memory) for one in links)
+
+        def then(index: int, left: int) -> list[Thread]:
+            chosen = links[index // len(words)]
+            return self._enter(chosen, chosen.when(memory), left)
+
+        return [Choosing(self.vocabulary.trie(link.lead, words, ends), -1, then)]
+
+    def _is_open(self, link: Link, memory: Memory, left: int) -> bool:
+        after = link.when(memory)
+        return after is not None and self.cost(link, after) <= left
 
     def typing(self, slot: OpenText, lead: bytes, text: bytes, memory: Memory, left: int) -> list[Thread]:
         """The threads in open text: it goes on, or it ends."""
@@ -149,14 +173,11 @@ class Forced:
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """Among words, at ``place`` of their trie; the index of the chosen one exceeds ``bound``."""
+    """Among words, at ``place`` of their trie: one of an index above ``bound``; ``then`` gives what is behind it."""
 
-    constraint: Constraint
-    slot: Words
-    words: tuple[str, ...]
     place: Trie
     bound: int
-    memory: Memory
+    then: Callable[[int, int], list[Thread]]
 
     def options(self) -> Collection[int]:
         children = self.place.children
@@ -166,13 +187,8 @@ class Choosing:
 
     def step(self, token: int, left: int) -> list[Thread]:
         place = self.place.children[token]
-        threads: list[Thread] = []
-        if place.children:
-            threads.append(Choosing(self.constraint, self.slot, self.words, place, self.bound, self.memory))
-        if place.index > self.bound:
-            memory = self.slot.finish(self.memory, place.index, self.words[place.index])
-            threads += self.constraint.behind(self.slot.links, memory, left)
-        return threads
+        threads: list[Thread] = [Choosing(place, self.bound, self.then)] if place.children else []
+        return threads + self.then(place.index, left) if place.index > self.bound else threads
 
 
 @dataclass(frozen=True, slots=True)

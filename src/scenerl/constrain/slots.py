@@ -39,6 +39,7 @@ class Words:
         words: those that may be written.
         finish: the memory after the word of this index.
         bound: the index that the word's must exceed.
+        is_joint: the words are spelt together with the forced text of the links behind them.
         all_words: a superset of ``words`` that is known when the element is opened; None: the same.
         links: the last is the shortest way to the end of the answer.
     """
@@ -47,6 +48,7 @@ class Words:
     finish: Callable[[Memory, int, str], Memory]
     bound: Callable[[Memory], int] = lambda memory: -1
     all_words: Callable[[Memory], tuple[str, ...]] | None = None
+    is_joint: bool = False
     links: list[Link] = field(default_factory=list)
 
 

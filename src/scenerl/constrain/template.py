@@ -189,7 +189,7 @@ def _detections(objects, predicates, sides: Sequence[Side], tail: str):
             _CARRY + 1,
         )
     else:
-        label = Words(lambda memory: objects, lambda memory, _, word: memory)
+        label = Words(lambda memory: objects, lambda memory, _, word: memory, is_joint=True)
     box = _box(sides, ", ", [Link(label, lead='], "label": "')])
     label.links = [Link(box, '"}, {"bbox_2d": [', when=Memory.with_object), Link(None, f'"}}]{tail}')]
     return lambda head: [

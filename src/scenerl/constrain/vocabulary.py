@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
@@ -136,11 +137,15 @@ class Vocabulary:
         """The fewest tokens for bytes that may begin within a character."""
         return self.spell(data.decode()) if _is_whole(data) else self._fewest(data)
 
-    def _trie(self, lead: str, words: tuple[str, ...]) -> Trie:
-        """The words as tokens, each spelt together with the forced text before it."""
+    def _trie(self, lead: str, words: tuple[str, ...], ends: tuple[str, ...] = ("",)) -> Trie:
+        """The words as tokens, each spelt together with the forced text before it, and with each end in turn."""
         root = Trie()
-        for index, word in enumerate(words):
-            root.add(self.spell(lead + word), index)
+        for index, (end, word) in enumerate(product(ends, words)):
+            tokens = self.spell(lead + word)
+            if end:
+                apart = (*tokens, *self.spell(end))
+                tokens = min(self.spell(lead + word + end), apart, key=len)  # no longer than is reckoned with
+            root.add(tokens, index)
         return root
 
     def _plain(self, kind: str, carry: bytes) -> np.ndarray:
