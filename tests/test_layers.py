@@ -24,8 +24,9 @@ FLOORS = [
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "decoding"},
+    {"data"},
     {"models"},
+    {"constrain"},
     {"predictions", "card"},
     {"tiny"},
     {"launch", "score", "evaluate"},
@@ -40,9 +41,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "xgrammar": {"decoding"},
+    "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
 }
 
