@@ -88,13 +88,18 @@ def claim_folder(
 
 
 def refuse_other_run(
-    path: Path, earlier: Mapping[str, Any], fingerprint: Mapping[str, Any], free: Collection[str] = ()
+    path: Path,
+    earlier: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    free: Collection[str] = (),
+    advice: str = "; use --fresh to replace it, or another --out",
 ) -> None:
     """Raise UserError where two fingerprints differ: ``path`` holds the output of another run.
 
     Args:
         earlier: of the run that wrote ``path``. fingerprint: of this one. A mapping inside counts key by key.
         free: keys that may differ.
+        advice: end of the message.
     """
     earlier, now = _flat(earlier), _flat(fingerprint)
     differing = [
@@ -105,7 +110,7 @@ def refuse_other_run(
     if differing:
         raise UserError(
             f"{path}: belongs to another run; differing: {', '.join(differing[:5])}"
-            f"{' …' if len(differing) > 5 else ''}; use --fresh to replace it, or another --out"
+            f"{' …' if len(differing) > 5 else ''}{advice}"
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from scenerl.inference.marks import write_mark
 
 from scenerl.answers import OutputFormat
 from scenerl.config import plain
-from scenerl.inference.marks import write_mark
 from scenerl.inference.shards import gather
 from scenerl.types import Example, SceneGraph
 

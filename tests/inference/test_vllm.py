@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from scenerl.inference.openai import OpenAIEngine
+from scenerl.inference.openai_client import Client
 
 import scenerl
 from inference.lively import save_lively
@@ -25,8 +27,6 @@ from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.cli import main
 from scenerl.data import load as load_data
 from scenerl.inference.engine import Sampling
-from scenerl.inference.openai import OpenAIEngine
-from scenerl.inference.openai_client import Client
 from scenerl.models.loading import Checkpoint, family_of
 from training.small_run import read_rows, write_data, write_rows
 

@@ -208,7 +208,7 @@ class PredictOptions(LoadOptions, AnswerOptions):
     )
     family: str | None = option(None, "model_type of what it serves, where the checkpoint is not at hand", SERVER)
     server_kind: Literal["auto", "vllm", "sglang", "transformers", "openai"] = option(
-        "auto", "which program serves; auto: what it says of itself; openai: any other, with OpenAI's own fields", SERVER
+        "auto", "which program serves; auto: as it says; openai: any other, by OpenAI's own fields only", SERVER
     )
     timeout: float = option(300.0, "seconds that the server may be silent", SERVER, low=0.001)
     tries: int = option(5, "how often a request is made that the server or the network fails", SERVER, low=1)

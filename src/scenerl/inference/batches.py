@@ -108,7 +108,9 @@ def generate(batches: Iterable[Batch], engine: Engine, concurrency: int = 0) -> 
                 except BaseException as error:
                     future.set_exception(error)
 
-    for _ in range(concurrency):  # of the interpreter's pools the threads are not daemons: Ctrl-C waits for a slow server
+    for _ in range(
+        concurrency
+    ):  # of the interpreter's pools the threads are not daemons: Ctrl-C waits for a slow server
         threading.Thread(target=work, daemon=True).start()
     waiting: deque[Future[Batch]] = deque()
     try:

@@ -126,4 +126,3 @@ class HFEngine:
 
     def _decode(self, ids: list[int]) -> str:
         return self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
-

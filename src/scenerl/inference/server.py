@@ -242,8 +242,9 @@ class ServerEngine:
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
+            cause = _line(error.__cause__)
             raise UserError(
-                f"no server answers at {self.address} ({_line(error.__cause__)}); start it, or give its address: --server"
+                f"no server answers at {self.address} ({cause}); start it, or give its address: --server"
             ) from error
 
     def _check_capabilities(self, kind: str, constrain: bool) -> ServerCapabilities:
