@@ -103,7 +103,7 @@ def refuse_other_run(
     """
     earlier, now = _flat(earlier), _flat(fingerprint)
     differing = [
-        f"{key} ({earlier.get(key)!r} there, {now.get(key)!r} now)"
+        f"{key} ({earlier.get(key)!r:.60} there, {now.get(key)!r:.60} now)"
         for key in sorted({*earlier, *now})
         if key.partition(".")[0] not in free and earlier.get(key) != now.get(key)
     ]

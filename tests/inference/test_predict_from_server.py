@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import scenerl
+from inference.grammar_server import sglang
 from inference.loopback import WORD, free_port, logprobs_of, said
 from scenerl.cli import main
 from scenerl.config import load_yaml
@@ -72,9 +82,7 @@ def test_an_image_that_finally_fails_is_tried_again_by_the_next_run_and_no_other
     words = command(server, folder, rows, out, "--batch_size", "1")
     message = failing(capsys, words)
     start = f"{rows}: 2 of 6 images have no answer in {out}, the first: image 'image-"
-    assert message.startswith(start) and message.endswith(
-        f"': {server.address}: status 500: out of order"
-    )
+    assert message.startswith(start) and message.endswith(f"': {server.address}: status 500: out of order")
     written = read_rows(out)
     assert len(written) == 6
     failed = [row for row in written if "error" in row]
@@ -224,3 +232,123 @@ def test_no_model_is_loaded(serve, base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", refuse)
     server = serve(lambda number, body: said(ANSWER))
     assert main(command(server, base, rows, tmp_path / "out.jsonl", "--limit", "1")) == 0
+
+
+def test_no_more_requests_at_a_time_than_given(serve, folder, rows, tmp_path):
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def do(number, body):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+        return said(ANSWER)
+
+    assert main(command(serve(do), folder, rows, tmp_path / "out.jsonl", "--batch_size", "2")) == 0
+    assert most == 2
+
+
+def test_one_process_at_a_time_writes_a_file_and_ctrl_c_ends_it_at_once(serve, folder, rows, tmp_path, capsys):
+    """However long the server takes to answer."""
+    waiting = threading.Event()
+
+    def do(number, body):
+        if number < 3:  # the request of the start and two images
+            return said(ANSWER)
+        waiting.set()
+        return "late"
+
+    out = tmp_path / "out.jsonl"
+    words = command(serve(do), folder, rows, out, "--batch_size", "1")
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background
+    start += "from scenerl.cli import main; sys.exit(main(sys.argv[1:]))"  # is started with the signal ignored
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen([sys.executable, "-c", start, *words], env=environment, stdout=subprocess.PIPE)
+    assert waiting.wait(200), first.poll()
+    before = out.with_name("out.jsonl.yaml").read_bytes()
+    for more in ([], ["--fresh", "--seed", "7"], ["--gather", "2"]):
+        assert f"{out}: another process is writing it; wait for it, give each its" in failing(capsys, [*words, *more])
+    merging = [*words, "--merge", "--num_samples", "2", "--temperature", "1"]  # it would replace the file, too
+    assert f"{out}: another process is writing it" in failing(capsys, merging)
+    assert out.with_name("out.jsonl.yaml").read_bytes() == before
+    first.send_signal(signal.SIGINT)
+    printed, _ = first.communicate(timeout=15)
+    assert first.returncode == 130 and printed == b""
+    kept = read_rows(out)
+    assert [row["image_id"] for row in kept] == ["image-0", "image-1"][: len(kept)]
+    capsys.readouterr()
+    assert main(command(serve(lambda number, body: said(ANSWER)), folder, rows, out)) == 0
+    assert capsys.readouterr().out == f"{out}: 6 answers: 0 failed, 0 with issues\n"
+    assert [row["image_id"] for row in read_rows(out)] == [f"image-{k}" for k in range(6)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.yaml"]
+
+
+# answers that keep to a grammar and to nothing else, as SGLang gives them
+
+
+@pytest.fixture
+def sampled(base, rows, tmp_path):
+    """Command lines of sampled constrained predictions with a closed vocabulary."""
+    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary.write_text('{"objects": ["apple", "book"], "predicates": ["near"]}')
+
+    def line(server, out, *more) -> list[str]:
+        start = ["predict", "--engine", "openai", "--server", server.address, "--model", str(base), "--data", str(rows)]
+        start += ["--out", str(out), "--constrain", "--vocabulary", str(vocabulary), "--tries", "3"]
+        return [*start, "--temperature", "1", "--num_samples", "3", "--max_new_tokens", "150", *more]
+
+    return line
+
+
+@pytest.mark.parametrize("format", ["compact", "json"])
+def test_parts_together_are_the_whole_and_the_summary_says_what_is_wrong(serve, sampled, tmp_path, capsys, format):
+    server = serve(sglang(), kind="sglang")
+    out, whole = tmp_path / "parts" / "p.jsonl", tmp_path / "whole.jsonl"
+    for part in ("2/3", "1/3", "3/3"):
+        assert main(sampled(server, out, "--format", format, "--shard", part)) == 0
+    assert [len(read_rows(out.with_name(f"p.{k}-of-3.jsonl"))) for k in (1, 2, 3)] == [6, 6, 6]
+    capsys.readouterr()
+    assert main(sampled(server, out, "--format", format, "--gather", "3")) == 0
+    told = capsys.readouterr().out.splitlines()
+    rows = read_rows(out)
+    assert [(row["image_id"], row["sample"]) for row in rows] == [(f"image-{k}", n) for k in range(6) for n in range(3)]
+    assert main(sampled(server, whole, "--format", format, "--batch_size", "2")) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert load_yaml(tmp_path / "parts" / "p.jsonl.yaml") == load_yaml(tmp_path / "whole.jsonl.yaml")
+
+    # Answers with an object that were not cut off parse.
+    whole_ones = [row for row in rows if row["finish_reason"] == "stop" and re.search("apple|book", row["answer"])]
+    assert whole_ones and {row["status"] for row in whole_ones} == {"ok"}
+    failed = [row for row in rows if row["status"] != "ok"]
+    issues = Counter(kind for row in rows for kind in {issue["kind"] for issue in row["issues"]})
+    assert issues["no_area"] and not issues["unknown_label"]  # beyond a grammar, and within
+    assert told[0].startswith(f"{out}: 18 answers: {len(failed)} failed")
+    assert f"{sum(map(bool, (row['issues'] for row in rows)))} with issues (" in told[0]
+    assert all(f"{kind} {count}" in told[0] for kind, count in issues.items())
+    assert told[1] == "A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)"
+
+
+def test_the_grammar_goes_in_the_field_that_sglang_reads(serve, sampled, tmp_path):
+    server = serve(sglang(), kind="sglang")
+    assert main(sampled(server, tmp_path / "out.jsonl")) == 0
+    images = [body for body in server.bodies if body["messages"][0]["content"][1]["text"] != "Ready?"]
+    assert len(images) == 18  # one answer a request: nothing tells which tokens are whose
+    assert all("object ::= label" in body["ebnf"] and "structured_outputs" not in body for body in images)
+
+
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [
+        ("none", "status 400: Grammar-based generation is not supported"),
+        ("outlines", "status 400: Failed to compile ebnf"),
+    ],
+)
+def test_a_server_without_a_backend_for_grammars_is_found_out(serve, sampled, tmp_path, capsys, backend, says):
+    out = tmp_path / "out.jsonl"
+    assert main(sampled(serve(sglang(backend), kind="sglang"), out)) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert not out.exists()
