@@ -269,6 +269,8 @@ def test_what_an_earlier_version_did_not_write_is_the_default(tmp_path):
 def test_other_differences_are_refused(tmp_path, missing, now, named):
     fingerprint = {**FINGERPRINT, **now}
     out = write_parts(tmp_path, fingerprint, without(fingerprint, missing))
-    with pytest.raises(ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named} \([^,]*$"):
+    with pytest.raises(
+        ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named} \(\S+ there, \S+ now\)$"
+    ):
         gather(out, 2, EXAMPLES, 1, fingerprint)
     assert not out.exists()
