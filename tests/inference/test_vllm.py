@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from scenerl.inference.server import ServerEngine
 
 import scenerl
 from inference.lively import save_lively
@@ -26,6 +25,7 @@ from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.cli import main
 from scenerl.data import load as load_data
 from scenerl.inference.engine import Sampling
+from scenerl.inference.server import ServerEngine
 from scenerl.models.loading import Checkpoint, family_of
 from training.small_run import read_rows, write_data, write_rows
 
