@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from scenerl.answers import GrammarSpec
-from scenerl.decoding import ConstrainedDecoding, Vocabulary
+from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
@@ -98,22 +98,24 @@ class HFEngine:
         inputs = self.encode(prompts).to(model.device)
         settings = self.generation_settings()
         count = self.sampling.num_samples
+        parts = [count] * len(prompts), 1.0 if self.sampling.logprobs else None, first * count, total * count
         if shapes is not None:
-            settings["logits_processor"] = LogitsProcessorList([self._constrained(shapes)])
-        sampler = BranchSampler(
-            [count] * len(prompts), 1.0 if self.sampling.logprobs else None, first * count, total * count
-        )
+            held = self._constrained(shapes)
+            settings["logits_processor"] = LogitsProcessorList([held])
+            sampler: BranchSampler = RunSampler(held, *parts)
+        else:
+            sampler = BranchSampler(*parts)
         output = model.generate(**inputs, **settings, custom_generate=sampler)
         completions = output[:, inputs["input_ids"].shape[1] :].tolist()
         rows = [None] * len(completions) if sampler.logps is None else sampler.logps.tolist()
         replies = [self._reply(*row) for row in zip(completions, rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _constrained(self, shapes: Sequence[GrammarSpec]) -> ConstrainedDecoding:
+    def _constrained(self, shapes: Sequence[GrammarSpec]) -> ConstraintMask:
         """What holds an answer to each shape."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)
-        return ConstrainedDecoding(shapes, self._vocabulary, self.sampling.max_new_tokens)
+        return ConstraintMask(shapes, self._vocabulary, self.sampling.max_new_tokens)
 
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
