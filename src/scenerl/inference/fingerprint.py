@@ -8,7 +8,8 @@ from typing import Any
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import current_keys
-from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
+from scenerl.commands.predict import PredictOptions
+from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.runs import default_values, refuse_other_run
@@ -27,13 +28,14 @@ def write_fingerprint(out: Path, fingerprint: Fingerprint) -> None:
     atomic_write_text(path_beside(out), dump_yaml(fingerprint))
 
 
-def check_same_run(out: Path, fingerprint: Fingerprint | None) -> None:
+def check_same_run(out: Path, fingerprint: Fingerprint | None, **more: str) -> None:
     """Refuse a file that was not written by predict, or was written by another run.
 
     What an earlier version did not write, an option or a field of the output format, was its default.
 
     Args:
         fingerprint: None: any run's file will do, as it is to be replaced.
+        more: see :func:`scenerl.runs.refuse_other_run`.
 
     Raises:
         UserError: names the file, and what differs.
@@ -48,4 +50,4 @@ def check_same_run(out: Path, fingerprint: Fingerprint | None) -> None:
         earlier["output_format"] = current_keys(earlier.pop("style"))
     if isinstance(earlier.get("output_format"), Mapping):
         earlier["output_format"] = {**plain(OutputFormat()), **earlier["output_format"]}
-    refuse_other_run(out, earlier, fingerprint)
+    refuse_other_run(out, earlier, fingerprint, **more)

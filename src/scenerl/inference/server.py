@@ -141,7 +141,6 @@ class ServerEngine:
                 follow_redirects=False,  # a key must not travel to another server
             ),
         )
-        self._once = self._client.with_options(max_retries=0)
         self._banned = checkpoint.banned_ids if checkpoint.processor is not None else []
         self._to_compare = _PROMPTS_COMPARED if checkpoint.processor is not None else 0
         self._tokenizer_lock = threading.Lock()
@@ -231,8 +230,9 @@ class ServerEngine:
         Raises:
             UserError: no server answers.
         """
+        client = self._client.with_options(max_retries=1)  # a server may have closed the connection that is kept open
         try:
-            listed = ModelList.model_validate_json(self._once.models.with_raw_response.list().content)
+            listed = ModelList.model_validate_json(client.models.with_raw_response.list().content)
             return {model.id: model for model in listed.data}
         except (
             openai.APIStatusError,
@@ -242,8 +242,9 @@ class ServerEngine:
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
+            cause = _line(error.__cause__)
             raise UserError(
-                f"no server answers at {self.address} ({_line(error.__cause__)}); start it, or give its address: --server"
+                f"no server answers at {self.address} ({cause}); start it, or give its address: --server"
             ) from error
 
     def _check_capabilities(self, kind: str, constrain: bool) -> ServerCapabilities:
@@ -281,7 +282,7 @@ class ServerEngine:
         if known := owners & {"vllm", "sglang"}:
             return known.pop()
         try:
-            paths = self._once.get(str(self._once.base_url.join("/openapi.json")), cast_to=object)["paths"]
+            paths = self._client.get(str(self._client.base_url.join("/openapi.json")), cast_to=object)["paths"]
             return "transformers" if "/load_model" in paths else "openai"
         except (openai.OpenAIError, ValueError, TypeError, KeyError):
             return "openai"

@@ -88,7 +88,7 @@ def gather(
     if missing:
         raise UserError(f"{out.parent}: missing {', '.join(missing)}")
     for part, path in zip(parts, paths, strict=True):
-        check_same_run(path, {**fingerprint, "shard": str(part)})
+        check_same_run(path, {**fingerprint, "shard": str(part)}, advice="")
     counts, problems = AnswerCounts(), []
     with only_writer(*paths), ExitStack() as stack, whole_file(out) as draft:
         files = [stack.enter_context(path.open("rb")) for path in paths]
