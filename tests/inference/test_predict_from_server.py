@@ -131,7 +131,7 @@ def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
     assert load_yaml(tmp_path / "out.jsonl.yaml")["constrain"] is True
     heedless = serve(lambda number, body: said(ANSWER))
     message = failing(capsys, command(heedless, folder, rows, tmp_path / "other.jsonl", "--constrain"))
-    assert "does not keep to grammars: told to say 'qzjx' it says 'apple 100" in message
+    assert "ignores grammars: instead of 'qzjx' it says 'apple 100" in message
     assert not (tmp_path / "other.jsonl").exists()
 
 
