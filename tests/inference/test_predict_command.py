@@ -268,7 +268,7 @@ def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_pat
         (["--device", "quantum"], "device 'quantum' cannot be used"),
         (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
         (["--max_pixels", "100"], "min_pixels 3136 is larger than max_pixels 100"),
-        (["--limit", "0"], "limit: 0 is out of range"),
+        (["--limit", "0"], "limit: '0': should be greater than 0"),
         (["--format", "xml"], "format"),
         (["--vocabulary", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--split", "test"], "has no split"),

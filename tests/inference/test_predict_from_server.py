@@ -192,7 +192,7 @@ def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
         (["--server", "localhost:8000"], "server 'localhost:8000': not an address"),
         (["--checkpoint", "nowhere"], "'nowhere' is no folder and no hub name"),
         (["--engine", "hf", "--family", "qwen2_vl"], "family: names what a server runs; it goes with --engine openai"),
-        (["--tries", "0"], "tries: 0 is out of range"),
+        (["--tries", "0"], "tries: '0': should be greater than 0"),
     ],
 )
 def test_options_that_cannot_be(folder, rows, tmp_path, capsys, more, told):

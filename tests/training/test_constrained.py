@@ -9,8 +9,8 @@ import torch
 from trl import GRPOConfig
 
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
-from scenerl.data.images import open_image
 from scenerl.constrain import Vocabulary, constraint_of
+from scenerl.data.images import open_image
 from scenerl.training import grpo
 from scenerl.training.constrained import send_grammar, unsupported_reason
 from training.small_run import PREDICATES, QUICK_GRPO
