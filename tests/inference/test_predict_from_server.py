@@ -131,7 +131,7 @@ def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
     assert load_yaml(tmp_path / "out.jsonl.yaml")["constrain"] is True
     heedless = serve(lambda number, body: said(ANSWER))
     message = failing(capsys, command(heedless, folder, rows, tmp_path / "other.jsonl", "--constrain"))
-    assert "does not keep to grammars: told to say 'qzjx' it says 'apple 100" in message
+    assert "ignores grammars: instead of 'qzjx' it says 'apple 100" in message
     assert not (tmp_path / "other.jsonl").exists()
 
 
@@ -192,7 +192,7 @@ def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
         (["--server", "localhost:8000"], "server 'localhost:8000': not an address"),
         (["--checkpoint", "nowhere"], "'nowhere' is no folder and no hub name"),
         (["--engine", "hf", "--family", "qwen2_vl"], "family: names what a server runs; it goes with --engine openai"),
-        (["--tries", "0"], "tries: "),
+        (["--tries", "0"], "tries: '0': should be greater than 0"),
     ],
 )
 def test_options_that_cannot_be(folder, rows, tmp_path, capsys, more, told):

@@ -329,7 +329,7 @@ def test_grammars(serve, engine_for, kind, field):
         (
             "vllm",
             said("yes"),
-            r"\(vLLM\) does not keep to grammars: told to say 'qzjx' it says 'yes'; leave out",
+            r"\(vLLM\) ignores grammars: instead of 'qzjx' it says 'yes'; leave out",
         ),
         ("sglang", (400, "no backend"), "status 400: no backend"),
         ("transformers", said(WORD), "transformers serve takes no grammars; leave out --constrain .*--server_kind"),

@@ -13,7 +13,7 @@ from scenerl.answers import OutputFormat
 from scenerl.config import plain
 from scenerl.files import only_writer
 from scenerl.inference.engines import device_named
-from scenerl.inference.fingerprint import write_fingerprint
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.inference.shards import Shard, gather
 from scenerl.types import Example, SceneGraph
 
@@ -224,6 +224,7 @@ def test_merged_parts_are_what_one_process_merges(command, tmp_path, capsys):
 
 # parts that an earlier version wrote
 
+DEFAULTS = {"seed": 0, "logprobs": False, "constrain": False}
 EXAMPLES = [Example(name, 8, 8, SceneGraph((), ())) for name in "ab"]
 FINGERPRINT = {
     "model": "m",
@@ -238,7 +239,7 @@ def write_parts(folder, first: dict, second: dict):
     for number, (example, fingerprint) in enumerate(zip(EXAMPLES, (first, second), strict=True), start=1):
         path = folder / f"p.{number}-of-2.jsonl"
         path.write_text(json.dumps({"image_id": example.image_id, "sample": 0}) + "\n")
-        write_fingerprint(path, {**fingerprint, "shard": f"{number}/2"})
+        Fingerprint(fingerprint, {}).of_shard(f"{number}/2").write(path)
     return folder / "p.jsonl"
 
 
@@ -249,7 +250,7 @@ def without(fingerprint: dict, *keys: str) -> dict:
 
 def test_what_an_earlier_version_did_not_write_is_the_default(tmp_path):
     out = write_parts(tmp_path, without(FINGERPRINT, "constrain", "logprobs", "provided"), FINGERPRINT)
-    assert gather(out, 2, EXAMPLES, 1, FINGERPRINT)[1] == []
+    assert gather(out, 2, EXAMPLES, 1, Fingerprint(FINGERPRINT, DEFAULTS))[1] == []
     assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == ["a", "b"]
 
 
@@ -272,5 +273,5 @@ def test_other_differences_are_refused(tmp_path, missing, now, named):
     with pytest.raises(
         ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named} \(\S+ there, \S+ now\)$"
     ):
-        gather(out, 2, EXAMPLES, 1, fingerprint)
+        gather(out, 2, EXAMPLES, 1, Fingerprint(fingerprint, DEFAULTS))
     assert not out.exists()

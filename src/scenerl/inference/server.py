@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """What one kind of server can do beyond OpenAI's own fields, and how it is told.
+    """What one kind of server can do beyond OpenAI's own fields, and in which fields.
 
     Attributes:
         name: of the program, for messages.
@@ -65,7 +65,7 @@ class ServerCapabilities:
                 raise UserError(f"{self.name} {problem} (or name the program with --server_kind)")
 
     def fields(self, sampling: Sampling, banned: Sequence[int], grammar: str | None) -> dict:
-        """The settings of a request. A server takes those that it is not told from ``generation_config.json``."""
+        """The settings of a request. A server takes what is missing from ``generation_config.json``."""
         fields: dict = {"max_completion_tokens": sampling.max_new_tokens}
         limits = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self.generation_config:
@@ -270,7 +270,7 @@ class ServerEngine:
             known = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
             raise UserError(f"{error}{known}") from error
         if constrain and text.strip() != _WORD:
-            problem = f"does not keep to grammars: told to say {_WORD!r} it says {text!r:.40}; leave out --constrain"
+            problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
             raise UserError(f"{self.address} ({found.name}) {problem}")
         if models and self._model not in models and not found.generation_config:  # which lists its cache instead
             _log.warning("%s answers as %r, but lists other models only: %s", self.address, self._model, listed)
