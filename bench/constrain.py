@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python bench/constrain.py [--answers 16] [--rounds 3] [--smoke]
 
 Needs the package with its extra `train`; no checkpoint, no data. A Qwen2-VL of the demo's size, untrained, is made to
-write given answers of 11 objects and 7 relations in a vocabulary of VG150's size (150 objects, 50 predicates): the logit
-of one token is raised whenever one is sampled, with the constraint and without, and the texts must be equal. The two
+write given answers of 11 objects and 7 relations in a vocabulary of VG150's size (150 objects, 50 predicates): one
+token's logit is raised whenever a token is sampled, with the constraint and without; the texts must be equal. The two
 take turns; times are CPU time, images and prompts included, and the best round counts. *Passes* is how often the model
 runs on a batch, of the free *tokens*. *First* is the first batch, for which tries of words are built.
 
@@ -80,7 +80,8 @@ def constrained_tokens(constraint: Constraint, answer: list[int], limit: int) ->
     def path(row: Row, text: bytes) -> list[int] | None:
         if not text:
             return [answer[-1]]
-        fitting = [number for number in np.flatnonzero(row.mask()) if pieces[number] and text.startswith(pieces[number])]
+        allowed = [number for number in np.flatnonzero(row.mask()) if pieces[number]]
+        fitting = [number for number in allowed if text.startswith(pieces[number])]
         for number in sorted(fitting, key=lambda number: (number not in answer, -len(pieces[number]))):
             further = row.copy()
             further.take(int(number))
@@ -132,13 +133,14 @@ def measure(pieces: str, fmt: str, is_closed: bool, answers: int, rounds: int, s
     texts = [write_answer(graph, output_format, (SIDE, SIDE)) for graph in scenes[:answers]]
     script = [[*tokenizer(text)["input_ids"], stop] for text in texts]
     limit = max(map(len, script)) + 200
-    content = [
-        {"type": "image", "image": Image.new("RGB", (SIDE, SIDE))},
-        {"type": "text", "text": build_prompt(output_format, query)},
-    ]
+    prompts = []
+    for number in range(answers):  # images of two sizes: batches are padded, as real ones are
+        image = {"type": "image", "image": Image.new("RGB", (SIDE, SIDE + number % 2 * 28))}
+        text = {"type": "text", "text": build_prompt(output_format, query)}
+        prompts.append([{"role": "user", "content": [image, text]}])
     inputs = processor.apply_chat_template(
-        [[{"role": "user", "content": content}]] * answers,
-        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+        prompts, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
     )  # fmt: skip
     vocabulary = Vocabulary(tokenizer, model.config.get_text_config().vocab_size, [stop])
     spec = GrammarSpec(output_format, (1000, 1000))
@@ -188,8 +190,8 @@ def main() -> None:
     print_conditions("CPU time, one thread", PACKAGES)
     print(f"\n{answers} answers at a time, {sizes[0]} objects and {sizes[1]} relations each")
     print_head(
-        "cut as", "format", "vocabulary", "tokens", "passes", "free, an answer", "constrained", "of free", "first, of free",
-        left=3,
+        "cut as", "format", "vocabulary", "tokens", "passes", "free, an answer", "constrained", "of free",
+        "first, of free", left=3,
     )  # fmt: skip
     for pieces in ("Qwen2's", "small models'"):
         for fmt in FORMATS:
