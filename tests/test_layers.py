@@ -24,9 +24,10 @@ FLOORS = [
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "decoding"},
+    {"data"},
     {"models"},
-    {"formats", "card"},
+    {"constrain"},
+    {"predictions", "card"},
     {"tiny"},
     {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
@@ -40,9 +41,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "xgrammar": {"decoding"},
+    "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
 }
 
@@ -101,8 +101,8 @@ def test_scoring_and_evaluation_never_need_torch():
     script = (
         "import sys, importlib\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
-        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'formats', 'report', 'runs', "
-        "'inference.merge_files']:\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'predictions', 'report', 'runs', "
+        "'predictions.merge_file']:\n"
         "    importlib.import_module(f'scenerl.{name}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

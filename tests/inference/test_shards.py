@@ -194,7 +194,7 @@ def test_what_is_no_part(text):
 
 
 def test_parts_share_all_images():
-    for total in range(0, 23):
+    for total in range(23):
         for size in (1, 2, 5):
             for count in (1, 2, 3, 7):
                 shares = [Shard(number, count).num_images(total, size) for number in range(1, count + 1)]

@@ -27,6 +27,6 @@ class MergeOptions(Options):
 
 
 def run(options: MergeOptions) -> None:
-    from scenerl.inference.merge_files import run as merge
+    from scenerl.predictions.merge_file import run as merge
 
     merge(options)
