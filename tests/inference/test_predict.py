@@ -243,7 +243,14 @@ def test_images_that_recover_cost_one_rewrite_however_many(conversation, example
 def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path, concurrency):
     twice = [examples[0], examples[1], examples[0]]
     with pytest.raises(ValueError, match="two images of the data set have the image_id 'image-0'"):
-        predict(twice, conversation, Oracle(conversation, examples), tmp_path / "out.jsonl", batch_size=1, concurrency=concurrency)
+        predict(
+            twice,
+            conversation,
+            Oracle(conversation, examples),
+            tmp_path / "out.jsonl",
+            batch_size=1,
+            concurrency=concurrency,
+        )
     written = [row["image_id"] for row in read_rows(tmp_path / "out.jsonl")]
     assert written == (["image-0", "image-1"] if not concurrency else [])  # none had been waited for
 

@@ -88,8 +88,8 @@ class ModelList(BaseModel):
 def replies_of(completion: Completion, count: int, logprobs: bool) -> list[Reply]:
     """The first ``count`` answers in a chat completion, in order.
 
-    The token that ended an answer is not counted where the server tells the tokens apart; where it only gives their
-    number, it is among them, and of several answers, or without a number, 0 stands for it.
+    The token that ended an answer is not counted where the server lists the tokens. Where it only gives their number,
+    it is counted; of several answers, or without a number, 0 stands for it.
 
     Raises:
         GenerationError: answers or log-probabilities are missing, or the server split off the reasoning.

@@ -15,11 +15,13 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import plain
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
 from scenerl.models.output_formats import output_format_for
+from scenerl.runs import default_values
 
 if TYPE_CHECKING:
     from scenerl.commands.predict import PredictOptions
@@ -196,10 +198,11 @@ ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
 """Option ``engine`` to the class that starts it."""
 
 
-def fingerprint_of(options: PredictOptions, choice: Choice) -> dict[str, Any]:
-    """Everything the answers depend on: the options, the output format, and what the engine adds."""
+def fingerprint_of(options: PredictOptions, choice: Choice) -> Fingerprint:
+    """Of a run: its options, the output format, and what the engine adds."""
     shared = {key: value for key, value in plain(options).items() if key not in _WITHOUT_EFFECT}
-    return {**shared, "output_format": plain(choice.output_format), **choice.own}
+    values = {**shared, "output_format": plain(choice.output_format), **choice.own}
+    return Fingerprint(values, default_values(type(options)))
 
 
 def device_named(name: str) -> str:
