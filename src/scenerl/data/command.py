@@ -1,7 +1,7 @@
 """The ``data`` command: make, describe, check, draw and convert data sets.
 
 Every action goes through its source row by row, so that a set of any size takes the memory of a small one, but for what
-:class:`~scenerl.data.statistics.Statistics` counts and the image ids that may not repeat.
+:class:`~scenerl.data.inspect.statistics.Statistics` counts and the image ids that may not repeat.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from rich.text import Text
 
 from scenerl import data
 from scenerl.config import DataOptions
-from scenerl.data.check import Checker
-from scenerl.data.draw import choose, write_drawings
+from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.draw import choose, write_drawings
+from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.statistics import Statistics, read_training, tables
+from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
