@@ -26,7 +26,7 @@ from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
-from scenerl.files import check_out, check_out_folder
+from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def _required(value: T | None, action: str, name: str) -> T:
 
 def _write_json(path: Path, value: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n")
     _say(f"wrote {path}")
 
 
