@@ -39,7 +39,7 @@ def box(rng):
 
 
 def examples(rng, task, count=25):
-    """Ground truth; a detection example asks for some of the labels only."""
+    """Ground truth; the query of a detection example has some of the labels only."""
     made = []
     for n in range(count):
         query = tuple(rng.sample(LABELS, 2)) if task == "detections" else None
@@ -82,7 +82,7 @@ def cases(task):
 
 
 def test_a_query_is_the_closed_vocabulary_of_its_row(tmp_path):
-    """As the trainer sees it: what was not asked for is an issue and no detection."""
+    """As in training: a label outside the query is an issue and no detection."""
     row = {
         "image_id": "1", "width": 100, "height": 100, "query": ["dog", "cat"],
         "detections": [{"label": "dog", "bbox_2d": [0, 0, 50, 50]}],
