@@ -9,10 +9,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from scenerl.inference.rows import prediction_row
 
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.inference.engine import Reply
-from scenerl.inference.rows import prediction_row
 from scenerl.metrics import MetricOptions, Pair, evaluate
 from scenerl.rewards import REWARDS, Comparison
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject

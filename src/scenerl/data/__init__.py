@@ -1,9 +1,9 @@
 """Data sets: each is a module that turns what users have on disk or on the hub into a stream of examples.
 
 Adding one takes a module with ``read(argument, split) -> Iterator[Record]`` (a record per row, bad rows included), its
-name in :data:`DATASETS`, and a test. A set whose own evaluators take its boxes as they stand also has
-``read_exact(argument, split) -> (Names, Iterator[Record])``; see :mod:`scenerl.data.ground_truth`. Nothing is read
-before the stream is iterated, and no more than a row or a small batch is held at a time.
+name in :data:`DATASETS`, and a test. A set whose files number their categories, and whose own evaluators take its boxes
+as they stand, has ``read_named(argument, split, exact) -> (Names, Iterator[Record])`` instead; see
+:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files.
 """
 
 from __future__ import annotations
@@ -175,6 +175,8 @@ def read(source: str | Path, split: str | None = None, stored: bool = False) -> 
     """The records of a source, bad rows included. Arguments and errors as for :func:`load`."""
     name, argument = resolve(str(source))
     module = import_module(DATASETS[name])
+    if hasattr(module, "read_named"):
+        return module.read_named(argument, split, exact=False)[1]
     if stored and name == "hub":  # the only set of files whose images are in its rows
         return module.read(argument, split, stored=True)
     return module.read(argument, split)

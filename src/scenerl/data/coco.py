@@ -28,31 +28,25 @@ from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import EXPECTED, KEYS, Instances, gather
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
 from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a file as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories, and the images of a file as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: the file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the categories."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     defaults = {"images": "", "query": "all", "negatives": 5, "seed": 0, "filtered": 0}
     path, settings = path_and_settings(argument, "coco", defaults, {"query": QUERIES, "filtered": ("0", "1")})
     if path.is_dir():
@@ -62,7 +56,7 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
         path = path / "annotations" / f"instances_{split}.json"
     elif split is not None:
         raise DataError(f"coco:{path} is one file and has no split {split!r}")
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path)
     folders = image_folders(path, str(settings["images"]))
     chooser = QueryChooser(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
     filtered = bool(settings["filtered"])
@@ -137,7 +131,7 @@ def record_of(
     image = instances.images[image_id]
     where = f"{instances.path}, image {image_id}"
     size = image.get("width"), image.get("height")
-    annotations = instances.annotations.of(image_id)
+    annotations = instances.annotations[image_id]
     counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
     many = {number for number, count in counts.items() if filtered and count > CROWDED}
     labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []

@@ -51,7 +51,7 @@ def load_ground_truth(source: str | Path, split: str | None = None) -> GroundTru
     name, argument = data.resolve(str(source))
     module = import_module(data.DATASETS[name])
     with collector_paused():
-        if not hasattr(module, "read_exact"):
+        if not hasattr(module, "read_named"):
             return GroundTruth(list(track(data.load(source, split), "ground truth")))
-        names, records = module.read_exact(argument, split)
+        names, records = module.read_named(argument, split, exact=True)
         return GroundTruth(list(track(data.usable(records, str(source)), "ground truth")), names)

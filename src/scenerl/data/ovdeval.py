@@ -21,30 +21,24 @@ from pathlib import Path
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a subset, or of all, as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the categories where it is one file."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
     images = str(settings["images"])
     if path.is_file():
@@ -62,7 +56,7 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
 
 
 def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path, EXPECTED)
     named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
     folders = image_folders(path, images) if images else named
     return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))

@@ -8,25 +8,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from decoding.play import STYLES, output_format_of, parse, play, shape_of, wander
+from constrain.play import OUTPUT_FORMATS, output_format_of, parse, play, spec_of, wander
 from scenerl.answers import OutputFormat
-from scenerl.decoding import constraint_of
+from scenerl.constrain import constraint_of
 
 
 def _name(output_format: OutputFormat) -> str:
-    return f"{output_format.format}-{output_format.template}-{'open' if output_format.objects is None else len(output_format.predicates)}"
+    count = "open" if output_format.objects is None else len(output_format.predicates)
+    return f"{output_format.format}-{output_format.template}-{count}"
 
 
-@pytest.mark.parametrize("output_format", STYLES, ids=_name)
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS, ids=_name)
 def test_what_decoding_allows_the_grammar_allows(output_format, vocabulary, tokenizer, in_grammar):
-    constraint = constraint_of(shape_of(output_format), vocabulary)
+    constraint = constraint_of(spec_of(output_format), vocabulary)
     for seed in range(4):
         text = tokenizer.decode(play(constraint, 90, seed), skip_special_tokens=True)
         assert in_grammar(output_format, text), text
 
 
 @pytest.mark.parametrize(
-    "output_format", [*STYLES, replace(output_format_of("compact", "plain", True), predicates=())], ids=_name
+    "output_format", [*OUTPUT_FORMATS, replace(output_format_of("compact", "plain", True), predicates=())], ids=_name
 )
 def test_what_the_grammar_allows_is_read(output_format, matcher_of):
     """Whatever a server that keeps to the grammar alone answers is no failure; elements may be dropped."""
@@ -39,7 +40,7 @@ def test_what_the_grammar_allows_is_read(output_format, matcher_of):
 
 
 @pytest.mark.parametrize("largest", [1, 9, 10, 37, 99, 100, 640, 1000, 1024])
-def test_numbers_of_the_frame(largest, in_grammar):
+def test_numbers_of_the_image(largest, in_grammar):
     output_format = OutputFormat("detections", objects=("x",), box_format="pixels")
     for number in range(1100 if largest > 100 else 120):
         text = json.dumps([{"bbox_2d": [0, 0, number, 0], "label": "x"}])
@@ -56,7 +57,7 @@ def test_no_other_numbers(text, in_grammar):
     assert not in_grammar(output_format, f'[{{"bbox_2d": [{text}, 0, 5, 5], "label": "x"}}]')
 
 
-def test_grid(in_grammar):
+def test_quantisation_step(in_grammar):
     output_format = output_format_of("detections", "plain", True)
     texts = [f'[{{"bbox_2d": [0, 0, {number}, 20], "label": "dog"}}]' for number in (980, 990, 1000, 1020)]
     assert [in_grammar(output_format, text) for text in texts] == [True, False, True, False]

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import scenerl
+from inference.grammar_server import sglang
 from inference.loopback import WORD, free_port, logprobs_of, said
 from scenerl.cli import main
 from scenerl.config import load_yaml
@@ -29,20 +38,6 @@ def command(server, model, data, out, *more) -> list[str]:
     return [*words, "--out", str(out), "--tries", "3", "--timeout", "20", *more]
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    from scenerl.inference.openai_client import Client
-
-    monkeypatch.setattr(Client, "_pause", lambda client, number: 0.0)
-
-
-@pytest.fixture(scope="module")
-def folder(base, tmp_path_factory):
-    """What predict has to know of a checkpoint that a server runs: everything but the weights."""
-    files = shutil.ignore_patterns("*.safetensors")
-    return shutil.copytree(base, tmp_path_factory.mktemp("known") / "checkpoint", ignore=files)
-
-
 def failing(capsys, words) -> str:
     capsys.readouterr()
     assert main(words) == 2
@@ -51,7 +46,7 @@ def failing(capsys, words) -> str:
 
 
 def test_every_kind_of_failure_on_the_way_and_all_answers_in_order(serve, folder, rows, tmp_path):
-    failures = ["drop", "half", b"{", (500, "boom"), (429, "busy", {"Retry-After": "0"}), {"choices": []}]
+    failures = ["drop", "half", (408, "late"), (500, "boom"), (429, "busy", {"Retry-After": "0"}), (503, "closed")]
     seen = Counter()
 
     def do(number, body):
@@ -87,8 +82,7 @@ def test_an_image_that_finally_fails_is_tried_again_by_the_next_run_and_no_other
     words = command(server, folder, rows, out, "--batch_size", "1")
     message = failing(capsys, words)
     start = f"{rows}: 2 of 6 images have no answer in {out}, the first: image 'image-"
-    assert message.startswith(start) and f"': {server.address}: asked 3 times, " in message
-    assert message.endswith("the last time: 500 Internal Server Error: out of order")
+    assert message.startswith(start) and message.endswith(f"': {server.address}: status 500: out of order")
     written = read_rows(out)
     assert len(written) == 6
     failed = [row for row in written if "error" in row]
@@ -137,7 +131,7 @@ def test_constrained_answers(serve, folder, rows, tmp_path, capsys):
     assert load_yaml(tmp_path / "out.jsonl.yaml")["constrain"] is True
     heedless = serve(lambda number, body: said(ANSWER))
     message = failing(capsys, command(heedless, folder, rows, tmp_path / "other.jsonl", "--constrain"))
-    assert "does not keep to grammars (structured_outputs: told to say 'qzjx' it says 'apple 100" in message
+    assert "ignores grammars: instead of 'qzjx' it says 'apple 100" in message
     assert not (tmp_path / "other.jsonl").exists()
 
 
@@ -160,22 +154,22 @@ def test_the_file_beside_the_predictions_says_what_answers_depend_on(
     out = tmp_path / "out.jsonl"
     words = command(server, "m", rows, out, "--checkpoint", str(folder))
     assert main(words) == 0
-    assert server.headers[0]["Authorization"] == "Bearer s3cret"
+    assert server.headers[0]["authorization"] == "Bearer s3cret"
     text = (tmp_path / "out.jsonl.yaml").read_text()
     assert "s3cret" not in text and server.address not in text and "s3cret" not in out.read_text()
-    mark = load_yaml(tmp_path / "out.jsonl.yaml")
-    assert (mark["engine"], mark["model"], mark["weights"]) == ("openai", "m", None)
-    assert mark["output_format"]["format"] == STYLE.format and mark["output_format"]["step"] == STYLE.step
+    fingerprint = load_yaml(tmp_path / "out.jsonl.yaml")
+    assert (fingerprint["engine"], fingerprint["model"], fingerprint["weights"]) == ("openai", "m", None)
+    assert fingerprint["output_format"]["format"] == STYLE.format and fingerprint["output_format"]["step"] == STYLE.step
     assert main([*words, "--batch_size", "2", "--timeout", "9", "--tries", "9"]) == 0
     for more, key in [
-        (["--seed", "1"], "seed"),
-        (["--model", "other"], "model"),
-        (["--checkpoint", str(base)], "checkpoint, weights"),
-        (["--format", "json"], "format, style"),
+        (["--seed", "1"], "seed (0 there, 1 now)"),
+        (["--model", "other"], "model ('m' there, 'other' now)"),
+        (["--checkpoint", str(base)], f"checkpoint ('{folder}' there, '{base}' now), weights (None there, "),
+        (["--format", "json"], "format (None there, 'json' now), output_format.format ('compact' there, 'json' now)"),
     ]:
-        assert f"belongs to another run; differing: {key}; " in failing(capsys, [*words, *more])
+        assert f"belongs to another run; differing: {key}" in failing(capsys, [*words, *more])
     in_process = ["predict", "--model", str(base), "--data", str(rows), "--out", str(out), "--device", "cpu"]
-    assert "differing: model, engine, " in failing(capsys, in_process)
+    assert "engine ('openai' there, 'hf' now)" in failing(capsys, in_process)
 
 
 def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
@@ -190,15 +184,15 @@ def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--model", "sft"], "'sft' is no folder and no hub name (owner/name), so how the model is asked is not known"),
+        (["--model", "sft"], "'sft' is no folder and no hub name (owner/name), so its prompt format is not known"),
         (["--family", "gpt"], "family: unknown model_type 'gpt'; allowed: qwen2_vl"),
         (["--family", "qwen2_vl", "--checkpoint", "."], "give --checkpoint or --family, not both"),
         (["--family", "qwen2_5_vl"], "family qwen2_5_vl: its boxes are in pixels of the resized input"),
         (["--family", "qwen2_vl", "--max_pixels", "9999"], "max_pixels: without the processor (--checkpoint)"),
         (["--server", "localhost:8000"], "server 'localhost:8000': not an address"),
         (["--checkpoint", "nowhere"], "'nowhere' is no folder and no hub name"),
-        (["--engine", "hf", "--family", "qwen2_vl"], "family: says what a server runs; it goes with --engine openai"),
-        (["--tries", "0"], "tries: 0 is out of range"),
+        (["--engine", "hf", "--family", "qwen2_vl"], "family: names what a server runs; it goes with --engine openai"),
+        (["--tries", "0"], "tries: '0': should be greater than 0"),
     ],
 )
 def test_options_that_cannot_be(folder, rows, tmp_path, capsys, more, told):
@@ -238,3 +232,123 @@ def test_no_model_is_loaded(serve, base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", refuse)
     server = serve(lambda number, body: said(ANSWER))
     assert main(command(server, base, rows, tmp_path / "out.jsonl", "--limit", "1")) == 0
+
+
+def test_no_more_requests_at_a_time_than_given(serve, folder, rows, tmp_path):
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def do(number, body):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+        return said(ANSWER)
+
+    assert main(command(serve(do), folder, rows, tmp_path / "out.jsonl", "--batch_size", "2")) == 0
+    assert most == 2
+
+
+def test_one_process_at_a_time_writes_a_file_and_ctrl_c_ends_it_at_once(serve, folder, rows, tmp_path, capsys):
+    """However long the server takes to answer."""
+    waiting = threading.Event()
+
+    def do(number, body):
+        if number < 3:  # the request of the start and two images
+            return said(ANSWER)
+        waiting.set()
+        return "late"
+
+    out = tmp_path / "out.jsonl"
+    words = command(serve(do), folder, rows, out, "--batch_size", "1")
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background
+    start += "from scenerl.cli import main; sys.exit(main(sys.argv[1:]))"  # is started with the signal ignored
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen([sys.executable, "-c", start, *words], env=environment, stdout=subprocess.PIPE)
+    assert waiting.wait(200), first.poll()
+    before = out.with_name("out.jsonl.yaml").read_bytes()
+    for more in ([], ["--fresh", "--seed", "7"], ["--gather", "2"]):
+        assert f"{out}: another process is writing it; wait for it, give each its" in failing(capsys, [*words, *more])
+    merging = [*words, "--merge", "--num_samples", "2", "--temperature", "1"]  # it would replace the file, too
+    assert f"{out}: another process is writing it" in failing(capsys, merging)
+    assert out.with_name("out.jsonl.yaml").read_bytes() == before
+    first.send_signal(signal.SIGINT)
+    printed, _ = first.communicate(timeout=15)
+    assert first.returncode == 130 and printed == b""
+    kept = read_rows(out)
+    assert [row["image_id"] for row in kept] == ["image-0", "image-1"][: len(kept)]
+    capsys.readouterr()
+    assert main(command(serve(lambda number, body: said(ANSWER)), folder, rows, out)) == 0
+    assert capsys.readouterr().out == f"{out}: 6 answers: 0 failed, 0 with issues\n"
+    assert [row["image_id"] for row in read_rows(out)] == [f"image-{k}" for k in range(6)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.yaml"]
+
+
+# answers that keep to a grammar and to nothing else, as SGLang gives them
+
+
+@pytest.fixture
+def sampled(base, rows, tmp_path):
+    """Command lines of sampled constrained predictions with a closed vocabulary."""
+    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary.write_text('{"objects": ["apple", "book"], "predicates": ["near"]}')
+
+    def line(server, out, *more) -> list[str]:
+        start = ["predict", "--engine", "openai", "--server", server.address, "--model", str(base), "--data", str(rows)]
+        start += ["--out", str(out), "--constrain", "--vocabulary", str(vocabulary), "--tries", "3"]
+        return [*start, "--temperature", "1", "--num_samples", "3", "--max_new_tokens", "150", *more]
+
+    return line
+
+
+@pytest.mark.parametrize("format", ["compact", "json"])
+def test_parts_together_are_the_whole_and_the_summary_says_what_is_wrong(serve, sampled, tmp_path, capsys, format):
+    server = serve(sglang(), kind="sglang")
+    out, whole = tmp_path / "parts" / "p.jsonl", tmp_path / "whole.jsonl"
+    for part in ("2/3", "1/3", "3/3"):
+        assert main(sampled(server, out, "--format", format, "--shard", part)) == 0
+    assert [len(read_rows(out.with_name(f"p.{k}-of-3.jsonl"))) for k in (1, 2, 3)] == [6, 6, 6]
+    capsys.readouterr()
+    assert main(sampled(server, out, "--format", format, "--gather", "3")) == 0
+    told = capsys.readouterr().out.splitlines()
+    rows = read_rows(out)
+    assert [(row["image_id"], row["sample"]) for row in rows] == [(f"image-{k}", n) for k in range(6) for n in range(3)]
+    assert main(sampled(server, whole, "--format", format, "--batch_size", "2")) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert load_yaml(tmp_path / "parts" / "p.jsonl.yaml") == load_yaml(tmp_path / "whole.jsonl.yaml")
+
+    # Answers with an object that were not cut off parse.
+    whole_ones = [row for row in rows if row["finish_reason"] == "stop" and re.search("apple|book", row["answer"])]
+    assert whole_ones and {row["status"] for row in whole_ones} == {"ok"}
+    failed = [row for row in rows if row["status"] != "ok"]
+    issues = Counter(kind for row in rows for kind in {issue["kind"] for issue in row["issues"]})
+    assert issues["no_area"] and not issues["unknown_label"]  # beyond a grammar, and within
+    assert told[0].startswith(f"{out}: 18 answers: {len(failed)} failed")
+    assert f"{sum(map(bool, (row['issues'] for row in rows)))} with issues (" in told[0]
+    assert all(f"{kind} {count}" in told[0] for kind, count in issues.items())
+    assert told[1] == "A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)"
+
+
+def test_the_grammar_goes_in_the_field_that_sglang_reads(serve, sampled, tmp_path):
+    server = serve(sglang(), kind="sglang")
+    assert main(sampled(server, tmp_path / "out.jsonl")) == 0
+    images = [body for body in server.bodies if body["messages"][0]["content"][1]["text"] != "Ready?"]
+    assert len(images) == 18  # one answer a request: nothing tells which tokens are whose
+    assert all("object ::= label" in body["ebnf"] and "structured_outputs" not in body for body in images)
+
+
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [
+        ("none", "status 400: Grammar-based generation is not supported"),
+        ("outlines", "status 400: Failed to compile ebnf"),
+    ],
+)
+def test_a_server_without_a_backend_for_grammars_is_found_out(serve, sampled, tmp_path, capsys, backend, says):
+    out = tmp_path / "out.jsonl"
+    assert main(sampled(serve(sglang(backend), kind="sglang"), out)) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert not out.exists()

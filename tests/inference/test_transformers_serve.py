@@ -83,8 +83,8 @@ def test_parts_together_are_what_one_process_gets(address, predict, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--logprobs"], "(transformers serve) gives no log-probabilities; leave out --logprobs"),
-        (["--model", "nobody/nothing", "--checkpoint", "MODEL"], "does not know the model 'nobody/nothing'"),
+        (["--logprobs"], "transformers serve gives no log-probabilities; leave out --logprobs"),
+        (["--model", "nobody/nothing", "--checkpoint", "MODEL"], "requested 'nobody/nothing'"),
     ],
 )
 def test_what_it_cannot_do_is_said(address, model, predict, capsys, more, told):
