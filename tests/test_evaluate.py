@@ -106,7 +106,7 @@ def test_detection(tmp_path):
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, format="detections", task="det")
     assert found["metrics"]["AP"]["value"] == found["metrics"]["F1_mean"]["value"] == 1
     assert "R@50" not in found["metrics"]
-    # asked for scene graph metrics, the command says what is amiss
+    # without --task, a warning says what is missing
     found = run(tmp_path, tmp_path / "p.jsonl", data, format="detections")
     assert any("--task det" in warning for warning in found["warnings"])
     assert found["metrics"]["R@50"]["value"] is None
@@ -236,11 +236,11 @@ def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
 )  # fmt: skip
 def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
     found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, box_format=written)), data, frame=read)
-    told = [warning for warning in found["warnings"] if "would be" in warning]
-    assert bool(told) == bool(suspected)
+    suspicions = [warning for warning in found["warnings"] if "would be" in warning]
+    assert bool(suspicions) == bool(suspected)
     assert found["options"]["frame"] == read
     if suspected:
-        assert f"read as {suspected!r} it would be 1.00" in told[0]
+        assert f"read as {suspected!r} it would be 1.00" in suspicions[0]
         assert found["metrics"]["object_recall"]["value"] < 0.5  # nothing was converted
 
 
