@@ -201,7 +201,7 @@ PROTOCOLS: dict[str, Protocol] = {
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
         settings={"f1_average": "classes", "failed": "empty"},
-        differs="F1 is averaged over classes as in the paper, but its released evaluator gives other numbers: it takes "
+        differs="its released evaluator, which averages F1 over classes too, gives other numbers: it takes "
         "precision at the rank of the last true positive, averages IoU levels within a class before it leaves zeros "
         "out, and gives a class without a true positive the precision of the class before",
     ),
