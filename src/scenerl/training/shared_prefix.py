@@ -136,7 +136,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         each, by transformers' own loop. ``rows``: of the prompts in the data set, to hold the answers to their form."""
         config = copy.deepcopy(self.generation_config)
         config.max_new_tokens = max_new_tokens or config.max_new_tokens
-        processors = None if rows is None else self.constraint.processors(rows, config.max_new_tokens)
+        processors = None
+        if rows is not None:
+            counts = None if sampler is None else sampler.counts.tolist()
+            processors, sampler = self.constraint.sampling(rows, config.max_new_tokens, counts)
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
