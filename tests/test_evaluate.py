@@ -576,3 +576,18 @@ def test_a_single_answer_that_can_be_read_settles_the_format(tmp_path, data, cap
 def test_a_folder_without_answers_says_what_is_expected(tmp_path, data):
     with pytest.raises(DataError, match=r"holds no \*.json; a folder of predictions is R1-SGG's"):
         run_eval(EvalOptions(pred=tmp_path, data=str(data)))
+
+
+def test_coco_files_list_images_in_any_order(tmp_path):
+    """pycocotools sorts images by id before it ranks equal scores; the order of the file used to decide (AP 1.0)."""
+    truth = {
+        "images": [{"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in (2, 1)],
+        "annotations": [{"id": 1, "image_id": 2, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    found = [{"image_id": n, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 1.0} for n in (2, 1)]
+    data, pred, out = tmp_path / "instances.json", tmp_path / "results.json", tmp_path / "metrics.json"
+    data.write_text(json.dumps(truth))
+    pred.write_text(json.dumps(found))
+    run_eval(EvalOptions(pred=pred, data=str(data), out=out, input="coco", resamples=0))
+    assert json.loads(out.read_text())["metrics"]["AP"]["value"] == pytest.approx(0.5)
