@@ -11,7 +11,7 @@ from scenerl.errors import UserError
 from scenerl.launch.job import Job
 
 REQUEUE = 75
-"""Exit code of a run that was stopped by a signal and can go on, as ``scenerl.training.stop`` has it."""
+"""Exit code of a run that was stopped by a signal and can go on, as ``scenerl.training.preemption`` has it."""
 PORT, SERVER_PORT = 29500, 8000
 _UNSAFE = ("\n", "\r", "\0")
 

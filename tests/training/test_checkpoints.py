@@ -19,9 +19,9 @@ from trl import SFTConfig
 
 from scenerl import cli
 from scenerl.training import sft
+from scenerl.training.checkpoints import last_checkpoint
 from scenerl.training.grpo import SceneGRPOTrainer
-from scenerl.training.logs import LogFile, take_back
-from scenerl.training.resume import last_checkpoint
+from scenerl.training.logs import LogFile, truncate_log
 from training.small_run import QUICK, QUICK_GRPO, load_checkpoint, read_rows, words
 
 # Three batches are an epoch: 7 steps end in the middle of one, which is where transformers would train on.
@@ -33,6 +33,7 @@ import torch
 from transformers import TrainerCallback
 from scenerl import cli
 from scenerl.training import sft
+from scenerl.training.checkpoints import last_checkpoint
 
 torch.set_num_threads(1)
 
@@ -134,11 +135,8 @@ def test_a_finished_run_stays_as_it_is(whole, base, rows, tmp_path, capsys):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:500]),
-        lambda folder: (folder / "rng_state.pth").write_bytes(b""),
         lambda folder: os.truncate(folder / "model.safetensors", 5000),
         lambda folder: (folder / "model.safetensors").unlink(),
-        lambda folder: (folder / "optimizer.pt").unlink(),
         lambda folder: (folder / "trainer_state.json").unlink(),
         lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 6, "max_'),
         lambda folder: (folder / "trainer_state.json").write_text("{}"),
@@ -159,12 +157,10 @@ def test_after_damage_the_run_ends_the_same(whole, base, rows, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     for number in (6, 7):
-        os.truncate(out / f"checkpoint-{number}" / "optimizer.pt", 100)
-    (out / "checkpoint-4" / "scenerl.json").unlink()  # killed between a checkpoint and its conversation
+        os.truncate(out / f"checkpoint-{number}" / "model.safetensors", 100)
     assert cli.main(command(base, rows, out, "--muon")) == 0
     assert steps(out) == [1, 2, 3, 4, 5, 6, 7]
     assert_equal_weights(out, whole)
-    assert (out / "checkpoint-4" / "scenerl.json").is_file()
 
 
 def test_no_checkpoint_is_a_start(tmp_path):
@@ -223,22 +219,11 @@ def test_adapters_go_on_too(base, rows, tmp_path, monkeypatch):
 def test_what_a_checkpoint_lacks_is_said(whole, tmp_path, caplog):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    os.truncate(out / "checkpoint-7" / "training_args.bin", 10)
-    (out / "checkpoint-6" / "scheduler.pt").unlink()
-    assert last_checkpoint(out) == out / "checkpoint-4"
-    said = [record.getMessage() for record in caplog.records]
-    assert "checkpoint-7 is damaged and passed over: training_args.bin is 10 bytes, was saved with" in said[0]
-    assert "checkpoint-6 is damaged and passed over: scheduler.pt is missing" in said[1]
-
-
-def test_checkpoints_of_earlier_versions_have_no_manifest(whole, tmp_path):
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    for path in out.glob("checkpoint-*"):
-        (path / "manifest.json").unlink()
-    assert last_checkpoint(out) == out / "checkpoint-7"
-    (out / "checkpoint-7" / "optimizer.pt").unlink()
+    (out / "checkpoint-7" / "model.safetensors").unlink()
     assert last_checkpoint(out) == out / "checkpoint-6"
+    (record,) = caplog.records
+    assert "checkpoint-7 is damaged and passed over: " in record.getMessage()
+    assert "missing model.safetensors" in record.getMessage()
 
 
 def test_another_run_is_refused_and_fresh_starts_over(whole, base, rows, tmp_path, capsys):
@@ -286,13 +271,13 @@ def test_weights_that_do_not_fit_are_an_error_not_a_silent_start(whole, checkpoi
 
 def test_rows_that_will_be_written_again_are_taken_back(tmp_path):
     path = tmp_path / "log.jsonl"
-    take_back(path, 3)
+    truncate_log(path, 3)
     assert not path.exists()
     path.write_text('{"step": 1}\n{"step": 2, "train_runtime": 9}\n{"step": 2}\n{"step": 3}\n{"step": 2, "x": tru')
-    take_back(path, 3)
+    truncate_log(path, 3)
     assert read_rows(path) == [{"step": 1}, {"step": 2}]
     path.write_text('{"step": 1}\n[]\n{"step": 2}\n')
-    take_back(path, 9)
+    truncate_log(path, 9)
     assert read_rows(path) == [{"step": 1}]
 
 

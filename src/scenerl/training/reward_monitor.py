@@ -1,4 +1,4 @@
-"""Says when a reward has stopped teaching: the same value for every completion over a window of steps."""
+"""Warns when a reward is constant over a window of steps, so that nothing is learnt from it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GENERAL_ADVICE = (
 )
 
 
-class ConstantRewardWatch:
-    """Collects the rewards of every step and warns once per window in which one never changed.
+class RewardMonitor:
+    """Collects the rewards of every step and warns once per window in which one was constant.
 
     Args:
         names: the rewards.
@@ -39,8 +39,8 @@ class ConstantRewardWatch:
         self._kinds: dict[str, Counter] = {name: Counter() for name in names}
         self._examples: dict[str, str] = {}
 
-    def see(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
-        """Take one step's completions: (text, parse result, rewards by name) each."""
+    def add(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
+        """Add one step's completions: (text, parse result, rewards by name) each."""
         kinds: Counter = Counter()
         for text, result, _ in batch:
             found = {result.status} if not result.ok else {issue.kind for issue in result.issues}
