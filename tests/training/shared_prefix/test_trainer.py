@@ -563,6 +563,23 @@ def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkey
     build(checkpoint, examples, tmp_path / "again").train()  # the same model in a second trainer
 
 
+def test_every_process_checks_as_many_completions(checkpoint, examples, tmp_path, monkeypatch):
+    """Forward passes of sharded weights wait for all processes; another one's first group may be smaller."""
+    trainer = build(checkpoint, examples, tmp_path, per_device_train_batch_size=6, num_generations=3)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    rows = [trainer.train_dataset[index] for index in (0, 0, 0, 2, 2, 2)]
+    batch = trainer._generate_and_score_completions(rows)
+    passes = []
+    trainer.model.register_forward_hook(lambda *args: passes.append(1))
+    for smallest in (3, 2, 1):
+        passes.clear()
+        others = torch.tensor([3, smallest])
+        monkeypatch.setattr(trainer.accelerator, "gather", lambda value, others=others: others)
+        self_check.check_first_group(trainer, trainer.model, batch)
+        assert len(passes) == smallest + 1  # TRL's, one by one, and the packed row
+
+
 def test_auto_falls_back_and_says_so(checkpoint, examples, tmp_path, caplog):
     checkpoint.model.config.text_config.attention_dropout = 0.1
     trainer = build(checkpoint, examples, tmp_path, shared="auto")
