@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 from scenerl import cli, tiny
 from scenerl.config import load_yaml
 from scenerl.demo.tasks import GRAPH, TASKS
-from scenerl.inference.rows import PredictionFile
 from scenerl.metrics.registry import spec
+from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
 from training.small_run import SHAPE, read_rows
 

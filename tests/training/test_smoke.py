@@ -9,7 +9,8 @@ import pytest
 
 from scenerl import cli, tiny
 from scenerl.answers import OutputFormat
-from scenerl.config import parse, plain
+from scenerl.commands import parse
+from scenerl.config import plain
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models.loading import family_named

@@ -1,14 +1,14 @@
-"""From raw elements to a scene graph: the rules that are the same in every format.
+"""From raw elements to a scene graph: the rules that all formats share.
 
 Model text is untrusted. An element that breaks a rule is dropped and becomes an :class:`~scenerl.types.Issue`; the
-others are kept. Each element gets at most one issue, the first rule it breaks.
+others are kept. Each element gets at most one issue, for the first rule it breaks.
 """
 
 from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -51,6 +51,25 @@ def clean_label(raw: object) -> str | None:
     return label
 
 
+def object_ids(labels: Iterable[str]) -> list[str]:
+    """Ids for objects in order: the label, a dot and the position, counted from 1.
+
+    >>> object_ids(["dog", "ball"])
+    ['dog.1', 'ball.2']
+    """
+    return [f"{label}.{number}" for number, label in enumerate(labels, 1)]
+
+
+def label_of(object_id: str) -> str:
+    """The label in an object id: the id up to its last dot-number, the whole id if it has none.
+
+    >>> label_of("traffic light.12"), label_of("st. bernard"), label_of("no.1.2")
+    ('traffic light', 'st. bernard', 'no.1')
+    """
+    head, dot, number = object_id.rpartition(".")
+    return head if dot and number.isascii() and number.isdigit() else object_id
+
+
 def read_box(raw: object) -> list | None:
     """``raw`` if it is a list of four finite numbers, else None.
 
@@ -72,16 +91,22 @@ def _as_set(vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """Takes elements in order of emission, checks them, and ends in a graph.
+    """Takes elements in order of emission, checks them, and builds a graph of those that are kept.
 
-    ``objects`` and ``predicates`` are closed vocabularies, None for open ones. Objects have a key by which relations
-    name them. A key belongs to the first object that claims it, even if that one is dropped, so that no reference ever
-    moves to another object.
+    Objects have a key by which relations name them. A key belongs to the first object that claims it, even if that one
+    is dropped, so that no reference ever moves to another object.
+
+    Attributes:
+        objects, predicates: closed vocabularies, None for open ones.
+        issues: the elements that were dropped.
+        object_places, relation_places: where each kept element was, ``objects[3]`` or ``line 7``.
     """
 
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
     issues: list[Issue] = field(default_factory=list)
+    object_places: list[str] = field(default_factory=list)
+    relation_places: list[str] = field(default_factory=list)
     _labels: list[str] = field(default_factory=list)
     _boxes: list[list] = field(default_factory=list)
     _index: dict[Hashable, int | None] = field(default_factory=dict)
@@ -112,6 +137,7 @@ class GraphBuilder:
             self._unknown.add(key)
         else:
             self._index[key] = len(self._labels)
+            self.object_places.append(where)
             self._labels.append(label)
             self._boxes.append(box)
 
@@ -134,13 +160,14 @@ class GraphBuilder:
             self.drop("duplicate_relation", where, raw)
         else:
             self._relations[source, predicate, target] = None
+            self.relation_places.append(where)
 
     def is_empty(self) -> bool:
         """Whether no element has been seen, neither kept nor dropped."""
         return not self._labels and not self.issues
 
     def graph(self, to_pixels: Callable[[list], Array]) -> SceneGraph:
-        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from the frame at once."""
+        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from their format at once."""
         boxes = to_pixels(self._boxes).tolist() if self._boxes else []
         objects = tuple(SceneObject(label, tuple(box)) for label, box in zip(self._labels, boxes, strict=True))
         return SceneGraph(objects, tuple(Relation(*relation) for relation in self._relations))

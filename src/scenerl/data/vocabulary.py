@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError, UserError
 from scenerl.json_files import read_json
 from scenerl.types import Example
@@ -67,7 +67,7 @@ class Vocabulary:
     def from_examples(cls, examples: Iterable[Example]) -> Vocabulary:
         """Everything that occurs in the examples, most frequent first, ties by name.
 
-        Labels that a detection query asks for are part of the vocabulary even where they are absent.
+        Labels of detection queries are part of the vocabulary even where they are absent.
         """
         objects: Counter[str] = Counter()
         predicates: Counter[str] = Counter()

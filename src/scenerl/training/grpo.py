@@ -15,12 +15,12 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import RewardOptions, build_reward_options
+from scenerl.rewards import RewardOptions, reward_options_of
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.checks import check_batch, check_prompts, check_rewards
-from scenerl.training.constrained import ConstrainedRollouts, obstacle, send_grammar
+from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.model_card import ModelCardMixin
@@ -122,7 +122,7 @@ def build_trainer(
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
-    elif constrain and (why := obstacle(args)):
+    elif constrain and (why := unsupported_reason(args)):
         raise UserError(f"constrain: not possible: {why}")
     batch = RewardBatch(
         rewards,
@@ -204,13 +204,7 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
-    reward_options = build_reward_options(
-        similarity=options.similarity,
-        iou_threshold=options.iou_threshold,
-        one_to_one=options.one_to_one,
-        beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
-    )
+    reward_options = reward_options_of(options)
     checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
     train(
         checkpoint,

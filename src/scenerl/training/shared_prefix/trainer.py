@@ -218,7 +218,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         """
         config = copy.deepcopy(self.generation_config)
         config.max_new_tokens = max_new_tokens or config.max_new_tokens
-        processors = None if rows is None else self.constraint.processors(rows, config.max_new_tokens)
+        processors = None
+        if rows is not None:
+            counts = None if sampler is None else sampler.counts.tolist()
+            processors, sampler = self.constraint.sampling(rows, config.max_new_tokens, counts)
         with self.generating() as model:
             return model.generate(
                 **inputs, generation_config=config, custom_generate=sampler, logits_processor=processors

@@ -1,0 +1,175 @@
+"""Scene-Graph-Benchmark's results as arrays: ``custom_prediction.json`` with ``custom_data_info.json`` beside it.
+
+Predictions: ``{"0": {"bbox": [xyxy], "bbox_labels", "bbox_scores", "rel_pairs", "rel_labels", "rel_scores",
+"rel_all_scores"?}}``, sorted by score. The info file holds ``idx_to_files``, ``ind_to_classes`` and
+``ind_to_predicates``, whose entry 0 is the background. An ``.npz`` of the same keys is read too: rows of all images one
+after another, ``bbox_image`` and ``rel_image`` with each row's place in ``image_id``, and the two lists of names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import box_of
+from scenerl.data.records import excerpt
+from scenerl.errors import DataError
+from scenerl.json_files import read_json
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, part, places
+from scenerl.predictions.row import LAST, decode_score
+from scenerl.types import ParseResult
+
+INFO = "custom_data_info.json"
+KEYS = ("bbox", "bbox_labels", "bbox_scores", "rel_pairs", "rel_labels", "rel_scores")
+NAMES = ("ind_to_classes", "ind_to_predicates")
+ALL = "rel_all_scores"
+TOP = 100
+"""Relations without the graph constraint that are kept of ``rel_all_scores``, as the benchmark's own evaluator does."""
+
+
+def read(path: Path, names: Names) -> Predictions:
+    """Either file. A relation's score is the product of its own and of both objects', as the benchmark ranks them.
+
+    With ``rel_all_scores`` (a score per predicate, 0 the background) the 100 best predicates of all pairs are read,
+    which ng-R@K needs, and the best of every pair, which R@K needs; else one predicate per pair.
+
+    Raises:
+        DataError: the file is not of the schema.
+    """
+    predictions = Predictions(path)
+    for image_id, entry, classes, predicates in _images(path):
+        where = f"{path}: image {excerpt(image_id)}"
+        lists = _lists(entry, where)
+        graph, scores = GraphBuilder(), {}
+        for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
+            box = box_of(raw)
+            if box is None:
+                predictions.notes.add("bad_boxes", f"{where}, bbox[{n}]")
+                continue
+            scores[n] = decode_score(lists["bbox_scores"][n], where, predictions.notes)
+            graph.add_object(n, _name(classes, label, where), box, scores[n])
+        pairs = [places(raw, 2, f"{where}, rel_pairs[{n}]") for n, raw in enumerate(lists["rel_pairs"])]
+        usable = [n for n, ends in enumerate(pairs) if scores.keys() >= {*ends}]
+        for n in sorted(set(range(len(pairs))).difference(usable)):
+            predictions.notes.add("lost_relations", f"{where}, rel_pairs[{n}]")
+        ends = [_product(*(scores[end] for end in pairs[n])) for n in usable]
+        choose = _from_all_scores if ALL in lists else _from_labels
+        for place, predicate, score in choose(lists, usable, ends, predictions, where):
+            subject, object_ = pairs[usable[place]]
+            graph.add_relation(subject, _name(predicates, predicate, where), object_, score)
+        predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
+    return predictions.require_some()
+
+
+def _from_labels(
+    lists: Mapping[str, list], usable: Sequence[int], ends: Sequence[float], predictions: Predictions, where: str
+) -> list[tuple[int, object, float]]:
+    """One predicate per pair: (place in ``usable``, predicate, score), best first."""
+    found = [
+        (
+            place,
+            lists["rel_labels"][n],
+            _product(ends[place], decode_score(lists["rel_scores"][n], where, predictions.notes)),
+        )
+        for place, n in enumerate(usable)
+    ]
+    return sorted(found, key=lambda item: -item[2])
+
+
+def _from_all_scores(
+    lists: Mapping[str, list], usable: Sequence[int], ends: Sequence[float], predictions: Predictions, where: str
+) -> list[tuple[int, int, float]]:
+    """The same from a score per pair and predicate: the best of all, and the best of every pair."""
+    if not usable:
+        return []
+    try:
+        matrix = np.array([lists[ALL][n] for n in usable], dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where}: {ALL} must be lists of numbers, one per pair and of one length") from error
+    if matrix.ndim != 2 or matrix.shape[1] < 2:
+        raise DataError(f"{where}: {ALL} must hold the background and a predicate at least for each pair")
+    scores = matrix[:, 1:]  # without the background
+    good = np.isfinite(scores)
+    for _ in range(int((~good).sum())):
+        predictions.notes.add("bad_scores", where)
+    ends_P1 = np.array(ends)[:, None]
+    product = np.where(good & (ends_P1 != LAST), np.where(good, scores, 0.0) * ends_P1, LAST)
+    width = product.shape[1]
+    order = np.argsort(-product.ravel(), kind="stable")
+    best = np.arange(len(product)) * width + product.argmax(axis=1)
+    kept = np.zeros(product.size, bool)
+    kept[order[:TOP]] = kept[best] = True
+    return [(int(n) // width, int(n) % width + 1, float(product.flat[n])) for n in order[kept[order]]]
+
+
+def _lists(entry: object, where: str) -> dict[str, list]:
+    """The lists of an image, those of its objects and those of its relations of one length each."""
+    lists = {key: part(entry, key, list, where) for key in KEYS}
+    if isinstance(entry, Mapping) and entry.get(ALL) is not None:
+        lists[ALL] = part(entry, ALL, list, where)
+    for key, listed in lists.items():
+        first = "bbox" if key.startswith("bbox") else "rel_pairs"
+        if len(listed) != len(lists[first]):
+            raise DataError(f"{where}: {len(listed)} {key} but {len(lists[first])} {first}; they belong together")
+    return lists
+
+
+def _images(path: Path) -> Iterator[tuple[str, Mapping, list, list]]:
+    if path.suffix == ".npz":
+        yield from _from_npz(path)
+        return
+    value = read_json(path, "Scene-Graph-Benchmark's custom_prediction.json")
+    info = read_json(path.with_name(INFO), "the names that belong to custom_prediction.json")
+    classes, predicates = (part(info, key, list, str(path.with_name(INFO))) for key in NAMES)
+    files = part(info, "idx_to_files", list, str(path.with_name(INFO)))
+    if not isinstance(value, Mapping):
+        raise DataError(f"{path}: expected a JSON object of images, found {excerpt(value)}")
+    for index, entry in value.items():
+        if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(files):
+            raise DataError(f"{path}: image {excerpt(index)} is not in idx_to_files ({len(files)} files)")
+        yield PurePosixPath(str(files[int(index)])).stem, entry, classes, predicates
+
+
+def _from_npz(path: Path) -> Iterator[tuple[str, Mapping, list, list]]:
+    """Flat arrays: ``bbox_image`` and ``rel_image`` hold the index into ``image_id`` of each object and relation."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            archive = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as an .npz of arrays: {error}") from error
+    missing = [key for key in ("image_id", *NAMES, "bbox_image", "rel_image", *KEYS) if key not in archive]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}")
+    if any(archive[key].ndim != 1 for key in ("image_id", *NAMES, "bbox_image", "rel_image")):
+        raise DataError(f"{path}: image_id, {', '.join(NAMES)}, bbox_image and rel_image must be flat lists")
+    classes, predicates = (archive[key].tolist() for key in NAMES)
+    for key in (*KEYS, *([ALL] if ALL in archive else [])):
+        index = "bbox_image" if key.startswith("bbox") else "rel_image"
+        if archive[key].shape[:1] != archive[index].shape:
+            raise DataError(
+                f"{path}: {key} must have a row for each entry of {index}, found shape {archive[key].shape}"
+            )
+    for n, image_id in enumerate(archive["image_id"].tolist()):
+        objects, relations = archive["bbox_image"] == n, archive["rel_image"] == n
+        entry = {key: archive[key][objects if key.startswith("bbox") else relations].tolist() for key in KEYS}
+        if ALL in archive:
+            entry[ALL] = archive[ALL][relations].tolist()
+        yield str(image_id), entry, classes, predicates
+
+
+def _product(*scores: float | None) -> float:
+    """The product of scores; where one is missing or no number, the last place."""
+    return LAST if any(score is None or score == LAST for score in scores) else math.prod(scores)
+
+
+def _name(listed: list, number: object, where: str) -> str:
+    if not isinstance(number, int) or not 0 <= number < len(listed):
+        raise DataError(f"{where}: number {excerpt(number)} is beyond the {len(listed)} names")
+    return str(listed[number])
