@@ -294,7 +294,8 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
-        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
+        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5,
+        constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
     assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)
