@@ -21,12 +21,12 @@ def messages_of(names, window, batches) -> list[str]:
     return messages
 
 
-def test_names_reward_window_commonest_problem_example_and_advice():
+def test_names_reward_window_most_common_problem_example_and_advice():
     batch = [("{bad", BROKEN, {"r": 0.0})] * 3 + [("", ParseResult("empty", None), {"r": 0.0})]
     (message,) = messages_of(["r"], 3, [batch] * 3)
     assert message.startswith("step 3: reward 'r' was 0 for every completion of the last 3 steps")
     # 3 of 4 answers in each of 3 steps
-    assert "invalid_json in 75% of the answers" in message
+    assert "invalid_json in 75% of the completions" in message
     assert "'{bad'" in message
     assert "start from an SFT checkpoint" in message
 
@@ -55,7 +55,7 @@ def test_rewards_are_watched_one_by_one_and_shares_stay_shares():
     later = [("{bad", BROKEN, {"a": 0.0, "b": 0.0})] * 2
     messages = messages_of(["a", "b"], 3, [first, later, later, later])
     assert ["'a'" in messages[0], "'b'" in messages[1], len(messages)] == [True, True, 2]
-    assert all("in 100% of the answers" in message for message in messages)
+    assert all("in 100% of the completions" in message for message in messages)
 
 
 def test_a_saturated_reward_is_called_so():
@@ -67,14 +67,14 @@ def test_a_saturated_reward_is_called_so():
 
 def test_answers_that_parse_but_never_score():
     (message,) = messages_of(["hard_recall"], 2, [[("x", FINE, {"hard_recall": 0.0})] * 2] * 2)
-    assert "does not tell them apart" in message and "temperature" in message
+    assert "does not distinguish them" in message and "temperature" in message
 
 
 def test_an_issue_counts_once_per_answer():
     batch = [("x", DANGLING, {"r": 0.0}), ("x", FINE, {"r": 0.0}), ("x", FINE, {"r": 0.0})]
     (message,) = messages_of(["r"], 2, [batch] * 2)
-    assert "dangling_relation in 33% of the answers" in message
-    assert "easier reward" in message  # a third of the answers does not explain it all
+    assert "dangling_relation in 33% of the completions" in message
+    assert "easier reward" in message  # a third of the completions does not explain it all
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointMixin:
-    """For TRL's trainers: atomic checkpoints that hold the output format and can restore what they were made from.
+    """For TRL's trainers: atomic checkpoints that hold the output format and restore weights and rollouts.
 
     Attributes:
         output_format: saved with every checkpoint, so that each can be used for prediction; None: not saved.

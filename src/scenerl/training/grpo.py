@@ -27,7 +27,7 @@ from scenerl.training.model_card import ModelCardMixin
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
-from scenerl.training.setup import open_run
+from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 from scenerl.types import Example
 
@@ -134,17 +134,18 @@ def build_trainer(
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
     )
-    trainer = SceneGRPOTrainer(
-        model=checkpoint.model,
-        reward_funcs=batch.functions(),
-        args=args,
-        train_dataset=grpo_dataset(examples, conversation),
-        processing_class=checkpoint.processor,
-        callbacks=[LogFile(args.output_dir)],
-        shared_prefix=shared_prefix,
-        max_tokens_per_row=max_tokens_per_row,
-        peft_config=peft_config,
-    )
+    with trl_checks():
+        trainer = SceneGRPOTrainer(
+            model=checkpoint.model,
+            reward_funcs=batch.functions(),
+            args=args,
+            train_dataset=grpo_dataset(examples, conversation),
+            processing_class=checkpoint.processor,
+            callbacks=[LogFile(args.output_dir)],
+            shared_prefix=shared_prefix,
+            max_tokens_per_row=max_tokens_per_row,
+            peft_config=peft_config,
+        )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     trainer.rollout_check_tolerance = rollout_check_tolerance
     if constrain and not args.use_vllm:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -103,22 +102,19 @@ class ConsoleTable(TrainerCallback):
         columns = [key for key in _COLUMNS if key in logs]
         rewards = [key for key in logs if key.startswith("rewards/") and key.endswith("/mean")]
         keys = columns[:2] + rewards + columns[2:] if rewards else columns
-        columns = {"step": str(state.global_step).rjust(6)}
-        room = self.console.width - len(columns["step"])
+        names, texts = ["step".rjust(6)], [str(state.global_step).rjust(6)]
+        room = self.console.width - 6
         for key in keys:
             name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean"))
             width = max(_NUMBER_WIDTH, len(name))
             room -= width + 1
             if room < 0:  # a narrow terminal shows the first columns; the log file holds all
                 break
-            columns[name] = _number(logs[key]).rjust(width)
-        heading = list(columns) != self._shown
-        self._shown = list(columns)
-        table = Table(box=None, show_header=heading, pad_edge=False, padding=(0, 1, 0, 0))
-        for name, text in columns.items():
-            table.add_column(Text(name), justify="right", min_width=len(text), no_wrap=True)
-        table.add_row(*map(Text, columns.values()))
-        self.progress.console.print(table)
+            names.append(name.rjust(width))
+            texts.append(_number(logs[key]).rjust(width))
+        for line in [texts] if names == self._shown else [names, texts]:
+            self.progress.console.print(Text(" ".join(line)), soft_wrap=True)
+        self._shown = names
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.progress:

@@ -67,14 +67,14 @@ class RewardMonitor:
             f"{self.window} steps, so it teaches nothing."
         )
         if self._values[name] >= 1:
-            return f"{head} It is saturated, every answer gets it in full: lower its weight, or take it out."
-        problem, advice = "The answers can be read, but it does not tell them apart", _GENERAL_ADVICE
+            return f"{head} It is saturated: lower its weight, or remove it."
+        problem, advice = "The completions parse, but it does not distinguish them", _GENERAL_ADVICE
         if self._kinds[name]:
             kind, count = self._kinds[name].most_common(1)[0]
             share = count / (self.window * batch_size)
             meaning = FAILURES.get(kind) or ISSUES[kind]
             example = ascii(self._examples[kind][:_EXAMPLE_CHARS])
-            problem = f"Commonest problem: {kind} in {share:.0%} of the answers ({meaning}), e.g. {example}"
+            problem = f"Most common problem: {kind} in {share:.0%} of the completions ({meaning}), e.g. {example}"
             if share >= 0.5:
                 advice = _ADVICE.get(kind, "look at samples.jsonl, and at the prompt against the model's training")
         return f"{head} {problem}. What to do: {advice}."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,8 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
         if values.get("bf16") is None and not values.get("fp16"):
             values["bf16"] = False
         values.setdefault("dataloader_pin_memory", False)
-    try:
+    with trl_checks():
         args = cls(output_dir=str(output_dir), **values)
-    except (ValueError, ImportError) as error:
-        raise UserError(" ".join(str(error).split())) from error
     installed = get_available_reporting_integrations()
     if missing := [name for name in args.report_to if name not in installed]:
         raise UserError(
@@ -67,6 +66,21 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
     if getattr(args, "use_vllm", False) and not is_vllm_available():
         raise UserError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
     return args, provided
+
+
+@contextmanager
+def trl_checks() -> Iterator[None]:
+    """TRL and transformers refuse options that do not go together with a ValueError or ImportError; it is the user's.
+
+    Raises:
+        UserError: in place of them.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, ImportError) as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:

@@ -16,7 +16,7 @@ from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.model_card import ModelCardMixin
-from scenerl.training.setup import open_run
+from scenerl.training.setup import open_run, trl_checks
 from scenerl.types import Example
 
 
@@ -48,15 +48,16 @@ def build_trainer(
     if muon:
         settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
         optimizer = (MuonFactory, settings)
-    trainer = SceneSFTTrainer(
-        model=checkpoint.model,
-        args=args,
-        train_dataset=sft_dataset(examples, conversation, reasoning),
-        processing_class=checkpoint.processor,
-        callbacks=[LogFile(args.output_dir)],
-        optimizer_cls_and_kwargs=optimizer,
-        peft_config=peft_config,
-    )
+    with trl_checks():
+        trainer = SceneSFTTrainer(
+            model=checkpoint.model,
+            args=args,
+            train_dataset=sft_dataset(examples, conversation, reasoning),
+            processing_class=checkpoint.processor,
+            callbacks=[LogFile(args.output_dir)],
+            optimizer_cls_and_kwargs=optimizer,
+            peft_config=peft_config,
+        )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     quiet_console(trainer)
     return trainer

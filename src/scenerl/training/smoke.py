@@ -44,7 +44,7 @@ def shrink(options, extra: Mapping[str, Any]):
     if hasattr(options, "tiny_warmup_steps"):
         changed["tiny_warmup_steps"] = min(options.tiny_warmup_steps, NUM_STEPS)
     if hasattr(options, "rewards"):
-        changed["predicate_counts"] = None  # of the training data, which is not read
+        changed["predicate_counts"] = None  # of the training data, which is not used
         fields |= {"num_generations": 2, "max_completion_length": 16}
     if not torch.cuda.is_available():
         fields |= {"bf16": False, "fp16": False}

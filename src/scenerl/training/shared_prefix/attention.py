@@ -1,4 +1,4 @@
-"""Attention over a packed row (:mod:`scenerl.training.shared_prefix.packing`) at the cost of what is visible.
+"""Attention over a packed row (:mod:`scenerl.training.shared_prefix.packing`) at the cost of the visible pairs.
 
 Masked attention computes every pair of tokens and discards most of them: three of four in a row of eight completions.
 Here all suffixes of a group attend to its prefix at once, without a mask, and each suffix attends to itself causally.

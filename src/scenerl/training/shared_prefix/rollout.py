@@ -1,4 +1,4 @@
-"""What a rollout hands to ``generate`` and takes from it: padding, picking prompts, images, ends of completions."""
+"""Inputs and outputs of ``generate`` in a rollout: padding, prompts and their images, ends of completions."""
 
 from __future__ import annotations
 
