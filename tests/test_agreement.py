@@ -104,7 +104,7 @@ def test_a_query_is_the_closed_vocabulary_of_its_row(tmp_path):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_score_pays_what_the_trainer_pays(tmp_path, task, cases, strict):
-    trl_rewards = pytest.importorskip("scenerl.training.trl_rewards")
+    rewards = pytest.importorskip("scenerl.training.rewards")
     output_format = OutputFormat(task, box_format="pixels")
     rows = [{**example_to_row(example), "answer": text, "num_tokens": 3} for example, text in cases]
     out = tmp_path / "scores.jsonl"
@@ -114,7 +114,7 @@ def test_score_pays_what_the_trainer_pays(tmp_path, task, cases, strict):
     )  # fmt: skip
     run_score(options)
     conventions = RewardOptions(strict_format=strict)
-    batch = trl_rewards.RewardBatch(
+    batch = rewards.RewardBatch(
         list(REWARDS), [example for example, _ in cases], Conversation(output_format), conventions, stop_ids=[2]
     )
     completions = [[{"role": "assistant", "content": text}] for _, text in cases]

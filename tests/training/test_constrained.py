@@ -62,7 +62,7 @@ def test_rollouts_are_answers_with_the_models_own_probabilities(
         checkpoint, conversation, examples, config(tmp_path, max_completion_length=limit, **size), ["format"],
         constrain=True, shared_prefix=shared,
     )  # fmt: skip
-    assert trainer.shares_prefix == (shared == "on") and grpo.rollout_form(trainer) == "constrained"
+    assert trainer.shares_prefix == (shared == "on") and grpo.describe_rollout(trainer).startswith("constrained")
     tokenizer = checkpoint.processor.tokenizer
     for example, ids, logps in rolled_out(trainer, examples):
         assert len(ids) <= limit and int(ids[-1]) == tokenizer.eos_token_id

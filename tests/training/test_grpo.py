@@ -19,7 +19,8 @@ from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup
-from scenerl.training.trl_rewards import RewardBatch, scene_metrics
+from scenerl.training.checks import check_prompts
+from scenerl.training.rewards import RewardBatch, scene_metrics
 from training.small_run import QUICK_GRPO, examples_of, load_checkpoint, read_rows, words
 
 NAMES = ["format", "node_box", "triplet_f1"]
@@ -87,9 +88,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert parsed == answers
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
-        direct = score_answer(
-            examples[0], text, Conversation(conversation.output_format), options, num_tokens=3
-        )
+        direct = score_answer(examples[0], text, Conversation(conversation.output_format), options, num_tokens=3)
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
@@ -192,8 +191,8 @@ def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, checkpoint, conversati
 
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_rollouts_of_vllm_are_said_to_be_its_own(mode):
-    trainer = SimpleNamespace(use_vllm=True, vllm_mode=mode, shares_rollout=False)
-    assert grpo.rollout_path(trainer).startswith(f"vLLM ({mode}); its own prefix caching")
+    trainer = SimpleNamespace(use_vllm=True, vllm_mode=mode, args=SimpleNamespace(generation_kwargs=None))
+    assert grpo.describe_rollout(trainer).startswith(f"free completions, vLLM ({mode}); its prefix cache")
 
 
 @pytest.mark.parametrize("shared, often", [("on", "once per group"), ("off", "once per completion")])
@@ -279,13 +278,13 @@ def test_a_prompt_that_does_not_fit_is_found_before_training(checkpoint, convers
     )
     fits = encoded["input_ids"].shape[1] + 8  # images of 56 x 56 make four tokens, the third is wider and makes six
     monkeypatch.setattr(model.config.text_config, "max_position_embeddings", fits)
-    grpo.check_prompts(checkpoint, conversation, examples[:2], 8)
+    check_prompts(checkpoint, conversation, examples[:2], 8)
     with pytest.raises(ValueError, match=rf"'image-2': \d+ tokens of text, 6 of .* are {fits + 2}, but .* {fits}"):
         grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path), ["format"])
     blind = replace(checkpoint.family, image_tokens=lambda processor, image_wh: 0)
     blind = replace(checkpoint, family=blind)
     with pytest.raises(ValueError, match="'image-0': 56 x 56 pixels make no token"):
-        grpo.check_prompts(blind, conversation, examples, 8)
+        check_prompts(blind, conversation, examples, 8)
 
 
 def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
@@ -295,7 +294,8 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
-        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
+        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5,
+        constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
     assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)
