@@ -98,6 +98,7 @@ EXTRA_OF_PACKAGE = {
     **dict.fromkeys(
         ["accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"], "train"
     ),
+    "gradio": "app",
     "pyarrow": "hub",
     "bitsandbytes": "qlora",
 }

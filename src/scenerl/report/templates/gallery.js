@@ -2,7 +2,6 @@
 const gallery = (() => {
   const GLYPHS = { hit: "✓", repeat: "↻", false: "✕", miss: "○" };
   const WORDS = { hit: "hit", repeat: "repeated", false: "false", miss: "missed" };
-  const SHOWN_WIDTH = 260, SHOWN_HEIGHT = 340; // about the size of an image on the page; texts are scaled to it
   const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const marks = document.querySelectorAll(".stages .mark");
   const shown = new Set(data.stages.keys()); // places in a card's stages
@@ -25,26 +24,7 @@ const gallery = (() => {
     return text && html("span", { class: "score" }, " ", text);
   };
 
-  const drawing = (card, number, objects, name) => {
-    const [width, height] = card.wh, few = objects.length <= 8;
-    const font = (few ? 11 : 8.25) / Math.min(SHOWN_WIDTH / width, SHOWN_HEIGHT / height);
-    const boxes = [], tags = [];
-    objects.forEach(([label, color, found, score, , x, y, w, h], n) => {
-      if (w === undefined) return;
-      const place = { x, y, width: w, height: h };
-      const title = `${n + 1} ${label}${score === null ? "" : `, score ${score.toFixed(2)}`}${found ? "" : " (matches no target)"}`;
-      boxes.push(svg("g", { class: `box c${color}${found ? "" : " lost"}`, "data-box": n }, svg("title", null, title),
-        svg("rect", { class: "under", ...place }), svg("rect", { class: "over", ...place })));
-      const text = few ? `${n + 1} ${label.length > 14 ? `${label.slice(0, 13)}…` : label}` : `${n + 1}`;
-      const tagWidth = (0.64 * text.length + 0.6) * font, above = y - 1.35 * font;
-      const left = Math.max(Math.min(x, width - tagWidth), 0), top = above >= 0 ? above : y;
-      tags.push(svg("g", { class: `tag c${color}`, "data-box": n, "font-size": font },
-        svg("rect", { x: left, y: top, width: tagWidth, height: 1.35 * font, rx: 0.25 * font }),
-        svg("text", { x: left + 0.3 * font, y: top + 1.02 * font }, text)));
-    });
-    const back = card.problem ? svg("rect", { class: "blank", width, height }) : svg("use", { href: `#image-${number}` });
-    return svg("svg", { class: "scene", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${name}: ${count(objects.length, "object")}` }, back, boxes, tags);
-  };
+  const pictureOf = (card, number) => (card.problem ? null : svg("use", { href: `#image-${number}` }));
 
   const lineOf = (objects, [subject, predicate, object], state, ...more) => {
     const end = (place) => [html("bdi", null, (objects[place] || ["?"])[0]), html("sub", null, place + 1)];
@@ -72,7 +52,7 @@ const gallery = (() => {
       })));
       return line;
     });
-    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), drawing(card, number, objects, "Ground truth"),
+    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), drawScene(card.wh, pictureOf(card, number), objects, "Ground truth"),
       html("p", { class: "sums" }, `${count(n[0], "object")}, ${count(n[1], "relation")}`),
       list(lines, n[1], "Relations of the ground truth"), objectList(objects, n[0], true),
       card.query.length > 0 && note(`Asked for: ${card.query.join(", ")}`));
@@ -98,7 +78,7 @@ const gallery = (() => {
     const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], sureness(relation[4], relation[5], stage.answers)));
     const missed = relations.filter((relation) => !relation[3][place]).map((relation) => lineOf(objects, relation, "miss"));
     return html("section", { class: "panel", "data-stage": place, "data-status": stage.status },
-      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), drawing(card, number, stage.objects, name),
+      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), drawScene(card.wh, pictureOf(card, number), stage.objects, name),
       html("p", { class: "sums" }, sumsOf(card, stage)),
       list(lines, stage.n[1], `Relations that ${name} predicts`),
       missed.length > 0 && folded(`${stage.counts.miss} missed`, list(missed, stage.counts.miss, "Relations that are missed")),
