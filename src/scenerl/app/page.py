@@ -37,6 +37,8 @@ WAITING = 7
 """Requests that may wait; whoever comes then is told to come again."""
 KEPT_SECONDS = 3600
 """How long uploads and results of a page that is still open are kept."""
+QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Settings of events that wait for nothing."""
 OURS = "This is an error of SceneRL, not yours. The server's log says what happened."
 
 
@@ -181,13 +183,12 @@ class Page:
                 self.respond, inputs, [status, *columns, *results],
                 concurrency_limit=1, scroll_to_output=True, show_progress="minimal", api_visibility="private",
             )  # fmt: skip
-            quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-            cancel.click(lambda: "Cancelled", None, status, cancels=[event], **quick)
-            model.change(self.checkpoints.task_of, model, task, **quick)
+            cancel.click(lambda: "Cancelled", None, status, cancels=[event], **QUICK)
+            model.change(self.checkpoints.task_of, model, task, **QUICK)
             fields = [vocabulary, labels, predicates]
             for changed in (task, vocabulary):
-                changed.change(_visible_fields, [task, vocabulary], fields, **quick)
-            blocks.load(_visible_fields, [task, vocabulary], fields, **quick)
+                changed.change(_visible_fields, [task, vocabulary], fields, **QUICK)
+            blocks.load(_visible_fields, [task, vocabulary], fields, **QUICK)
         return blocks.queue(max_size=WAITING)
 
     def _panel(self, place: int) -> tuple[gr.Column, gr.State]:
@@ -210,8 +211,8 @@ class Page:
                 prompt = gr.Textbox(label="Prompt", lines=3, max_lines=20, buttons=["copy"])
             download = gr.DownloadButton("Download as JSON", visible=False)
         outputs = [heading, drawing, objects, relations, raw, prompt, download]
-        for event in (result.change, least.release):
-            event(self.show, [result, least], outputs, show_progress="hidden", queue=False, api_visibility="private")
+        for event in (result.change, least.change):
+            event(self.show, [result, least], outputs, trigger_mode="always_last", **QUICK)
         return column, result
 
     def _examples(self) -> list[str]:
