@@ -17,7 +17,7 @@ ROOT = Path(scenerl.__file__).parent
 # `config`, `progress` and `file_kinds` stand on the ground because they import nothing of ours.
 FLOORS = [
     {"errors"},
-    {"types", "config", "progress", "files", "json_files"},
+    {"types", "config", "progress", "files", "json_files", "predicate_groups"},
     {"boxes", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
@@ -26,6 +26,7 @@ FLOORS = [
     {"data", "decoding"},
     {"models"},
     {"formats", "card"},
+    {"tiny"},
     {"conversation", "launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
@@ -38,8 +39,8 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "decoding", "training", "inference", "conversation", "demo"},
+    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "decoding", "training", "inference", "conversation", "demo"},
     "xgrammar": {"decoding"},
     "jinja2": {"report"},
 }

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from scenerl.data.statistics import Statistics, long_tail, tables
+from scenerl.data.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
@@ -64,14 +64,6 @@ def test_absent_queries_are_counted_and_belong_to_the_vocabulary():
     assert value["query_counts"] == {"man": 2, "unicorn": 1}
     assert value["num_absent_queries"] == 2
     assert value["objects"] == ["man", "unicorn"]
-
-
-def test_long_tail_is_in_thirds_by_frequency():
-    groups = long_tail({f"p{n:02}": 100 - n for n in range(50)})
-    assert [len(group) for group in groups.values()] == [16, 17, 17]
-    assert groups["head"][0] == "p00" and groups["tail"][-1] == "p49"
-    assert long_tail({}) == {"head": (), "body": (), "tail": ()}
-    assert long_tail({"on": 1}) == {"head": (), "body": (), "tail": ("on",)}
 
 
 def test_the_file_serves_as_a_vocabulary(tmp_path):

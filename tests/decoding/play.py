@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 
+from scenerl import tiny
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.decoding import Constraint, Row
-from scenerl.models import tiny
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 OBJECTS = ("dog", "cat", "no", "no.1", "no.1.2", "traffic light", 'trafficé "x"', "end", "end table", "犬")

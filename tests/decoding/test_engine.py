@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from decoding.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of
+from scenerl import tiny
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import extent_wh
 from scenerl.conversation import Conversation
@@ -19,7 +20,6 @@ from scenerl.decoding import Vocabulary, constraint_of
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.loading import load
-from scenerl.training import from_scratch
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 from training.small_run import SHAPE
 
@@ -47,7 +47,7 @@ class Asked:
             scene = SceneGraph(objects, (Relation(0, predicate, 1),))
             examples.append(Example(str(number), width, height, scene, query=query))
         output_format = OutputFormat(fmt, step=20)
-        from_scratch.create(folder, examples, output_format, SHAPE)
+        tiny.create(folder, examples, output_format, SHAPE)
         conversation = Conversation(output_format, load(folder, dtype="float32"))
         self._checkpoint = conversation.checkpoint
         self._tokenizer = self._checkpoint.processor.tokenizer

@@ -15,6 +15,8 @@ from PIL import Image
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOConfig, SFTConfig
 
+from models.tiled_families import tile_of  # the module adds small models of those families
+from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.box_formats import extent_wh, from_pixels, to_pixels
 from scenerl.boxes import rescale
@@ -22,7 +24,7 @@ from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
-from scenerl.models import FAMILIES, tiny
+from scenerl.models import FAMILIES
 from scenerl.models.loading import family_named, load
 from scenerl.training import grpo, sft
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
@@ -176,7 +178,7 @@ def test_the_resized_input_is_what_the_processor_makes(saved_family):
                 assert (columns * SHAPE.patch, rows * SHAPE.patch) == (width, height)
             else:
                 tiles = batch["pixel_values"].shape[-4]
-                expected = (width // SHAPE.tile) * (height // SHAPE.tile)
+                expected = (width // tile_of(SHAPE)) * (height // tile_of(SHAPE))
                 assert tiles == expected + (expected > 1)
 
 

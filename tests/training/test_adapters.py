@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from hub_cache import fill_cache
-from scenerl import cli
+from scenerl import cli, tiny
 from scenerl.config import parse
 from scenerl.errors import UserError
 from scenerl.models.loading import base_of, family_of, load, weights_digest
-from scenerl.training import adapters, from_scratch, setup
+from scenerl.training import adapters, setup
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, STYLE, read_rows, words
 
 LORA = ["--use_peft", "--lora_r", "4", "--lora_dropout", "0", "--learning_rate", "0.05"]
@@ -206,7 +206,7 @@ def test_qlora(examples, rows, tmp_path):
     """Where bitsandbytes is there: 4-bit weights, adapters on them, an adapter like any other."""
     pytest.importorskip("bitsandbytes")
     base = tmp_path / "base"  # of layers as wide as the blocks in which weights are quantised
-    from_scratch.create(base, examples, STYLE, replace(SHAPE, vision_width=64))
+    tiny.create(base, examples, STYLE, replace(SHAPE, vision_width=64))
     out = tmp_path / "run"
     command = ["sft", "--model", str(base), "--data", str(rows), "--out", str(out), *SFT, *LORA, "--load_in_4bit"]
     assert cli.main([*command, *words(QUICK)]) == 0

@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat
 from scenerl.config import parse, plain
 from scenerl.conversation import Conversation, saved_output_format
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
-from scenerl.models import tiny
 from scenerl.models.loading import family_named
-from scenerl.training import from_scratch, smoke
+from scenerl.training import smoke
 from scenerl.types import Relation, SceneGraph
 from training.small_run import SHAPE, STYLE, read_rows
 
@@ -92,22 +91,22 @@ def test_drawn_examples_speak_the_vocabulary():
 def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
     """Of a family that no recipe has; the run's own folder is not touched, and a second smoke run starts over."""
     base, out = tmp_path / "base", tmp_path / "run"
-    output_format = replace(STYLE, box_format=family_named("smolvlm").box_format, template="think")
-    from_scratch.create(base, examples, output_format, SHAPE, model_type="smolvlm")
+    output_format = replace(STYLE, box_format=family_named("qwen3_vl").box_format, template="think")
+    tiny.create(base, examples, output_format, SHAPE, model_type="qwen3_vl")
     for _ in range(2):
         command = ["sft", "--model", str(base), "--data", "none.jsonl", "--out", str(out), "--smoke"]
         assert cli.main(command) == 0
     assert not out.exists()
     made = tmp_path / "run_smoke"
     assert saved_output_format(made) == output_format
-    assert json.loads((made / "config.json").read_text())["model_type"] == "smolvlm"
+    assert json.loads((made / "config.json").read_text())["model_type"] == "qwen3_vl"
     assert [row["step"] for row in read_rows(made / "log.jsonl") if "loss" in row] == [1, 2]
 
 
 def test_without_a_family_there_is_no_small_model(tmp_path, capsys):
     for model, message in (
         ("nothing", "no such folder, and not a hub name"),
-        ("tiny:gpt", "no family 'gpt'; allowed: qwen2_vl"),
+        ("tiny:gpt", "no small model of family 'gpt'; allowed: qwen2_vl"),
     ):
         command = ["grpo", "--model", model, "--data", "none.jsonl", "--out", str(tmp_path / "run"), "--smoke"]
         assert cli.main(command) == 2

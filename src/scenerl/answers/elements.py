@@ -85,6 +85,7 @@ class GraphBuilder:
     _labels: list[str] = field(default_factory=list)
     _boxes: list[list] = field(default_factory=list)
     _index: dict[Hashable, int | None] = field(default_factory=dict)
+    _unknown: set[Hashable] = field(default_factory=set)
     _relations: dict[tuple[int, str, int], None] = field(default_factory=dict)
 
     def drop(self, kind: str, where: str, raw: object = "") -> None:
@@ -108,6 +109,7 @@ class GraphBuilder:
             self.drop("no_area", where, raw)
         elif self.objects is not None and label not in _as_set(self.objects):
             self.drop("unknown_label", where, raw)
+            self._unknown.add(key)
         else:
             self._index[key] = len(self._labels)
             self._labels.append(label)
@@ -121,7 +123,9 @@ class GraphBuilder:
         """Check and keep a relation whose ``predicate`` is clean; call after every object has been added."""
         source, target = self._index.get(subject), self._index.get(object_)
         if source is None or target is None:
-            self.drop("dangling_relation", where, raw)
+            missing = {end for end, index in ((subject, source), (object_, target)) if index is None}
+            # A relation of an object that was dropped for its label is well-formed, as that object is.
+            self.drop("unknown_end" if missing <= self._unknown else "dangling_relation", where, raw)
         elif source == target:
             self.drop("self_relation", where, raw)
         elif self.predicates is not None and predicate not in _as_set(self.predicates):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from rich.console import Group
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scenerl.data.vocabulary import by_frequency
+from scenerl.predicate_groups import predicate_groups
 from scenerl.types import Example
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -69,7 +70,7 @@ class Statistics:
             "predicates": list(by_frequency(self.predicates)),
             "object_counts": _sorted(self.objects),
             "predicate_counts": _sorted(self.predicates),
-            "predicate_groups": {name: list(group) for name, group in long_tail(self.predicates).items()},
+            "predicate_groups": {name: list(group) for name, group in predicate_groups(self.predicates).items()},
             "num_boxes": self.objects.total(),
             "num_relations": self.predicates.total(),
             "num_triplet_types": len(self.triplets),
@@ -93,18 +94,6 @@ class Statistics:
         """What zero-shot recall and predicate-weighted rewards need to know of a training set: the list of triplet
         types ``[subject, predicate, object]``, most frequent first, and the count of every predicate."""
         return {"triplets": _rows(self.triplets), "predicate_counts": _sorted(self.predicates)}
-
-
-def long_tail(counts: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-    """Predicates in thirds by frequency, ``head``, ``body`` and ``tail``, as usual for VG150 (16, 17 and 17 of 50).
-
-    >>> long_tail({"on": 9, "has": 5, "in": 3, "under": 1})
-    {'head': ('on',), 'body': ('has',), 'tail': ('in', 'under')}
-    """
-    ranked = by_frequency(Counter(counts))
-    head = len(ranked) // 3
-    body = (len(ranked) - head) // 2
-    return {"head": ranked[:head], "body": ranked[head : head + body], "tail": ranked[head + body :]}
 
 
 def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15) -> Group:
@@ -145,7 +134,7 @@ def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15
 
 def _tail_table(counts: Counter[str]) -> Table:
     table = Table("Group", "Predicates", "Relations", "Share", title="Long tail (thirds by frequency)")
-    for name, group in long_tail(counts).items():
+    for name, group in predicate_groups(counts).items():
         relations = sum(counts[predicate] for predicate in group)
         table.add_row(name, str(len(group)), str(relations), f"{relations / counts.total():.1%}")
     return table

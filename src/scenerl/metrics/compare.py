@@ -11,7 +11,8 @@ from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
 from scenerl.metrics.families import Families, build
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
-from scenerl.metrics.summary import check_ids, order
+from scenerl.metrics.registry import ordered
+from scenerl.metrics.summary import check_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def compare(
     # The same seed draws the same images for both.
     drawn = [bootstrap.samples(side.families, len(a), options.bootstrap_samples, options.seed) for side in built]
     metrics = {}
-    for name in order(options, set(values[0]) & set(values[1])):
+    for name in ordered(set(values[0]) & set(values[1])):
         samples = drawn[1][name] - drawn[0][name] if name in drawn[0] and name in drawn[1] else np.zeros(0)
         # Single precision leaves a difference of nothing slightly off nothing.
         samples = np.where(np.abs(samples) < 1e-6, 0.0, samples)

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from scenerl.types import ParseResult
-
-INVALID_ELEMENTS = frozenset({"malformed_object", "malformed_relation", "bad_box", "no_area", "dangling_relation"})
-"""Issues that make R1-SGG count an answer as failed. Duplicates, self-relations, labels outside a vocabulary and
-elements beyond a bound are well-formed, so they do not."""
+from scenerl.types import INVALID_ISSUES, ParseResult
 
 
 def is_failed(result: ParseResult) -> bool:
     """Whether R1-SGG's failure rate counts this answer.
 
-    True when nothing could be read, or when an object or relation in it is invalid (:data:`INVALID_ELEMENTS`).
+    True when nothing could be read, or when an object or relation in it is invalid (:data:`~scenerl.types.INVALID_ISSUES`).
 
     Source: R1-SGG (arXiv 2504.13617): not JSON, a key missing, or an invalid object or relation.
     """
-    return not result.ok or any(issue.kind in INVALID_ELEMENTS for issue in result.issues)
+    return not result.ok or any(issue.kind in INVALID_ISSUES for issue in result.issues)
 
 
 def count_failures(results: Iterable[ParseResult]) -> dict[str, int]:

@@ -15,10 +15,10 @@ from scenerl.metrics.class_f1 import LEVELS, ClassF1
 from scenerl.metrics.columns import Array
 from scenerl.metrics.counts import Ratios, duplicates, matched_per_image, unmatched_per_image
 from scenerl.metrics.failures import is_failed
-from scenerl.metrics.groups import predicate_groups
 from scenerl.metrics.nms import kept_by_nms
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
 from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall
+from scenerl.predicate_groups import predicate_groups
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def build(
     ratios, families = Ratios(), []
     means, groups = None, {}
     if options.task != "det":
-        groups = predicate_groups(data.relations.predicates, predicate_counts, options.group_bounds)
+        groups = _groups(data.relations.predicates, predicate_counts, options.group_bounds)
         means = _add_recalls(ratios, data, chosen, options, groups)
         families.append(means)
         _add_precision(ratios, "triplet", data.relations.hits, data.relations, data.num_images)
@@ -69,6 +69,20 @@ def build(
     # An image where nothing is and nothing was predicted is answered well.
     scores = np.divide(numerator, denominator, out=np.ones(len(kept)), where=denominator > 0)
     return Families((failed, *families), data, kept, means, groups, scores)
+
+
+def _groups(
+    predicates: Sequence[str], counts: Mapping[str, int] | None, bounds: tuple[int, int] | None
+) -> dict[str, Array]:
+    """Suffix of a metric's name (``_head``, ``_body``, ``_tail``) to indices of its predicates; none without counts."""
+    if not counts:
+        return {}
+    groups = predicate_groups({**dict.fromkeys(predicates, 0), **counts}, bounds)
+    place = {name: index for index, name in enumerate(predicates)}
+    return {
+        f"_{group}": np.array(sorted(place[name] for name in members if name in place), dtype=np.int64)
+        for group, members in groups.items()
+    }
 
 
 def _counts(pair: Pair, options: MetricOptions) -> bool:

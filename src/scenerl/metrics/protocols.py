@@ -16,14 +16,13 @@ from scenerl.errors import UserError
 class Protocol:
     """Conventions (fields of :class:`~scenerl.metrics.options.MetricOptions`) that a publication's numbers follow.
 
-    ``tasks``: the tasks it is defined for, the first being its default. ``headline``: the metrics it reports, K filled
-    in. ``differs``: what remains different, in a sentence, or nothing.
+    ``tasks``: the tasks it is defined for, the first being its default. ``differs``: what remains different, in a
+    sentence, or nothing.
     """
 
     source: str
     tasks: tuple[str, ...]
     settings: Mapping[str, object]
-    headline: tuple[str, ...]
     differs: str = ""
 
 
@@ -40,7 +39,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "empty",
             "absent_predicates_as_zero": True,
         },
-        headline=("failure_rate", "AP50", "Recall", "mRecall"),
         differs="its evaluator fills failed images with uninitialised boxes; here they are empty",
     ),
     "motifs": Protocol(
@@ -53,7 +51,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "skipped_if_empty",
             "absent_predicates_as_zero": True,
         },
-        headline=("R@20", "R@50", "R@100", "ng-R@50", "mR@50", "zR@50"),
     ),
     "sgbench": Protocol(
         source="sgbench 1.0.0 (Lorenz et al. 2024): R@K, mR@K, InstR",
@@ -65,7 +62,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "skipped_in_means",
             "absent_predicates_as_zero": False,
         },
-        headline=("R@20", "R@50", "R@100", "mR@20", "mR@50", "mR@100", "InstR"),
         differs="it has no mR at all when a predicate of the vocabulary has no target; here such predicates are left "
         "out",
     ),
@@ -73,20 +69,17 @@ PROTOCOLS: dict[str, Protocol] = {
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
         settings={"f1_average": "classes", "failed": "empty"},
-        headline=("F1@0.5", "F1@0.95", "F1_mean"),
     ),
     "ovdeval": Protocol(
         source="OVDEval, arXiv 2308.13177: NMS-AP",
         tasks=("det",),
         settings={"failed": "empty"},
-        headline=("NMS-AP", "NMS-AP50"),
         differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first",
     ),
     "coco": Protocol(
         source="COCO, arXiv 1405.0312: AP .50:.05:.95",
         tasks=("det",),
         settings={"failed": "empty"},
-        headline=("AP", "AP50", "AP75", "AR100"),
     ),
 }
 

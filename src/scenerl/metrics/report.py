@@ -4,32 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-NO_SUPPORT = (
-    ("zR@", "no target relation whose triplet is unseen in training"),
-    ("triplet_recall", "no target relations"),
-    ("triplet_precision", "no predicted relations"),
-    ("triplet_f1", "neither target nor predicted relations"),
-    ("relation_hallucination", "no predicted relations"),
-    ("object_precision", "no predicted objects"),
-    ("object_hallucination", "no predicted objects"),
-    ("greedy_precision", "no predicted objects"),
-    ("object_f1", "neither target nor predicted objects"),
-    ("F1", "neither target nor predicted objects"),
-    ("object_recall", "no target objects"),
-    ("greedy_recall", "no target objects"),
-    ("InstR", "no target objects"),
-    ("NMS-AP", "no target objects"),
-    ("AP", "no target objects"),
-    ("AR", "no target objects"),
-    ("R@", "no target relations"),
-    ("ng-", "no target relations"),
-    ("mR", "no target relations"),
-    ("PhrR@", "no target relations"),
-    ("PairR@", "no target relations"),
-    ("Recall", "no target relations"),
-)
-"""Start of a metric's name to why it may not exist."""
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -47,11 +21,6 @@ class Metric:
         interval = None if self.interval is None else list(self.interval)
         row = {"value": self.value, "interval": interval, "support": self.support}
         return row if self.note is None else {**row, "note": self.note}
-
-
-def why_missing(name: str) -> str:
-    """The note of a metric without support."""
-    return next((why for start, why in NO_SUPPORT if name.startswith(start)), "no images")
 
 
 @dataclass(frozen=True)

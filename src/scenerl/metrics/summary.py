@@ -13,9 +13,9 @@ from scenerl.metrics import bootstrap
 from scenerl.metrics.confidence import calibration
 from scenerl.metrics.failures import count_failures, count_issues, is_failed
 from scenerl.metrics.families import Families, build, target_predicates
-from scenerl.metrics.groups import GROUPS
 from scenerl.metrics.options import MetricOptions, Pair, Triplet
-from scenerl.metrics.report import Metric, Report, why_missing
+from scenerl.metrics.registry import ordered, spec
+from scenerl.metrics.report import Metric, Report
 
 FIXED_CONVENTIONS = {
     "scale": "0 to 1",
@@ -70,8 +70,8 @@ def evaluate(
         metrics={
             name: Metric(value[name], interval.get(name), support[name])
             if name in value
-            else Metric(None, None, 0, why_missing(name))
-            for name in order(options, support)
+            else Metric(None, None, 0, spec(name).why_missing)
+            for name in ordered(support)
         },
         failures=count_failures(results),
         issues=count_issues(results),
@@ -94,27 +94,17 @@ def check_ids(pairs: Sequence[Pair]) -> None:
 
 
 def supports(built: Families) -> dict[str, int]:
-    """Metric name to what it divides by."""
+    """Metric name to what it divides by.
+
+    Raises:
+        KeyError: a metric that is not registered; it would be missing from every table.
+    """
     found: dict[str, int] = {}
     for family in built.families:
         found.update(zip(family.names, map(int, family.support), strict=True))
+    for name in found:
+        spec(name)
     return found
-
-
-def order(options: MetricOptions, known: Collection[str]) -> list[str]:
-    """Metric names as a reader wants them: recall never stands without precision and density after it."""
-    kinds = ("R", "ng-R", "mR", "ng-mR", "zR", "PhrR", "PairR")
-    names = ["failure_rate", "Recall", "mRecall", *(f"{kind}@{k}" for kind in kinds for k in options.ks)]
-    means = ["mRecall", *(f"{kind}@{k}" for kind in ("mR", "ng-mR") for k in options.ks)]
-    names += [f"{mean}_{group}" for mean in means for group in GROUPS]
-    names += [f"triplet_{part}" for part in ("precision", "recall", "f1")]
-    names += ["relations_per_image", "duplicates_per_image", "relation_hallucination"]
-    names += [f"object_{part}" for part in ("precision", "recall", "f1")]
-    names += ["InstR", "objects_per_image", "duplicate_objects_per_image", "object_hallucination"]
-    names += ["absent_boxes_per_image", "absent_answered"]
-    names += ["AP", "AP50", "AP75", "AR100", "NMS-AP", "NMS-AP50", "NMS-AP75", "NMS-AR100"]
-    names += ["greedy_precision", "greedy_recall", "F1@0.5", "F1@0.95", "F1_mean"]
-    return [name for name in dict.fromkeys(names) if name in known]
 
 
 def _describe(

@@ -8,12 +8,12 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from scenerl.conversation import Conversation
+from scenerl.tiny.optimizer import MuonFactory
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
-from scenerl.training.optimizers import MuonFactory
 from scenerl.training.resume import Resumable, fit
 from scenerl.training.setup import open_run
 from scenerl.types import Example
@@ -39,7 +39,7 @@ def build_trainer(
             tokens carry loss.
         peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
         reasoning: what stands in the thoughts of envelope ``think``.
-        muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
+        muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     optimizer = None

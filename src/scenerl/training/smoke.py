@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
@@ -22,7 +23,6 @@ from scenerl.data.instances import labels_of
 from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
-from scenerl.training import from_scratch
 from scenerl.types import Example, SceneGraph
 
 NUM_STEPS = 2
@@ -80,7 +80,7 @@ def family(options) -> Family:
     Raises:
         UserError: there is no such checkpoint.
     """
-    if (wanted := from_scratch.family_wanted(options)) is not None:
+    if (wanted := tiny.requested_family(options)) is not None:
         return wanted
     size = size_named(options.model)
     return family_named(size.model_type) if size is not None else family_of(options.model)

@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from scenerl.training.optimizers import MuonFactory, MuonWithAdamW
+from scenerl.tiny.optimizer import Muon, MuonFactory, MuonWithAdamW, orthogonalized
 
 
 class Net(nn.Module):
@@ -43,7 +44,7 @@ def apart(model):
     """Muon on the hidden matrix and AdamW on the rest, as two optimisers."""
     rest = [parameter for name, parameter in model.named_parameters() if name != "hidden.weight"]
     return [
-        torch.optim.Muon([model.hidden.weight], lr=0.02, weight_decay=0.01),
+        Muon([model.hidden.weight], lr=0.02, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.95)),
     ]
 
@@ -107,3 +108,48 @@ def test_closure_gives_the_loss():
 
     assert isinstance(optimizer, MuonWithAdamW)
     assert optimizer.step(closure).item() == pytest.approx(loss_of(Net(), 0).item())
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_muon_is_torchs_but_for_rounding(shape):
+    """torch.optim.Muon orthogonalises in bfloat16, whose numbers have 8 bits."""
+    torch.manual_seed(1)
+    start, gradients = torch.randn(shape), torch.randn(5, *shape)
+    weights = []
+    for cls in (Muon, torch.optim.Muon):
+        weight = nn.Parameter(start.clone())
+        optimizer = cls([weight], lr=0.02, weight_decay=0.01)
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        weights.append(weight.detach())
+    assert torch.allclose(*weights, atol=5 * 0.02 * 2**-6)
+    assert not torch.allclose(weights[0], start, atol=0.02)
+
+
+def test_singular_values_end_near_one():
+    values = torch.linalg.svdvals(orthogonalized(torch.randn(40, 20, generator=torch.Generator().manual_seed(0))))
+    assert 0.6 < values.min() and values.max() < 1.3
+
+
+class ProductTypes(TorchDispatchMode):
+    """Collects the number types of matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm):
+            self.seen |= {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_product_runs_in_bfloat16():
+    """CPUs without bfloat16 units emulate it, 15 times slower than float32."""
+    model = Net()
+    optimizer = together(model)
+    loss_of(model, 0).backward()
+    with ProductTypes() as products:
+        optimizer.step()
+    assert products.seen == {torch.float32}

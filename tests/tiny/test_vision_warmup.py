@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scenerl import tiny
 from scenerl.cli import main
-from scenerl.models import tiny
 from scenerl.models.loading import load
-from scenerl.training.warmup import cell_targets, warm_up_vision
+from scenerl.tiny.vision_warmup import cell_targets, warm_up_vision
 from scenerl.types import Example, SceneGraph, SceneObject
 from training.small_run import QUICK, SHAPE, STYLE, words
 

@@ -1,4 +1,4 @@
-"""Small models of each family's architecture, randomly initialised: everything but the size is the real thing."""
+"""The Qwen-VL architectures at a small size, randomly initialised."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from dataclasses import dataclass
 
 import torch
 from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
-    SmolVLMConfig,
-    SmolVLMForConditionalGeneration,
 )
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from scenerl.models import internvl, qwen2_vl, smolvlm
+from scenerl.models import qwen2_vl
 
 HEAD = 32
 """Size of an attention head."""
 
-_TILE_PATCHES = 4  # a tile of the small models is so many patches wide and high
+_WINDOW_PATCHES = 4  # an attention window is this many patches wide and high
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +35,6 @@ class TinyShape:
     patch: int = 14
     min_pixels: int = 56 * 56
     max_pixels: int = 448 * 448
-
-    @property
-    def tile(self) -> int:
-        """Side in pixels of a tile, for families that cut images into tiles."""
-        return _TILE_PATCHES * self.patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +116,7 @@ def _vision_25(shape: TinyShape) -> dict:
         "out_hidden_size": shape.text_width,
         "num_heads": shape.vision_width // HEAD,
         "intermediate_size": shape.vision_width * 2,
-        "window_size": _TILE_PATCHES * shape.patch,
+        "window_size": _WINDOW_PATCHES * shape.patch,
         "fullatt_block_indexes": [shape.vision_layers - 1],
     }
 
@@ -144,65 +133,14 @@ def _vision_3(shape: TinyShape) -> dict:
     }
 
 
-def _internvl(ids: dict[str, int], config: dict, shape: TinyShape):
-    return InternVLForConditionalGeneration(
-        InternVLConfig(
-            text_config={**config, "model_type": "qwen2"},
-            vision_config={
-                "hidden_size": shape.vision_width,
-                "num_hidden_layers": shape.vision_layers,
-                "num_attention_heads": shape.vision_width // HEAD,
-                "intermediate_size": shape.vision_width * 2,
-                "image_size": [shape.tile, shape.tile],
-                "patch_size": [shape.patch, shape.patch],
-            },
-            image_token_id=ids[internvl.IMAGE_TOKEN],
-            image_seq_length=_TILE_PATCHES**2 // 4,
-            tie_word_embeddings=True,
-        )
-    )
-
-
-def _smolvlm(ids: dict[str, int], config: dict, shape: TinyShape):
-    return SmolVLMForConditionalGeneration(
-        SmolVLMConfig(
-            text_config={**config, "model_type": "llama"},
-            vision_config={
-                "hidden_size": shape.vision_width,
-                "num_hidden_layers": shape.vision_layers,
-                "num_attention_heads": shape.vision_width // HEAD,
-                "intermediate_size": shape.vision_width * 2,
-                "image_size": shape.tile,
-                "patch_size": shape.patch,
-            },
-            image_token_id=ids[smolvlm.IMAGE_TOKEN],
-            scale_factor=2,
-            tie_word_embeddings=True,
-        )
-    )
-
-
 def _qwen_images(shape: TinyShape):
     return Qwen2VLImageProcessorPil(
         patch_size=shape.patch, merge_size=2, min_pixels=shape.min_pixels, max_pixels=shape.max_pixels
     )
 
 
-def _internvl_images(shape: TinyShape):
-    images = GotOcr2ImageProcessorPil(size={"height": shape.tile, "width": shape.tile}, crop_to_patches=True)
-    internvl.set_pixel_bounds(images, None, min(shape.max_pixels, 12 * shape.tile**2))
-    return images
-
-
-def _smolvlm_images(shape: TinyShape):
-    images = SmolVLMImageProcessorPil(max_image_size={"longest_edge": shape.tile})
-    smolvlm.set_pixel_bounds(images, None, min(shape.max_pixels, 4 * shape.tile**2))
-    return images
-
-
-_CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_QWEN_TOKENS = (*_CHATML, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-_NUM_TILE_TOKENS = _TILE_PATCHES**2 // 4
+CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_QWEN_TOKENS = (*CHATML, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
 def _qwen_family(build_model: Callable) -> Architecture:
@@ -221,26 +159,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2_5_vl": _qwen_family(_qwen(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, _vision_25)),
     "qwen3_vl": _qwen_family(
         _qwen(Qwen3VLConfig, Qwen3VLForConditionalGeneration, _vision_3, head_dim=HEAD, mrope_interleaved=True)
-    ),
-    "internvl": Architecture(
-        (*_CHATML, *internvl.FAMILY.banned_tokens),
-        "<|im_end|>",
-        internvl.IMAGE_TOKEN,
-        _internvl,
-        _internvl_images,
-        lambda images, tokenizer, chat_template: internvl.InternVLImageTextProcessor(
-            images, tokenizer, _NUM_TILE_TOKENS, chat_template=chat_template
-        ),
-    ),
-    "smolvlm": Architecture(
-        ("<|im_end|>", "<|im_start|>", "<end_of_utterance>", *smolvlm.FAMILY.banned_tokens),
-        "<end_of_utterance>",
-        smolvlm.IMAGE_TOKEN,
-        _smolvlm,
-        _smolvlm_images,
-        lambda images, tokenizer, chat_template: smolvlm.SmolVLMImageTextProcessor(
-            images, tokenizer, _NUM_TILE_TOKENS, chat_template=chat_template
-        ),
     ),
 }
 """``model_type`` to how a small model of it is made."""

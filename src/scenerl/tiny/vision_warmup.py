@@ -1,10 +1,9 @@
-"""Dense vision warm-up: a small vision tower that starts from noise learns where things are before it has to tell.
+"""Dense vision warm-up: a randomly initialised vision tower learns where objects are before language training starts.
 
 Each image token predicts the class of the object that covers most of its cell (or background) and that object's box,
-each coordinate as one of a row of bins: so features come to hold coordinates in the form in which a language model says
-them, as a choice among tokens, and are read out by a linear map.
-Real checkpoints bring a trained tower and need none of this; a random one learns boxes from text alone very slowly
-(docs/log.md has the figures).
+each coordinate as a choice among bins, which is how a language model says it: as a choice among tokens. Real
+checkpoints bring a trained tower and need none of this; a random one learns boxes from text alone very slowly (figures
+in docs/log.md).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LEAST_COVER = 0.05  # share of a cell that an object must cover to be its class
 def cell_targets(
     example: Example, classes: Sequence[str], grid_wh: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each image token should say.
+    """The class and box that each image token predicts.
 
     Args:
         example: boxes in original pixels.
@@ -76,7 +75,7 @@ def warm_up_vision(
 
     Args:
         examples: images with boxes; all classes that occur in them become classes of the warm-up.
-        bins: number of intervals a side of the image is cut into; best the number that the answers' grid makes.
+        bins: number of intervals a side of the image is cut into; best is the number of quantisation steps.
         progress: called after each step with the step's number and its metrics.
 
     Returns:
@@ -97,12 +96,9 @@ def warm_up_vision(
         class_head, box_head = nn.Linear(width, len(classes) + 1), nn.Linear(width, 4 * (bins + 1))
         learner = nn.ModuleDict({"tower": tower, "class_head": class_head, "box_head": box_head})
         optimizer = torch.optim.AdamW(learner.parameters(), lr=learning_rate, weight_decay=0.01)
-        full_rates = [group["lr"] for group in optimizer.param_groups]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step + 1, steps))
         rng = random.Random(seed)
         for step in range(1, steps + 1):
-            warm, cosine = min(1.0, step / 30), 0.5 * (1 + math.cos(math.pi * step / steps))
-            for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
-                group["lr"] = rate * warm * (0.95 * cosine + 0.05)
             batch = [examples[rng.randrange(len(examples))] for _ in range(batch_size)]
             inputs = processor.image_processor(images=[open_image(e) for e in batch], return_tensors="pt")
             grids = inputs["image_grid_thw"]
@@ -120,6 +116,7 @@ def warm_up_vision(
             (class_loss + box_loss / max(1, targets_C4.numel())).backward()
             torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
             metrics = {
                 "class_loss": class_loss.item(),
@@ -129,6 +126,11 @@ def warm_up_vision(
             if progress:
                 progress(step, metrics)
     return metrics
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the learning rate in a step: a rise over 30 steps, then half a cosine down to 5 %."""
+    return min(1.0, step / 30) * (0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.05)
 
 
 def _mean(values: torch.Tensor) -> float:

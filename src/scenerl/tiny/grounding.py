@@ -1,10 +1,10 @@
-"""Grounding warm-up: the text half of a small model learns to find what is named before anybody asks it to.
+"""Grounding warm-up: the language half of a small model learns to locate named objects before it is trained on answers.
 
-A row is an image and then, line by line and in random order, each of its objects: the label and the four numbers of its
-box, which are to be told. So the label itself looks for the object, and the answers to questions about labels have only
-to fetch what it found. Pretrained checkpoints have learnt this from grounded captions (Qwen-VL, arXiv 2308.12966,
-section 3.1). From the answers of the ``detections`` format alone, where a box stands before its label, a text half made
-of noise learns it late or not at all (docs/log.md has the figures).
+A row is an image followed by its objects in random order, one per line: the label, then the four numbers of its box,
+which carry the loss. Predicting the numbers after the label teaches the label to attend to the object. Pretrained
+checkpoints learnt this from grounded captions (Qwen-VL, arXiv 2308.12966, section 3.1). From the ``detections`` format
+alone, where the box precedes its label, a randomly initialised language half learns it late or not at all (figures in
+docs/log.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scenerl.answers import OutputFormat
 from scenerl.answers.writer import box_coordinates
 from scenerl.data.images import open_image
 from scenerl.errors import UserError
-from scenerl.training.optimizers import MuonWithAdamW
+from scenerl.tiny.optimizer import MuonWithAdamW
 from scenerl.types import Example
 
 _LEARNING_RATE, _MUON_LEARNING_RATE = 2e-3, 0.02
@@ -38,11 +38,11 @@ def warm_up_grounding(
     seed: int = 0,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
-    """Train ``model``'s text half in place to tell the boxes of named objects; its vision tower stays as it is.
+    """Train ``model``'s language half in place to predict the boxes of named objects; its vision tower stays as it is.
 
     Args:
         examples: images with boxes; those without an object are left out.
-        output_format: in which frame and on which grid boxes are told.
+        output_format: decides box format and quantisation step.
         input_wh: size of an image in pixels to its size as the model sees it.
         steps: optimiser steps. batch_size: images in each.
         seed: of what each batch shows, and in which order.
@@ -62,32 +62,32 @@ def warm_up_grounding(
     tower = model.model.visual
     tower.requires_grad_(False)
     optimizer = MuonWithAdamW(model, _LEARNING_RATE, _MUON_LEARNING_RATE)
-    full_rates = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / _RISE) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    )
     rng = random.Random(seed)
     metrics: dict[str, float] = {}
     for step in range(1, steps + 1):
-        factor = min(1.0, step / _RISE) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-        for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
-            group["lr"] = rate * factor
         batch = [rng.choice(examples) for _ in range(batch_size)]
         texts = [named_boxes(example, output_format, input_wh(example.image_wh), rng) for example in batch]
         inputs = processor(
-            text=[_shown(processor, text) for text in texts],
+            text=[_chat(processor, text) for text in texts],
             images=[open_image(example) for example in batch],
             return_tensors="pt",
             padding=True,
             padding_side="right",
         )
-        told = inputs["input_ids"][:, 1:]
-        is_told = is_number[told]
+        targets = inputs["input_ids"][:, 1:]
+        is_target = is_number[targets]
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-        logits = model.lm_head(hidden[is_told])
-        loss = F.cross_entropy(logits, told[is_told])
+        logits = model.lm_head(hidden[is_target])
+        loss = F.cross_entropy(logits, targets[is_target])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         optimizer.zero_grad()
-        right = logits.argmax(-1) == told[is_told]
+        right = logits.argmax(-1) == targets[is_target]
         metrics = {"loss": loss.item(), "accuracy": right.float().mean().item()}
         if progress:
             progress(step, metrics)
@@ -102,6 +102,6 @@ def named_boxes(example: Example, output_format: OutputFormat, input_wh: tuple[i
     return "\n".join(f"{item.label} {', '.join(map(str, box))}" for item, box in zip(objects, boxes, strict=True))
 
 
-def _shown(processor, text: str) -> str:
+def _chat(processor, text: str) -> str:
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
     return processor.apply_chat_template([message], tokenize=False)

@@ -8,13 +8,12 @@ from functools import partial
 import pytest
 import torch
 
+from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.conversation import saved_output_format
-from scenerl.models import tiny
 from scenerl.models.loading import load
 from scenerl.models.qwen2_vl import FAMILY
-from scenerl.training import from_scratch
-from scenerl.training.grounding import named_boxes, warm_up_grounding
+from scenerl.tiny.grounding import named_boxes, warm_up_grounding
 from scenerl.types import Example, SceneGraph, SceneObject
 from training.small_run import SHAPE, STYLE
 
@@ -75,7 +74,7 @@ def test_only_the_numbers_are_to_be_told(examples, monkeypatch):
     told = []
     entropy = torch.nn.functional.cross_entropy
     monkeypatch.setattr(
-        "scenerl.training.grounding.F.cross_entropy", lambda logits, ids: told.append(ids) or entropy(logits, ids)
+        "scenerl.tiny.grounding.F.cross_entropy", lambda logits, ids: told.append(ids) or entropy(logits, ids)
     )
     warm_up(examples, 1)
     _, processor = tiny.build(examples, STYLE, SHAPE)
@@ -90,7 +89,7 @@ def test_no_object_is_an_error():
 
 def test_a_checkpoint_from_scratch_is_warmed_up_both_ways(examples, tmp_path):
     steps = []
-    metrics = from_scratch.create(
+    metrics = tiny.create(
         tmp_path / "base",
         examples,
         STYLE,

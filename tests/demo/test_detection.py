@@ -1,4 +1,4 @@
-"""The detection story through the command line, and the ``think`` envelope through the whole path of both stories."""
+"""The detection demo through the command line, and the ``think`` template through the whole path of both tasks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ pytest.importorskip("trl", reason="the demo needs the extra train")
 
 import torch
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import load_yaml
 from scenerl.conversation import Conversation
-from scenerl.demo import detection, graph
-from scenerl.models import tiny
+from scenerl.demo.tasks import TASKS
+from scenerl.metrics.registry import spec
 from scenerl.models.loading import load
 from training.small_run import QUICK, SHAPE, read_rows, words
 
 OUT = Path("runs/demo")
+HEADLINE = ("failure_rate", "AP", "AP50", "object_precision", "object_recall", "absent_answered")
 STAGES = {"base": "base", "sft": "SFT", "rl_od_length": "SFT + RL (odLength)"}
 FEW = {"num_train": 16, "num_test": 4, "warmup_steps": 1, "sft_steps": 3, "grpo_steps": 2, "rollouts": 8}
 
@@ -43,8 +44,8 @@ def run(folder: Path, *provided: str) -> tuple[int, str]:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "200")
         patch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
-        for story in (graph, detection):
-            patch.setattr(story, "SMOKE", replace(story.SMOKE, **FEW))
+        for name, task in TASKS.items():
+            patch.setitem(TASKS, name, replace(task, smoke=replace(task.smoke, **FEW)))
         return cli.main(["demo", "--smoke", *provided]), printed.getvalue()
 
 
@@ -61,7 +62,7 @@ def test_every_stage_leaves_its_files(smoke):
     out, _ = smoke
     tests = read_rows(out / "data" / "test.jsonl")
     for stage in STAGES:
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["format"] == "detections"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "detections"
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]
     log = read_rows(out / "rl_od_length" / "log.jsonl")
@@ -74,8 +75,13 @@ def test_metrics_of_absent_labels_stand_beside_precision_and_recall(smoke):
     everything = json.loads((out / "metrics.json").read_text())
     assert list(everything) == list(STAGES.values())
     for targets in everything.values():
-        assert set(detection.HEADLINE) <= targets["complete annotations"].keys()
-    for text in (*STAGES.values(), *detection.HEADLINE.values(), "complete annotations", "95 % intervals"):
+        assert set(HEADLINE) <= targets["complete annotations"].keys()
+    for text in (
+        *STAGES.values(),
+        *(spec(name).title.split()[0] for name in HEADLINE),
+        "complete annotations",
+        "95 % intervals",
+    ):
         assert text in printed
 
 
@@ -93,8 +99,8 @@ def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
 @pytest.mark.parametrize(
     "provided, named",
     [
-        (["--task", "detection", "--reward", "triplet_f1"], "none of task 'detection'; allowed: od_length, ap"),
-        (["--reward", "od_length"], "none of task 'graph'; allowed: triplet_f1, hard_recall"),
+        (["--task", "detection", "--reward", "triplet_f1"], "not one of task 'detection'; allowed: od_length, ap"),
+        (["--reward", "od_length"], "not one of task 'graph'; allowed: triplet_f1, hard_recall"),
         (["--task", "panoptic"], "is not graph | detection"),
     ],
 )
@@ -110,7 +116,7 @@ def test_think_through_the_whole_path(task, tmp_path):
     assert code == 0
     out = tmp_path / OUT
     for stage in ("base", "sft", "rl_od_length" if task == "detection" else "rl_triplet_f1"):
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["envelope"] == "think"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["template"] == "think"
         assert len(read_rows(out / "predictions" / f"{stage}.jsonl")) == FEW["num_test"]
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, build_prompt, write_answer
 from scenerl.conversation import FILE_NAME, saved_output_format
-from scenerl.models import tiny
 from scenerl.models.loading import load
-from scenerl.training import from_scratch
 from training.small_run import QUICK, SHAPE, STYLE, read_rows, words, write_rows
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
@@ -25,7 +23,7 @@ ARGS = words({"format": "compact", "grid": 20, "tiny_warmup_steps": 2, **QUICK})
 @pytest.fixture
 def small(monkeypatch):
     """Models of a hundred thousand weights."""
-    monkeypatch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
+    monkeypatch.setattr(tiny.checkpoint, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
 
 
 @pytest.mark.parametrize("step", [1, 20])
@@ -69,7 +67,7 @@ def test_nothing_to_build_for():
 
 def test_create_leaves_a_checkpoint_folder(examples, tmp_path):
     steps = []
-    metrics = from_scratch.create(
+    metrics = tiny.create(
         tmp_path, examples, STYLE, SHAPE, warmup_steps=2, batch_size=2, progress=lambda step, _: steps.append(step)
     )
     assert steps == [1, 2] and 0 <= metrics["accuracy"] <= 1
@@ -92,7 +90,7 @@ def test_sft_builds_trains_and_goes_on(rows, tmp_path, small, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("built again")
 
-    monkeypatch.setattr(from_scratch, "create", fail)
+    monkeypatch.setattr(tiny.checkpoint, "create", fail)
     assert cli.main(command) == 0
 
 
