@@ -27,7 +27,7 @@ FLOORS = [
     {"models"},
     {"formats", "card"},
     {"tiny"},
-    {"conversation", "launch", "score", "evaluate"},
+    {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
     {"cli"},
@@ -40,7 +40,7 @@ ONLY_IN = {
     "yaml": {"config"},
     "peft": {"training", "models"},
     "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "tiny", "decoding", "training", "inference", "conversation", "demo"},
+    "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
     "xgrammar": {"decoding"},
     "jinja2": {"report"},
 }

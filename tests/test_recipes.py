@@ -12,11 +12,11 @@ import pytest
 
 from scenerl import cli
 from scenerl.config import OPTIONS, TRL_CONFIGS, load_yaml, parse, resolve_extra
-from scenerl.conversation import saved_output_format
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.launch.job import command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files
 from scenerl.launch.tokens import model_size
+from scenerl.models.output_formats import saved_output_format
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes"

@@ -15,7 +15,6 @@ from decoding.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, 
 from scenerl import tiny
 from scenerl.answers import GrammarSpec, OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import extent_wh
-from scenerl.conversation import Conversation
 from scenerl.decoding import Vocabulary, constraint_of
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
@@ -48,8 +47,8 @@ class Asked:
             examples.append(Example(str(number), width, height, scene, query=query))
         output_format = OutputFormat(fmt, step=20)
         tiny.create(folder, examples, output_format, SHAPE)
-        conversation = Conversation(output_format, load(folder, dtype="float32"))
-        self._checkpoint = conversation.checkpoint
+        self._checkpoint = load(folder, dtype="float32")
+        conversation = self._checkpoint.conversation(output_format)
         self._tokenizer = self._checkpoint.processor.tokenizer
         self._vocabulary = Vocabulary.of(self._checkpoint, self._checkpoint.stop_ids)
         self._engine = HFEngine(self._checkpoint, Sampling())

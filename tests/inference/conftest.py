@@ -12,7 +12,7 @@ else:
     import torch
 
     from inference.loopback import Loopback
-    from training.small_run import examples_of, load_conversation, save_base, write_data
+    from training.small_run import STYLE, examples_of, load_checkpoint, save_base, write_data
 
     @pytest.fixture(scope="session", autouse=True)
     def one_thread():
@@ -37,9 +37,13 @@ else:
         return save_base(tmp_path_factory.mktemp("base") / "checkpoint", examples)
 
     @pytest.fixture
-    def conversation(base):
+    def checkpoint(base):
         """A freshly loaded model, which a test may change."""
-        return load_conversation(base)
+        return load_checkpoint(base)
+
+    @pytest.fixture
+    def conversation(checkpoint):
+        return checkpoint.conversation(STYLE)
 
     @pytest.fixture
     def serve():

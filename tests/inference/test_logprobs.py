@@ -87,13 +87,13 @@ def teacher_forced(engine, prompt, ids) -> torch.Tensor:
     ],
     ids=["greedy", "hot", "cold"],
 )
-def test_they_are_those_of_a_forward_pass_whatever_the_sampling(conversation, sampling):
+def test_they_are_those_of_a_forward_pass_whatever_the_sampling(checkpoint, conversation, sampling):
     """Of the model itself: neither the temperature nor what is cut off or suppressed enters."""
     with torch.no_grad():
-        for parameter in conversation.checkpoint.model.parameters():
+        for parameter in checkpoint.model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(3)
-    engine = Watched(conversation.checkpoint, Sampling(12, **sampling, logprobs=True))
+    engine = Watched(checkpoint, Sampling(12, **sampling, logprobs=True))
     prompts = prompts_of(conversation)
     replies = engine.answer(prompts, 3)
     count = sampling.get("num_samples", 1)
@@ -106,19 +106,19 @@ def test_they_are_those_of_a_forward_pass_whatever_the_sampling(conversation, sa
         torch.testing.assert_close(torch.tensor(reply.logprobs), wanted, rtol=0, atol=1e-4)
     assert len({round(value, 3) for _, reply in flat for value in reply.logprobs}) > 10
     # the answers themselves are those of a run without
-    plain = HFEngine(conversation.checkpoint, Sampling(12, **sampling)).answer(prompts, 3)
+    plain = HFEngine(checkpoint, Sampling(12, **sampling)).answer(prompts, 3)
     assert [[(r.text, r.num_tokens, r.finish_reason) for r in group] for group in replies] == [
         [(r.text, r.num_tokens, r.finish_reason) for r in group] for group in plain
     ]
     assert all(reply.logprobs is None and reply.spans is None for group in plain for reply in group)
 
 
-def test_they_are_the_same_through_the_loop_of_transformers(conversation, monkeypatch):
+def test_they_are_the_same_through_the_loop_of_transformers(checkpoint, conversation, monkeypatch):
     prompts = prompts_of(conversation)
     sampling = Sampling(8, 1.0, num_samples=2, logprobs=True)
-    wanted = HFEngine(conversation.checkpoint, sampling).answer(prompts, 1)
+    wanted = HFEngine(checkpoint, sampling).answer(prompts, 1)
     monkeypatch.setattr(BranchSampler, "suits", staticmethod(lambda backbone: False))
-    got = HFEngine(conversation.checkpoint, sampling).answer(prompts, 1)
+    got = HFEngine(checkpoint, sampling).answer(prompts, 1)
     for ours, theirs in zip(sum(wanted, []), sum(got, []), strict=True):
         assert (ours.text, ours.spans) == (theirs.text, theirs.spans)
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
@@ -314,9 +314,9 @@ def test_the_rows_of_the_command(base, rows, tmp_path):
 class Ideal(Watched):
     """The model as it is, made to say the ideal answer to each image."""
 
-    def __init__(self, conversation, examples, sampling):
-        super().__init__(conversation.checkpoint, sampling)
-        tokenizer = conversation.checkpoint.processor.tokenizer
+    def __init__(self, checkpoint, conversation, examples, sampling):
+        super().__init__(checkpoint, sampling)
+        tokenizer = checkpoint.processor.tokenizer
         self.answers = {}
         for example in examples:
             text = conversation.completion(example)[0]["content"][0]["text"]
@@ -332,10 +332,10 @@ class Ideal(Watched):
         return replies
 
 
-def test_from_the_model_to_the_metrics(conversation, examples, rows, tmp_path):
+def test_from_the_model_to_the_metrics(checkpoint, conversation, examples, rows, tmp_path):
     """A random model is unsure of all it says, and that is what eval and its calibration see."""
     out = tmp_path / "out.jsonl"
-    engine = Ideal(conversation, examples, Sampling(60, 1.0, num_samples=2, logprobs=True))
+    engine = Ideal(checkpoint, conversation, examples, Sampling(60, 1.0, num_samples=2, logprobs=True))
     assert predict(examples, conversation, engine, out, 2, 4).problems == []
     found = read_rows(out)
     assert len(found) == 2 * len(examples) and {row["status"] for row in found} == {"ok"}

@@ -17,9 +17,10 @@ from scenerl.inference.shards import Shard
 @pytest.fixture(scope="module")
 def model(base):
     """A checkpoint that says how it is asked."""
-    from training.small_run import load_conversation
+    from scenerl.answers.dialogue import save_output_format
+    from training.small_run import STYLE
 
-    load_conversation(base).save(base)
+    save_output_format(STYLE, base)
     return base
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, build_prompt, write_answer
-from scenerl.conversation import FILE_NAME, saved_output_format
+from scenerl.answers.dialogue import FILE_NAME
 from scenerl.models.loading import load
+from scenerl.models.output_formats import saved_output_format
 from training.small_run import QUICK, SHAPE, STYLE, read_rows, words, write_rows
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"

@@ -10,8 +10,8 @@ import torch
 
 from scenerl import tiny
 from scenerl.answers import OutputFormat
-from scenerl.conversation import saved_output_format
 from scenerl.models.loading import load
+from scenerl.models.output_formats import saved_output_format
 from scenerl.models.qwen2_vl import FAMILY
 from scenerl.tiny.grounding import named_boxes, warm_up_grounding
 from scenerl.types import Example, SceneGraph, SceneObject

@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw
 
 from scenerl import data, tiny
 from scenerl.answers import OutputFormat
-from scenerl.conversation import Conversation
-from scenerl.models.loading import load
+from scenerl.models.loading import Checkpoint, load
 from scenerl.types import Example
 
 SHAPE = tiny.TinyShape(text_width=64, text_layers=2, vision_width=32, vision_layers=1)
@@ -87,5 +86,5 @@ def save_base(folder: Path, examples: list[Example]) -> Path:
     return folder
 
 
-def load_conversation(folder: Path, output_format: OutputFormat = STYLE) -> Conversation:
-    return Conversation(output_format, load(folder, dtype="float32"))
+def load_checkpoint(folder: Path) -> Checkpoint:
+    return load(folder, dtype="float32")

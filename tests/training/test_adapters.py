@@ -157,19 +157,19 @@ def options(*argv: str):
     return parse("sft", ["--model", "m", "--data", "d.jsonl", "--out", "o", *argv])[0]
 
 
-def test_options_become_pefts_configuration(conversation):
+def test_options_become_pefts_configuration(checkpoint, conversation):
     provided = options(
         "--use_peft", "--lora_r", "2", "--lora_alpha", "6", "--use_rslora", "--lora_modules_to_save", "merger"
     )
-    config = adapters.lora_config(provided, conversation.checkpoint)
+    config = adapters.lora_config(provided, checkpoint)
     assert (config.r, config.lora_alpha, config.use_rslora, config.modules_to_save) == (2, 6, True, ["merger"])
-    assert config.target_modules == conversation.checkpoint.family.lora_targets
-    assert adapters.lora_config(options(), conversation.checkpoint) is None
+    assert config.target_modules == checkpoint.family.lora_targets
+    assert adapters.lora_config(options(), checkpoint) is None
     everything = options("--use_peft", "--lora_target_modules", "all-linear")
-    assert adapters.lora_config(everything, conversation.checkpoint).target_modules == "all-linear"
+    assert adapters.lora_config(everything, checkpoint).target_modules == "all-linear"
     wrong = options("--use_peft", "--lora_target_modules", "q_proj", "w_pack")
     with pytest.raises(ValueError, match="lora_target_modules: no module of .* is called w_pack"):
-        adapters.lora_config(wrong, conversation.checkpoint)
+        adapters.lora_config(wrong, checkpoint)
 
 
 @pytest.mark.parametrize(

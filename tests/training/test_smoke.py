@@ -9,11 +9,12 @@ import pytest
 
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import save_output_format
 from scenerl.config import parse, plain
-from scenerl.conversation import Conversation, saved_output_format
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models.loading import family_named
+from scenerl.models.output_formats import saved_output_format
 from scenerl.training import smoke
 from scenerl.types import Relation, SceneGraph
 from training.small_run import SHAPE, STYLE, read_rows
@@ -61,7 +62,7 @@ def test_detection_gets_questions(words):
 
 
 def test_detection_of_a_checkpoint_at_hand(tmp_path):
-    Conversation(OutputFormat("detections"), None).save(tmp_path)
+    save_output_format(OutputFormat("detections"), tmp_path)
     asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path)))[0]
     assert asked.data.startswith("synthetic_detection:")
     for more in (["--format", "json"], ["--task", "sgdet"]):

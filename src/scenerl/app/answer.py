@@ -10,7 +10,6 @@ from PIL import Image, ImageOps
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS as ANSWER_FORMATS
-from scenerl.conversation import Conversation
 from scenerl.data.images import FORMATS, ORIENTATION, image_size, open_image
 from scenerl.data.vocabulary import NAMED, Vocabulary
 from scenerl.errors import DataError, UserError
@@ -148,12 +147,12 @@ def answer(request: Request, image: Image.Image, name: str, engine: HFEngine, sa
         UserError: the model takes no image of this shape, or cannot answer in this way.
     """
     checkpoint = engine.checkpoint
-    conversation = Conversation(request.output_format(saved, checkpoint.family.box_format), checkpoint)
+    conversation = checkpoint.conversation(request.output_format(saved, checkpoint.family.box_format))
     query = request.labels if request.task == "det" else None
     example = Example(name, *image.size, SceneGraph(), query=query)
     input_wh = conversation.input_wh(example)
     messages = conversation.prompt(example, image)
-    constraint = {"shapes": [conversation.shape(example)]} if request.constrain else {}
+    constraint = {"shapes": [conversation.grammar_spec(example)]} if request.constrain else {}
     engine.sampling = request.sampling()
     rows, results = [], []
     for sample, reply in enumerate(engine.answer([messages], request.seed, **constraint)[0]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from scenerl.answers import GrammarSpec
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.data.images import open_image
 from scenerl.errors import DataError, UserError
 from scenerl.inference.engine import Engine, Reply, Unanswered
@@ -73,7 +73,7 @@ def open_images(batch: Batch, conversation: Conversation, engine: Engine | None 
             size, image = conversation.input_wh(example), open_image(example)
             prompt = conversation.prompt(example, image)
             if engine is not None:
-                shape = conversation.shape(example)
+                shape = conversation.grammar_spec(example)
                 engine.check(shape)
         except DataError as error:
             return replace(item, error=str(error))

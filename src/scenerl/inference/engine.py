@@ -59,7 +59,7 @@ class Engine(Protocol):
         """``num_samples`` replies for each prompt, in order.
 
         Args:
-            prompts: user messages, the images in them (see :class:`scenerl.conversation.Conversation`).
+            prompts: user messages, the images in them (see :class:`scenerl.answers.dialogue.Conversation`).
             seed: of the sampling; the same prompts and seed give the same replies.
             shapes: the form that the answers to each prompt are held to; None leaves the model free.
 

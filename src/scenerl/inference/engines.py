@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import PredictOptions, plain
-from scenerl.conversation import Conversation, output_format_for
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
+from scenerl.models.output_formats import output_format_for
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
@@ -95,7 +96,7 @@ class InProcess:
             trust_remote_code=options.trust_remote_code,
             allow_pickle=options.allow_pickle,
         )
-        conversation = Conversation(self.output_format, checkpoint)
+        conversation = checkpoint.conversation(self.output_format)
         yield Started(conversation, HFEngine(checkpoint, sampling), options.batch_size or DEFAULT_BATCH)
 
 
@@ -133,7 +134,7 @@ class Server:
         client = Client(options.server, os.environ.get("OPENAI_API_KEY"), options.timeout, options.tries, at_once)
         engine = OpenAIEngine(client, options.model, sampling, checkpoint, options.constrain)
         try:
-            yield Started(Conversation(self.output_format, checkpoint), engine, batch_size=1, ahead=at_once)
+            yield Started(checkpoint.conversation(self.output_format), engine, batch_size=1, ahead=at_once)
         finally:
             engine.close()
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl import data
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import PredictOptions
-from scenerl.conversation import Conversation
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, only_writer
@@ -177,7 +177,7 @@ def _check_form(examples: Iterable[Example], started: Started) -> None:
         if example.query is not None:
             return  # each has a vocabulary of its own
         try:
-            shape = started.conversation.shape(example)
+            shape = started.conversation.grammar_spec(example)
         except DataError:
             continue  # an image that is no size for the model; its row will say so
         started.engine.check(shape)

@@ -14,9 +14,10 @@ from transformers import LogitsProcessorList
 from trl import GRPOConfig
 
 from scenerl.answers import build_grammar
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.decoding import ConstrainedDecoding, Vocabulary, constraint_of
 from scenerl.errors import UserError
+from scenerl.models.loading import Checkpoint
 from scenerl.types import Example
 
 
@@ -24,7 +25,8 @@ class ConstrainedRollouts:
     """The constraints of a run's answers.
 
     Args:
-        conversation: how the model is asked.
+        checkpoint: of the model that is trained.
+        conversation: how it is prompted.
         examples: what the data set's ``row`` column counts.
         stop_ids: tokens that end a completion.
         limit: tokens of a completion.
@@ -33,9 +35,16 @@ class ConstrainedRollouts:
         UserError: an example has no answer that the tokenizer can write within the limit.
     """
 
-    def __init__(self, conversation: Conversation, examples: Sequence[Example], stop_ids: Sequence[int], limit: int):
-        self._vocabulary = Vocabulary.of(conversation.checkpoint, stop_ids)
-        self._shapes = [conversation.shape(example) for example in examples]
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        conversation: Conversation,
+        examples: Sequence[Example],
+        stop_ids: Sequence[int],
+        limit: int,
+    ):
+        self._vocabulary = Vocabulary.of(checkpoint, stop_ids)
+        self._shapes = [conversation.grammar_spec(example) for example in examples]
         for shape in dict.fromkeys(self._shapes):
             constraint_of(shape, self._vocabulary).require(limit)
 
@@ -65,7 +74,7 @@ def send_grammar(args: GRPOConfig, conversation: Conversation, examples: Sequenc
     """
     if args.vllm_mode != "colocate":
         raise UserError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
-    shapes = {conversation.shape(example) for example in examples}
+    shapes = {conversation.grammar_spec(example) for example in examples}
     if len(shapes) > 1:
         raise UserError(
             f"constrain: vLLM takes one grammar for the whole run, but the examples need {len(shapes)} (labels asked "

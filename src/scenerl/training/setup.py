@@ -15,13 +15,14 @@ from transformers.integrations import get_available_reporting_integrations
 from trl.import_utils import is_vllm_available
 
 from scenerl import data, tiny
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
-from scenerl.conversation import Conversation, output_format_for
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
+from scenerl.models.output_formats import output_format_for
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke
@@ -115,7 +116,7 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
 
 def open_run(
     options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
-) -> tuple[Conversation, Sequence[Example], Any]:
+) -> tuple[Checkpoint, Conversation, Sequence[Example], Any]:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
 
     Args:
@@ -159,4 +160,4 @@ def open_run(
                 options, built, output_format, examples, args.seed, args.per_device_train_batch_size
             )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
-    return Conversation(output_format, checkpoint), examples, args
+    return checkpoint, checkpoint.conversation(output_format), examples, args

@@ -18,11 +18,11 @@ from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
-from scenerl.conversation import saved_output_format
 from scenerl.data.instances import labels_of
 from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
+from scenerl.models.output_formats import saved_output_format
 from scenerl.types import Example, SceneGraph
 
 NUM_STEPS = 2
@@ -67,7 +67,7 @@ def shrink(options, extra: Mapping[str, Any]):
 
 
 def _is_detection(options) -> bool:
-    """Whether a run's answers are detections, as :func:`scenerl.conversation.output_format_for` has it."""
+    """Whether a run's answers are detections, as :func:`scenerl.models.output_formats.output_format_for` has it."""
     if options.task is not None:
         return options.task == "det"
     saved = saved_output_format(options.model) if Path(options.model).is_dir() else None

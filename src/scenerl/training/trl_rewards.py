@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import TrainerState
 
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.rewards import Comparison, RewardOptions, select_rewards
 from scenerl.training.logs import take_back
 from scenerl.training.watch import ConstantRewardWatch
