@@ -25,7 +25,7 @@ FLOORS = [
     {"rewards", "metrics"},
     {"data", "decoding"},
     {"models"},
-    {"formats", "card"},
+    {"predictions", "card"},
     {"tiny"},
     {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
@@ -43,6 +43,8 @@ ONLY_IN = {
     "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
     "xgrammar": {"decoding"},
     "jinja2": {"report"},
+    "gradio": {"app"},
+    "uvicorn": {"app"},
 }
 
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -97,8 +99,8 @@ def test_scoring_and_evaluation_never_need_torch():
     script = (
         "import sys, importlib\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'trl', 'datasets', 'tokenizers']))\n"
-        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'formats', 'report', 'runs', "
-        "'inference.merge_files']:\n"
+        "for name in ['answers', 'rewards', 'metrics', 'score', 'evaluate', 'data', 'predictions', 'report', 'runs', "
+        "'predictions.merge_file']:\n"
         "    importlib.import_module(f'scenerl.{name}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

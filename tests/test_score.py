@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import ScoreOptions
-from scenerl.data.jsonl import DataError, parse_row
+from scenerl.data.rows import parse_row
+from scenerl.errors import DataError
 from scenerl.inference.engine import Reply
-from scenerl.inference.rows import prediction_row
+from scenerl.predictions.row import prediction_row
 from scenerl.rewards import RELATION_REWARDS, REWARDS
 from scenerl.score import run_score, score_answer, score_row
 
@@ -62,8 +64,8 @@ def read_rows(path) -> list[dict]:
 
 
 def scored(row, output_format=PIXELS, **kwargs) -> dict:
-    output, _ = score_row(row, "rows.jsonl, row 1", output_format, **kwargs)
-    return json.loads(json.dumps(output, allow_nan=False))
+    found = score_row(row, "rows.jsonl, row 1", Conversation(output_format), **kwargs)
+    return json.loads(json.dumps(found.output, allow_nan=False))
 
 
 def gold_answer(row, output_format, input_wh=None) -> str:
@@ -96,8 +98,8 @@ def test_an_answer_with_a_wrong_label_and_a_bad_box():
 
 def test_an_element_costs_itself_only_unless_strict():
     example, _ = parse_row(ROW, "row")
-    assert score_answer(example, json.dumps(ANSWER), PIXELS)["status"] == "ok"
-    assert score_answer(example, json.dumps(ANSWER), PIXELS, strict=True)["status"] == "wrong_schema"
+    assert score_answer(example, json.dumps(ANSWER), Conversation(PIXELS))["status"] == "ok"
+    assert score_answer(example, json.dumps(ANSWER), Conversation(PIXELS), strict=True)["status"] == "wrong_schema"
 
 
 @pytest.mark.parametrize(("answer", "status"), [(None, "no_answer"), ("", "empty"), ("no idea", "invalid_json")])
@@ -198,18 +200,18 @@ def test_truncation_and_length_come_from_the_row():
 )
 def test_rows_that_cannot_be_used_say_why(change, message):
     with pytest.raises(DataError, match=message) as caught:
-        score_row({**ROW, "answer": "x", **change}, "rows.jsonl, row 5", PIXELS)
+        score_row({**ROW, "answer": "x", **change}, "rows.jsonl, row 5", Conversation(PIXELS))
     assert str(caught.value).startswith("rows.jsonl, row 5: ")
 
 
 def test_a_row_without_an_answer_is_refused():
     with pytest.raises(DataError, match="row 1: the key 'answer' is missing"):
-        score_row(ROW, "row 1", PIXELS)
+        score_row(ROW, "row 1", Conversation(PIXELS))
 
 
 def test_resized_needs_its_size():
     with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
-        score_row({**ROW, "answer": "x"}, "row 1", OutputFormat(box_format="resized"))
+        score_row({**ROW, "answer": "x"}, "row 1", Conversation(OutputFormat(box_format="resized")))
 
 
 def test_bad_rows_are_named_and_the_others_scored(tmp_path, capsys):

@@ -25,7 +25,7 @@ COMMANDS: dict[str, str] = {
     "plan": "scenerl.launch.plan:run",
     "score": "scenerl.score:run_score",
     "eval": "scenerl.evaluate:run_eval",
-    "merge": "scenerl.inference.merge_files:run",
+    "merge": "scenerl.predictions.merge_file:run",
     "report": "scenerl.report.command:run",
     "app": "scenerl.app.command:run",
     "export": "scenerl.export:run",

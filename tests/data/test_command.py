@@ -13,7 +13,7 @@ from scenerl.config import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.formats.training import read_training
+from scenerl.evaluate.training_data import read_training
 from scenerl.rewards.options import read_predicate_counts
 
 ROW = {

@@ -11,7 +11,7 @@ from data.published_folders import PSG_ROWS, psg_value, write_image, write_psg
 from scenerl import data
 from scenerl.data import psg
 from scenerl.errors import DataError
-from scenerl.formats import read_truth
+from scenerl.predictions import read_truth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

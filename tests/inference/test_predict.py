@@ -236,7 +236,7 @@ def test_images_that_recover_cost_one_rewrite_however_many(conversation, example
         (example.image_id, sample) for example in second for sample in (0, 1)
     )
     assert {row["image_id"] for row in rows if "error" in row} == {"new", "image-0", "image-12"}
-    assert (outcome.tally.answers, outcome.tally.unanswered) == (34, 6)
+    assert (outcome.counts.answers, outcome.counts.unanswered) == (34, 6)
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scenerl.cli import main
-from scenerl.inference.merge import merge_graphs
-from scenerl.report.predictions import read_graph
+from scenerl.predictions.merge import merge_graphs
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_graph
 from training.small_run import read_rows
 
 SAMPLED = ["--max_new_tokens", "6", "--device", "cpu", "--temperature", "1", "--num_samples", "3"]
@@ -23,12 +24,14 @@ def test_merged_rows_beside_the_answers(base, rows, tmp_path):
     merged, samples = read_rows(out), read_rows(tmp_path / "merged.samples.jsonl")
     assert [row["image_id"] for row in samples] == [row["image_id"] for row in merged for _ in range(3)]
     for place, row in enumerate(merged):
-        graphs = [read_graph(item["graph"], "") if item["graph"] else None for item in samples[3 * place :][:3]]
+        graphs = [
+            decode_graph(item["graph"], "", Notes(out)) if item["graph"] else None for item in samples[3 * place :][:3]
+        ]
         expected = merge_graphs(graphs)
         assert (row["answers"], row["failed"]) == (3, graphs.count(None))
         assert (row["graph"] is None) == (expected is None)
         if expected:
-            assert read_graph(row["graph"], "") == expected.graph
+            assert decode_graph(row["graph"], "", Notes(out)) == expected.graph
     before = out.read_bytes()
     out.unlink()
     assert main(words) == 0 and out.read_bytes() == before

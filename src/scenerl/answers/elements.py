@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -49,6 +49,25 @@ def clean_label(raw: object) -> str | None:
     if not label or len(label) > MAX_LABEL or (not label.isprintable() and _UNSAFE.search(label)):
         return None
     return label
+
+
+def object_ids(labels: Iterable[str]) -> list[str]:
+    """Ids for objects in order: the label, a dot and the position, counted from 1.
+
+    >>> object_ids(["dog", "ball"])
+    ['dog.1', 'ball.2']
+    """
+    return [f"{label}.{number}" for number, label in enumerate(labels, 1)]
+
+
+def label_of(object_id: str) -> str:
+    """The label in an object id: the id up to its last dot-number, the whole id if it has none.
+
+    >>> label_of("traffic light.12"), label_of("st. bernard"), label_of("no.1.2")
+    ('traffic light', 'st. bernard', 'no.1')
+    """
+    head, dot, number = object_id.rpartition(".")
+    return head if dot and number.isascii() and number.isdigit() else object_id
 
 
 def read_box(raw: object) -> list | None:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS, GraphBuilder, Reading, clean_label
+from scenerl.answers.elements import (
+    MAX_OBJECTS,
+    MAX_RELATIONS,
+    GraphBuilder,
+    Reading,
+    clean_label,
+    label_of,
+    object_ids,
+)
 from scenerl.answers.json_text import find_answer
 from scenerl.answers.template import unfence
 
@@ -22,22 +30,12 @@ An id is the label, a dot and the object's number. Boxes are left, top, right, b
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
     """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices."""
-    ids = [f"{label}.{number}" for number, label in enumerate(labels, 1)]
+    ids = object_ids(labels)
     graph = {
         "objects": [{"id": id_, "bbox": box} for id_, box in zip(ids, boxes, strict=True)],
         "relationships": [{"subject": ids[s], "predicate": name, "object": ids[o]} for s, name, o in relations],
     }
     return json.dumps(graph, ensure_ascii=False)
-
-
-def label_of(id_: str) -> str:
-    """The label in an object id: the id up to its last dot-number, the whole id if it has none.
-
-    >>> label_of("traffic light.12"), label_of("st. bernard"), label_of("no.1.2")
-    ('traffic light', 'st. bernard', 'no.1')
-    """
-    head, dot, number = id_.rpartition(".")
-    return head if dot and number.isascii() and number.isdigit() else id_
 
 
 def is_answer(value: object) -> bool:

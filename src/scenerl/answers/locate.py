@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scenerl.answers import detections, json_graph
 from scenerl.answers.compact import line_spans
-from scenerl.answers.elements import GraphBuilder
+from scenerl.answers.elements import GraphBuilder, label_of
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.json_text import find_answer, leaves
 from scenerl.answers.output_format import OutputFormat
@@ -149,7 +149,7 @@ def _object(body: str, spans: dict[tuple, Span], place: str, label_key: str, box
     if label is None or None in box:
         return None
     if label_key == "id" and "\\" not in (raw := body[slice(*label)]):
-        label = label[0], label[0] + len(json_graph.label_of(raw).rstrip())
+        label = label[0], label[0] + len(label_of(raw).rstrip())
     return ObjectSpans(label, tuple(box))
 
 

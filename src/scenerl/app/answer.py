@@ -16,9 +16,9 @@ from scenerl.errors import DataError, UserError
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
-from scenerl.inference.merge import merge_graphs
-from scenerl.inference.merge_files import merged_row
-from scenerl.inference.rows import prediction_row
+from scenerl.predictions.merge import merge_graphs
+from scenerl.predictions.merge_file import merged_row
+from scenerl.predictions.row import prediction_row
 from scenerl.types import Example, ParseResult, SceneGraph
 
 TASKS = {"sgdet": "Scene graph", "det": "Detection of given labels"}

@@ -2,7 +2,7 @@
 
 ``{"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, width,
 height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval are of this schema too. What is made of it: for
-training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.formats.coco`.
+training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.predictions.coco`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.answers.elements import MAX_LABEL, clean_label
+from scenerl.answers.elements import MAX_LABEL, clean_label, label_of, object_ids
 from scenerl.answers.template import TAGS
 from scenerl.errors import DataError
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
@@ -34,7 +34,6 @@ _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
 _FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
-_NUMBER_SUFFIX = re.compile(r"\.[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +68,6 @@ def excerpt(value: object, limit: int = 80) -> str:
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def label_of(object_id: str) -> str:
-    """The label of an object id: the id up to its last dot-number, or the whole id if it has none.
-
-    >>> label_of("traffic light.12"), label_of("st. bernard.3"), label_of("dog")
-    ('traffic light', 'st. bernard', 'dog')
-    """
-    return _NUMBER_SUFFIX.sub("", object_id)
 
 
 def parse_row(row: object, where: str, images_dir: Path | None = None) -> tuple[Example, list[str]]:
@@ -324,7 +314,7 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
         row["query"] = list(example.query)
         row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
         return row
-    ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
+    ids = object_ids(found.label for found in objects)
     row["objects"] = [
         {"id": object_id, "bbox": _plain(found.box)} for object_id, found in zip(ids, objects, strict=True)
     ]

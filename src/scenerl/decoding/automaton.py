@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from operator import methodcaller
 
 from scenerl.answers.compact import split_object, split_relation
-from scenerl.answers.elements import clean_label
+from scenerl.answers.elements import clean_label, label_of
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.grammar import (
     FENCE_NAMES,
@@ -20,7 +20,6 @@ from scenerl.answers.grammar import (
     json_text,
     largest_steps,
 )
-from scenerl.answers.json_graph import label_of
 from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.template import ANSWER, END_ANSWER, TEMPLATES, THINK
 from scenerl.decoding.lines import ObjectWords, OpenObject, OpenTail, Words, check_words

@@ -11,18 +11,14 @@ from pathlib import Path
 from rich.console import Console
 
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.config.options import EvalOptions
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, mapper, metric_options, wants_mapping
+from scenerl.evaluate.table import print_comparison, print_report
+from scenerl.evaluate.training_data import read_training
 from scenerl.files import atomic_write_text, check_out
-from scenerl.formats import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
-from scenerl.formats.box_format_check import check_box_format
-from scenerl.formats.format_check import check_format
-from scenerl.formats.pairing import MISSING, NOTHING, pair_up
-from scenerl.formats.predictions import shown
-from scenerl.formats.table import print_comparison, print_report
-from scenerl.formats.training import read_training
 from scenerl.metrics import (
     Mapped,
     MetricOptions,
@@ -34,6 +30,10 @@ from scenerl.metrics import (
     map_pairs,
     misspelled,
 )
+from scenerl.predictions import OUTPUTS, Names, Truth, read_predictions, read_truth, sniff, write_predictions
+from scenerl.predictions.checks import check_box_format, check_format
+from scenerl.predictions.notes import shown
+from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
 from scenerl.progress import progress_bar
 
 DETECTION_LISTS = ("coco", "ovdeval")
@@ -47,7 +47,7 @@ class Evaluation:
     options: EvalOptions
     metric_options: MetricOptions
     vocabulary: Vocabulary | None
-    output_format: OutputFormat
+    conversation: Conversation
     truth: Truth
     names: Names
 
@@ -143,7 +143,7 @@ def _prepare(options: EvalOptions) -> Evaluation:
         predicates=closed and closed.predicates,
         box_format=options.frame,
     )
-    return Evaluation(options, metric_options(options, names), vocabulary, output_format, truth, names)
+    return Evaluation(options, metric_options(options, names), vocabulary, Conversation(output_format), truth, names)
 
 
 def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pair], dict[str, int]]:
@@ -151,9 +151,8 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
     options = setup.options
     name = sniff(path) if options.input == "auto" else options.input
     predictions = read_predictions(path, name, setup.names)
-    pairs, counts = pair_up(
-        predictions, setup.truth, setup.output_format, NOTHING if name in DETECTION_LISTS else MISSING
-    )
+    missing = NOTHING if name in DETECTION_LISTS else MISSING
+    pairs, counts, odd = pair_up(predictions, setup.truth, setup.conversation, missing, wants_mapping(options))
     box_formats = {
         entry.row.get("frame", options.frame) for entry in predictions.entries.values() if entry.row is not None
     }
@@ -161,8 +160,8 @@ def _pairs(setup: Evaluation, path: Path, warnings: list[str]) -> tuple[list[Pai
     suspicious = check_box_format(setup.truth.examples, [pair.result for pair in pairs], box_format)
     suspicious += predictions.other_tasks(setup.metric_options.task)
     if all(pair.result.graph is None for pair in pairs):
-        suspicious += check_format(predictions.answers(), setup.output_format)
-    warnings += predictions.warnings + [f"{path}: {sentence}" for sentence in suspicious]
+        suspicious += check_format(predictions.answers(), setup.conversation.output_format)
+    warnings += odd + [f"{path}: {sentence}" for sentence in suspicious]
     labels, predicates = _target_vocabulary(setup)
     near = misspelled(pairs, labels, predicates)
     counts["misspelled_labels"] = sum(entry.count for entry in near)

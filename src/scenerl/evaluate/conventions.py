@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scenerl.config.options import EvalOptions
 from scenerl.errors import UserError
-from scenerl.formats import Names
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
+from scenerl.predictions import Names
 from scenerl.similarity import build_similarity
 
 

@@ -17,10 +17,11 @@ from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, Started, fingerprint
 from scenerl.inference.marks import check_owner, write_mark
-from scenerl.inference.merge_files import merge_file
-from scenerl.inference.rows import PredictionFile, error_row, prediction_row
 from scenerl.inference.shards import Shard, gather
 from scenerl.inference.tally import Outcome
+from scenerl.predictions.file import PredictionFile
+from scenerl.predictions.merge_file import merge_file
+from scenerl.predictions.row import error_row, prediction_row
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
 
@@ -68,7 +69,7 @@ def predict(
                 _write(item, conversation, file, num_samples)
             if progress:
                 progress(len(batch.items))
-        return Outcome(file.tally, problems)
+        return Outcome(file.counts, problems)
 
 
 def _missing(example: Example, file: PredictionFile, num_samples: int) -> list[int]:
@@ -161,8 +162,8 @@ def run(options: PredictOptions) -> None:
         if options.merge:
             write_mark(merged, mark)
             merge_file(options.out, merged)
-    print(f"{options.out}: {outcome.tally}")
-    if options.constrain and not (choice.sees_conditions or outcome.tally.is_clean):
+    print(f"{options.out}: {outcome.counts}")
+    if options.constrain and not (choice.sees_conditions or outcome.counts.is_clean):
         print("A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)")
     if outcome.problems:
         raise UserError(

@@ -16,7 +16,8 @@ from scenerl.errors import UserError
 from scenerl.files import only_writer
 from scenerl.inference.batches import Batch
 from scenerl.inference.marks import Mark, differing, mark_path, write_mark
-from scenerl.inference.tally import Outcome, Tally
+from scenerl.inference.tally import Outcome
+from scenerl.predictions.counts import AnswerCounts
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -83,7 +84,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
     parts = [Shard(number, count) for number in range(1, count + 1)]
     paths = [part.path(out) for part in parts]
     _check_parts(parts, paths, mark)
-    tally, problems = Tally(), []
+    counts, problems = AnswerCounts(), []
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with ExitStack() as stack:
         stack.enter_context(only_writer(*paths))
@@ -99,7 +100,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
                     files[place[0]].seek(place[1])
                     line = files[place[0]].read(place[2])
                     row = json.loads(line)
-                    tally.add(row)
+                    counts.add(row)
                     problems += [row["error"]] if "error" in row and sample == 0 else []
                     written.write(line)
             if rows:
@@ -110,7 +111,7 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
         out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
         write_mark(out, mark)
         os.replace(draft, out)
-    return Outcome(tally, problems)
+    return Outcome(counts, problems)
 
 
 def _check_parts(parts: list[Shard], paths: list[Path], mark: Mark) -> None:

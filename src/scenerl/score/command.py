@@ -8,22 +8,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from scenerl.answers import OutputFormat, parse_answer
+from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import ScoreOptions
 from scenerl.data import load
-from scenerl.data.jsonl import DataError, excerpt, parse_row, read_rows, write_jsonl
+from scenerl.data.instances import tidy_id
+from scenerl.data.jsonl import read_rows, write_jsonl
+from scenerl.data.rows import excerpt
 from scenerl.data.vocabulary import Vocabulary
+from scenerl.errors import DataError
 from scenerl.files import check_out
-from scenerl.formats.box_format_check import check_box_format
-from scenerl.formats.format_check import check_format
-from scenerl.formats.predictions import tidy_id
+from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.progress import track
 from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
-from scenerl.score.rows import score_row
+from scenerl.score.rows import ScoredRow, score_row
 from scenerl.types import Example
 
 _SHOWN_MESSAGES = 20
-_LOOKED_AT = 50  # answers that tell whether the format and the frame were meant
+_SAMPLED = 50  # answers that are checked for another format or frame
 
 
 class _GroundTruth:
@@ -93,7 +95,8 @@ def run_score(options: ScoreOptions) -> None:
     )
     truth = None if options.data is None else _GroundTruth(options.data, options.split)
     errors, warnings = _Messages("error"), _Messages("warning")
-    looked_at: list[tuple[Example, dict]] = []
+    conversation = Conversation(output_format)
+    sampled: list[tuple[dict, ScoredRow]] = []
     statuses: Counter[str] = Counter()
     totals = dict.fromkeys(rewards, 0.0)
     has_bar = options.out is not None or not sys.stdout.isatty()  # else the rows themselves are seen to come
@@ -106,20 +109,18 @@ def run_score(options: ScoreOptions) -> None:
                     if wrong:
                         raise DataError(f"{where}: {wrong}")
                     example = None if truth is None else truth.of(row, where)
-                    scored, row_warnings = score_row(
-                        row, where, output_format, reward_options, rewards, options.strict, example
-                    )
-                    if len(looked_at) < _LOOKED_AT and scored["status"] != "no_answer":
-                        looked_at.append((example or parse_row(row, where)[0], row))
+                    scored = score_row(row, where, conversation, reward_options, rewards, options.strict, example)
                 except DataError as error:
                     errors.add(str(error))
                     continue
-                for warning in row_warnings:
+                if len(sampled) < _SAMPLED and scored.result.status != "no_answer":
+                    sampled.append((row, scored))
+                for warning in scored.warnings:
                     warnings.add(warning)
-                statuses[scored["status"]] += 1
-                for name, value in scored["rewards"].items():
+                statuses[scored.result.status] += 1
+                for name, value in scored.output["rewards"].items():
                     totals[name] += value
-                yield scored
+                yield scored.output
         except DataError as error:  # a file that cannot be read, or not further
             if not (statuses or errors.count):
                 raise
@@ -129,7 +130,7 @@ def run_score(options: ScoreOptions) -> None:
         if truth is not None and truth.unanswered:
             first = excerpt(next(iter(truth.unanswered)))
             warnings.add(f"{len(truth.unanswered)} images of {options.data} have no answer, the first: {first}")
-        for suspicion in _suspicions(looked_at, output_format, "ok" in statuses):
+        for suspicion in _suspicions(sampled, output_format, "ok" in statuses):
             warnings.add(f"{options.rows}: {suspicion}")
 
     if options.out is None:
@@ -144,17 +145,13 @@ def run_score(options: ScoreOptions) -> None:
         raise DataError(f"{errors.count} rows could not be used and were left out, the first: {errors.first}")
 
 
-def _suspicions(looked_at: Sequence[tuple[Example, dict]], output_format: OutputFormat, some_ok: bool) -> list[str]:
-    """What speaks for another format, or another frame, than the answers were read in."""
+def _suspicions(sampled: Sequence[tuple[dict, ScoredRow]], output_format: OutputFormat, some_ok: bool) -> list[str]:
+    """Signs that the answers are in another format, or another frame, than they were parsed in."""
     if not some_ok:
-        return check_format([row["answer"] for _, row in looked_at], output_format)
-    own = [
-        (example, row)
-        for example, row in looked_at
-        if row.get("frame", output_format.box_format) == output_format.box_format != "resized"
-    ]
-    results = [parse_answer(row["answer"], output_format, example.image_wh) for example, row in own]
-    return check_box_format([example for example, _ in own], results, output_format.box_format)
+        return check_format([row["answer"] for row, _ in sampled], output_format)
+    box_format = output_format.box_format
+    own = [scored for row, scored in sampled if row.get("frame", box_format) == box_format != "resized"]
+    return check_box_format([scored.example for scored in own], [scored.result for scored in own], box_format)
 
 
 def _summary(out: Path | None, statuses: Counter[str], totals: Mapping[str, float]) -> str:

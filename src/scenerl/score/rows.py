@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
-from scenerl.answers import OutputFormat, parse_answer
-from scenerl.box_formats import BOX_FORMATS
-from scenerl.data.jsonl import DataError, excerpt, parse_row
+from scenerl.answers.dialogue import Conversation
+from scenerl.data.rows import excerpt, parse_row
+from scenerl.errors import DataError
+from scenerl.predictions.row import parse_row_answer
 from scenerl.rewards import REWARDS, Comparison, Reward, RewardOptions
-from scenerl.types import Example
-
-_LARGEST_SIDE = 1e9
+from scenerl.types import Example, ParseResult
 
 
 def score_answer(
     example: Example,
     answer: str | None,
-    output_format: OutputFormat,
+    conversation: Conversation,
     options: RewardOptions | None = None,
     rewards: Mapping[str, Reward] = REWARDS,
-    input_wh: tuple[float, float] | None = None,
     strict: bool = False,
     truncated: bool = False,
     num_tokens: int | None = None,
@@ -30,10 +28,9 @@ def score_answer(
     Args:
         example: the ground truth; its image is not read.
         answer: the model's text, or None.
-        output_format: how the model was asked to answer.
+        conversation: how the model was prompted and is parsed.
         options: conventions of the rewards.
         rewards: name to reward.
-        input_wh: size in pixels of the resized input, for the frame `resized`.
         strict: any issue makes the whole answer a failure.
         truncated: the engine stopped at its token limit.
         num_tokens: length of the answer, for `cosine_length`.
@@ -42,8 +39,12 @@ def score_answer(
         A row for JSON: `image_id`, `status`, `issues`, `rewards` (name to value) and `matches`, see
         :func:`describe_matches`.
     """
-    result = parse_answer(answer, output_format, example.image_wh, input_wh, strict=strict, truncated=truncated)
-    comparison = Comparison(result, example.graph, example.image_wh, options, answer, num_tokens)
+    result = conversation.parse(answer, example, truncated=truncated, strict=strict)
+    return _output(Comparison(result, example.graph, example.image_wh, options, answer, num_tokens), example, rewards)
+
+
+def _output(comparison: Comparison, example: Example, rewards: Mapping[str, Reward]) -> dict:
+    result = comparison.result
     return {
         "image_id": example.image_id,
         "status": result.status,
@@ -88,23 +89,30 @@ def describe_matches(comparison: Comparison) -> dict:
     return {"objects": objects, "relations": relations}
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """``output`` is the row for JSON, with the row's ``sample`` if it has one; ``warnings`` are about the row."""
+
+    output: dict
+    example: Example
+    result: ParseResult
+    warnings: list[str]
+
+
 def score_row(
-    row: dict,
+    row: Mapping,
     where: str,
-    output_format: OutputFormat,
+    conversation: Conversation,
     options: RewardOptions | None = None,
     rewards: Mapping[str, Reward] = REWARDS,
     strict: bool = False,
     example: Example | None = None,
-) -> tuple[dict, list[str]]:
+) -> ScoredRow:
     """As :func:`score_answer`, for a data row with an `answer`, or for a row of `predict` and its ``example``.
 
-    The row may also hold `input_wh` (needed by the frame `resized`), `num_tokens` and `finish_reason`, as `predict`
-    writes them. With an ``example`` the ground truth is that, the row's `frame` comes before the style's, and a
-    `status` that the answer does not have any more gives a warning.
-
-    Returns:
-        The output row, with the row's `sample` if it has one, and the warnings about the row.
+    The row's `frame`, `input_wh` (needed by the frame `resized`), `finish_reason` and `num_tokens` count, as `predict`
+    writes them. With an ``example`` that is the ground truth, and a `status` that the answer does not have any more
+    gives a warning.
 
     Raises:
         DataError: the row cannot be used; names ``where`` and what is allowed.
@@ -115,35 +123,17 @@ def score_row(
     example, warnings = (example, []) if joined else parse_row(row, where)
     if "answer" not in row:
         raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
-    answer = row["answer"]
-    if answer is not None and not isinstance(answer, str):
-        raise DataError(f"{where}: answer must be a text or null, found {excerpt(answer)}")
     num_tokens = row.get("num_tokens")
     if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
         raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
-    input_wh = _input_wh(row.get("input_wh"), where)
-    if joined and (box_format := row.get("frame", output_format.box_format)) != output_format.box_format:
-        if box_format not in BOX_FORMATS:
-            raise DataError(f"{where}: unknown frame {excerpt(box_format)}; allowed: {', '.join(BOX_FORMATS)}")
-        output_format = replace(output_format, box_format=box_format)
-    if output_format.box_format == "resized" and input_wh is None:
-        raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
-    truncated = row.get("finish_reason") == "length"
-    scored = score_answer(example, answer, output_format, options, rewards, input_wh, strict, truncated, num_tokens)
-    if joined and not strict and row.get("status", scored["status"]) != scored["status"]:
+    result = parse_row_answer(row, where, conversation, example, strict)
+    comparison = Comparison(result, example.graph, example.image_wh, options, row["answer"], num_tokens)
+    output = _output(comparison, example, rewards)
+    if joined and not strict and row.get("status", result.status) != result.status:
         warnings.append(
-            f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {scored['status']} now; "
+            f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {result.status} now; "
             "are the format and the envelope the same?"
         )
     if "sample" in row:
-        scored["sample"] = row["sample"]
-    return scored, warnings
-
-
-def _input_wh(value: object, where: str) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    if isinstance(value, list) and len(value) == 2:
-        if all(type(side) in (int, float) and 0 < side < _LARGEST_SIDE for side in value):
-            return value[0], value[1]
-    raise DataError(f"{where}: input_wh must be [width, height] in pixels above 0, found {excerpt(value)}")
+        output["sample"] = row["sample"]
+    return ScoredRow(output, example, result, warnings)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from scenerl.answers import OutputFormat
-from scenerl.formats import Names, Truth, read_predictions, read_truth, toon
-from scenerl.formats.pairing import pair_up
+from scenerl.answers.dialogue import Conversation
+from scenerl.predictions import Names, Truth, read_predictions, read_truth, toon
+from scenerl.predictions.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
 NAMES = Names({0: "dog", 1: "cat"}, ("near", "on"))
@@ -49,6 +50,9 @@ PREDICTIONS = {
     "sgbench": ("p.json", "sgbench", {"version": 1, "images": [
         {"id": "1", "triplets": [[1, 0, 1]], "annotation": [{"category": n, "bbox": BOXES[n]} for n in (0, 1)]}]}),
     "gathered": ("p.json", "r1-sgg", {"1": GATHERED | {
+        "names_target": ["dog", "cat"], "relation_tuples": [["dog", BOXES[0], "cat", BOXES[1], "on"]],
+        "graph": {"all_node_pairs": [[0, 1]]}}}),
+    "gathered by an old script": ("p.json", "r1-sgg", {"1": GATHERED | {
         "graph": {"all_node_pairs": [[0, 1]], "all_relation": [[0, 0, 1]]}}}),
     "gathered tuples": ("p.json", "r1-sgg", {"1": GATHERED | {
         "relation_tuples": [["dog.1", BOXES[0], "cat.2", BOXES[1], "on"]]}}),
@@ -98,7 +102,7 @@ def save(path, value):
 
 def paired(predictions):
     truth = Truth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
-    return pair_up(predictions, truth, OutputFormat(box_format="pixels"))
+    return pair_up(predictions, truth, Conversation(OutputFormat(box_format="pixels")))
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenerl import cli
-from scenerl.inference.merge import merge_graphs
+from scenerl.predictions.merge import merge_graphs
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 MAN, HORSE, FAR = (0, 0, 10, 20), (20, 0, 40, 20), (60, 60, 80, 80)
@@ -200,7 +200,7 @@ def test_files(tmp_path, capsys):
 
 
 def test_eval_and_report_read_merged_rows(tmp_path):
-    from scenerl.formats import read_predictions
+    from scenerl.predictions import read_predictions
     from scenerl.report.predictions import read_predictions as read_for_report
 
     _, merged = merge(tmp_path, [row("a", k, [("man", MAN)]) for k in range(2)])

@@ -8,11 +8,9 @@ from scenerl.data.instances import box_of as box_of
 from scenerl.data.instances import xywh_box as xywh_box
 from scenerl.data.rows import MAX_SIDE, excerpt
 from scenerl.errors import DataError
-from scenerl.formats.predictions import Names, Predictions
+from scenerl.predictions.contents import Names
+from scenerl.predictions.notes import Notes
 from scenerl.types import Box, Relation, SceneGraph, SceneObject
-
-LAST = -1e300
-"""Score of an element whose own is no finite number, in a file where the others have scores."""
 
 
 def part(value: object, key: str, kind: type, where: str, default=None):
@@ -52,22 +50,11 @@ def side(value: object, where: str) -> int:
     return int(value)
 
 
-def score_of(value: object, predictions: Predictions, where: str) -> float | None:
-    """A score, None where there is none; what is no finite number is noted and ranks last."""
-    if value is None:
-        return None
-    # NaN, infinities and endless integers are not between the bounds.
-    if type(value) not in (int, float) or not LAST < value < -LAST:
-        predictions.note("bad_scores", where)
-        return LAST
-    return float(value)
-
-
-def category_name(number: object, names: Names, predictions: Predictions, where: str) -> str:
+def category_name(number: object, names: Names, where: str, notes: Notes) -> str:
     """The name of a category id; an unknown one is noted and gets a name that no target has."""
     if isinstance(number, int) and number in names.objects:
         return names.objects[number]
-    predictions.note("unknown_categories", f"{excerpt(number)} ({where})")
+    notes.add("unknown_categories", f"{excerpt(number)} ({where})")
     return f"category {excerpt(number)}"
 
 
@@ -83,10 +70,12 @@ class GraphBuilder:
         self.place[number] = len(self.objects)
         self.objects.append(SceneObject(label, box, score))
 
-    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> None:
-        """Relations to objects that are not there are dropped."""
-        if subject in self.place and object_ in self.place:
-            self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> bool:
+        """Add a relation and return True; False, and nothing is added, where an object is not there."""
+        if subject not in self.place or object_ not in self.place:
+            return False
+        self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+        return True
 
     def graph(self) -> SceneGraph:
         return SceneGraph(tuple(self.objects), tuple(self.relations))

@@ -12,19 +12,20 @@ from types import ModuleType
 
 from scenerl.data import load
 from scenerl.errors import DataError
-from scenerl.formats import arrays, coco, jsonl, r1_sgg, sgbench, toon
-from scenerl.formats.predictions import Entry, Names, Predictions
-from scenerl.formats.truth import Truth
 from scenerl.json_files import read_json, top_keys
+from scenerl.predictions import arrays, coco, jsonl, r1_sgg, sgbench, toon
+from scenerl.predictions.contents import Names, Predictions, RawPrediction
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.truth import Truth
 from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 
 __all__ = [
     "INPUTS",
     "OUTPUTS",
-    "Entry",
     "Names",
     "Predictions",
+    "RawPrediction",
     "Truth",
     "read_predictions",
     "read_truth",
@@ -75,7 +76,7 @@ def sniff(path: Path) -> str:
     if path.suffix not in (".json", ".jsonl"):
         raise DataError(f"{path}: its name does not say what it is; choose with --input: {', '.join(INPUTS)}")
     if path.suffix == ".jsonl":
-        first = next((row for _, row in jsonl.rows(Predictions(path))), {})
+        first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
         return "toon" if toon.is_row(first) else "jsonl"
     value = read_json(path, "predictions")
     if isinstance(value, list):
@@ -106,7 +107,7 @@ def read_truth(source: str, split: str | None = None) -> Truth:
             return coco.truth(path)
         raise DataError(f"{path}: neither {coco.EXPECTED} nor psg.json (data, thing_classes, predicate_classes)")
     if path.suffix == ".jsonl" and path.is_file():
-        first = next((row for _, row in jsonl.rows(Predictions(path))), {})
+        first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
         if toon.is_row(first):
             return toon.truth(path)
     return Truth(list(track(load(source, split), "ground truth")))

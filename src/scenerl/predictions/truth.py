@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scenerl.formats.predictions import Names
+from scenerl.predictions.contents import Names
 from scenerl.types import Example, SceneObject
 
 

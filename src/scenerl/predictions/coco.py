@@ -18,10 +18,11 @@ from scenerl.data.instances import gather, instances_json, xywh
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.formats.files import category_name, score_of, side, xywh_box
-from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
-from scenerl.formats.truth import Truth
 from scenerl.json_files import iter_lists, read_json
+from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
+from scenerl.predictions.fields import category_name, side, xywh_box
+from scenerl.predictions.row import decode_score
+from scenerl.predictions.truth import Truth
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 
 
@@ -64,19 +65,19 @@ def read(path: Path, names: Names) -> Predictions:
         where = f"entry {n}"
         image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
         if image_id is None:
-            predictions.note("unnamed_rows", where)
+            predictions.notes.add("unnamed_rows", where)
             continue
         box = xywh_box(row.get("bbox"))
         if box is None:
-            predictions.note("bad_boxes", where)
+            predictions.notes.add("bad_boxes", where)
             continue
-        label = category_name(row.get("category_id"), names, predictions, where)
-        found[image_id].append(SceneObject(label, box, score_of(row.get("score"), predictions, where)))
+        label = category_name(row.get("category_id"), names, where, predictions.notes)
+        found[image_id].append(SceneObject(label, box, decode_score(row.get("score"), where, predictions.notes)))
     for image_id, objects in found.items():
         predictions.add(
-            image_id, Entry(f"{path}, image {image_id}", result=ParseResult("ok", SceneGraph(tuple(objects))))
+            image_id, RawPrediction(f"{path}, image {image_id}", result=ParseResult("ok", SceneGraph(tuple(objects))))
         )
-    return predictions.close()
+    return predictions.require_some()
 
 
 def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

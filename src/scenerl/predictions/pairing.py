@@ -1,14 +1,17 @@
-"""Predictions put beside their ground truth."""
+"""Predictions paired with their ground truth."""
 
 from __future__ import annotations
 
-from scenerl.answers import OutputFormat
+from dataclasses import replace
+
+from scenerl.answers.dialogue import Conversation
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
-from scenerl.formats.predictions import Predictions, shown
-from scenerl.formats.rows import read_row
-from scenerl.formats.truth import Truth
 from scenerl.metrics import Pair
+from scenerl.predictions.contents import Predictions
+from scenerl.predictions.notes import shown
+from scenerl.predictions.row import decode
+from scenerl.predictions.truth import Truth
 from scenerl.progress import track
 from scenerl.types import ParseResult, SceneGraph
 
@@ -17,15 +20,22 @@ NOTHING = ParseResult("ok", SceneGraph())
 
 
 def pair_up(
-    predictions: Predictions, truth: Truth, output_format: OutputFormat, missing: ParseResult = MISSING
-) -> tuple[list[Pair], dict[str, int]]:
+    predictions: Predictions,
+    truth: Truth,
+    conversation: Conversation,
+    missing: ParseResult = MISSING,
+    keep_labels: bool = False,
+) -> tuple[list[Pair], dict[str, int], list[str]]:
     """Predictions with their ground truth, one pair per example and in their order.
 
-    An image without a prediction gets ``missing``; predictions of unknown images are left out. Both are counted and put
-    on the predictions' warnings.
+    An image without a prediction gets ``missing``; predictions of unknown images are left out. Both are counted.
+
+    Args:
+        conversation: how answers are parsed, unless their row says otherwise.
+        keep_labels: do not drop labels outside an example's query from its answer.
 
     Returns:
-        The pairs and the counts.
+        The pairs, the counts, and warnings.
 
     Raises:
         DataError: a row cannot be used, or no image id is known.
@@ -44,21 +54,22 @@ def pair_up(
         if entry is None:
             absent.append(example.image_id)
         elif result is None:
-            result = read_row(entry.row, entry.where, output_format, example, predictions)
+            asked = replace(example, query=None) if keep_labels else example
+            result = decode(entry.row, entry.where, conversation, asked, predictions.notes)
         crowds = truth.crowds.get(example.image_id, ())
         pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
-    predictions.warnings.clear()
-    predictions.close()  # reading rows has found more to note
+    warnings = predictions.notes.warnings()
     means = "count as empty" if missing is MISSING else "have no detection"
     for ids, text in (
         (absent, f"images have no prediction and {means}"),
         (unknown, "predictions are of images that the data does not have and were left out"),
     ):
         if ids and not (ids is absent and missing is NOTHING):
-            predictions.warnings.append(f"{len(ids)} {text}: {shown([excerpt(image_id) for image_id in ids])}")
-    return pairs, {
+            warnings.append(f"{len(ids)} {text}: {shown([excerpt(image_id) for image_id in ids])}")
+    counts = {
         "predictions": len(predictions.entries),
         "missing_answers": len(absent),
         "unknown_images": len(unknown),
-        **predictions.counts,
+        **predictions.notes.counts(),
     }
+    return pairs, counts, warnings

@@ -10,8 +10,9 @@ import pytest
 
 from scenerl.answers import OutputFormat
 from scenerl.inference.engine import Reply
-from scenerl.inference.rows import PredictionFile, error_row, graph_to_json, prediction_row
-from scenerl.inference.tally import Tally
+from scenerl.predictions.counts import AnswerCounts
+from scenerl.predictions.file import PredictionFile
+from scenerl.predictions.row import encode_graph, error_row, prediction_row
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 from training.small_run import read_rows
 
@@ -74,7 +75,7 @@ def test_the_row_of_an_image_without_answer_says_why():
 
 def test_the_score_of_a_relation_is_kept():
     scored = SceneGraph(GRAPH.objects, (Relation(0, "on", 1, 0.25),))
-    assert graph_to_json(scored)["relationships"][0]["score"] == 0.25
+    assert encode_graph(scored)["relationships"][0]["score"] == 0.25
 
 
 def test_a_row_is_in_the_file_when_it_is_appended(tmp_path):
@@ -158,10 +159,10 @@ def test_rows_of_images_that_can_be_read_now_are_taken_out(tmp_path):
         file.append(row("c"))
         assert file.failed == set()  # those of this run are not tried again
     with PredictionFile(path) as file:
-        assert file.failed == {"b", "d"} and file.tally.unanswered == 3
+        assert file.failed == {"b", "d"} and file.counts.unanswered == 3
         file.forget({"b"})
         assert file.failed == {"d"} and file.done == {("a", 0), ("c", 0), ("d", 0)}
-        assert (file.tally.answers, file.tally.unanswered) == (2, 1)
+        assert (file.counts.answers, file.counts.unanswered) == (2, 1)
         file.append(row("b"))
     assert [(r["image_id"], "error" in r) for r in read_rows(path)] == [
         ("a", False), ("d", True), ("c", False), ("b", False)
@@ -170,7 +171,7 @@ def test_rows_of_images_that_can_be_read_now_are_taken_out(tmp_path):
 
 
 def test_what_became_of_the_answers_in_one_line():
-    tally = Tally()
+    counts = AnswerCounts()
     issue = {"kind": "no_area", "where": "line 1", "detail": ""}
     for status, issues in (
         ("ok", []),
@@ -178,10 +179,10 @@ def test_what_became_of_the_answers_in_one_line():
         ("ok", [issue]),
         ("truncated", []),
     ):
-        tally.add({"status": status, "issues": issues})
-    assert str(tally) == "4 answers: 1 failed (truncated 1), 2 with issues (no_area 2, dangling_relation 1)"
-    assert not tally.is_clean
-    clean = Tally()
+        counts.add({"status": status, "issues": issues})
+    assert str(counts) == "4 answers: 1 failed (truncated 1), 2 with issues (no_area 2, dangling_relation 1)"
+    assert not counts.is_clean
+    clean = AnswerCounts()
     clean.add({"status": "ok", "issues": []})
     clean.add({"status": "no_answer", "issues": [], "error": "no such file"})
     assert clean.is_clean and str(clean) == "1 answer: 0 failed, 0 with issues"

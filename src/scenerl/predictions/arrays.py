@@ -18,9 +18,10 @@ import numpy as np
 
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
-from scenerl.formats.files import LAST, GraphBuilder, box_of, part, places, score_of
-from scenerl.formats.predictions import Entry, Names, Predictions
 from scenerl.json_files import read_json
+from scenerl.predictions.contents import Names, Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, box_of, part, places
+from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import ParseResult
 
 INFO = "custom_data_info.json"
@@ -48,19 +49,21 @@ def read(path: Path, names: Names) -> Predictions:
         for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
             box = box_of(raw)
             if box is None:
-                predictions.note("bad_boxes", f"{where}, bbox[{n}]")
+                predictions.notes.add("bad_boxes", f"{where}, bbox[{n}]")
                 continue
-            scores[n] = score_of(lists["bbox_scores"][n], predictions, where)
+            scores[n] = decode_score(lists["bbox_scores"][n], where, predictions.notes)
             graph.add_object(n, _name(classes, label, where), box, scores[n])
         pairs = [places(raw, 2, f"{where}, rel_pairs[{n}]") for n, raw in enumerate(lists["rel_pairs"])]
         usable = [n for n, ends in enumerate(pairs) if scores.keys() >= {*ends}]
+        for n in sorted(set(range(len(pairs))).difference(usable)):
+            predictions.notes.add("lost_relations", f"{where}, rel_pairs[{n}]")
         ends = [_product(*(scores[end] for end in pairs[n])) for n in usable]
         choose = _from_all_scores if ALL in lists else _from_labels
         for place, predicate, score in choose(lists, usable, ends, predictions, where):
             subject, object_ = pairs[usable[place]]
             graph.add_relation(subject, _name(predicates, predicate, where), object_, score)
-        predictions.add(image_id, Entry(where, result=ParseResult("ok", graph.graph())))
-    return predictions.close()
+        predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
+    return predictions.require_some()
 
 
 def _from_labels(
@@ -68,7 +71,11 @@ def _from_labels(
 ) -> list[tuple[int, object, float]]:
     """One predicate per pair: (place in ``usable``, predicate, score), best first."""
     found = [
-        (place, lists["rel_labels"][n], _product(ends[place], score_of(lists["rel_scores"][n], predictions, where)))
+        (
+            place,
+            lists["rel_labels"][n],
+            _product(ends[place], decode_score(lists["rel_scores"][n], where, predictions.notes)),
+        )
         for place, n in enumerate(usable)
     ]
     return sorted(found, key=lambda item: -item[2])
@@ -89,7 +96,7 @@ def _from_all_scores(
     scores = matrix[:, 1:]  # without the background
     good = np.isfinite(scores)
     for _ in range(int((~good).sum())):
-        predictions.note("bad_scores", where)
+        predictions.notes.add("bad_scores", where)
     ends_P1 = np.array(ends)[:, None]
     product = np.where(good & (ends_P1 != LAST), np.where(good, scores, 0.0) * ends_P1, LAST)
     width = product.shape[1]

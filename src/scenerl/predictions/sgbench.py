@@ -16,10 +16,10 @@ from scenerl.data.psg import EXPECTED
 from scenerl.data.rows import excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.formats.files import GraphBuilder, box_of, category_name, part, places, side
-from scenerl.formats.predictions import Entry, Names, Predictions, tidy_id
-from scenerl.formats.truth import Truth
 from scenerl.json_files import iter_lists, read_json, read_members
+from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
+from scenerl.predictions.fields import GraphBuilder, box_of, category_name, part, places, side
+from scenerl.predictions.truth import Truth
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1
@@ -86,22 +86,23 @@ def read(path: Path, names: Names) -> Predictions:
         where = f"{path}: images[{n}]"
         image_id = tidy_id(image.get("id")) if isinstance(image, Mapping) else None
         if image_id is None:
-            predictions.note("unnamed_rows", f"images[{n}]")
+            predictions.notes.add("unnamed_rows", f"images[{n}]")
             continue
         graph = GraphBuilder()
         for m, entry in enumerate(part(image, "annotation", list, where)):
             box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
             if box is None:
-                predictions.note("bad_boxes", f"images[{n}].annotation[{m}]")
+                predictions.notes.add("bad_boxes", f"images[{n}].annotation[{m}]")
             else:
-                graph.add_object(m, category_name(entry.get("category"), names, predictions, where), box)
+                graph.add_object(m, category_name(entry.get("category"), names, where, predictions.notes), box)
         for m, entry in enumerate(part(image, "triplets", list, where)):
             subject, object_, predicate = places(entry, 3, f"{where}.triplets[{m}]")
             if not 0 <= predicate < len(names.predicates):
                 raise DataError(f"{where}.triplets[{m}]: predicate {predicate} is beyond the {len(names.predicates)}")
-            graph.add_relation(subject, names.predicates[predicate], object_)
-        predictions.add(image_id, Entry(where, result=ParseResult("ok", graph.graph())))
-    return predictions.close()
+            if not graph.add_relation(subject, names.predicates[predicate], object_):
+                predictions.notes.add("lost_relations", f"images[{n}].triplets[{m}]")
+        predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
+    return predictions.require_some()
 
 
 def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

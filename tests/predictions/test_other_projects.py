@@ -14,7 +14,7 @@ import pytest
 
 from scenerl.config.options import EvalOptions
 from scenerl.evaluate import run_eval
-from scenerl.formats import Names, read_predictions, read_truth, sniff, toon, write_predictions
+from scenerl.predictions import Names, read_predictions, read_truth, sniff, toon, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject
 
 DOG, CAT = (0.0, 0.0, 20.0, 20.0), (50.0, 50.0, 90.0, 90.0)
@@ -238,23 +238,59 @@ def test_r1_sgg_folder_of_answers_in_either_frame(tmp_path, data):
     assert found["metrics"]["Recall"]["value"] == 1 / 2
 
 
-def test_r1_sgg_gathered_file(tmp_path, data):
+def gathered(**changes):
+    """An entry as R1-SGG's sgg_gather_preds.py writes it: the model's ids in ``names``, mapped labels elsewhere."""
+    one_hot = [0] * 51
+    one_hot[29] = 1
+    boxes = [[0, 0, 20, 20], [50, 50, 90, 90]]
+    return {
+        "image_id": "2343729", "boxes": boxes, "labels": [37, 27], "scores": [1.0, 1.0],
+        "names": ["puppy.1", "cat.2"], "names_target": ["dog", "cat"],
+        "relation_tuples": [["dog", boxes[0], "cat", boxes[1], "near"]],
+        "graph": {"all_node_pairs": [[0, 1]], "all_relation": [one_hot], "pred_boxes": boxes,
+                  "pred_boxes_class": [37, 27], "pred_boxes_score": [1.0, 1.0]},
+        **changes,
+    }  # fmt: skip
+
+
+FAILED = {
+    "image_id": "2343730", "boxes": [[1e-41, 0.0, 3e10, 4e-41]], "labels": [0], "scores": [0], "names": ["unknown"],
+    "names_target": ["unknown"], "relation_tuples": [],
+    "graph": {"all_node_pairs": [[0, 0]], "all_relation": [[0.0] * 51], "pred_boxes": [[1e-41, 0.0, 3e10, 4e-41]],
+              "pred_boxes_class": [0], "pred_boxes_score": [0]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "graph", [gathered()["graph"], {}, {"all_node_pairs": []}], ids=["with pairs", "without", "no pairs"]
+)
+def test_r1_sgg_gathered_file(tmp_path, data, graph):
+    pred = save(tmp_path / "gathered.json", {"2343729": gathered(graph=graph), "2343730": FAILED})
+    assert sniff(pred) == "r1-sgg"
+    found = run(tmp_path, pred, data)
+    assert found["metrics"]["Recall"]["value"] == 1 / 2
+    assert found["metrics"]["object_precision"]["value"] == 1  # mapped labels, and nothing of the failed answer
+    assert found["counts"]["lost_relations"] == 0 and found["failures"] == {"no_answer": 1}
+
+
+def test_relations_of_a_gathered_file_do_not_vanish(tmp_path, data):
+    strange = gathered(relation_tuples=[["dog", [1, 1, 2, 2], "cat", [50, 50, 90, 90], "near"]] * 2)
+    found = run(tmp_path, save(tmp_path / "gathered.json", {"2343729": strange}), data)
+    assert found["counts"]["lost_relations"] == 2
+    assert any("2 relations name no object of their image" in warning for warning in found["warnings"])
+
+
+def test_r1_sgg_gathered_file_of_an_older_version(tmp_path, data):
     one_hot = [0] * 151
     one_hot[2] = 1
-    entry = {
-        "image_id": "2343729", "boxes": [[0, 0, 20, 20], [50, 50, 90, 90]], "labels": [37, 27], "scores": [1.0, 1.0],
-        "names": ["dog.1", "cat.2"],
-        "graph": {"all_node_pairs": [[0, 1]], "all_relation": [one_hot], "pred_boxes": [[0, 0, 20, 20]],
-                  "pred_boxes_class": [37], "pred_boxes_score": [1.0]},
-    }  # fmt: skip
+    entry = gathered(names=["dog.1", "cat.2"], graph={"all_node_pairs": [[0, 1]], "all_relation": [one_hot]})
+    del entry["names_target"], entry["relation_tuples"]
     pred = save(tmp_path / "gathered.json", {"2343729": entry})
     vocabulary = save(tmp_path / "vocabulary.json", {"objects": ["dog", "cat"], "predicates": ["above", "near"]})
     found = run(tmp_path, pred, data, vocabulary=vocabulary)
     assert found["metrics"]["Recall"]["value"] == 1 / 2 and found["counts"]["missing_answers"] == 1
     with pytest.raises(ValueError, match="name them with --vocabulary"):
         run(tmp_path, pred, data)
-    named = {**entry, "relation_tuples": [["dog.1", [0, 0, 20, 20], "cat.2", [50, 50, 90, 90], "near"]]}
-    assert run(tmp_path, save(pred, {"2343729": named}), data)["metrics"]["Recall"]["value"] == 1 / 2
 
 
 TOON = """<answer>
@@ -293,12 +329,65 @@ def test_rows_without_an_answer_in_the_line_format(tmp_path):
 @pytest.mark.parametrize(
     ("line", "issue"),
     [("3,bird,0,0,5", "malformed_object"), ("3,bird,a,0,5,5", "bad_box"), ("3,bird,5,0,5,5", "no_area"),
-     ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object")],
+     ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object"),
+     ('3,"bird,0,0,5,5', "malformed_object")],
 )  # fmt: skip
 def test_a_bad_line_costs_that_line(line, issue):
     found = toon.parse(TOON.replace("  2,cat", f"  2,cat,50,50,90,90\n  {line}\n  7,cat", 1))
     assert [entry.kind for entry in found.issues] == [issue]
     assert len(found.graph.objects) == 3 and len(found.graph.relations) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (TOON.replace("\n", " "), "wrong_schema"),  # all on one line
+        (TOON[: TOON.index("rel[1]")], "truncated"),
+        (TOON[: TOON.index("rel[1]")] + "</answer>", "wrong_schema"),
+        (TOON.replace("  2,cat,50,50,90,90\nrel[1]{subj,pred,obj}:\n  1,near,2\n", ""), "wrong_schema"),
+        ("obj[0]{id,name,x1,y1,x2,y2}:\nrel[0]{subj,pred,obj}:", "ok"),
+        (TOON.removesuffix("</answer>"), "ok"),
+    ],
+)
+def test_line_answers_without_all_of_their_parts(text, status):
+    assert toon.parse(text).status == status
+
+
+def test_names_in_quotes_and_further_fields():
+    text = TOON.replace("1,dog,", r'1,"dog, \"big\"",').replace("1,near,2", '1,"next to",2,0.9')
+    found = toon.parse(text)
+    assert [item.label for item in found.graph.objects] == ['dog, "big"', "cat"]
+    assert found.graph.relations == (Relation(0, "next to", 1),) and found.issues == ()
+    wide = TOON.replace("{id,name,x1", "{id,name,color,x1").replace("dog,", "dog,brown,").replace("cat,", "cat,,")
+    assert toon.parse(wide).graph == GRAPH
+
+
+def test_an_element_behind_its_header_is_read():
+    assert toon.parse(TOON.replace(":\n  1,near", ": 1,near")).graph == GRAPH
+
+
+ACTION_GENOME = """<answer>
+      obj[3]{id,name,x1,y1,x2,y2}:
+        1,person,24,71,259,268
+        2,table,222,143,479,244
+        3,chair,56,179,249,269
+      rel_pairs[2]{subj,attention,spatial,contacting,obj}:
+        1,[unsure],[in_front_of],[],2
+        1,[not_looking_at],[beneath,behind],[sitting_on,leaning_on],3
+</answer>
+"""
+
+
+def test_action_genome_lists_predicates_by_kind():
+    found = toon.parse(ACTION_GENOME)
+    assert found.issues == ()
+    assert {found.graph.triplet(relation) for relation in found.graph.relations} == {
+        ("person", "unsure", "table"), ("table", "in_front_of", "person"), ("person", "not_looking_at", "chair"),
+        ("chair", "beneath", "person"), ("chair", "behind", "person"), ("person", "sitting_on", "chair"),
+        ("person", "leaning_on", "chair"),
+    }  # fmt: skip
+    bad = toon.parse(ACTION_GENOME.replace("[],2", "2").replace("[unsure]", "unsure").replace(",3\n</", ",9\n</"))
+    assert [issue.kind for issue in bad.issues] == ["malformed_relation", "dangling_relation"]
 
 
 def test_line_answers_never_raise():
