@@ -26,9 +26,8 @@ from scenerl.metrics import (
     protocol,
     reliability,
 )
-from scenerl.metrics.average_precision import greedy_matches
-from scenerl.metrics.candidates import collect
-from scenerl.metrics.nms import kept_by_nms
+from scenerl.metrics.arrays import collect
+from scenerl.metrics.detection import greedy_matches, kept_by_nms
 from scenerl.types import SceneGraph
 
 A, B, C, D = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10), (60, 0, 70, 10)
@@ -239,7 +238,7 @@ def test_nms_is_that_of_the_plain_definition(data):
     expected = [n in keep or n not in drop for n in range(start)]
     assert kept_by_nms(objects).tolist() == expected
     thinned = objects.select(np.array(expected, dtype=bool))
-    assert (greedy_matches(thinned).hit_LP.shape[1] == sum(expected)) and len(thinned.image_P) == sum(expected)
+    assert (greedy_matches(thinned).hit_LP.shape[1] == sum(expected)) and len(thinned.predicted) == sum(expected)
 
 
 def test_coco_filtered_leaves_out_crowded_categories_of_an_image():

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from metrics import reference
 from metrics.graphs import QUICK, graph, pair, scene_graphs, values
-from scenerl.metrics import counts, evaluate
-from scenerl.metrics.columns import Codes, object_columns, relation_columns
-from scenerl.metrics.failures import is_failed
+from scenerl.metrics import evaluate, precision
+from scenerl.metrics.arrays import Codes, object_columns, relation_columns
+from scenerl.metrics.report import is_failed
 from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
@@ -52,7 +52,7 @@ def test_object_matching_is_the_largest_and_greedy_is_greedy():
 
 def count_duplicates(*found):
     columns = object_columns([entry.objects for entry in found], Codes()), relation_columns(found, Codes())
-    return tuple(int(repeated.sum()) for repeated in counts.duplicates(*columns))
+    return tuple(int(repeated.sum()) for repeated in precision.duplicates(*columns))
 
 
 def test_duplicates():
@@ -82,7 +82,7 @@ def test_duplicates_are_those_of_the_plain_definition(found, joined):
                 for other in entry.relations[:n]
             )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts, "_JOINED", joined)
+        patch.setattr(precision, "_JOINED", joined)
         assert count_duplicates(*found) == (objects, relations)
 
 

@@ -31,7 +31,7 @@ from scenerl.data.published import ImageFolders
 from scenerl.data.rows import Record, read_row
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists
-from scenerl.metrics.candidates import CROWDED
+from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from scenerl.errors import UserError
-from scenerl.metrics.options import MetricOptions, Pair, Triplet
+from scenerl.metrics.evaluation import evaluate
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.report import Report
-from scenerl.metrics.summary import evaluate
 from scenerl.types import ParseResult, SceneGraph
 
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenerl.errors import UserError
-from scenerl.metrics.candidates import Candidates, one_to_one
-from scenerl.metrics.columns import Array
-from scenerl.metrics.families import Families
+from scenerl.metrics.arrays import Array, DataSet, one_to_one
 
 NUM_BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reliability:
     """A reliability curve over equal bins of confidence, and the expected calibration error (ECE).
 
@@ -75,26 +73,20 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], num_bins: 
     return Reliability(np.linspace(0, 1, num_bins + 1), counts, mean_confidence, accuracy, ece)
 
 
-def calibration(built: Families) -> dict[str, Reliability]:
+def calibration(data: DataSet) -> dict[str, Reliability]:
     """Reliability of scored objects and of scored relations, where all their scores are probabilities.
 
-    A prediction is right when a largest one-to-one matching with the targets holds it. Elements without a score are
-    left out; a kind without any score, or with one outside [0, 1], is not there.
+    A prediction is right when a largest one-to-one matching with the targets contains it. Elements without a score are
+    left out; a kind without any score, or with one outside [0, 1], is not in the result.
     """
-    objects, relations = built.data.objects, built.data.relations
     found = {}
-    for name, scores, hits, num_targets in (
-        ("objects", built.data.predicted.score_O, objects.hits, len(objects.image_T)),
-        ("relations", built.data.predicted_relations.score_R, relations.hits, len(relations.image_T)),
+    for name, scores, fits in (
+        ("objects", data.objects.predicted.score_O, data.objects.fits),
+        ("relations", data.relations.predicted.score_R, data.relations.fits),
     ):
         scored = ~np.isnan(scores)
         if scored.any() and scores[scored].min() >= 0 and scores[scored].max() <= 1:
-            right = _right(hits, len(scores), num_targets)
+            right = np.zeros(len(scores), dtype=bool)
+            right[one_to_one(fits)[0]] = True
             found[name] = reliability(scores[scored], right[scored])
     return found
-
-
-def _right(hits: Candidates, num_predictions: int, num_targets: int) -> Array:
-    right = np.zeros(num_predictions, dtype=bool)
-    right[one_to_one(hits, num_predictions, num_targets)[0]] = True
-    return right

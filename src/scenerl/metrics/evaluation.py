@@ -1,29 +1,33 @@
-"""All metrics of a data set in one report: value, interval, support, and every convention used."""
+"""All metrics of a data set, or of several, in one report: value, interval, support, and every convention used."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
-from scenerl.metrics.confidence import calibration
-from scenerl.metrics.failures import count_failures, count_issues, is_failed
-from scenerl.metrics.families import Families, build, target_predicates
-from scenerl.metrics.options import MetricOptions, Pair, Triplet
+from scenerl.metrics.calibration import calibration
+from scenerl.metrics.groups import MetricGroups, build, target_predicates
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.registry import ordered, spec
-from scenerl.metrics.report import Metric, Report
+from scenerl.metrics.report import Metric, Report, count_failures, count_issues, is_failed
 
 FIXED_CONVENTIONS = {
     "scale": "0 to 1",
     "ranking": "by score, else order of emission; an element without a score has score 1",
     "precision_matching": "largest one-to-one matching, summed over images",
-    "average_precision": "COCO, IoU .50:.05:.95, 101 recall points, all areas, 100 detections per image and class",
+    "average_precision": "COCO, IoU .50:.05:.95, 101 recall points, all areas, 100 detections per image and class; "
+    "of equal scores the one of the first image id, then the first emitted",
+    "dropped_elements": "count as predictions that match nothing in precision, F1 and hallucination",
     "interval": "95 % percentile bootstrap over images",
 }
+
+AVERAGED = ("AP", "AP50", "NMS-AP", "NMS-AP50", "greedy_precision", "greedy_recall")
+"""What :func:`evaluate_subsets` reports."""
 
 
 def evaluate(
@@ -35,9 +39,8 @@ def evaluate(
     """Every metric of the task over a data set.
 
     Args:
-        pairs: one per image, in the order of the data set (AP of answers without scores depends on it). An answer that
-            failed or is missing must be there as a failed result; it counts as an empty prediction unless the options
-            say otherwise.
+        pairs: one per image. An answer that failed or is missing must be there as a failed result; it counts as an
+            empty prediction unless the options say otherwise.
         options: the conventions; by default those of docs/metrics.md.
         training_triplets: label triplets of the training data; zR@K is computed when they are given.
         predicate_counts: number of training relations per predicate; means over head, body and tail are computed when
@@ -59,26 +62,72 @@ def evaluate(
     """
     options = options or MetricOptions()
     check_ids(pairs)
-    # A set of plain tuples, whatever was given: membership is asked once per target relation.
-    seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
-    built = build(pairs, options, seen, predicate_counts)
+    built = build(pairs, options, training_triplets, predicate_counts)
     results = [pair.result for pair in pairs]
-    value = bootstrap.values(built.families, len(pairs)) if pairs else {}
-    interval = bootstrap.intervals(built.families, len(pairs), options.bootstrap_samples, options.seed)
-    support = supports(built)
+    value = bootstrap.values(built.groups, len(pairs)) if pairs else {}
+    interval = bootstrap.intervals(built.groups, len(pairs), options.bootstrap_samples, options.seed)
+    support = {name: int(size) for group in built.groups for name, size in zip(group.names, group.support, strict=True)}
+    specs = {name: spec(name) for name in ordered(support)}  # a metric that is not registered is an error
     return Report(
         metrics={
             name: Metric(value[name], interval.get(name), support[name])
             if name in value
-            else Metric(None, None, 0, spec(name).why_missing)
-            for name in ordered(support)
+            else Metric(None, None, 0, about.why_missing)
+            for name, about in specs.items()
         },
         failures=count_failures(results),
         issues=count_issues(results),
-        options=_describe(options, seen, predicate_counts),
+        options=_describe(options, training_triplets, predicate_counts),
         counts=_counts(built, pairs, options),
         per_predicate=_per_predicate(built, predicate_counts),
-        calibration={name: curve.to_json() for name, curve in calibration(built).items()},
+        calibration={name: curve.to_json() for name, curve in calibration(built.data).items()},
+    )
+
+
+def evaluate_subsets(subsets: Mapping[str, Sequence[Pair]], options: MetricOptions) -> Report:
+    """Every subset by itself (``NMS-AP/color``) and the means over subsets (``NMS-AP``), as OVDEval reports them.
+
+    The interval of a mean resamples the images of every subset; a subset in which a metric has no support is left out
+    of its mean.
+
+    Args:
+        subsets: name to pairs.
+        options: the conventions; the same for all.
+    """
+    reports = {name: evaluate(pairs, options) for name, pairs in subsets.items()}
+    drawn = {}
+    if options.bootstrap_samples:
+        for name, pairs in subsets.items():
+            groups = build(pairs, options).groups
+            drawn[name] = bootstrap.samples(groups, len(pairs), options.bootstrap_samples, options.seed)
+    metrics: dict[str, Metric] = {}
+    for metric in AVERAGED:
+        known = [name for name in reports if reports[name].metrics[metric].value is not None]
+        if not known:
+            metrics[metric] = next(iter(reports.values())).metrics[metric]
+            continue
+        samples = np.array([drawn[name][metric] for name in known]) if drawn else np.zeros((0, 0))
+        metrics[metric] = Metric(
+            float(np.mean([reports[name].metrics[metric].value for name in known])),
+            bootstrap.interval(samples.mean(axis=0)) if len(samples) else None,
+            len(known),
+        )
+    for name, report in reports.items():
+        metrics |= {f"{metric}/{name}": report.metrics[metric] for metric in AVERAGED}
+    first = next(iter(reports.values()))
+
+    def total(key: str) -> dict[str, int]:
+        tables = [getattr(report, key) for report in reports.values()]
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {name: sum(table.get(name, 0) for table in tables) for name in names}
+
+    return replace(
+        first,
+        metrics=metrics,
+        failures=total("failures"),
+        issues=total("issues"),
+        counts={**total("counts"), "subsets": len(reports)},
+        calibration={},
     )
 
 
@@ -93,47 +142,33 @@ def check_ids(pairs: Sequence[Pair]) -> None:
         raise UserError(f"{len(doubled)} image ids occur more than once, the first is {doubled[0]!r}")
 
 
-def supports(built: Families) -> dict[str, int]:
-    """Metric name to what it divides by.
-
-    Raises:
-        KeyError: a metric that is not registered; it would be missing from every table.
-    """
-    found: dict[str, int] = {}
-    for family in built.families:
-        found.update(zip(family.names, map(int, family.support), strict=True))
-    for name in found:
-        spec(name)
-    return found
-
-
 def _describe(
-    options: MetricOptions, seen: set[Triplet] | None, predicate_counts: Mapping[str, int] | None
+    options: MetricOptions, seen: Collection[Triplet] | None, predicate_counts: Mapping[str, int] | None
 ) -> dict[str, object]:
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
-    described["training_triplets"] = None if seen is None else len(seen)
+    described["training_triplets"] = None if seen is None else len({tuple(triplet) for triplet in seen})
     described["training_relations"] = None if predicate_counts is None else sum(predicate_counts.values())
     return {**described, **FIXED_CONVENTIONS}
 
 
-def _counts(built: Families, pairs: Sequence[Pair], options: MetricOptions) -> dict[str, int]:
+def _counts(built: MetricGroups, pairs: Sequence[Pair], options: MetricOptions) -> dict[str, int]:
     relations, objects = built.data.relations, built.data.objects
     counts = {
         "images": len(pairs),
         "skipped_images": len(pairs) - len(built.kept),
         "failed_answers": sum(is_failed(pair.result) for pair in pairs),
-        "target_objects": len(objects.image_T),
-        "predicted_objects": len(objects.image_P),
-        "classes": len(np.unique(objects.label_T)),
+        "target_objects": len(objects.target),
+        "predicted_objects": len(objects.predicted),
+        "classes": len(np.unique(objects.target.label_O)),
     }
     if options.task != "det":
         present = target_predicates(built.data)
         # Without a vocabulary only predicates that somebody used are known.
         absent = set(options.predicates or relations.predicates) - present
         counts |= {
-            "images_with_relations": len(np.unique(relations.image_T)),
-            "target_relations": len(relations.image_T),
-            "predicted_relations": len(relations.image_P),
+            "images_with_relations": len(np.unique(relations.target.image_R)),
+            "target_relations": len(relations.target),
+            "predicted_relations": len(relations.predicted),
             "predicates": len(present),
             "absent_predicates": len(absent),
         }
@@ -142,7 +177,7 @@ def _counts(built: Families, pairs: Sequence[Pair], options: MetricOptions) -> d
     return counts
 
 
-def _per_predicate(built: Families, predicate_counts: Mapping[str, int] | None) -> dict[str, dict[str, object]]:
+def _per_predicate(built: MetricGroups, predicate_counts: Mapping[str, int] | None) -> dict[str, dict[str, object]]:
     """Per predicate with targets, the commonest first: recall at all predictions and at each K (averaged over images,
     as mRecall and mR@K average them), number of targets and of images, and with training counts its group.
     """
@@ -151,7 +186,7 @@ def _per_predicate(built: Families, predicate_counts: Mapping[str, int] | None) 
         return {}
     ones = np.ones((num_images, 1))
     columns = {name: means.per_predicate(name, ones)[:, 0].tolist() for name in means.metrics}
-    targets = np.bincount(relations.predicate_T, minlength=len(relations.predicates))
+    targets = np.bincount(relations.target.predicate_R, minlength=len(relations.predicates))
     images = means.occurs.getnnz(axis=1)
     table = {}
     for row in sorted(range(len(means.present)), key=lambda row: -targets[means.present[row]]):
@@ -160,8 +195,8 @@ def _per_predicate(built: Families, predicate_counts: Mapping[str, int] | None) 
         # mR@20 and ng-mR@20 are means of what a single predicate calls R@20 and ng-R@20.
         entry |= {name.replace("mR@", "R@"): column[row] for name, column in columns.items() if name != "mRecall"}
         entry |= {"num_targets": int(targets[index]), "num_images": int(images[row])}
-        if built.groups:
-            entry["group"] = next(name[1:] for name, members in built.groups.items() if index in members)
+        if built.long_tail:
+            entry["group"] = next(name[1:] for name, members in built.long_tail.items() if index in members)
             entry["num_training"] = int((predicate_counts or {}).get(relations.predicates[index], 0))
         table[relations.predicates[index]] = entry
     return table
