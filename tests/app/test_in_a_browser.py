@@ -67,7 +67,9 @@ def cells(page) -> list[str]:
 
 def test_from_upload_to_drawn_boxes_and_back_to_a_file(open_page):
     requests = []
-    page = open_page(lambda request, image, name, engine, saved: requests.append((request, image.size)) or value(RIDING))
+    page = open_page(
+        lambda request, image, name, engine, saved: requests.append((request, image.size)) or value(RIDING)
+    )
     press(page, "Run")
     assert boxes(page) == [[10, 5, 20, 34], [5, 10, 50, 28], [12, 2, 8, 7]]
     assert page.locator(".scene text").all_text_contents() == ["1 man", "2 horse", "3 hat"]

@@ -201,12 +201,12 @@ def test_files(tmp_path, capsys):
 
 def test_eval_and_report_read_merged_rows(tmp_path):
     from scenerl.predictions import read_predictions
-    from scenerl.report.predictions import read_predictions as read_for_report
+    from scenerl.report.answers import read_answers
 
     _, merged = merge(tmp_path, [row("a", k, [("man", MAN)]) for k in range(2)])
     path = tmp_path / "merged.jsonl"
     assert read_predictions(path).entries["a"].row == merged[0]
-    assert read_for_report(path, ["a"])["a"].graph == graph(("man", MAN, 1.0))
+    assert dict(read_answers(path))["a"].result.graph == graph(("man", MAN, 1.0))
 
 
 @pytest.mark.parametrize(

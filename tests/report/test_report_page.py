@@ -19,11 +19,11 @@ from scenerl.config import ReportOptions
 from scenerl.report.build import build_report
 from scenerl.report.card import encode_image
 from scenerl.report.command import run
-from scenerl.report.manifest import read_manifest
+from scenerl.report.inputs import read_run
 
 
 def report(folder: Path, **options) -> str:
-    return build_report(read_manifest(folder), **options)
+    return build_report(read_run(folder), **options)
 
 
 def gallery_of(html: str) -> dict:
@@ -137,7 +137,7 @@ def test_hostile_text_stays_text_everywhere(run_folder):
                 ],
             },
         )
-    rows[0].update(status=HOSTILE, graph=None)
+    rows[0].update(status="empty", graph=None, error=HOSTILE)
     write_rows(path, rows)
     manifest = json.loads((run_folder / "report.json").read_text())
     manifest["title"] = HOSTILE
@@ -350,7 +350,7 @@ def test_predictions_that_do_not_fit_the_data_are_told(run_folder):
     rows[0]["image_id"] = "elsewhere"
     write_rows(path, rows)
     html = report(run_folder)
-    assert "SFT: 1 predictions are about images that test_complete.jsonl does not have." in html
+    assert "SFT: 1 predictions are of images that complete annotations does not have." in html
     assert "SFT: 2 of 6 images have no prediction." in html
     missing = [card["stages"][1]["status"] == "missing" for card in gallery_of(html)["cards"]]
     assert sum(missing) == 2
@@ -385,6 +385,28 @@ def test_command_from_loose_files(run_folder, tmp_path):
     tree = read(out.read_text(encoding="utf-8"))
     assert [element.text for element in tree.all("h1")] == ["Predictions on test"]
     assert {"A", "rl"} <= {element.text.strip() for element in tree.all("bdi")}
+
+
+def test_ground_truth_may_be_any_data_source(tmp_path):
+    """As a COCO file, by name and by its path, with a detection's metrics: the gallery's F1 is that of the metrics."""
+    (tmp_path / "coco.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 7, "file_name": "7.jpg", "width": 60, "height": 40}],
+                "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 20, 20], "iscrowd": 0}],
+                "categories": [{"id": 3, "name": "dog"}],
+            }
+        )
+    )
+    graph = {"objects": [{"id": "dog.1", "bbox": [0, 0, 20, 21]}, {"id": "cat.2", "bbox": [0, 0, 9, 9]}]}
+    write_rows(tmp_path / "p.jsonl", [{"image_id": 7, "status": "ok", "graph": graph, "issues": []}])
+    cards = []
+    for source in (f"coco:{tmp_path}/coco.json", f"{tmp_path}/coco.json"):
+        run(ReportOptions(data=source, predictions=[f"A={tmp_path}/p.jsonl"], out=tmp_path / "report.html"))
+        (card,) = gallery_of((tmp_path / "report.html").read_text())["cards"]
+        assert card["stages"][0]["f1"][1] == 0.6667 and card["target"]["n"] == [1, 0]
+        cards.append(card)
+    assert cards[0] == cards[1]
 
 
 @pytest.mark.parametrize(

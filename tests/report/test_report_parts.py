@@ -8,22 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenerl.metrics import MetricOptions, Pair, evaluate
+from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose
-from scenerl.report.hits import compare
+from scenerl.report.matches import match, options_of
 from scenerl.report.reliability import MARGIN, SIDE, Reliability, reliability_charts
 from scenerl.report.tables import (
-    DETECTION_HEADLINE,
-    HEADLINE,
     StageResults,
-    failure_table,
-    headline_keys,
+    count_table,
     metric_table,
     predicate_table,
 )
 from scenerl.report.text import cut, short, visible
-from scenerl.types import Relation, SceneGraph, SceneObject
+from scenerl.types import FAILURES, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 
 def graph(objects, *relations) -> SceneGraph:
@@ -31,6 +30,12 @@ def graph(objects, *relations) -> SceneGraph:
 
 
 CAT, DOG = ("cat", (0.0, 0.0, 10.0, 10.0)), ("dog", (20.0, 0.0, 30.0, 10.0))
+
+
+def compare(prediction, target, **options):
+    return match(Pair("image", ParseResult("ok", prediction), target, (100, 100)), MetricOptions(**options))
+
+
 TARGET = graph([CAT, DOG], (0, "near", 1), (1, "sees", 0))
 
 
@@ -80,17 +85,44 @@ def test_choice_holds_the_images_on_which_stages_differ_most():
     assert {"77", "10", "20", "90"} <= set(choose(images, {"A": ["77"]}, 16, 0, gaps))
 
 
-def test_f1_of_an_image():
-    # One of two predicted relations hits one of two targets: 2 * 1 / (2 + 2); both objects of both sides match.
-    result = compare(graph([CAT, DOG], (0, "near", 1), (0, "on", 1)), TARGET)
-    assert result.f1(of_relations=True) == 0.5 and result.f1(of_relations=False) == 1.0
-    assert compare(graph([]), graph([])).f1(of_relations=True) == 1.0
-    assert compare(graph([]), TARGET).f1(of_relations=False) == 0.0
+def test_the_gallery_agrees_with_the_metrics():
+    """Three cats on one another: in order of emission the first would take the only target of the second."""
+    target = graph([("cat", (0.0, 0.0, 10.0, 10.0)), ("cat", (3.0, 0.0, 13.0, 10.0))])
+    answers = {
+        "order": graph([("cat", (1.0, 0.0, 11.0, 10.0)), ("cat", (-3.0, 0.0, 7.0, 10.0))]),
+        "nothing": graph([]),
+        "all": target,
+    }
+    issues = (Issue("bad_box", "objects[2]", ""),)
+    for answer in answers.values():
+        for result in (ParseResult("ok", answer), ParseResult("ok", answer, issues), ParseResult("empty", None)):
+            for options in (MetricOptions(task="det"), MetricOptions(task="det", iou_threshold=0.7, plus_one=True)):
+                pair = Pair("image", result, target, (100, 100))
+                value = evaluate([pair], options).metrics["object_f1"].value
+                assert match(pair, options).f1[1] == pytest.approx(value)
+    assert compare(answers["order"], target).f1[1] == 1.0
+    assert compare(graph([]), graph([])).f1 == (1.0, 1.0)
+    # One of two predicted relations hits one of two targets: 2 * 1 / (2 + 2).
+    pair = Pair("image", ParseResult("ok", graph([CAT, DOG], (0, "near", 1), (0, "on", 1))), TARGET, (100, 100))
+    assert match(pair, MetricOptions()).f1 == (0.5, 1.0)
+    assert evaluate([pair], MetricOptions()).metrics["triplet_f1"].value == 0.5
+
+
+def test_provided_objects_stand_in_the_graph_that_is_matched():
+    pair = Pair("image", ParseResult("ok", graph([("fox", CAT[1]), DOG], (0, "near", 1))), TARGET, (100, 100))
+    assert match(pair, MetricOptions()).relations == ("false",)
+    assert match(pair, MetricOptions(task="predcls")).relations == ("hit",)
+
+
+def test_conventions_come_from_the_metrics_file():
+    assert options_of({"task": "det", "iou_threshold": 0.7, "ks": "x", "unknown": 3}) == MetricOptions(
+        task="det", iou_threshold=0.7
+    )
 
 
 def test_a_reliability_curve_lies_in_its_square():
     curve = Reliability(0.25, ((0.0, 0.0, 5), (0.5, 0.25, 20), (1.0, 1.0, 1)))
-    (chart,) = reliability_charts("t", [("A", 0, {"relations": curve}), ("B", 1, {})])
+    (chart,) = reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
     assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
     low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
     assert low == (MARGIN, SIDE - MARGIN) and high == (SIDE - 8, 8)
@@ -140,40 +172,41 @@ def test_curves_of_supervised_and_reinforced_stages_are_apart_and_zeros_are_name
     assert curve_groups([]) == []
 
 
-def results(values, per_predicate=None) -> StageResults:
-    return StageResults(values, per_predicate or {}, {}, {}, {})
+def results(values, per_predicate=None, **calibration) -> StageResults:
+    return StageResults(values, per_predicate or {}, {}, {}, {}, calibration)
 
 
-def test_metric_table_formats_bars_intervals_and_best():
-    table = metric_table(
-        "t",
-        [
-            (
-                "A",
-                0,
-                results({"Recall": (0.2, (0.1, 0.3)), "failure_rate": (0.5, None), "relations_per_image": (6.0, None)}),
-            ),
-            ("B", 1, results({"Recall": (0.4, None), "failure_rate": (0.0, None), "relations_per_image": (2.0, None)})),
-            ("C", 2, results({})),
-        ],
-        HEADLINE,
-    )
-    assert [column.key for column in table.columns] == ["failure_rate", "Recall", "relations_per_image"]
-    (_, _, (failure, recall, relations)), (_, _, best), (_, _, nothing) = table.rows
+def test_metric_table_formats_bars_and_intervals():
+    rows = [
+        results({"Recall": (0.2, (0.1, 0.3)), "failure_rate": (0.5, None), "relations_per_image": (6.0, None)}),
+        results({"Recall": (0.4, None), "failure_rate": (0.0, None), "relations_per_image": (2.0, None)}),
+        results({}),
+    ]
+    table = metric_table("t", [(name, n, row) for n, (name, row) in enumerate(zip("ABC", rows, strict=True))])
+    assert [column.name for column in table.columns] == ["failure_rate", "Recall", "relations_per_image"]
+    (_, _, (_, recall, relations)), (_, _, best), (_, _, nothing) = table.rows
     # The scale of the column ends at its largest value or interval, 0.4.
     assert (recall.text, recall.interval, recall.bar, recall.whisker) == ("20.0", "10.0\u201330.0", 50.0, (25.0, 75.0))
-    assert [cell.best for cell in best] == [True, True, False] and not (failure.best or recall.best or relations.best)
+    assert [cell.best for cell in best] == [True, True, False]
     assert (relations.text, table.columns[2].unit) == ("6.0", "")
     assert nothing == (None, None, None)
 
 
-def test_a_detection_run_gets_its_own_headline():
-    assert headline_keys([results({"AP": (0.1, None)})]) == DETECTION_HEADLINE
-    assert headline_keys([results({"AP": (0.1, None), "R@50": (0.1, None)})]) == HEADLINE
+def test_a_value_is_the_best_only_where_no_interval_overlaps_its_own():
+    def best(*values) -> list[bool]:
+        table = metric_table("t", [(f"{n}", n, results({"AP": value})) for n, value in enumerate(values)])
+        return [cells[0].best for _, _, cells in table.rows]
+
+    assert best((0.5, (0.4, 0.6)), (0.7, (0.61, 0.8))) == [False, True]
+    assert best((0.5, (0.4, 0.6)), (0.7, (0.59, 0.8))) == [False, False]
+    assert best((0.5, None), (0.5, None)) == [False, False] and best((0.5, None)) == [False]
 
 
-def test_recall_never_stands_without_precision_and_density():
-    assert {"triplet_precision", "relations_per_image"} <= set(HEADLINE)
+def test_no_metric_disappears_and_recall_never_stands_alone():
+    table = metric_table("t", [("A", 0, results(dict.fromkeys(("brand_new", "zR@20", "AP"), (0.5, None))))])
+    assert [column.name for column in table.columns] == ["zR@20", "AP", "brand_new"]
+    shown = headline(["R@20", "R@50", "triplet_precision", "relations_per_image", "AP"])
+    assert {"R@50", "triplet_precision", "relations_per_image"} <= set(shown)
 
 
 def test_predicates_are_ordered_by_frequency():
@@ -190,7 +223,7 @@ def test_predicates_are_ordered_by_frequency():
 
 
 def test_failures_are_shares_of_the_images_and_unknown_types_come_last():
-    table = failure_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)])
+    table = count_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)], FAILURES)
     assert [(kind, cells) for kind, _, cells in table.rows] == [
         ("truncated", ((2, 25.0), (0, 0.0))),
         ("odd", ((1, 12.5), (0, 0.0))),

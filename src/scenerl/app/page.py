@@ -24,8 +24,9 @@ from scenerl.config import AppOptions
 from scenerl.data.draw import file_stem
 from scenerl.data.synthetic import scene
 from scenerl.errors import UserError
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_parsed
 from scenerl.report.drawing import drawn_objects, palette, rounded
-from scenerl.report.predictions import read_graph
 from scenerl.types import Relation, SceneGraph
 
 _log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Page:
             heading = f'<p class="scenerl-error" role="alert">{escape(result)}</p>' if result else ""
             return heading, "", None, None, "", "", gr.update(visible=False)
         row, answers = result.value["result"], result.value["answers"]
-        graph = _at_least(read_graph(row["graph"], "the result") if row["graph"] else SceneGraph(), least)
+        graph = _at_least(decode_parsed(row, "the result", Notes("the result")).graph or SceneGraph(), least)
         names = [f"{item.label} {n}" for n, item in enumerate(graph.objects, start=1)]
         objects = [
             [name, _two_digits(item.score), ", ".join(f"{value:.0f}" for value in item.box)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from scenerl.boxes import as_boxes, clip
+from scenerl.predictions.row import LAST
 from scenerl.report.text import short
 from scenerl.types import SceneGraph
 
@@ -54,5 +55,5 @@ def drawn_objects(
 
 
 def rounded(score: float | None) -> float | None:
-    """A score as it is shown."""
-    return None if score is None else round(score, 3)
+    """A score as it is shown; one that was no finite number is not."""
+    return None if score is None or score <= LAST else round(score, 3)

@@ -63,20 +63,18 @@ def read_reliability(item: Any, where: str) -> Reliability:
     return Reliability(float(item["ece"]) if _is_share(item.get("ece")) else None, points)
 
 
-def reliability_charts(
-    target: str, stages: Sequence[tuple[str, int, Mapping[str, Reliability]]]
-) -> list[ReliabilityChart]:
+def reliability_charts(target: str, results: Sequence[tuple[str, int, Any]]) -> list[ReliabilityChart]:
     """A chart of objects and one of relations, of the stages that have them.
 
     Args:
         target: the ground truth's name.
-        stages: (stage name, palette index, kind to curve).
+        results: (stage name, palette index, :class:`scenerl.report.tables.StageResults`).
     """
     charts = []
     for kind, title in TITLES.items():
-        drawn = [(name, index, found[kind]) for name, index, found in stages if kind in found and found[kind].points]
-        if drawn:
-            curves = tuple(_curve(name, index, curve) for name, index, curve in drawn)
+        found = [(name, index, result.calibration.get(kind)) for name, index, result in results]
+        curves = tuple(_curve(name, index, curve) for name, index, curve in found if curve and curve.points)
+        if curves:
             ticks = tuple((*_place(share, share), f"{share:g}") for share in (0.0, 0.5, 1.0))
             charts.append(ReliabilityChart(target, title, curves, ticks))
     return charts

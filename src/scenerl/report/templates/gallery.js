@@ -5,8 +5,7 @@ const gallery = (() => {
   const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const marks = document.querySelectorAll(".stages .mark");
   const shown = new Set(data.stages.keys()); // places in a card's stages
-  const ofRelations = data.cards.some((card) => card.target.n[1] || card.stages.some((stage) => stage.n[1]));
-  const f1Of = (stage) => stage.f1[ofRelations ? 0 : 1];
+  const f1Of = (stage) => stage.f1[data.ofRelations ? 0 : 1];
   const nameOf = (place) => data.names[data.stages[place]];
 
   const mark = (place, className) => {
@@ -18,7 +17,7 @@ const gallery = (() => {
   const unseen = (text) => html("span", { class: "unseen" }, text);
   const note = (text) => html("p", { class: "note" }, text);
   const folded = (summary, ...children) => html("details", null, html("summary", null, summary), children);
-  const sureness = (score, votes, answers) => {
+  const confidence = (score, votes, answers) => {
     const texts = [score === null ? "" : score.toFixed(2), votes === null ? "" : `${votes}${answers ? ` of ${answers}` : ""} votes`];
     const text = texts.filter(Boolean).join(", ");
     return text && html("span", { class: "score" }, " ", text);
@@ -39,7 +38,7 @@ const gallery = (() => {
   const objectList = (objects, total, isTarget, answers) => objects.length > 0 && folded(count(total, "object"),
     html("ul", { class: "objects" }, objects.map(([label, , found, score, votes], n) => html("li", null,
       isTarget ? "" : [glyph(found ? "hit" : "false"), unseen(found ? "matches: " : "matches no target: ")],
-      html("bdi", null, label), html("sub", null, n + 1), sureness(score, votes, answers)))),
+      html("bdi", null, label), html("sub", null, n + 1), confidence(score, votes, answers)))),
     total > objects.length && note(`and ${(total - objects.length).toLocaleString("en")} more`));
 
   const targetPanel = (card, number) => {
@@ -55,7 +54,7 @@ const gallery = (() => {
     return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), drawScene(card.wh, pictureOf(card, number), objects, "Ground truth"),
       html("p", { class: "sums" }, `${count(n[0], "object")}, ${count(n[1], "relation")}`),
       list(lines, n[1], "Relations of the ground truth"), objectList(objects, n[0], true),
-      card.query.length > 0 && note(`Asked for: ${card.query.join(", ")}`));
+      card.query.length > 0 && note(`Labels to look for: ${card.query.join(", ")}`));
   };
 
   const statusOf = (stage) => {
@@ -65,7 +64,7 @@ const gallery = (() => {
   };
   const sumsOf = (card, stage) => {
     if (stage.status === "missing") return "There is no answer for this image.";
-    if (stage.status !== "ok") return stage.error || "This answer could not be read.";
+    if (stage.status !== "ok") return stage.error || "This answer failed to parse.";
     const f1 = html("span", null, `F1 ${f1Of(stage).toFixed(2)}`);
     const { hit, repeat, false: wrong, miss } = stage.counts;
     if (!stage.n[1] && !miss) return [f1, ` ${stage.found} of ${stage.n[0]} boxes right, ${card.target.n[0] - stage.found} missed`];
@@ -75,7 +74,7 @@ const gallery = (() => {
 
   const stagePanel = (card, number, place) => {
     const stage = card.stages[place], name = nameOf(place), { objects, relations } = card.target;
-    const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], sureness(relation[4], relation[5], stage.answers)));
+    const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], confidence(relation[4], relation[5], stage.answers)));
     const missed = relations.filter((relation) => !relation[3][place]).map((relation) => lineOf(objects, relation, "miss"));
     return html("section", { class: "panel", "data-stage": place, "data-status": stage.status },
       html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), drawScene(card.wh, pictureOf(card, number), stage.objects, name),
