@@ -200,6 +200,23 @@ def test_keys_move_between_images_and_leave_every_list(shown):
         pytest.fail("Tab does not leave the gallery")
 
 
+def test_five_columns_fit_and_a_click_or_a_key_enlarges_a_picture(visit, tmp_path):
+    rows = graph_rows(random.Random(3), 1)
+    view = visit(graph_report(tmp_path / "wide", rows, Image.new("RGB", (640, 480)), "ABCD").as_uri())
+    view.locator("#card-0").focus()
+    panels = view.locator("#card-0 .panel").evaluate_all("all => all.map(node => node.getBoundingClientRect())")
+    assert len({box["y"] for box in panels}) == 1 and max(box["x"] + box["width"] for box in panels) <= 1280
+    scene = view.locator("#card-0 .scene").nth(1)
+    width = scene.bounding_box()["width"]
+    scene.click()
+    assert scene.bounding_box()["width"] > 3 * width
+    scene.click()
+    assert scene.bounding_box()["width"] == width
+    view.locator("#card-0").focus()
+    view.keyboard.press("z")
+    assert view.locator("#card-0 .large").count() == 5
+
+
 def test_letters_typed_into_a_control_stay_there(shown):
     view = shown()
     control(view, "Predicate").focus()

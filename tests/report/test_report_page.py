@@ -107,7 +107,7 @@ def test_every_image_is_embedded_once(page):
     pictures = read(page).all("script", "type", "text/plain")
     assert [picture.attributes["id"] for picture in pictures] == [f"picture-{n}" for n in range(12)]
     for picture in pictures:
-        assert max(Image.open(io.BytesIO(base64.b64decode(picture.text))).size) <= 400
+        assert max(Image.open(io.BytesIO(base64.b64decode(picture.text))).size) <= 640
 
 
 def test_pictures_get_coarser_to_fit_and_never_fail():

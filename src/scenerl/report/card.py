@@ -23,15 +23,13 @@ from scenerl.report.matches import FALSE, HIT, REPEAT, Matches
 from scenerl.report.text import ANSWER_LIMIT, cut, short
 from scenerl.types import ISSUES, Example
 
-IMAGE_SIDE = 400
-"""Longest side of an embedded image, in pixels."""
-
 IMAGE_BYTES = 24_000_000
 ANSWER_CHARACTERS = 8_000_000
 """What all embedded images, and all raw answers, may take together: larger galleries have coarser images and shorter
 answers, so that the page can still be opened."""
 
-QUALITIES = (82, 70, 55, 40, 25)
+SIZES = ((640, 82), (640, 60), (400, 70), (400, 55), (400, 40), (400, 25))
+"""Longest side in pixels and WebP quality of an embedded image, the best first."""
 MAX_ISSUES = 20
 
 
@@ -109,11 +107,10 @@ def make_card(
 
 
 def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
-    """An image as WebP in base64, its longest side at most IMAGE_SIDE pixels; the best of QUALITIES that fits into
-    ``max_bytes``, or the least."""
+    """An image as WebP in base64: the best of SIZES that fits into ``max_bytes``, or the least."""
     image = image.convert("RGB")
-    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    for quality in QUALITIES:
+    for side, quality in SIZES:
+        image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality, method=2)
         if buffer.tell() <= max_bytes:

@@ -25,6 +25,16 @@ const gallery = (() => {
 
   const pictureOf = (card, number) => (card.problem ? null : svg("use", { href: `#image-${number}` }));
 
+  // A click draws the scene across the whole card, and back.
+  const zoomable = (card, number, objects, name, large = false) => {
+    const scene = drawScene(card.wh, pictureOf(card, number), objects, name, large ? [1000, 700] : [260, 340]);
+    scene.addEventListener("click", () => {
+      scene.closest(".panel").classList.toggle("large", !large);
+      scene.replaceWith(zoomable(card, number, objects, name, !large));
+    });
+    return scene;
+  };
+
   const lineOf = (objects, [subject, predicate, object], state, ...more) => {
     const end = (place) => [html("bdi", null, (objects[place] || ["?"])[0]), html("sub", null, place + 1)];
     return html("li", { class: state || "target", "data-ends": `${subject} ${object}` },
@@ -51,7 +61,7 @@ const gallery = (() => {
       })));
       return line;
     });
-    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), drawScene(card.wh, pictureOf(card, number), objects, "Ground truth"),
+    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), zoomable(card, number, objects, "Ground truth"),
       html("p", { class: "sums" }, `${count(n[0], "object")}, ${count(n[1], "relation")}`),
       list(lines, n[1], "Relations of the ground truth"), objectList(objects, n[0], true),
       card.query.length > 0 && note(`Labels to look for: ${card.query.join(", ")}`));
@@ -77,7 +87,7 @@ const gallery = (() => {
     const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], confidence(relation[4], relation[5], stage.answers)));
     const missed = relations.filter((relation) => !relation[3][place]).map((relation) => lineOf(objects, relation, "miss"));
     return html("section", { class: "panel", "data-stage": place, "data-status": stage.status },
-      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), drawScene(card.wh, pictureOf(card, number), stage.objects, name),
+      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), zoomable(card, number, stage.objects, name),
       html("p", { class: "sums" }, sumsOf(card, stage)),
       list(lines, stage.n[1], `Relations that ${name} predicts`),
       missed.length > 0 && folded(`${stage.counts.miss} missed`, list(missed, stage.counts.miss, "Relations that are missed")),
@@ -184,6 +194,8 @@ const gallery = (() => {
     } else if (event.key === "g" && event.target.closest(".card")) {
       const node = event.target.closest(".card").querySelector(".graphs");
       node.open = !node.open;
+    } else if (event.key === "z" && event.target.closest(".card")) {
+      for (const scene of event.target.closest(".card").querySelectorAll(".scene")) scene.dispatchEvent(new Event("click"));
     } else {
       const onCard = event.target.classList.contains("card");
       const step = { j: 1, k: -1, ...(onCard ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];

@@ -2,8 +2,8 @@
 // imageWh: width and height in pixels. picture: an SVG element in those pixels, or null for a blank one. objects: rows of
 // [label, colour, matched, score, votes, x, y, width, height], without the last four where no box is to be drawn.
 // shownWh: about the size of the image on the page, to which texts are scaled.
-const drawScene = ([width, height], picture, objects, name, shownWh = [260, 340]) => {
-  const few = objects.length <= 8;
+const drawScene = ([width, height], picture, objects, name, shownWh) => {
+  const few = objects.length <= 8 || shownWh[0] > 600;
   const font = (few ? 11 : 8.25) / Math.min(shownWh[0] / width, shownWh[1] / height);
   const boxes = [], tags = [];
   objects.forEach(([label, color, matched, score, , x, y, w, h], n) => {
