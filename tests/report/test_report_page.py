@@ -112,8 +112,8 @@ def test_every_image_is_embedded_once(page):
 
 def test_pictures_get_coarser_to_fit_and_never_fail():
     noise = Image.frombytes("RGB", (640, 480), random.Random(0).randbytes(640 * 480 * 3))
-    fine, coarse, least = (len(encode_image(noise, size)) * 3 / 4 for size in (200_000, 60_000, 10))
-    assert 60_000 < fine <= 200_000 and coarse <= 60_000 and least < coarse
+    full, fine, coarse, least = (len(encode_image(noise, size)) * 3 / 4 for size in (10**6, 60_000, 40_000, 10))
+    assert full > 200_000 and 40_000 < fine <= 60_000 and coarse <= 40_000 and least <= coarse
 
 
 def test_same_inputs_give_the_same_page(run_folder):

@@ -52,12 +52,13 @@ class TuningOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(LoadOptions):
-    """Write a checkpoint for others: LoRA merged, a model card from the run's files, and to the hub if asked."""
+    """Write a checkpoint for others: LoRA merged, a model card from the run's files; uploaded with --push_to_hub."""
 
     model: str = option(..., "folder or hub name of a checkpoint or adapter", positional=True)
     out: Path = option(..., "folder to write; must not be there yet")
     dtype: Dtype = option("auto", "number type of the weights; auto: as saved")
     keep_adapter: bool = option(False, "write the adapter as it is, to be loaded with its base model")
+    space: bool = option(False, "write a Space instead: a folder that serves the checkpoint's app on the hub")
     run: Path | None = option(None, "run folder whose config.yaml says data and recipe; not given: MODEL", "Model card")
     metrics: list[Path] = option([], "metrics.json files, as `eval` writes them", "Model card")
     push_to_hub: str | None = option(None, "hub repository OWNER/NAME to upload the folder to", "Hub")
