@@ -78,10 +78,16 @@ class StoredImage:
 class Example:
     """An image with its ground truth.
 
-    ``image`` is a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
-    (scoring needs no pixels). ``query`` holds the requested labels in open-vocabulary detection, absent ones included; it is
-    None for scene graphs. ``width`` and ``height`` are pixels of the original image. ``provided`` holds a detector's
-    objects, for tasks whose prompt provides objects; where it is None, those of the ground truth are provided.
+    Attributes:
+        image_id: unique within a data set.
+        width, height: of the original image, in pixels; 0 where a file that is only evaluated does not state them.
+        graph: the annotation; boxes are xyxy in pixels of the original image.
+        image: a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
+            (scoring needs no pixels).
+        query: the labels that open-vocabulary detection prompts for, absent ones included; None for scene graphs.
+        provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
+        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
+            metrics ignore predictions that lie on them, as pycocotools does.
     """
 
     image_id: str
@@ -91,6 +97,7 @@ class Example:
     image: Path | bytes | StoredImage | None = None
     query: tuple[str, ...] | None = None
     provided: tuple[SceneObject, ...] | None = None
+    crowds: tuple[SceneObject, ...] = ()
 
     @property
     def image_wh(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import pytest
 
 from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
-from scenerl.answers.json_graph import label_of
+from scenerl.answers.elements import label_of
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.types import Relation, SceneGraph, SceneObject
 

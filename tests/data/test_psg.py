@@ -10,8 +10,8 @@ import pytest
 from data.published_folders import PSG_ROWS, psg_value, write_image, write_psg
 from scenerl import data
 from scenerl.data import psg
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import DataError
-from scenerl.predictions import read_truth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -31,7 +31,7 @@ def test_boxes_classes_and_relations(tmp_path):
         ("person", "over", "horse"),
         ("horse", "over", "grass-merged"),
     ]
-    assert len(record.warnings) == 2 and "no area" in record.warnings[0] and "repeats" in record.warnings[1]
+    assert len(record.warnings) == 2 and "without area" in record.warnings[0] and "repeats" in record.warnings[1]
     assert other.unwrap().image_id == "108" and not other.example.graph.relations
 
 
@@ -57,7 +57,7 @@ def test_images_where_openpsg_puts_them(tmp_path, place):
 def test_reads_what_the_evaluator_reads(tmp_path):
     """The reader of psg.json as sgbench's ground truth and this one agree."""
     folder = write_psg(tmp_path)
-    assert [example.graph for example in read_truth(str(folder / "psg.json")).examples] == [
+    assert [example.graph for example in load_ground_truth(str(folder / "psg.json")).examples] == [
         example.graph for example in data.load(f"psg:{folder}", split="test")
     ]
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from scenerl.config.options import EvalOptions
+from scenerl.data import toon
+from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.evaluate import run_eval
-from scenerl.predictions import Names, read_predictions, read_truth, sniff, toon, write_predictions
+from scenerl.predictions import read_predictions, sniff, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject
 
 DOG, CAT = (0.0, 0.0, 20.0, 20.0), (50.0, 50.0, 90.0, 90.0)
@@ -94,6 +96,7 @@ def test_coco_results_and_instances(tmp_path):
     # the detection on the crowd counts neither way: 2 hits of 4
     assert found["metrics"]["greedy_precision"]["value"] == 2 / 4
     assert run(tmp_path, pred, data, task="det")["metrics"] == found["metrics"]  # by its content
+    assert run(tmp_path, pred, f"coco:{data}", task="det")["metrics"] == found["metrics"]
 
 
 def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
@@ -117,7 +120,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
     with pytest.raises(ValueError, match="expected COCO results, a JSON list"):
         run(tmp_path, save(tmp_path / "results.json", {}), data, task="det", input="coco")
     broken = {**INSTANCES, "annotations": [{"image_id": 139, "category_id": 5, "bbox": [0, 0, 1, 1]}]}
-    with pytest.raises(ValueError, match=r"instances\.json: annotations\[0\] must name an image and a category"):
+    with pytest.raises(ValueError, match=r"instances\.json, image 139: annotations\[0\] must name an image"):
         run(tmp_path, pred, save(tmp_path / "instances.json", broken), task="det")
     with pytest.raises(ValueError, match="neither COCO instances"):
         run(tmp_path, pred, save(tmp_path / "other.json", {"a": 1}), task="det")
@@ -125,7 +128,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
 
 def test_categories_of_one_name_stay_two(tmp_path):
     twice = {**INSTANCES, "categories": [{"id": 17, "name": "pet"}, {"id": 18, "name": "pet"}]}
-    truth = read_truth(str(save(tmp_path / "instances.json", twice)))
+    truth = load_ground_truth(str(save(tmp_path / "instances.json", twice)))
     assert truth.names.objects == {17: "pet #17", 18: "pet #18"}
 
 
@@ -150,29 +153,37 @@ def test_ovdeval_subsets_and_their_mean(tmp_path):
     assert found["NMS-AP/negation"]["value"] == 0
     assert found["NMS-AP"]["value"] == found["NMS-AP50"]["value"] == 1 / 2
     assert found["NMS-AP"]["support"] == 2 and found["AP"]["value"] == 1
-    assert read_truth(str(tmp_path / "annotations" / "color.json")).examples[0].query == ("lit lamp", "dark lamp")
+    assert load_ground_truth(str(tmp_path / "annotations" / "color.json")).examples[0].query == (
+        "lit lamp",
+        "dark lamp",
+    )
+    subset, pred = tmp_path / "annotations" / "negation.json", tmp_path / "results" / "negation_results.json"
+    alone = run(tmp_path, pred, subset, input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone == run(tmp_path, pred, f"ovdeval:{subset}", input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone["NMS-AP"]["value"] == found["NMS-AP/negation"]["value"]
     with pytest.raises(ValueError, match=r"holds neither color\.json nor color_results\.json"):
         run(tmp_path, tmp_path / "annotations" / "..", tmp_path / "annotations", input="ovdeval")
 
 
 def test_sgbench_predictions_and_psg(tmp_path):
     data, pred = save(tmp_path / "psg.json", PSG), save(tmp_path / "predictions.json", SGBENCH)
-    truth = read_truth(str(data))
+    truth = load_ground_truth(str(data))
     assert [example.image_id for example in truth.examples] == ["107902"]  # the other is no test image
     assert truth.examples[0].graph.relations == (Relation(0, "near", 1), Relation(1, "watching", 0))
     assert sniff(pred) == "sgbench"
     found = run(tmp_path, pred, data, protocol="sgbench")
+    assert run(tmp_path, pred, f"psg:{data}", protocol="sgbench", split="test")["metrics"] == found["metrics"]
     # one of two targets, and InstR: both objects are there
     assert found["metrics"]["R@20"]["value"] == 1 / 2 and found["metrics"]["InstR"]["value"] == 1
     assert found["per_predicate"]["watching"]["recall"] == 1 and found["per_predicate"]["near"]["recall"] == 0
     for change, message in (
-        ({"test_image_ids": ["5"]}, "has no test image"),
+        ({"test_image_ids": ["5"]}, "is empty"),
         ({"test_image_ids": 5}, "'test_image_ids' must be a list"),
         ({"data": {}}, "no list under 'data'"),
-        ({"data": [{"annotations": []}]}, r"data\[0\] must be an object with an image_id"),
+        ({"data": [{"annotations": []}]}, r"data\[0\]: must be an object with an image_id"),
     ):
         with pytest.raises(ValueError, match=rf"other\.json.*{message}"):
-            read_truth(str(save(tmp_path / "other.json", {**PSG, **change})))
+            load_ground_truth(str(save(tmp_path / "other.json", {**PSG, **change})))
     with pytest.raises(ValueError, match="their names come from --data psg.json"):
         read_predictions(pred, "sgbench", Names())
 
@@ -188,7 +199,7 @@ def test_sgbench_reads_what_is_written_for_it(tmp_path, monkeypatch):
     beside = write_predictions("sgbench", tmp_path / "p.json", examples, results)
     found = sgbench_file.evaluate(beside, tmp_path / "p.json")
     assert found["R@20"] == pytest.approx(2 / 3) and found["InstR"] == pytest.approx(2 / 3)
-    again = read_predictions(tmp_path / "p.json", "sgbench", read_truth(str(beside)).names)
+    again = read_predictions(tmp_path / "p.json", "sgbench", load_ground_truth(str(beside)).names)
     assert again.entries["1"].result.graph.relations == (Relation(1, "near", 0), Relation(0, "near", 1))
 
 
@@ -313,7 +324,7 @@ def test_scene_graph_vlm_lines(tmp_path):
     path = tmp_path / "predictions.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     assert sniff(path) == "toon"
-    truth = read_truth(str(path))
+    truth = load_ground_truth(str(path))
     assert truth.examples[0] == Example("107902", 640, 480, GRAPH)
     found = run(tmp_path, path, path)
     assert found["metrics"]["Recall"]["value"] == 1 / 2 and found["failures"] == {"wrong_schema": 1}

@@ -16,7 +16,7 @@ class DataOptions(Options):
     action: Literal["make", "stats", "triplets", "check", "draw", "convert"] = option(
         ...,
         "make the synthetic set; print statistics; write the triplet types and predicate counts of training data; list "
-        "what is wrong with which row; draw examples; write as JSONL or in another form",
+        "what is wrong with which row; draw examples; write as JSONL, Parquet or COCO instances",
         positional=True,
     )
     source: str | None = option(None, f"{SOURCE_HELP} (make: not needed)", positional=True)
@@ -30,11 +30,8 @@ class DataOptions(Options):
     num_images: int = option(8, "images to draw", "draw", low=1)
     images: bool = option(True, "decode every image; --no-images only reads the annotations", "check")
     only: list[str] = option([], "rows whose image_id fits one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "hub", "vg150", "psg", "vcoco", "coco", "d3", "ovdeval", "vlmr1_jsonl"] = option(
-        "jsonl",
-        "what to write: our JSONL; Parquet with R1-SGG's columns, or the files of VG150, PSG or V-COCO (graphs); COCO "
-        "instances, or the files of D³, OVDEval or VLM-R1 (detection)",
-        "convert",
+    to: Literal["jsonl", "hub", "coco"] = option(
+        "jsonl", "what to write: our JSONL, Parquet with R1-SGG's columns (graphs), or COCO instances", "convert"
     )
     train_source: str | None = option(
         None, "training data, or what triplets wrote of it: say which triplet types it does not hold", "stats"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from scenerl.data.images import open_image, orientation_note
-from scenerl.data.rows import Record
+from scenerl.data.records import Record
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.types import Example

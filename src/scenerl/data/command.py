@@ -7,7 +7,6 @@ Every action goes through its source row by row, so that a set of any size takes
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -40,8 +39,7 @@ def run(options: DataOptions) -> None:
         UserError: the source or an option cannot be used, or ``check`` found errors.
     """
     if options.out is not None:
-        suffix = WRITERS[options.to][0]
-        if options.action in ("make", "draw") or (options.action == "convert" and not suffix):
+        if options.action in ("make", "draw"):
             check_out_folder(options.out)
         else:
             check_out(options.out, [options.source, options.vocabulary, options.train_source])
@@ -141,22 +139,21 @@ def convert(options: DataOptions) -> None:
     """Write any source in a format of :data:`~scenerl.data.writers.WRITERS`; images that are not files yet go to
     ``images/`` beside it."""
     suffix, write = WRITERS[options.to]
-    out = _required(options.out, "convert", f"--out FILE{suffix}" if suffix else "--out FOLDER")
-    if suffix and out.suffix != suffix:
+    out = _required(options.out, "convert", f"--out FILE{suffix}")
+    if out.suffix != suffix:
         raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
-    names = Vocabulary.read(options.vocabulary) if options.vocabulary else None
-    if names is not None:
-        names.require(_examples(options), options.source)
+    if options.vocabulary is not None:
+        Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     chosen = (
         example
         for example in track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
-    count = write(out, chosen, options.split, names)
+    count = write(out, chosen)
     if not count:
-        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 

@@ -25,20 +25,19 @@ Source: Xie et al. 2023 (arXiv 2307.12813), section 3.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import Asker, image_folders, record_of
-from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, tidy_id
+from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import KEYS, Instances, gather, tidy_id
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
-from scenerl.types import Example
 
 SPLITS = ("full", "pres", "abs")
 QUERIES = ("sampled", "group", "all", "present")
@@ -52,6 +51,15 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
+    return _read(argument, split, exact=False)[1]
+
+
+def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
+    """As :func:`read`, boxes as they stand in the file; with the names of the sentences."""
+    return _read(argument, split, exact=True)
+
+
+def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
     split = split or SPLITS[0]
@@ -63,41 +71,17 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     folders = image_folders(path, given) if given else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
     asked = _group_queries(folder, instances) if query == "group" else {}
-    asker = Asker(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
-    for problem in instances.problems[None]:
-        yield Record(str(path), None, (problem,))
-    for image_id in instances.images:
+    chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+
+    def record(image_id: str) -> Record:
         if query == "group" and image_id not in asked:
-            yield Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        else:
-            its = asked.get(image_id)
-            yield record_of(instances, image_id, asker, folders, query=its, drop_unasked=query == "group")
+            return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
+        in_group = asked.get(image_id)
+        return record_of(
+            instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
+        )
 
-
-def write(folder: Path, examples: Iterable[Example], split: str = SPLITS[0]) -> int:
-    """Write examples as the annotations of a split and ``groups.json``, whole or not at all.
-
-    Every list of labels that is asked for is a group, so that ``query=group`` asks for the same again.
-
-    Returns:
-        The number of images.
-    """
-    queries = []
-
-    def note(example: Example) -> dict:
-        queries.append(labels_of(example))
-        return {}
-
-    written = instances_of(examples, note)
-    number = {category["name"]: category["id"] for category in written["categories"]}
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for image, query in zip(written["images"], queries, strict=True):
-        groups[tuple(query)].append(image["id"])
-    rows = [{"img_id": ids, "inner_sent_id": [number[label] for label in query]} for query, ids in groups.items()]
-    with whole_folder(folder) as aside:
-        (aside / f"d3_{split}_annotations.json").write_text(json.dumps(written))
-        (aside / "groups.json").write_text(json.dumps(dict(enumerate(rows))))
-    return len(queries)
+    return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
 
 
 def _annotations(folder: Path, split: str) -> Path:

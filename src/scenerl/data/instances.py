@@ -8,18 +8,19 @@ training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.pre
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.published import numbers_for
-from scenerl.data.rows import excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.types import Box, Example, SceneGraph
+from scenerl.types import Box, Example, SceneGraph, SceneObject
 
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
@@ -82,6 +83,10 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: Annotations = field(default_factory=Annotations)
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def unplaced(self) -> Iterator[Record]:
+        """A record for each annotation that names no image."""
+        return (Record(str(self.path), None, (problem,)) for problem in self.problems[None])
 
 
 def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
@@ -146,6 +151,8 @@ def _distinct(names: Mapping[int, str]) -> dict[int, str]:
 
 def tidy_id(value: object) -> str | None:
     """An image id as text, white space tidied as data rows have it; None for what is no id."""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return " ".join(str(value).split())
@@ -156,9 +163,10 @@ def box_of(value: object) -> Box | None:
     if not isinstance(value, list | tuple) or len(value) < 4:
         return None
     for number in value[:4]:
-        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) < _FAR:
+        kind = type(number)
+        if (kind is not float and kind is not int) or not -_FAR < number < _FAR:
             return None
-    return tuple(float(number) for number in value[:4])
+    return tuple(map(float, value[:4]))
 
 
 def xywh_box(value: object) -> Box | None:
@@ -167,60 +175,53 @@ def xywh_box(value: object) -> Box | None:
     return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
 
 
-def write(path: Path | str, examples: Iterable[Example]) -> int:
-    """Write examples as a file of COCO instances, which ``coco:FILE`` reads back.
+def write(path: Path, examples: Iterable[Example]) -> int:
+    """Write examples as a file of COCO instances, whole or not at all, which ``coco:FILE`` reads back.
+
+    Image ids stay where all of them are whole numbers, else they are counted from 1; category ids are counted from 1.
+    ``file_name`` is the image's path, or the image id where the image is no file. Labels of a query that are absent
+    become categories without a box.
 
     Returns:
         The number of images.
     """
-    return write_json(path, instances_of(examples))
-
-
-def write_json(path: Path | str, written: dict) -> int:
-    """Write the JSON of instances, whole or not at all.
-
-    Returns:
-        The number of images.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, json.dumps(written))
-    return len(written["images"])
-
-
-def instances_of(examples: Iterable[Example], describe: Callable[[Example], Mapping] = lambda example: {}) -> dict:
-    """The JSON of instances of examples.
-
-    Image ids are numbers (:func:`~scenerl.data.published.numbers_for`), category ids are counted from 1. ``file_name``
-    is the image's path, or the image id where the image is no file. Labels asked for that are absent become categories
-    without a box.
-
-    Args:
-        describe: what an image's entry holds besides.
-    """
-    graphs, images, ids, labels = [], [], [], set()
+    images, graphs, crowds, ids, labels = [], [], [], [], set()
     for example in examples:
         name = str(example.image) if isinstance(example.image, Path) else example.image_id
-        images.append({"file_name": name, "width": example.width, "height": example.height, **describe(example)})
+        images.append({"file_name": name, "width": example.width, "height": example.height})
         ids.append(example.image_id)
         graphs.append(example.graph)
-        labels.update(labels_of(example))
+        crowds.append(example.crowds)
+        labels.update(labels_of(example), (found.label for found in example.crowds))
     number = {label: n for n, label in enumerate(sorted(labels), start=1)}
-    images = [{"id": n, **image} for n, image in zip(numbers_for(ids), images, strict=True)]
-    return instances_json(images, graphs, number)
+    images = [{"id": n, **image} for n, image in zip(_image_numbers(ids), images, strict=True)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(instances_json(images, graphs, number, crowds)))
+    return len(images)
+
+
+def _image_numbers(image_ids: Sequence[str]) -> list[int]:
+    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
+    return numbers if len(numbers) == len(image_ids) else list(range(1, len(image_ids) + 1))
 
 
 def labels_of(example: Example) -> list[str]:
-    """The labels asked for; of a scene graph those of its objects."""
+    """The labels of the query; of a scene graph those of its objects."""
     labels = example.query if example.query is not None else (found.label for found in example.graph.objects)
     return list(dict.fromkeys(labels))
 
 
-def instances_json(images: list[dict], graphs: Iterable[SceneGraph], number: Mapping[str, int]) -> dict:
-    """The JSON of instances: images with their ids, the boxes of a graph for each, categories as numbered."""
+def instances_json(
+    images: list[dict],
+    graphs: Iterable[SceneGraph],
+    number: Mapping[str, int],
+    crowds: Iterable[Sequence[SceneObject]] | None = None,
+) -> dict:
+    """The JSON of instances: images with their ids, the boxes of a graph and the crowds for each, categories as
+    numbered."""
     annotations = []
-    for image, graph in zip(images, graphs, strict=True):
-        for found, box in zip(graph.objects, xywh(graph), strict=True):
+    for image, graph, around in zip(images, graphs, crowds or repeat(()), strict=crowds is not None):
+        for n, (found, box) in enumerate(zip([*graph.objects, *around], xywh([*graph.objects, *around]), strict=True)):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -228,7 +229,7 @@ def instances_json(images: list[dict], graphs: Iterable[SceneGraph], number: Map
                     "category_id": number[found.label],
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": 0,
+                    "iscrowd": int(n >= len(graph.objects)),
                 }
             )
     return {
@@ -239,6 +240,6 @@ def instances_json(images: list[dict], graphs: Iterable[SceneGraph], number: Map
     }
 
 
-def xywh(graph: SceneGraph) -> list[list[float]]:
-    """The boxes of a graph as COCO has them."""
-    return xyxy_to_xywh(as_boxes([found.box for found in graph.objects])).tolist()
+def xywh(objects: Sequence[SceneObject]) -> list[list[float]]:
+    """The boxes of objects as COCO has them."""
+    return xyxy_to_xywh(as_boxes([found.box for found in objects])).tolist()

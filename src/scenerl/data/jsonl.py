@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scenerl.data.rows import Record, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.data.records import Record, excerpt
+from scenerl.data.rows import example_to_row, label_of, parse_row, read_row
 from scenerl.errors import DataError
 from scenerl.json_files import foreign_layout
 from scenerl.types import Example
@@ -23,6 +24,7 @@ __all__ = [
     "load_examples",
     "parse_row",
     "read",
+    "read_file",
     "read_jsonl",
     "read_rows",
     "why_no_json",
@@ -61,15 +63,28 @@ def load_examples(path: Path | str, images_dir: Path | None = None) -> Iterator[
     Raises:
         DataError: on the first row that cannot be used.
     """
-    for record in read(path, images_dir):
+    for record in read_file(path, images_dir):
         yield record.unwrap()
 
 
-def read(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
+def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
+    """Every row of a JSONL file, or of the file of a split in a folder, as a record.
+
+    Raises:
+        DataError: the file is missing or unreadable, or there is no such split.
+    """
+    path = Path(argument)
+    if path.is_dir():
+        return read_file(find_file(path, split))
+    if split is not None:
+        raise DataError(f"{path} is one file and has no split {split!r}; name its folder to choose a split")
+    return read_file(path)
+
+
+def read_file(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
     """Every row of a JSONL file as a record; a bad row is a record with errors, and reading goes on.
 
     Args:
-        path: the file.
         images_dir: where relative file names are looked up; by default ``images/`` beside the file.
 
     Raises:

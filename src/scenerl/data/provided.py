@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.answers.elements import clean_label
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members

@@ -22,7 +22,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from scenerl.data.jsonl import example_to_row, write_jsonl
-from scenerl.data.synthetic import CELLS, Cells, background, gap
+from scenerl.data.records import Record
+from scenerl.data.synthetic import CELLS, Cells, background, gap, read_scenes
 from scenerl.errors import UserError
 from scenerl.types import Example, SceneGraph, SceneObject
 
@@ -201,3 +202,9 @@ def load(count: int = 100, seed: int = 0, size: int = 112, asking: str = "negati
         buffer = io.BytesIO()
         draw(shapes, key, size).save(buffer, "PNG", compress_level=1)
         yield replace(example(phrase, shapes, name, size), image=buffer.getvalue())
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """``synthetic_detection:count=100,seed=0``; splits ``negatives`` and ``few_negatives``."""
+    splits = {asking: {"asking": asking} for asking in ("negatives", "few_negatives")}
+    return read_scenes("synthetic_detection", load, splits, argument, split)

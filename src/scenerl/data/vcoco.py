@@ -19,18 +19,13 @@ Source: Gupta and Malik 2015 (arXiv 1505.04474).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.data.instances import instances_of
-from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, graphs_only
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.published import ImageFolders, choose_split, find_file
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
-from scenerl.types import Example, SceneGraph
 
 SPLITS = ("train", "val", "trainval", "test")
 EXPECTED = "a file of V-COCO: a JSON list of actions with action_name, role_name, image_id, label and role_object_id"
@@ -164,9 +159,12 @@ def _record(
     relations = [(place[person], predicate, place[thing]) for person, predicate, thing in deeds]
     names = [f"COCO_{part}2014_{image_id:012}.jpg" for part in ("train", "val")] + [f"{image_id:012}.jpg"]
     size = image.get("width"), image.get("height")
-    own = image.get("file_name")  # a whole path only where we wrote it
-    file = Path(own) if isinstance(own, str) and Path(own).is_absolute() else folders.find(*names)
-    return graph_record(where, str(image_id), size, labels, boxes, relations, file)
+    file = (
+        folders.find_named(image.get("file_name"))
+        if Path(str(image.get("file_name"))).is_absolute()
+        else folders.find(*names)
+    )
+    return build_example(where, image_id, size, labels, boxes, relations, image=file)
 
 
 def _xyxy(box: object) -> object:
@@ -176,69 +174,3 @@ def _xyxy(box: object) -> object:
         return box
     x, y, width, height = box
     return [x, y, round(x + width, 6), round(y + height, 6)]
-
-
-def write(folder: Path, examples: Iterable[Example], split: str = "train") -> int:
-    """Write scene graphs as a split of V-COCO and the instances it refers to, whole or not at all.
-
-    Actions are in the order in which they first come. A person who does an action to several things has an entry for
-    each; things of several roles that stand at the same place in their role share one.
-
-    Args:
-        folder: becomes ``data/vcoco/vcoco_<split>.json`` and ``data/instances_vcoco_all_2014.json``.
-
-    Returns:
-        The number of images.
-
-    Raises:
-        DataError: an example asks for labels, or a predicate is not action and role.
-    """
-    places: list[tuple[str, SceneGraph]] = []
-
-    def note(example: Example) -> dict:
-        places.append((example.image_id, example.graph))
-        return {}
-
-    written = instances_of(graphs_only(examples, "V-COCO"), note)
-    actions: dict[str, dict[str, list[tuple[int, int, int]]]] = {}  # by action and role: image, person, thing
-    first = 1  # the image's first instance; they are numbered one after the other
-    for image, (image_id, graph) in zip(written["images"], places, strict=True):
-        for edge in graph.relations:
-            action, _, role = edge.predicate.rpartition(" ")
-            if not action or role == AGENT:
-                raise DataError(
-                    f"image {image_id!r}: predicate {edge.predicate!r} is none of V-COCO's, which are an action and "
-                    "the role of its object, such as 'hold obj'"
-                )
-            deeds = actions.setdefault(action, {}).setdefault(role, [])
-            deeds.append((image["id"], first + edge.subject, first + edge.object))
-        first += len(graph.objects)
-    with whole_folder(folder) as aside:
-        (aside / "data" / "vcoco").mkdir(parents=True)
-        (aside / _WHOLE[0]).write_text(json.dumps(written))
-        entries = [_action(name, roles) for name, roles in actions.items()]
-        (aside / "data" / "vcoco" / f"vcoco_{split}.json").write_text(json.dumps(entries))
-    return len(places)
-
-
-def _action(name: str, roles: Mapping[str, list[tuple[int, int, int]]]) -> dict:
-    """An action as V-COCO has it, of (image, person, thing) by role."""
-    things: dict[tuple[int, int], dict[str, list[int]]] = {}
-    for role, deeds in roles.items():
-        for image, person, thing in deeds:
-            things.setdefault((image, person), {}).setdefault(role, []).append(thing)
-    rows = [
-        (image, person, *row)
-        for (image, person), found in things.items()
-        for row in zip_longest(*(found.get(role, ()) for role in roles), fillvalue=0)
-    ]
-    images, persons, *columns = map(list, zip(*rows, strict=True))
-    return {
-        "action_name": name,
-        "role_name": [AGENT, *roles],
-        "include": [[] for _ in range(1 + len(roles))],
-        "image_id": images,
-        "ann_id": persons,
-        "label": [1] * len(rows),
-        "role_object_id": [*persons, *(number for column in columns for number in column)],
-    }

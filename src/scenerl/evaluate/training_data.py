@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from scenerl.data import load
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 

@@ -14,6 +14,7 @@ from scenerl.metrics.calibration import Reliability, reliability
 from scenerl.metrics.compare import Comparison, Difference, compare
 from scenerl.metrics.evaluation import evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
+from scenerl.metrics.matches import ElementMatches, Matches, matches_of
 from scenerl.metrics.protocols import (
     F1_AVERAGES,
     FAILED,
@@ -27,6 +28,7 @@ from scenerl.metrics.protocols import (
     Protocol,
     protocol,
 )
+from scenerl.metrics.registry import METRICS, MetricSpec, headline, ordered, spec, spec_or_plain
 from scenerl.metrics.report import Metric, Report
 from scenerl.metrics.wordnet import WordNetSynonyms
 
@@ -35,15 +37,19 @@ __all__ = [
     "FAILED",
     "GRAPH_CONSTRAINTS",
     "HITS",
+    "METRICS",
     "PROTOCOLS",
     "TASKS",
     "TIES",
     "Comparison",
     "Difference",
+    "ElementMatches",
     "LabelMapper",
     "Mapped",
+    "Matches",
     "Metric",
     "MetricOptions",
+    "MetricSpec",
     "Pair",
     "Protocol",
     "Reliability",
@@ -53,9 +59,14 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_subsets",
+    "headline",
     "map_pairs",
+    "matches_of",
     "misspelled",
+    "ordered",
     "protocol",
     "read_table",
     "reliability",
+    "spec",
+    "spec_or_plain",
 ]

@@ -284,8 +284,8 @@ def _objects(
     predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, num_labels: int, options: MetricOptions
 ) -> Objects:
     p, t = join(predicted.keys(num_labels), target.keys(num_labels))
-    plain = iou_of_pairs(predicted.box_O[p], target.box_O[t])
-    iou = iou_of_pairs(predicted.box_O[p], target.box_O[t], options.box_offset) if options.plus_one else plain
+    plain = iou_of_pairs(predicted.box_O, target.box_O, p, t)
+    iou = iou_of_pairs(predicted.box_O, target.box_O, p, t, options.box_offset) if options.plus_one else plain
     fit = iou >= options.iou_threshold
     if options.hits == "best_target":
         # Of each prediction only the candidate of highest IoU, of equal ones the first target.
@@ -296,8 +296,8 @@ def _objects(
     crowd_P = np.zeros(len(predicted))
     if len(crowds):
         on, crowd = join(predicted.keys(num_labels), crowds.keys(num_labels))
-        boxes, size = predicted.box_O[on], area(predicted.box_O[on])
-        inside = np.divide(overlap_of_pairs(boxes, crowds.box_O[crowd]), size, out=np.zeros(len(on)), where=size > 0)
+        overlap, size = overlap_of_pairs(predicted.box_O, crowds.box_O, on, crowd), area(predicted.box_O)[on]
+        inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
         np.maximum.at(crowd_P, on, inside)
     coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
     return Objects(predicted, target, num_labels, Candidates(p, t, iou).select(fit), coco, crowd_P)
@@ -325,11 +325,8 @@ def _relations(
 
     fit = ends_fit(predicted.subject_R, target.subject_R) & ends_fit(predicted.object_R, target.object_R)
     same = predicted.predicate_R[p] == target.predicate_R[t]
-    around = (
-        hull_of_pairs(boxes.box_O[side.subject_R[chosen]], boxes.box_O[side.object_R[chosen]])
-        for (side, boxes), chosen in zip(sides, (p[same], t[same]), strict=True)
-    )
-    phrase = iou_of_pairs(*around, options.box_offset) >= options.iou_threshold
+    around = (hull_of_pairs(boxes.box_O[side.subject_R], boxes.box_O[side.object_R]) for side, boxes in sides)
+    phrase = iou_of_pairs(*around, p[same], t[same], options.box_offset) >= options.iou_threshold
     key = target.subject_R * width + target.object_R
     _, first, pair_of_T = np.unique(key, return_index=True, return_inverse=True)
     return Relations(

@@ -124,7 +124,7 @@ def duplicates(
     """
     num_labels = int(objects.label_O.max(initial=0)) + 1
     later, earlier = _same(objects.keys(num_labels), np.arange(len(objects)))
-    alike = iou_of_pairs(objects.box_O[later], objects.box_O[earlier], offset) >= iou_threshold
+    alike = iou_of_pairs(objects.box_O, objects.box_O, later, earlier, offset) >= iou_threshold
     later, earlier = later[alike], earlier[alike]
     repeated_O = np.zeros(len(objects), dtype=bool)
     repeated_O[later] = True

@@ -12,42 +12,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scenerl.data.instances import EXPECTED as EXPECTED
-from scenerl.data.instances import KEYS as KEYS
-from scenerl.data.instances import gather, instances_json, xywh
-from scenerl.data.rows import excerpt
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.json_files import iter_lists, read_json
-from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
-from scenerl.predictions.fields import category_name, side, xywh_box
+from scenerl.json_files import read_json
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import category_name
 from scenerl.predictions.row import decode_score
-from scenerl.predictions.truth import Truth
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
-
-
-def truth(path: Path) -> Truth:
-    """The ground truth in a file of COCO instances, streamed; crowd regions stand apart.
-
-    Raises:
-        DataError: it is not of the schema; the message names file and entry.
-    """
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
-    if problem := next((found for listed in instances.problems.values() for found in listed), None):
-        raise DataError(f"{path}: {problem}")
-    examples, crowds = [], {}
-    for image_id, image in instances.images.items():
-        objects, around = [], []
-        for annotation in instances.annotations.of(image_id):
-            found = SceneObject(instances.names[annotation.category], annotation.box)
-            (around if annotation.crowd else objects).append(found)
-        if around:
-            crowds[image_id] = tuple(around)
-        query = [*image.get("text", ()), *image.get("neg_text", ())] or sorted({entry.label for entry in objects})
-        width, height = (side(image.get(key), f"{path}: image {image_id}: {key}") for key in ("width", "height"))
-        graph = SceneGraph(tuple(objects))
-        examples.append(Example(image_id, width, height, graph, query=tuple(dict.fromkeys(query))))
-    return Truth(examples, Names(instances.names), crowds)
 
 
 def read(path: Path, names: Names) -> Predictions:
@@ -101,7 +75,7 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
     found = []
     for image, result in zip(images, results, strict=True):
         graph = result.graph or SceneGraph()
-        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph), strict=True)):
+        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph.objects), strict=True)):
             score = 1.0 - place / (len(graph.objects) + 1) if entry.score is None else max(entry.score, 0.0)
             row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
             found.append(row)

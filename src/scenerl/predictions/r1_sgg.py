@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scenerl.answers.elements import label_of
-from scenerl.data.rows import excerpt
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
-from scenerl.predictions.fields import GraphBuilder, box_of, part, places
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, part, places
 from scenerl.predictions.row import decode_score
 from scenerl.types import ParseResult
 

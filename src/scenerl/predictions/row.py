@@ -22,7 +22,7 @@ from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject

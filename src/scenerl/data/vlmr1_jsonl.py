@@ -24,20 +24,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.answers import OutputFormat, build_prompt, write_answer
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
-from scenerl.data.jsonl import read_rows, write_jsonl
+from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, excerpt, read_row
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
-from scenerl.types import Example
 
 BOX_FORMATS = ("pixels", "norm1000")
 MAX_QUESTION = 100_000
@@ -74,24 +72,20 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         image_id = tidy_id(row.get("id", number)) or str(number)
         image_id = f"{image_id} row {number}" if image_id in seen else image_id
         seen.add(image_id)
-        warnings: list[str] = []
         try:
-            ours = _row(row, image_id, folders, str(settings["frame"]), warnings)
+            yield _record(row, where, image_id, folders, str(settings["frame"]))
         except DataError as problem:
             yield Record(where, None, (str(problem),))
-            continue
-        record = read_row(ours, where)
-        yield Record(where, record.example, record.errors, (*warnings, *record.warnings))
 
 
-def labels_asked(question: str) -> list[str]:
+def queried_labels(question: str) -> list[str]:
     """The labels that a question names, in its order, each once; empty where it names none in a known way.
 
-    >>> labels_asked("Detect the following objects: ['a dog', \\"rider's helmet\\"]. Answer as [{'bbox_2d': …}].")
+    >>> queried_labels("Detect the following objects: ['a dog', \\"rider's helmet\\"]. Answer as [{'bbox_2d': …}].")
     ['a dog', "rider's helmet"]
-    >>> labels_asked('Detect the object this sentence describes: "black chair".')
+    >>> queried_labels('Detect the object this sentence describes: "black chair".')
     ['black chair']
-    >>> labels_asked("Detect the following targets: st. bernard, red ball.")
+    >>> queried_labels("Detect the following targets: st. bernard, red ball.")
     ['st. bernard', 'red ball']
     """
     question = question[:MAX_QUESTION]
@@ -106,8 +100,8 @@ def labels_asked(question: str) -> list[str]:
     return list(dict.fromkeys(label for part in labels if (label := " ".join(part.split()))))
 
 
-def _row(row: Mapping, image_id: str, folders: ImageFolders, box_format: str, warnings: list[str]) -> dict:
-    """A row as our JSONL has it.
+def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_format: str) -> Record:
+    """One row.
 
     Raises:
         DataError: it is not of the schema; the message does not name the row.
@@ -121,22 +115,19 @@ def _row(row: Mapping, image_id: str, folders: ImageFolders, box_format: str, wa
     size = row.get("width"), row.get("height")
     if None in size:
         size = image_size(file, "the image") if file is not None else (None, None)
-    query = labels_asked(question.replace("<image>", ""))
-    found = _detections(answer, query)
+    query = queried_labels(question.replace("<image>", ""))
+    labels, boxes = _detections(answer, query)
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
-        found = [item | {"bbox_2d": _pixels(item["bbox_2d"], size)} for item in found]
-    unasked = list(dict.fromkeys(item["label"] for item in found if item.get("label") not in query))
-    if unasked or not query:
-        known = "names no labels that can be read" if not query else f"does not name {excerpt(unasked)}"
-        warnings.append(f"the question {known}; the answer's labels are asked for")
-    return {
-        "image_id": image_id,
-        "file_name": str(file.absolute()) if file is not None else image,
-        "width": size[0],
-        "height": size[1],
-        "query": [*query, *unasked],
-        "detections": found,
-    }
+        boxes = [_pixels(box, size) for box in boxes]
+    warnings = ()
+    unlisted = [label for label in dict.fromkeys(labels) if label not in query]
+    if unlisted or not query:
+        known = "names no labels that can be parsed" if not query else f"does not name {excerpt(unlisted)}"
+        warnings = (f"the question {known}; the answer's labels join the query",)
+    record = build_example(
+        where, image_id, size, labels, boxes, query=[*query, *unlisted], image=file, empty_is_error=True
+    )
+    return Record(where, record.example, record.errors, (*warnings, *record.warnings))
 
 
 def _turns(conversations: object) -> tuple[str, str]:
@@ -150,55 +141,25 @@ def _turns(conversations: object) -> tuple[str, str]:
     return values[0], values[1]
 
 
-def _detections(answer: str, query: list[str]) -> list[dict]:
+def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
+    """Labels and boxes of an answer."""
     body = unfence(TEMPLATES["think"].open(answer).body.removesuffix("</answer>"))
     if body.strip().rstrip(".").lower() == "none":
-        return []
+        return [], []
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise DataError(f"the answer is neither a JSON list of boxes nor None: {excerpt(body)}") from None
     if isinstance(value, list) and len(value) == 4 and len(query) == 1 and box_of(value):
-        return [{"label": query[0], "bbox_2d": value}]
+        return query, [value]
     items = [value] if isinstance(value, dict) else value
     if not isinstance(items, list) or not all(
         isinstance(item, dict) and isinstance(item.get("label"), str) and "bbox_2d" in item for item in items
     ):
         raise DataError(f"the answer must be a list of objects with bbox_2d and label, found {excerpt(value)}")
-    return [{"label": " ".join(item["label"].split()), "bbox_2d": item["bbox_2d"]} for item in items]
+    return [" ".join(item["label"].split()) for item in items], [item["bbox_2d"] for item in items]
 
 
 def _pixels(box: object, size: tuple[int, int]) -> object:
     """A box of 0 to 1000 in pixels; what is no box stays, for the row's reader to name."""
     return rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box
-
-
-def write(path: Path | str, examples: Iterable[Example]) -> int:
-    """Write detection examples as VLM-R1's JSONL, boxes in whole pixels, which ``vlmr1_jsonl:FILE`` reads back.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        DataError: an example that is no detection task or whose image is no file.
-    """
-    return write_jsonl(path, map(_conversation, examples))
-
-
-def _conversation(example: Example) -> dict:
-    if not example.query or not isinstance(example.image, Path):
-        raise DataError(f"image {example.image_id!r}: VLM-R1's rows need labels that are asked for and an image file")
-    output_format = OutputFormat("detections", objects=example.query, box_format="pixels")
-    answer = write_answer(example.graph, output_format, example.image_wh)
-    labels = json.dumps(list(example.query), ensure_ascii=False)
-    question = build_prompt(output_format, example.query).replace(", ".join(example.query), labels, 1)
-    return {
-        "id": example.image_id,
-        "image": str(example.image),
-        "width": example.width,
-        "height": example.height,
-        "conversations": [
-            {"from": "human", "value": f"<image>{question}"},
-            {"from": "gpt", "value": answer if answer == "None" else f"```json\n{answer}\n```"},
-        ],
-    }
