@@ -16,10 +16,15 @@ from PIL import Image
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
 from scenerl.config import ReportOptions
+from scenerl.data.ground_truth import load_ground_truth
+from scenerl.metrics import MetricOptions, Pair, evaluate
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_graph, decode_parsed
 from scenerl.report.build import build_report
 from scenerl.report.card import encode_image
 from scenerl.report.command import run
-from scenerl.report.inputs import read_run
+from scenerl.report.inputs import named_files, read_run
+from scenerl.types import ParseResult
 
 
 def report(folder: Path, **options) -> str:
@@ -406,7 +411,32 @@ def test_ground_truth_may_be_any_data_source(tmp_path):
         (card,) = gallery_of((tmp_path / "report.html").read_text())["cards"]
         assert card["stages"][0]["f1"][1] == 0.6667 and card["target"]["n"] == [1, 0]
         cards.append(card)
+        truth = load_ground_truth(source).examples[0]
+        pair = Pair("7", ParseResult("ok", decode_graph(graph, "", Notes(""))), truth.graph, (60, 40))
+        value = evaluate([pair], MetricOptions(task="det")).metrics["object_f1"].value
+        assert card["stages"][0]["f1"][1] == round(value, 4)
     assert cards[0] == cards[1]
+
+
+def test_the_gallery_counts_as_the_metrics_do(tmp_path):
+    """Two dogs, of which the first answer fits both: in the order of the answer it would take the other's only match.
+    The conventions are those of metrics.json, and a dropped element is a prediction."""
+    size = {"file_name": "7.jpg", "width": 60, "height": 40}
+    dogs = [{"id": "dog.1", "bbox": [0, 0, 10, 10]}, {"id": "dog.2", "bbox": [3, 0, 13, 10]}]
+    write_rows(tmp_path / "d.jsonl", [{"image_id": "7", **size, "objects": dogs, "relationships": []}])
+    answer = {"objects": [{"id": "dog.1", "bbox": [1, 0, 11, 10]}, {"id": "dog.2", "bbox": [-3, 0, 7, 10]}]}
+    issue = {"kind": "bad_box", "where": "objects[2]", "detail": ""}
+    for issues, threshold, f1 in (([], 0.5, 1.0), ([issue], 0.5, 0.8), ([], 0.7, 0.5)):
+        row = {"image_id": "7", "status": "ok", "graph": answer, "issues": issues}
+        write_rows(tmp_path / "p.jsonl", [row])
+        result = decode_parsed(row, "", Notes(""))
+        (example,) = load_ground_truth(tmp_path / "d.jsonl").examples
+        options = MetricOptions(task="det", iou_threshold=threshold)
+        found = evaluate([Pair("7", result, example.graph, (60, 40))], options).to_json()
+        (tmp_path / "m.json").write_text(json.dumps(found))
+        inputs = named_files(str(tmp_path / "d.jsonl"), [f"A={tmp_path}/p.jsonl"], [f"A={tmp_path}/m.json"])
+        (card,) = gallery_of(build_report(inputs))["cards"]
+        assert card["stages"][0]["f1"][1] == pytest.approx(found["metrics"]["object_f1"]["value"], abs=1e-4) == f1
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from scenerl.report.answers import Outline, outline
 from scenerl.report.curves import CurveGroup, curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
-from scenerl.report.matches import options_of
 from scenerl.report.reliability import SIDE, reliability_charts
 from scenerl.report.settings import read_settings, settings_table
 from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table, read_metrics
@@ -62,7 +61,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     ]
     failures, issues = _count_tables(inputs, results, outlines)
     # The gallery matches as the metrics against its target do.
-    shown = {name: options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
+    shown = {name: gallery.options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
     options = {name: shown.get(name, MetricOptions()) for name in outlines}
     names = {name for rows in results.values() for _, _, result in rows for name in result.values}
     predicates = [predicate_table(name, rows, inputs.predicate_counts) for name, rows in results.items()]

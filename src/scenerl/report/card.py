@@ -17,11 +17,11 @@ from PIL import Image
 
 from scenerl.data.images import open_image
 from scenerl.errors import DataError
+from scenerl.metrics.matches import ElementMatches, Matches
 from scenerl.report.answers import Answer
 from scenerl.report.drawing import MAX_RELATIONS, drawn_objects, palette, rounded
-from scenerl.report.matches import FALSE, HIT, REPEAT, Matches
 from scenerl.report.text import ANSWER_LIMIT, cut, short
-from scenerl.types import ISSUES, Example
+from scenerl.types import ISSUES, Example, SceneGraph
 
 IMAGE_BYTES = 24_000_000
 ANSWER_CHARACTERS = 8_000_000
@@ -72,10 +72,10 @@ def make_card(
         # The folder says nothing to a reader elsewhere.
         folder = f"{example.image.parent}/" if isinstance(example.image, Path) else ""
         problem = short(str(error).replace(folder, "") if folder else str(error), 200)
-    graphs = [example.graph, *(matches.graph for _, matches in answers)]
+    graphs = [example.graph, *(graph_of(answer) for answer, _ in answers)]
     colors = palette(item.label for graph in graphs for item in graph.objects)
     limit = max(500, min(ANSWER_LIMIT, ANSWER_CHARACTERS // (num_cards * max(1, len(answers)))))
-    found_in = [matches.found for _, matches in answers]
+    found_in = [matches.relations.found for _, matches in answers]
     target = {
         "objects": drawn_objects(example.graph, example.image_wh, colors),
         "relations": [
@@ -93,7 +93,8 @@ def make_card(
     stages = []
     for answer, matches in answers:
         votes = answer.votes("objects") if answer else ()
-        objects = drawn_objects(matches.graph, example.image_wh, colors, matches.objects, votes)
+        matched = [target is not None for target in matches.objects.target]
+        objects = drawn_objects(graph_of(answer), example.image_wh, colors, matched, votes)
         stages.append({"objects": objects, **_of_answer(answer, matches, limit)})
     values = {
         "id": short(example.image_id),
@@ -104,6 +105,17 @@ def make_card(
         "stages": stages,
     }
     return Card(picture, values)
+
+
+def graph_of(answer: Answer | None) -> SceneGraph:
+    """What an answer says; nothing where it is missing or failed."""
+    return (answer and answer.result.graph) or SceneGraph()
+
+
+def _states(relations: ElementMatches) -> list[str]:
+    """Per predicted relation ``hit``, ``repeat`` (it fits, but another one has its target) or ``false``."""
+    pairs = zip(relations.target, relations.fits, strict=True)
+    return ["hit" if target is not None else "repeat" if fits else "false" for target, fits in pairs]
 
 
 def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
@@ -119,24 +131,23 @@ def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
 
 
 def _of_answer(answer: Answer | None, matches: Matches, limit: int) -> dict[str, Any]:
-    counts = {state: matches.relations.count(state) for state in (HIT, REPEAT, FALSE)}
+    states = _states(matches.relations)
+    counts = {state: states.count(state) for state in ("hit", "repeat", "false")}
     values: dict[str, Any] = {
-        "counts": {**counts, "miss": matches.found.count(False)},
-        "f1": [round(value, 4) for value in matches.f1],
-        "found": sum(matches.objects),
-        "n": [len(matches.objects), len(matches.relations)],
+        "counts": {**counts, "miss": matches.relations.found.count(False)},
+        "f1": [round(matches.relations.f1, 4), round(matches.objects.f1, 4)],
+        "found": matches.objects.num_matched,
+        "n": [len(matches.objects.target), len(states)],
     }
     if answer is None:
         return {**values, "status": "missing", "relations": []}
     issues, row = answer.result.issues, answer.row
-    relations = matches.graph.relations
-    votes = answer.votes("relationships")
-    votes = votes if len(votes) == len(relations) else (None,) * len(relations)
+    relations, votes = graph_of(answer).relations, answer.votes("relationships")
     values |= {
         "status": short(answer.result.status),
         "relations": [
             [relation.subject, short(relation.predicate), relation.object, state, rounded(relation.score), count]
-            for relation, state, count in zip(relations[:MAX_RELATIONS], matches.relations, votes, strict=False)
+            for relation, state, count in zip(relations[:MAX_RELATIONS], states, votes, strict=False)
         ],
         "issues": [
             [short(issue.kind), short(issue.where), short(issue.detail, 160), ISSUES.get(issue.kind, "")]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import UserError
 from scenerl.metrics import MetricOptions, Pair
-from scenerl.predictions import read_truth
+from scenerl.metrics.matches import Matches, matches_of
 from scenerl.report.answers import Answer, Outline, read_answers
 from scenerl.report.card import Card, make_card
 from scenerl.report.inputs import Inputs
-from scenerl.report.matches import Matches, match
 from scenerl.report.text import short
 from scenerl.types import Example, ParseResult
 
@@ -21,6 +21,10 @@ DEFAULT_IMAGES = 48
 
 COMPARED = 2000
 """Test images that are looked at for differences between stages, at most; drawn at random."""
+
+
+MATCHING = ("task", "iou_threshold", "plus_one", "hits")
+"""Options of the metrics that decide what matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def gather(
         UserError: there is no ground truth, or a row of a file cannot be used; the message names it.
     """
     truths = [
-        {example.image_id: example for example in read_truth(target.source, target.split).examples}
+        {example.image_id: example for example in load_ground_truth(target.source, target.split).examples}
         for target in inputs.targets
     ]
     *others, truth = truths
@@ -74,7 +78,8 @@ def gather(
         scores: dict[str, list[float]] = {}
         for stage in stages:
             for image_id, answer in read_answers(stage.predictions, looked_at):
-                f1 = _matches(answer, truth[image_id], options[stage.name]).f1[0 if of_relations else 1]
+                matches = _matches(answer, truth[image_id], options[stage.name])
+                f1 = matches.relations.f1 if of_relations else matches.objects.f1
                 scores.setdefault(image_id, []).append(f1)
         differences = {image_id: max(found) - min(found) for image_id, found in scores.items()}
     chosen = choose(list(truth), failed, num_images, seed, differences)
@@ -125,15 +130,25 @@ def choose(
     return sorted(chosen, key=order.__getitem__)
 
 
+def options_of(described: Mapping[str, Any]) -> MetricOptions:
+    """The conventions of matching from the ``options`` of a metrics.json; what it lacks has its default."""
+    known = {item.name for item in fields(MetricOptions)}.intersection(MATCHING)
+    return MetricOptions(**{name: described[name] for name in known if described.get(name) is not None})
+
+
 def _matches(answer: Answer | None, example: Example, options: MetricOptions) -> Matches:
     result = ParseResult("no_answer", None) if answer is None else answer.result
-    return match(Pair(example.image_id, result, example.graph, example.image_wh), options)
+    # Relations are marked where they are drawn, also where only objects were evaluated.
+    shown = replace(options, task="sgdet") if options.task == "det" else options
+    return matches_of(Pair(example.image_id, result, example.graph, example.image_wh), shown)
 
 
 def _lacking(example: Example, others: Sequence[Example | None]) -> list[list[int]]:
     """Per relation, the numbers of the other targets that have the image and lack the relation."""
     found = [
-        _matches(Answer(ParseResult("ok", other.graph), {}), example, MetricOptions()).found if other else None
+        _matches(Answer(ParseResult("ok", other.graph), {}), example, MetricOptions()).relations.found
+        if other
+        else None
         for other in others
     ]
     return [
