@@ -60,7 +60,7 @@ test-vllm: $(STAMP) $(VLLM_STAMP)
 	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm tests/inference $(ARGS)
 
 bench: $(STAMP)
-	@for name in data rewards evaluate report update step scaling constrain plan; do echo "== bench/$$name.py"; \
+	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)

@@ -222,7 +222,7 @@ def detection(num_images: int) -> None:
 
 
 def command(num_images: int) -> None:
-    from scenerl.config.options import EvalOptions
+    from scenerl.commands.eval import EvalOptions
     from scenerl.data.rows import example_to_row
     from scenerl.evaluate import run_eval
     from scenerl.types import Example

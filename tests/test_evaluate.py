@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scenerl.answers import OutputFormat, write_answer
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data import load
 from scenerl.errors import DataError
 from scenerl.evaluate import run_eval

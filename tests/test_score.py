@@ -10,7 +10,7 @@ import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import ScoreOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import parse_row
 from scenerl.errors import DataError
 from scenerl.inference.engine import Reply

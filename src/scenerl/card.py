@@ -17,7 +17,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from scenerl import __version__
 from scenerl.answers import OutputFormat, build_prompt
-from scenerl.config import OPTIONS, dump_yaml, load_yaml
+from scenerl.commands import options_of
+from scenerl.config import dump_yaml, load_yaml
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.metrics.registry import headline, ordered, spec_or_plain
@@ -56,7 +57,7 @@ def origin_of(run: str | Path) -> Origin | None:
         return None
     resolved = load_yaml(path)
     command = "grpo" if "rewards" in resolved else "sft"
-    defaults = default_values(OPTIONS[command])
+    defaults = default_values(options_of(command))
     recipe = {
         key: _shortened(value)
         for key, value in resolved.items()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import scenerl
 from scenerl.answers import OutputFormat
@@ -15,13 +16,15 @@ from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.config import dump_yaml
-from scenerl.config.tuning import ExportOptions
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder, whole_folder
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
+
+if TYPE_CHECKING:
+    from scenerl.commands.export import ExportOptions
 
 _log = logging.getLogger(__name__)
 

@@ -14,6 +14,27 @@ T = TypeVar("T")
 _SECONDS = 0.1
 """Between two advances of a bar that counts items, so that it takes no time of its own."""
 
+_shown: list[Progress] = []
+
+
+def show(progress: Progress) -> None:
+    """Start a display that :func:`hide` ends, or :func:`close_displays` when something goes wrong before."""
+    _shown.append(progress)
+    progress.start()
+
+
+def hide(progress: Progress) -> None:
+    """End a display. It may have ended already."""
+    if progress in _shown:
+        _shown.remove(progress)
+        progress.stop()
+
+
+def close_displays() -> None:
+    """End every display: bars go, the cursor comes back, and what is printed next stands on a line of its own."""
+    while _shown:
+        hide(_shown[-1])
+
 
 @contextmanager
 def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -30,9 +51,13 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
         TimeRemainingColumn(),
     )
     # What is printed meanwhile goes where it was meant to: rich would send standard output to the error stream.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+    progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    show(progress)
+    try:
         task = progress.add_task(name, total=total)
         yield lambda count=1: progress.advance(task, count)
+    finally:
+        hide(progress)
 
 
 def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:

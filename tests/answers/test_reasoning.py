@@ -6,7 +6,7 @@ import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.reasoning import REASONING, summary
-from scenerl.config.options import SFTOptions
+from scenerl.commands.sft import SFTOptions
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 DOG, CAT = SceneObject("dog", (0, 0, 10, 10)), SceneObject("cat", (20, 20, 40, 40))

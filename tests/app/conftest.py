@@ -18,7 +18,7 @@ else:
     from scenerl.app import page as page_module
     from scenerl.app.command import web_app
     from scenerl.app.page import Page
-    from scenerl.config import AppOptions
+    from scenerl.commands.app import AppOptions
     from training.small_run import examples_of, save_base, write_data
 
     @pytest.fixture(scope="session")

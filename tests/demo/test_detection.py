@@ -17,7 +17,6 @@ import torch
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.config import load_yaml
-from scenerl.conversation import Conversation
 from scenerl.demo.tasks import TASKS
 from scenerl.metrics.registry import spec
 from scenerl.models.loading import load
@@ -134,7 +133,7 @@ def test_a_thought_learnt_by_heart_comes_back_in_its_envelope(source, reasoning,
     assert cli.main(command) == 0
     assert cli.main(["predict", "--model", "sft", "--data", source, "--out", "p.jsonl", "--max_new_tokens", "300"]) == 0
     rows = {row["image_id"]: row for row in read_rows(tmp_path / "p.jsonl")}
-    conversation = Conversation(OutputFormat(answers, "think", step=100), load("sft", dtype="float32"))
+    conversation = load("sft", dtype="float32").conversation(OutputFormat(answers, "think", step=100))
     targets = {
         example.image_id: conversation.completion(example, reasoning)[0]["content"][0]["text"]
         for example in data.load(source)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data import toon
 from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.evaluate import run_eval

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from report.report_run import COMPLETE, build_run, write_json, write_rows
-from scenerl.config import ReportOptions
+from scenerl.commands.report import ReportOptions
 from scenerl.report.answers import read_answers
 from scenerl.report.build import build_report
 from scenerl.report.command import run

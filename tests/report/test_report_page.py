@@ -15,7 +15,7 @@ from PIL import Image
 
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
-from scenerl.config import ReportOptions
+from scenerl.commands.report import ReportOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.metrics import MetricOptions, Pair, evaluate
 from scenerl.predictions.notes import Notes

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hub_cache import fill_cache
 from scenerl import cli, tiny
-from scenerl.config import parse
+from scenerl.commands import parse
 from scenerl.errors import UserError
 from scenerl.models.loading import base_of, family_of, load, weights_digest
 from scenerl.training import adapters, setup

@@ -12,9 +12,10 @@ from transformers import TrainerState
 from trl import GRPOConfig
 
 from scenerl import cli
-from scenerl.answers import dialogue, write_answer
-from scenerl.config import GRPOOptions, dump_yaml
-from scenerl.conversation import Conversation
+from scenerl.answers import write_answer
+from scenerl.answers.dialogue import Conversation
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup
@@ -87,7 +88,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
         direct = score_answer(
-            examples[0], text, dialogue.Conversation(conversation.output_format), options, num_tokens=3
+            examples[0], text, Conversation(conversation.output_format), options, num_tokens=3
         )
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]

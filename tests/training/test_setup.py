@@ -16,7 +16,8 @@ from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, SFTConfig
 
 from scenerl import cli
-from scenerl.config import OPTIONS, TRL_CONFIGS, dump_yaml, parse
+from scenerl.commands import TRAINING, options_of, parse
+from scenerl.config import dump_yaml
 from scenerl.training import grpo, setup, sft
 from scenerl.training.logs import ConsoleTable
 from scenerl.types import StoredImage
@@ -252,5 +253,5 @@ def test_a_few_steps_on_real_photos(base, tmp_path):
 
 
 def test_options_of_the_commands_match_trl():
-    assert {command: CONFIGS[command].__name__ for command in CONFIGS} == TRL_CONFIGS
-    assert set(TRL_CONFIGS) <= set(OPTIONS)
+    assert set(CONFIGS) == set(TRAINING)
+    assert all(CONFIGS[command].__name__ == options_of(command).trl_config for command in TRAINING)

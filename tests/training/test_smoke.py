@@ -10,7 +10,8 @@ import pytest
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
-from scenerl.config import parse, plain
+from scenerl.commands import parse
+from scenerl.config import plain
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models.loading import family_named
@@ -119,5 +120,5 @@ def test_a_launch_can_be_a_smoke_run():
     from test_recipes import FOLDER
 
     recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
-    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
+    job = make_job([recipe], find_profile("4x80gb", recipe), ["smoke=true"])
     assert job.options.smoke and "--smoke=true" in job.arguments

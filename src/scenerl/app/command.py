@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scenerl.config import AppOptions
+if TYPE_CHECKING:
+    from scenerl.commands.app import AppOptions
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = (

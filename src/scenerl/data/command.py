@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from scenerl import data
-from scenerl.config import DataOptions
 from scenerl.data.check import Checker
 from scenerl.data.draw import choose, write_drawings
 from scenerl.data.jsonl import write_jsonl
@@ -28,6 +27,9 @@ from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, check_out_folder
 from scenerl.json_files import read_json
 from scenerl.progress import progress_bar, track
+
+if TYPE_CHECKING:
+    from scenerl.commands.data import DataOptions
 
 T = TypeVar("T")
 

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
-from scenerl.config import DemoOptions
 from scenerl.demo.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from scenerl.commands.demo import DemoOptions
 
 
 def run(options: DemoOptions) -> None:

@@ -16,7 +16,13 @@ from typing import Any
 
 from rich.console import Console
 
-from scenerl.config import DemoOptions, EvalOptions, GRPOOptions, PredictOptions, ReportOptions, SFTOptions, plain
+from scenerl.commands.demo import DemoOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.commands.predict import PredictOptions
+from scenerl.commands.report import ReportOptions
+from scenerl.commands.sft import SFTOptions
+from scenerl.config import plain
 from scenerl.demo.table import headline_table
 from scenerl.demo.tasks import TASKS, Stage
 from scenerl.errors import UserError

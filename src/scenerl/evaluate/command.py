@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config.options import EvalOptions
 from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
@@ -27,6 +27,9 @@ from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
 from scenerl.progress import progress_bar
+
+if TYPE_CHECKING:
+    from scenerl.commands.eval import EvalOptions
 
 
 def run_eval(options: EvalOptions, console: Console | None = None) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import PredictOptions, plain
+from scenerl.config import plain
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.models import FAMILIES
@@ -20,6 +20,9 @@ from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
 from scenerl.models.output_formats import output_format_for
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16

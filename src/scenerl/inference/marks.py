@@ -8,7 +8,8 @@ from typing import Any
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import current_keys
-from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
+from scenerl.commands.predict import PredictOptions
+from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.runs import default_values

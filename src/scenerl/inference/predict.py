@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl import data
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import PredictOptions
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, only_writer
@@ -24,6 +24,9 @@ from scenerl.predictions.merge_file import merge_file
 from scenerl.predictions.row import error_row, prediction_row
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 
 def predict(

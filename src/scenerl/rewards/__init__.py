@@ -32,7 +32,7 @@ from scenerl.rewards.edges import (
 )
 from scenerl.rewards.format import answer_format, cosine_length
 from scenerl.rewards.nodes import node_box, node_label
-from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights
+from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights, reward_options_of
 
 __all__ = [
     "RELATION_REWARDS",
@@ -42,6 +42,7 @@ __all__ = [
     "RewardOptions",
     "build_reward_options",
     "inverse_frequency_weights",
+    "reward_options_of",
     "select_rewards",
 ]
 

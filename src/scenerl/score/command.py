@@ -6,10 +6,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
@@ -19,9 +19,12 @@ from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.progress import track
-from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
+from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
 from scenerl.score.rows import ScoredRow, score_row
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.score import ScoreOptions
 
 _SHOWN_MESSAGES = 20
 _SAMPLED = 50  # answers that are checked for another format or frame
@@ -83,14 +86,7 @@ class _Scoring:
         )
         suitable = [name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS]
         self.rewards = select_rewards(options.rewards or suitable)
-        self.reward_options = build_reward_options(
-            similarity=options.similarity,
-            iou_threshold=options.iou_threshold,
-            one_to_one=options.one_to_one,
-            beta=options.f_beta,
-            predicate_counts=options.predicate_counts,
-            strict_format=options.strict,
-        )
+        self.reward_options = reward_options_of(options)
         self.examples: dict[str, Example] | None = None
         if options.data is not None:
             truth = load_ground_truth(options.data, options.split)
