@@ -9,7 +9,7 @@ import pytest
 
 from app.image_files import png
 from scenerl.answers import OutputFormat
-from scenerl.app.answer import Request, answer, read_image
+from scenerl.app.answer import Request, answer, read_image, read_labels
 from scenerl.app.checkpoints import Checkpoints, named_models
 from scenerl.errors import DataError, UserError
 from scenerl.inference.hf import HFEngine
@@ -146,3 +146,7 @@ def test_what_a_request_changes_of_the_output_format():
         Request(task="det")
     with pytest.raises(UserError, match="At most 1000 labels"):
         Request(labels=tuple(map(str, range(1001))))
+
+
+def test_labels_are_separated_by_commas_or_lines():
+    assert read_labels("dog, red  ball\ndog,,") == ("dog", "red ball") and read_labels(" ") == ()

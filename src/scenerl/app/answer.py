@@ -96,11 +96,7 @@ class Request:
 
 
 def read_labels(text: str) -> tuple[str, ...]:
-    """Labels from a text field, separated by commas or line ends.
-
-    >>> read_labels("dog, red  ball\\ndog")
-    ('dog', 'red ball')
-    """
+    """Labels from a text field, separated by commas or line ends, each once."""
     return tuple(
         dict.fromkeys(label for part in text.replace("\n", ",").split(",") if (label := " ".join(part.split())))
     )
