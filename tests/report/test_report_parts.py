@@ -13,9 +13,9 @@ from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose, options_of
-from scenerl.report.reliability import MARGIN, SIDE, Reliability, reliability_charts
+from scenerl.report.reliability import MARGIN, SIDE, reliability_charts
+from scenerl.report.schemas import Metrics, Reliability
 from scenerl.report.tables import (
-    StageResults,
     count_table,
     metric_table,
     predicate_table,
@@ -50,7 +50,7 @@ def test_conventions_come_from_the_metrics_file():
 
 
 def test_a_reliability_curve_lies_in_its_square():
-    curve = Reliability(0.25, ((0.0, 0.0, 5), (0.5, 0.25, 20), (1.0, 1.0, 1)))
+    curve = Reliability(ece=0.25, confidence=[0.0, 0.5, 1.0], accuracy=[0.0, 0.25, 1.0], counts=[5, 20, 1])
     (chart,) = reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
     assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
     low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
@@ -101,8 +101,14 @@ def test_curves_of_supervised_and_reinforced_stages_are_apart_and_zeros_are_name
     assert curve_groups([]) == []
 
 
-def results(values, per_predicate=None, **calibration) -> StageResults:
-    return StageResults(values, per_predicate or {}, {}, {}, {}, calibration)
+def results(values, per_predicate=None, **calibration) -> Metrics:
+    return Metrics(
+        metrics={name: {"value": value, "interval": interval} for name, (value, interval) in values.items()},
+        per_predicate={
+            name: {"recall": recall, "num_targets": number} for name, (recall, number) in (per_predicate or {}).items()
+        },
+        calibration=calibration,
+    )
 
 
 def test_metric_table_formats_bars_and_intervals():
@@ -142,7 +148,7 @@ def test_predicates_are_ordered_by_frequency():
     table = predicate_table(
         "t", [("A", 0, results({}, {"on": (0.5, 10), "in": (None, 20), "by": (0.1, 5)}))], {"in": 50, "on": 100}
     )
-    assert [(row.predicate, row.frequency, row.frequency_bar) for row in table.rows] == [
+    assert [(row.predicate, row.count, row.bar) for row in table.rows] == [
         ("on", 100, 100.0),
         ("in", 50, 50.0),
         ("by", 0, 0.0),

@@ -22,8 +22,9 @@ from scenerl.report.curves import CurveGroup, curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
 from scenerl.report.reliability import SIDE, reliability_charts
+from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
-from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table, read_metrics
+from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible
 from scenerl.types import FAILURES, ISSUES
 
@@ -49,7 +50,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     stages = list(enumerate(inputs.stages))
     results: dict[str, Results] = {}
     for target in inputs.targets:
-        found = [(s.name, n, read_metrics(s.metrics[target.name])) for n, s in stages if target.name in s.metrics]
+        found = [(s.name, n, read_as(Metrics, s.metrics[target.name])) for n, s in stages if target.name in s.metrics]
         if found:
             results[target.name] = found
     groups = curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in stages if stage.log])
@@ -63,7 +64,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     # The gallery matches as the metrics against its target do.
     shown = {name: gallery.options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
     options = {name: shown.get(name, MetricOptions()) for name in outlines}
-    names = {name for rows in results.values() for _, _, result in rows for name in result.values}
+    names = {name for rows in results.values() for _, _, result in rows for name in result.known}
     predicates = [predicate_table(name, rows, inputs.predicate_counts) for name, rows in results.items()]
     values = {
         "title": inputs.title,

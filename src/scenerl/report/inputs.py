@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import filecmp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from scenerl.errors import UserError
-from scenerl.json_files import read_json
+from scenerl.report.schemas import RunManifest, read_as
 
 FILE_NAME = "report.json"
 
@@ -83,24 +81,17 @@ def read_run(run: Path) -> Inputs:
             f"{path}: not found. A run folder holds a {FILE_NAME}; without one, name the files: "
             "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
         )
-    required = {"title": str, "targets": list, "stages": list}
-    fields = _object(read_json(path, "the manifest of a run"), f"{path}", required, {"predicate_counts": dict})
-    targets, stages = [], []
-    for index, item in enumerate(fields["targets"]):
-        where = f"{path}: targets[{index}]"
-        item = _object(item, where, {"name": str, "path": str}, {})
-        targets.append(Target(item["name"], str(_file(run, item["path"], where))))
-    for index, item in enumerate(fields["stages"]):
-        where = f"{path}: stages[{index}]"
-        item = _object(item, where, {"name": str}, {"predictions": str, "metrics": dict, "log": str})
-        files = {key: _file(run, item[key], where) for key in ("predictions", "log") if key in item}
-        metrics = {name: _file(run, value, where) for name, value in item.get("metrics", {}).items()}
-        stages.append(Stage(item["name"], metrics=metrics, **files))
-    counts = fields.get("predicate_counts", {})
-    for predicate, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise UserError(f"{path}: predicate_counts[{predicate!r}] is {count!r}; allowed: whole numbers from 0")
-    return Inputs(fields["title"], tuple(targets), tuple(stages), counts)
+    manifest = read_as(RunManifest, path)
+    targets = [Target(item.name, str(_file(run, item.path, path))) for item in manifest.targets]
+    stages = []
+    for item in manifest.stages:
+        files = {
+            key: value and _file(run, value, path)
+            for key, value in (("predictions", item.predictions), ("log", item.log))
+        }
+        metrics = {name: _file(run, value, path) for name, value in (item.metrics or {}).items()}
+        stages.append(Stage(item.name, metrics=metrics, **files))
+    return Inputs(manifest.title, tuple(targets), tuple(stages), manifest.predicate_counts or {})
 
 
 def named_files(
@@ -183,29 +174,7 @@ def _has(inputs: Inputs, target: Target) -> bool:
     )
 
 
-def _object(value: Any, where: str, required: Mapping[str, type], optional: Mapping[str, type]) -> dict:
-    """``value`` as a dict with these keys and no others; a null stands for an optional key that is absent."""
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: is {type(value).__name__}; allowed: an object with {sorted(required)}")
-    allowed = {**required, **optional}
-    for key in value:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{where}: unknown key {key!r}{hint} Allowed: {', '.join(allowed)}")
-    for key in required:
-        if key not in value:
-            raise UserError(f"{where}: the key {key!r} is missing")
-    result = {key: item for key, item in value.items() if key in required or item is not None}
-    for key, item in result.items():
-        if not isinstance(item, allowed[key]):
-            raise UserError(f"{where}: {key} is {type(item).__name__}; allowed: {allowed[key].__name__}")
-    return result
-
-
-def _file(folder: Path, name: Any, where: str) -> Path:
-    if not isinstance(name, str):
-        raise UserError(f"{where}: {name!r} is not the name of a file")
+def _file(folder: Path, name: str, where: object) -> Path:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{path}: not found (named by {where})")

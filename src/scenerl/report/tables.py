@@ -4,73 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from scenerl.errors import UserError
-from scenerl.json_files import read_json
 from scenerl.metrics.registry import MetricSpec, ordered, spec_or_plain
-from scenerl.report.reliability import Reliability, read_reliability
+from scenerl.report.schemas import Interval, Metrics, MetricValue, PredicateRecall
 
 TOO_MANY_PREDICATES = 60
-_ENDLESS = 1e300  # also what keeps NaN and integers beyond a float out
 
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class StageResults:
-    """What metrics.json says about one stage and one target; everything may be missing in it.
-
-    ``values`` holds value and interval of each metric, ``per_predicate`` recall and number of targets.
-    """
-
-    values: Mapping[str, tuple[float, Interval | None]]
-    per_predicate: Mapping[str, tuple[float | None, int | None]]
-    failures: Mapping[str, int] | None
-    options: Mapping[str, Any]
-    counts: Mapping[str, Any]
-    calibration: Mapping[str, Reliability]
-
-
-Results = Sequence[tuple[str, int, StageResults]]
-"""Stage name, palette index and results of the stages that were evaluated against one target."""
-
-
-def read_metrics(path: Path) -> StageResults:
-    """A metrics.json as ``scenerl eval`` writes it.
-
-    Raises:
-        UserError: it is not JSON or not of that schema; the message names the file.
-    """
-    data = read_json(path, "metrics as `scenerl eval` writes them")
-    if not isinstance(data, dict) or not isinstance(data.get("metrics"), dict):
-        raise UserError(f"{path}: no object 'metrics' in it; expected a file that `scenerl eval` wrote")
-    values = {}
-    for name, item in data["metrics"].items():
-        if not isinstance(item, dict) or "value" not in item:
-            raise UserError(f"{path}: metrics[{name!r}] is not an object with 'value' and 'interval'")
-        if (value := _finite(item["value"])) is not None:
-            interval = item.get("interval")
-            ends = tuple(map(_finite, interval)) if isinstance(interval, list) and len(interval) == 2 else (None,)
-            values[name] = value, None if None in ends else ends
-    per_predicate = {}
-    for name, item in _section(data, "per_predicate", path).items():
-        if not isinstance(item, dict):
-            raise UserError(f"{path}: per_predicate[{name!r}] is not an object with 'recall' and 'num_targets'")
-        support = _finite(item.get("num_targets"))
-        per_predicate[name] = _finite(item.get("recall")), None if support is None else int(support)
-    failures = _section(data, "failures", path)
-    return StageResults(
-        values,
-        per_predicate,
-        {name: int(count) for name, count in failures.items() if _finite(count) is not None}
-        if "failures" in data
-        else None,
-        _section(data, "options", path),
-        _section(data, "counts", path),
-        {name: read_reliability(item, f"{path}: {name}") for name, item in _section(data, "calibration", path).items()},
-    )
+Results = Sequence[tuple[str, int, Metrics]]
+"""Stage name, palette index and metrics of the stages that were evaluated against one target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +39,15 @@ class MetricTable:
 
 def metric_table(target: str, results: Results, names: Sequence[str] | None = None) -> MetricTable:
     """The table of some metrics, by default of all; those that no stage has are left out."""
-    known = ordered(name for _, _, result in results for name in result.values)
+    known = ordered(name for _, _, result in results for name in result.known)
     columns = [spec_or_plain(name) for name in (known if names is None else names) if name in known]
-    cells = [_column(column, [result.values.get(column.name) for _, _, result in results]) for column in columns]
+    cells = [_column(column, [result.known.get(column.name) for _, _, result in results]) for column in columns]
     rows = tuple((name, index, tuple(column[row] for column in cells)) for row, (name, index, _) in enumerate(results))
     return MetricTable(target, tuple(columns), rows)
 
 
-def _column(column: MetricSpec, values: Sequence[tuple[float, Interval | None] | None]) -> list[Cell | None]:
-    known = [(value, interval or (value, value)) for value, interval in filter(None, values)]
+def _column(column: MetricSpec, values: Sequence[MetricValue | None]) -> list[Cell | None]:
+    known = [(item.value, item.interval or (item.value, item.value)) for item in values if item]
     factor = 100 if column.unit == "%" else 1
     scale = max((max(value, *ends) for value, ends in known), default=0.0) or 1.0
 
@@ -125,7 +66,7 @@ def _column(column: MetricSpec, values: Sequence[tuple[float, Interval | None] |
         if item is None:
             cells.append(None)
             continue
-        value, interval = item
+        value, interval = item.value, item.interval
         text = "\u2013".join(_number(end * factor) for end in interval) if interval else ""
         whisker = (percent(interval[0]), percent(interval[1])) if interval else None
         best = is_best(value, interval or (value, value))
@@ -135,12 +76,11 @@ def _column(column: MetricSpec, values: Sequence[tuple[float, Interval | None] |
 
 @dataclass(frozen=True, slots=True)
 class PredicateRow:
-    """``frequency`` in the training data or None; ``support`` in the test data or None; recalls per stage in [0, 1]."""
+    """``count`` in the training data or else the test data, as ``bar`` in percent of the largest; recalls in [0, 1]."""
 
     predicate: str
-    frequency: int | None
-    frequency_bar: float
-    support: int | None
+    count: int
+    bar: float
     recalls: tuple[float | None, ...]
 
 
@@ -158,19 +98,21 @@ class PredicateTable:
 def predicate_table(target: str, results: Results, frequencies: Mapping[str, int]) -> PredicateTable | None:
     """The table, or None where no stage has recalls per predicate. Beyond 60 predicates the rarer ones are ``more``."""
     results = [item for item in results if item[2].per_predicate]
-    supports = {name: support for _, _, result in results for name, (_, support) in result.per_predicate.items()}
+    supports = {
+        name: recall.num_targets or 0 for _, _, result in results for name, recall in result.per_predicate.items()
+    }
     if not supports:
         return None
-    order = sorted(supports, key=lambda name: (-frequencies.get(name, 0), -(supports[name] or 0), name))
-    counts = {name: frequencies.get(name, 0) if frequencies else supports[name] or 0 for name in order}
+    order = sorted(supports, key=lambda name: (-frequencies.get(name, 0), -supports[name], name))
+    counts = {name: frequencies.get(name, 0) if frequencies else supports[name] for name in order}
     most = max(counts.values()) or 1
+    none = PredicateRecall()
     rows = tuple(
         PredicateRow(
             name,
-            frequencies.get(name, 0) if frequencies else None,
+            counts[name],
             round(100 * counts[name] / most, 1),
-            supports[name],
-            tuple(result.per_predicate.get(name, (None, None))[0] for _, _, result in results),
+            tuple(result.per_predicate.get(name, none).recall for _, _, result in results),
         )
         for name in order
     )
@@ -209,18 +151,3 @@ def count_table(stages: Sequence[tuple[str, int, Mapping[str, int], int]], meani
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS:
-        return None
-    return float(value)
-
-
-def _section(data: dict, key: str, path: Path) -> dict:
-    value = data.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: {key} is {type(value).__name__}; allowed: an object")
-    return value
