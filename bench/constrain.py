@@ -20,7 +20,7 @@ from common import print_conditions, print_head, print_row
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from scenerl.answers import GrammarSpec, OutputFormat, build_prompt, write_answer
-from scenerl.decoding import ConstrainedDecoding, Vocabulary
+from scenerl.constrain import ConstrainedDecoding, Vocabulary
 from scenerl.models import tiny
 from scenerl.models.branching import BranchSampler
 from scenerl.types import Example, Relation, SceneGraph, SceneObject

@@ -9,7 +9,8 @@ import pytest
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config.options import EvalOptions, ScoreOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import example_to_row
 from scenerl.evaluate import run_eval
 from scenerl.inference.engine import Reply

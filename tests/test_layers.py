@@ -24,8 +24,9 @@ FLOORS = [
     {"similarity"},
     {"answers"},
     {"rewards", "metrics"},
-    {"data", "decoding"},
+    {"data"},
     {"models"},
+    {"constrain"},
     {"predictions", "card"},
     {"tiny"},
     {"launch", "score", "evaluate"},
@@ -40,11 +41,12 @@ ONLY_IN = {
     "trl": {"training"},
     "yaml": {"config"},
     "peft": {"training", "models"},
-    "torch": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "transformers": {"models", "tiny", "decoding", "training", "inference", "demo"},
-    "xgrammar": {"decoding"},
+    "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
+    "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
     "gradio": {"app"},
+    "openai": {"inference"},
+    "pydantic": {"commands", "config", "inference", "report"},
     "uvicorn": {"app"},
 }
 
@@ -96,6 +98,20 @@ def test_heavy_packages_stay_in_their_rooms(path):
     for name, line, _ in imported_names(path):
         rooms = ONLY_IN.get(name.split(".")[0])
         assert rooms is None or room_of(path) in rooms, f"{path}:{line}: {name} belongs in {', '.join(sorted(rooms))}"
+
+
+def test_modules_import_on_windows():
+    """What only POSIX systems have is imported where it is used, if at all."""
+    posix = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not names & posix, f"{path}: {names & posix}"
+    block = f"import sys; sys.modules.update(dict.fromkeys({sorted(posix - {'posix'})}))\n"
+    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server, scenerl.inference.hf\n"
+    done = subprocess.run([sys.executable, "-c", block + script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scoring_and_evaluation_never_need_torch():

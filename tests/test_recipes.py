@@ -97,7 +97,7 @@ def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, 
         job = make_job([path], find_profile(profile, path), ["bf16=false"])  # there is no accelerator here
         monkeypatch.setenv("WORLD_SIZE", str(job.profile.num_gpus))
         more = setup._accumulation(job.options, job.extra, config)
-        args, provided = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
+        args, _ = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
         assert args.gradient_accumulation_steps == job.accumulation
         for key, value in resolve_extra(config, job.extra).items():
             assert getattr(args, key) == value, key
@@ -142,7 +142,7 @@ def test_a_recipe_of_each_kind_trains(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", [path for path in PUBLISHED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_every_recipe_trains(path, tmp_path):
     pytest.importorskip("trl")
     assert_two_steps(path, smoke(path, tmp_path))

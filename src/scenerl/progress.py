@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -36,12 +37,16 @@ def close_displays() -> None:
         hide(_shown[-1])
 
 
+def _count_silently(count: int = 1) -> None:
+    """In place of a bar where nobody would see it."""
+
+
 @contextmanager
 def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar on the error stream, if that is a terminal; the value is a function that advances it by a number."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda count=1: None
+        yield _count_silently
         return
     columns = (
         TextColumn("{task.description}"),
@@ -55,7 +60,7 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
     show(progress)
     try:
         task = progress.add_task(name, total=total)
-        yield lambda count=1: progress.advance(task, count)
+        yield partial(progress.advance, task)
     finally:
         hide(progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -267,7 +268,7 @@ def test_excerpts_are_short_and_can_be_written_to_a_file(value):
 
 
 def test_every_issue_kind_has_a_case_here():
-    source = open(__file__, encoding="utf-8").read()
+    source = Path(__file__).read_text(encoding="utf-8")
     assert [kind for kind in ISSUES if f'"{kind}"' not in source] == []
 
 

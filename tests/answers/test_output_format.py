@@ -78,7 +78,7 @@ def test_thoughts():
     assert text == "<think>Nothing.</think>\n<answer>\nNone\n</answer>"
     with pytest.raises(ValueError, match="must not hold"):
         write_answer(SceneGraph(), OutputFormat(template="think"), IMAGE_WH, reasoning="a </think> b")
-    with pytest.raises(ValueError, match="no thought"):
+    with pytest.raises(ValueError, match="no place for reasoning"):
         write_answer(SceneGraph(), OutputFormat(), IMAGE_WH, reasoning="hm")
 
 

@@ -75,6 +75,8 @@ def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:
         ('{"a": [1]}', dict | str | None, True, {"a": [1]}),
         ("deepspeed.json", dict | str | None, True, "deepspeed.json"),
         ({"a": 1}, dict[str, Any] | str | None, False, {"a": 1}),
+        ({"logit_bias": {7: -100}}, dict | str | None, False, {"logit_bias": {7: -100}}),
+        (1e4, list[int], False, [10000]),
         ("cosine", Schedule | str, True, "cosine"),
         ("colocate", Literal["server", "colocate"], True, "colocate"),
         ("2024", str, True, "2024"),

@@ -12,8 +12,8 @@ from scenerl import data
 from scenerl.commands.data import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
+from scenerl.data.statistics import read_training
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.evaluate.training_data import read_training
 from scenerl.rewards.options import read_predicate_counts
 
 ROW = {
@@ -87,7 +87,7 @@ def test_what_is_not_in_training_by_its_data_or_its_triplets(tmp_path):
         zero_shot = json.loads(stats.read_text())["zero_shot"]
         assert zero_shot == {"num_types": 1, "num_relations": 1, "triplets": [["y", "on", "x"]]}
     triplets.write_text('{"triplets": [["x"]]}')
-    with pytest.raises(ValueError, match=r"triplets\.json: expected what scenerl data triplets writes"):
+    with pytest.raises(ValueError, match=r"triplets\.json, entry 0: expected a JSON list of"):
         run(DataOptions(action="stats", source=str(tmp_path / "test.jsonl"), train_source=str(triplets)))
 
 

@@ -48,8 +48,12 @@ def test_zero_shot_triplets_are_those_unseen_in_training():
         [example(MAN, DOG, relations=[(0, "on", 1), (0, "by", 1)]), example(MAN, DOG, relations=[(0, "by", 1)])]
     )
     seen = Statistics.of(EXAMPLES)
-    assert test.as_dict(seen)["zero_shot"] == {"num_types": 1, "num_relations": 2, "triplets": [["man", "by", "dog"]]}
-    assert seen.zero_shot(seen)["num_types"] == 0
+    assert test.as_dict(seen.triplets)["zero_shot"] == {
+        "num_types": 1,
+        "num_relations": 2,
+        "triplets": [["man", "by", "dog"]],
+    }
+    assert seen.zero_shot(seen.triplets)["num_types"] == 0
 
 
 def test_triplets_file():
@@ -75,7 +79,7 @@ def test_the_file_serves_as_a_vocabulary(tmp_path):
 def test_tables_print_whatever_is_there(examples):
     console = Console(file=io.StringIO(), width=120)
     statistics = Statistics.of(examples)
-    console.print(tables(statistics, seen=statistics, top=1))
+    console.print(tables(statistics, seen=statistics.triplets, top=1))
     assert f"{len(examples)}" in console.file.getvalue()
     if examples and examples[-1].query:
         assert "[red]x[/]" in console.file.getvalue()

@@ -18,15 +18,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from scenerl import cli
+from scenerl import cli, tiny
 from scenerl.config import load_yaml
-from scenerl.demo import graph
-from scenerl.models import tiny
+from scenerl.demo.tasks import GRAPH, TASKS
+from scenerl.metrics.registry import spec
 from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
 from training.small_run import SHAPE, read_rows
 
 OUT = Path("runs/demo")
+HEADLINE = ("failure_rate", "Recall", "R@50", "mR@50", "triplet_precision", "triplet_f1", "AP50", "relations_per_image")
 STAGES = ("base", "sft", "rl_triplet_f1")
 SHOWN = ("base", "SFT", "SFT + RL (F1)", "SFT + RL (F1), constrained")
 
@@ -66,7 +67,7 @@ def smaller():
     """An even smaller scale, with a model of a hundred thousand weights."""
     with pytest.MonkeyPatch.context() as patch:
         counts = {"num_train": 16, "num_test": 4, "warmup_steps": 1, "sft_steps": 5, "grpo_steps": 2, "rollouts": 8}
-        patch.setattr(graph, "SMOKE", replace(graph.SMOKE, **counts))
+        patch.setitem(TASKS, "graph", replace(GRAPH, smoke=replace(GRAPH.smoke, **counts)))
         patch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
         yield patch
 
@@ -89,16 +90,16 @@ def files_of(folder: Path) -> dict[str, int]:
 def test_a_run_leaves_every_file(smoke):
     out = smoke[0] / OUT
     assert load_yaml(out / "config.yaml")["reward"] == "triplet_f1"
-    assert len(read_rows(out / "data" / "train.jsonl")) == graph.SMOKE.num_train
+    assert len(read_rows(out / "data" / "train.jsonl")) == GRAPH.smoke.num_train
     for stage in STAGES:
         assert load_file(out / stage / "model.safetensors")
-        assert json.loads((out / stage / "scenerl.json").read_text())["style"]["format"] == "json"
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "json"
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
         tests = read_rows(out / "data" / "test.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]
-        assert len(tests) == graph.SMOKE.num_test
+        assert len(tests) == GRAPH.smoke.num_test
     assert not list((out / "base").glob("*.bin")) + list(out.rglob("pytorch_model*"))
-    for stage, steps in (("sft", graph.SMOKE.sft_steps), ("rl_triplet_f1", graph.SMOKE.grpo_steps)):
+    for stage, steps in (("sft", GRAPH.smoke.sft_steps), ("rl_triplet_f1", GRAPH.smoke.grpo_steps)):
         log = read_rows(out / stage / "log.jsonl")
         assert log[-1]["step"] == steps and "train_runtime" in log[-1]
         numbers = [row["step"] for row in log[:-1]]
@@ -109,7 +110,7 @@ def test_a_run_leaves_every_file(smoke):
 
 
 def test_both_annotations_of_the_test_images_differ_in_relations_only(smoke):
-    sparse, complete = (read_rows(smoke[0] / OUT / "data" / name) for name in graph.TARGETS.values())
+    sparse, complete = (read_rows(smoke[0] / OUT / "data" / name) for name in GRAPH.targets.values())
     assert [row["objects"] for row in sparse] == [row["objects"] for row in complete]
     counts = [sum(len(row["relationships"]) for row in rows) for rows in (sparse, complete)]
     assert counts[0] < counts[1]
@@ -119,10 +120,10 @@ def test_metrics_have_values_and_intervals_for_every_stage_and_target(smoke):
     everything = json.loads((smoke[0] / OUT / "metrics.json").read_text())
     assert list(everything) == list(SHOWN)
     for targets in everything.values():
-        assert list(targets) == list(graph.TARGETS)
+        assert list(targets) == list(GRAPH.targets)
         for metrics in targets.values():
-            assert set(graph.HEADLINE) <= metrics.keys()
-            for name in graph.HEADLINE:
+            assert set(HEADLINE) <= metrics.keys()
+            for name in HEADLINE:
                 value, interval = metrics[name]["value"], metrics[name]["interval"]
                 assert value is None or interval[0] <= value <= interval[1], name
     assert everything["SFT + RL (F1)"]["sparse annotations"]["failure_rate"]["value"] > 0
@@ -130,15 +131,20 @@ def test_metrics_have_values_and_intervals_for_every_stage_and_target(smoke):
     for path in (smoke[0] / OUT / "metrics").glob("*.json"):
         metrics = json.loads(path.read_text())
         assert {"metrics", "failures", "options", "counts"} <= metrics.keys()
-        assert sum(metrics["failures"].values()) <= graph.SMOKE.num_test
+        assert sum(metrics["failures"].values()) <= GRAPH.smoke.num_test
 
 
 def test_the_table_shows_every_stage_against_both_annotations_and_the_report(smoke):
     printed = smoke[1]
-    for target in graph.TARGETS:
+    for target in GRAPH.targets:
         assert target in printed
     table = printed[printed.index("sparse annotations") :]
-    for text in (*SHOWN, *graph.HEADLINE.values(), "95 % intervals", str(OUT / "report.html")):
+    for text in (
+        *SHOWN,
+        *(spec(name).title.split()[0] for name in HEADLINE),
+        "95 % intervals",
+        str(OUT / "report.html"),
+    ):
         assert text in table
     assert "Traceback" not in printed
 

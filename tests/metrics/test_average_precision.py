@@ -109,6 +109,28 @@ def test_order_decides_when_scores_are_equal_or_missing():
     assert values([pair(graph([wrong, right]), target)])["F1@0.5"] == 2 / 3
 
 
+def test_images_are_taken_in_the_order_of_their_ids():
+    """As pycocotools takes them; the order of the file used to decide, which gave 1.0 here."""
+    target, found = graph([("dog", A)]), graph([("dog", A, 1.0)])
+    pairs = [pair(found, target, "2"), pair(found, graph([]), "1")]
+    assert values(pairs)["AP"] == values(pairs[::-1])["AP"] == 1 / 2
+    # whole numbers by value, other names as text
+    pairs = [pair(found, target, "10"), pair(found, graph([]), "9")]
+    assert values(pairs)["AP"] == 1 / 2
+    pairs = [pair(found, target, "10.jpg"), pair(found, graph([]), "9.jpg")]
+    assert values(pairs)["AP"] == 1
+
+
+@settings(max_examples=20)
+@given(data_sets(scored=True), st.randoms(use_true_random=False))
+def test_average_precision_does_not_depend_on_the_order_of_the_images(data, random):
+    pairs = pairs_of(*data)
+    shuffled = random.sample(pairs, len(pairs))
+    assert own_values(shuffled) == pytest.approx(own_values(pairs), abs=1e-12, nan_ok=True)
+    if any(target.objects for target in data[1]):
+        assert own_values(shuffled) == pytest.approx(coco_values(pairs, pycocotools_evaluator), abs=1e-9)
+
+
 def test_classes_are_averaged_and_classes_without_a_target_play_no_part():
     target = graph([("dog", A), ("cat", B)])
     found = values([pair(graph([("dog", A), ("hat", C)]), target)])

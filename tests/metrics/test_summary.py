@@ -116,7 +116,7 @@ def test_json_holds_and_intervals_hold_the_value(data):
             low, high = metric["interval"]
             assert low <= high
             if not name.endswith("_per_image"):
-                assert -1e-12 <= low and high <= 1 + 1e-12, name
+                assert low >= -1e-12 and high <= 1 + 1e-12, name
 
 
 def test_resamples_are_seeded_and_draw_as_many_images_as_there_are():

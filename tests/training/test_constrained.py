@@ -9,10 +9,10 @@ import torch
 from trl import GRPOConfig
 
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
+from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.data.images import open_image
-from scenerl.decoding import Vocabulary, constraint_of
 from scenerl.training import grpo
-from scenerl.training.constrained import obstacle, send_grammar
+from scenerl.training.constrained import send_grammar, unsupported_reason
 from training.small_run import PREDICATES, QUICK_GRPO
 
 pytest.importorskip("xgrammar")
@@ -140,8 +140,8 @@ def test_errors_before_training(checkpoint, conversation, examples, tmp_path):
 
 
 def test_what_stands_in_the_way(tmp_path):
-    assert obstacle(config(tmp_path)) is None
-    assert obstacle(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
+    assert unsupported_reason(config(tmp_path)) is None
+    assert unsupported_reason(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
 
 
 def test_vllm_gets_the_grammar(conversation, examples, tmp_path):

@@ -82,9 +82,9 @@ def test_the_command_line_wins_over_the_recipe(tmp_path):
     [
         (["--learning_rat", "1"], "'learning_rat', no field of SFTConfig either (did you mean learning_rate"),
         (["--muon_learning_rat", "1"], "did you mean muon_learning_rate"),
-        (["--max_steps", "many"], "command line: max_steps: 'many' is not a whole number"),
-        (["--learning_rate", "fast"], "learning_rate: 'fast' is not a number"),
-        (["--lr_scheduler_type", "cosin"], "lr_scheduler_type: 'cosin' is not"),
+        (["--max_steps", "many"], "command line: max_steps: 'many': should be a valid integer"),
+        (["--learning_rate", "fast"], "learning_rate: 'fast': should be a valid number"),
+        (["--lr_scheduler_type", "cosin"], "lr_scheduler_type: 'cosin': should be"),
         (["--report_to", "paper"], "report_to: paper is not installed or not known; allowed: none, "),
         (["--loss_type", "nil"], "loss_type"),
     ],

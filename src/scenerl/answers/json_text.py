@@ -79,7 +79,7 @@ def scan_values(text: str) -> Scan:
             scan.broken |= not _is_prose(text, start, position)
             stack.clear()
             continue
-        string, scalar, mark = token.groups()
+        string, _, mark = token.groups()
         if mark is None:
             if expect <= _FIRST_VALUE:
                 expect = _AFTER

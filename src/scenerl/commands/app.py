@@ -31,7 +31,7 @@ class AppOptions(PixelOptions):
     max_megapixels: Annotated[int, Range(ge=1, le=80)] = option(40, "largest image", LIMITS)
 
 
-def run(options: AppOptions) -> int | None:
+def run(options: AppOptions) -> None:
     from scenerl.app.command import run as serve
 
-    return serve(options)
+    serve(options)

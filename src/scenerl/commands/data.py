@@ -39,11 +39,8 @@ class DataOptions(RowOptions):
     num_images: PositiveInt = option(8, "number of images", "draw")
     images: bool = option(True, "decode every image; --no-images checks the annotations only", "check")
     only: list[str] = option([], "rows whose image_id matches one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "hub", "vg150", "psg", "vcoco", "coco", "d3", "ovdeval", "vlmr1_jsonl"] = option(
-        "jsonl",
-        "jsonl: our rows; hub: Parquet with R1-SGG's columns; vg150, psg, vcoco: files of these sets (graphs); "
-        "coco: COCO instances; d3, ovdeval, vlmr1_jsonl: files of D³, OVDEval, VLM-R1 (detection)",
-        "convert",
+    to: Literal["jsonl", "hub", "coco"] = option(
+        "jsonl", "jsonl: our rows; hub: Parquet with R1-SGG's columns (graphs); coco: COCO instances", "convert"
     )
     train_source: str | None = option(
         None, "training data, or the file of `data triplets`: count triplet types unseen in it", "stats"
@@ -51,7 +48,7 @@ class DataOptions(RowOptions):
     train_split: str | None = option(None, "split of the training data, where it has several", "stats")
 
 
-def run(options: DataOptions) -> int | None:
+def run(options: DataOptions) -> None:
     from scenerl.data.command import run as run_action
 
-    return run_action(options)
+    run_action(options)

@@ -32,7 +32,7 @@ class DemoOptions(Options):
     seed: NonNegativeInt = option(0, "seed of data, model and sampling")
 
 
-def run(options: DemoOptions) -> int | None:
+def run(options: DemoOptions) -> None:
     from scenerl.demo import run as demonstrate
 
-    return demonstrate(options)
+    demonstrate(options)

@@ -87,7 +87,7 @@ class EvalOptions(AnswerOptions):
             raise UserError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")
 
 
-def run(options: EvalOptions) -> int | None:
+def run(options: EvalOptions) -> None:
     from scenerl.evaluate import run_eval
 
-    return run_eval(options)
+    run_eval(options)

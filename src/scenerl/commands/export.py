@@ -31,7 +31,7 @@ class ExportOptions(LoadOptions):
     private: bool = option(False, "make a new repository private", HUB)
 
 
-def run(options: ExportOptions) -> int | None:
+def run(options: ExportOptions) -> None:
     from scenerl.export import run as export
 
-    return export(options)
+    export(options)

@@ -50,7 +50,7 @@ class GRPOOptions(TrainingOptions, RewardOptions):
     )
 
 
-def run(options: GRPOOptions, extra: Extra) -> int | None:
+def run(options: GRPOOptions, extra: Extra) -> None:
     from scenerl.training.grpo import run as train
 
-    return train(options, extra)
+    train(options, extra)

@@ -37,7 +37,7 @@ class LaunchOptions(Options):
     setup: str | None = option(None, "shell line to run first on every node, as 'source .venv/bin/activate'", SLURM)
 
 
-def run(options: LaunchOptions) -> int | None:
+def run(options: LaunchOptions) -> int:
     from scenerl.launch.command import run as launch
 
     return launch(options)

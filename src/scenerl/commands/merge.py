@@ -26,7 +26,7 @@ class MergeOptions(Options):
     min_share: Share = option(0.25, "leave out what fewer than this share of the outputs hold; 0: keep everything")
 
 
-def run(options: MergeOptions) -> int | None:
-    from scenerl.inference.merge_files import run as merge
+def run(options: MergeOptions) -> None:
+    from scenerl.predictions.merge_file import run as merge
 
-    return merge(options)
+    merge(options)

@@ -56,7 +56,10 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
         SERVER,
     )
     family: str | None = option(None, "model_type of the served model, where the checkpoint is not at hand", SERVER)
-    timeout: PositiveFloat = option(300.0, "seconds that a request may take", SERVER)
+    server_kind: Literal["auto", "vllm", "sglang", "transformers", "openai"] = option(
+        "auto", "program that serves; auto: as it reports itself; openai: any other, OpenAI's fields only", SERVER
+    )
+    timeout: PositiveFloat = option(300.0, "seconds that the server may be silent", SERVER)
     tries: PositiveInt = option(5, "attempts per request", SERVER)
     max_new_tokens: PositiveInt = option(1024, "token limit of an output", SAMPLING)
     num_samples: PositiveInt = option(1, "outputs per image; several need a temperature", SAMPLING)
@@ -81,7 +84,7 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
             raise UserError("merge: one output cannot be merged; set --num_samples and --temperature")
 
 
-def run(options: PredictOptions) -> int | None:
+def run(options: PredictOptions) -> None:
     from scenerl.inference.predict import run as predict
 
-    return predict(options)
+    predict(options)

@@ -35,7 +35,7 @@ class ReportOptions(Options):
     seed: NonNegativeInt = option(0, "seed of the choice of images", GALLERY)
 
 
-def run(options: ReportOptions) -> int | None:
+def run(options: ReportOptions) -> None:
     from scenerl.report.command import run as write_report
 
-    return write_report(options)
+    write_report(options)

@@ -30,7 +30,7 @@ class ScoreOptions(AnswerOptions, RewardOptions):
     rewards: list[str] = option([], "rewards by name. Default: all that suit the format", REWARD)
 
 
-def run(options: ScoreOptions) -> int | None:
+def run(options: ScoreOptions) -> None:
     from scenerl.score import run_score
 
-    return run_score(options)
+    run_score(options)

@@ -41,7 +41,7 @@ class SFTOptions(TrainingOptions):
     )
 
 
-def run(options: SFTOptions, extra: Extra) -> int | None:
+def run(options: SFTOptions, extra: Extra) -> None:
     from scenerl.training.sft import run as train
 
-    return train(options, extra)
+    train(options, extra)

@@ -19,9 +19,9 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 class Extra(dict):
     """Keys that are not the command's own, as they were written; ``where`` says which came from which place."""
 
-    def __init__(self, values: Mapping[str, Any] = (), where: Mapping[str, str] = ()) -> None:
-        super().__init__(values)
-        self.where = dict(where)
+    def __init__(self, values: Mapping[str, Any] | None = None, where: Mapping[str, str] | None = None) -> None:
+        super().__init__(values or {})
+        self.where = dict(where or {})
 
 
 def parse_options(cls: type[AnyOptions], command: str, argv: Sequence[str]) -> tuple[AnyOptions, Extra]:

@@ -45,6 +45,8 @@ def convert(value: Any, kind: Any, text: bool = False) -> Any:
     """
     if value == "" and takes(kind, Path):
         raise UserError("'': should be a path")
+    if isinstance(value, dict) and takes(kind, dict):
+        return dict(value)  # as it is: JSON would make text of keys that are numbers
     try:
         if text:
             found = _adapter(kind).validate_python(_from_words(value, kind))
@@ -124,11 +126,12 @@ def _from_words(value: Any, kind: Any) -> Any:
 
 
 def _from_yaml(value: Any, kind: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and not takes(kind, float):
-        return int(value)  # 1e4 is a whole number too
+    """A single value for a list is a list of one, and 1e4 is a whole number too."""
     if takes(kind, list) and not takes(kind, str) and not isinstance(value, list | tuple | dict | None):
-        return [value]
-    return value
+        value = [value]
+    if isinstance(value, list | tuple):
+        return [_from_yaml(item, Any) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _reason(error: ValidationError, kind: Any, text: bool) -> str:

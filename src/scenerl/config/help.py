@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -42,9 +42,9 @@ def command_help(
     """
     lines = [_filled(cls.__doc__ or ""), "", f"usage: {usage(cls, command)}"]
     lines += ["", "examples:", *(f"  {line}" for line in examples)]
-    for title, entries in [*option_groups(cls), ("Always", COMMON.items()), *_items(names or {})]:
+    for title, entries in [*option_groups(cls), ("Always", COMMON), *(names or {}).items()]:
         lines += ["", f"{title}:"]
-        for left, right in entries:
+        for left, right in dict(entries).items():
             lines += _columns(left, right)
     if cls.trl_config:
         lines += ["", _filled(TRL_NOTE.format(cls=cls.trl_config, command=command))]
@@ -53,9 +53,9 @@ def command_help(
 
 def usage(cls: type[Options], command: str) -> str:
     """The command line of a command: arguments, required options."""
-    words = ["scenerl", command]
+    words, kinds = ["scenerl", command], field_types(cls)
     for item in sorted(dataclasses.fields(cls), key=lambda item: not item.metadata["positional"]):
-        kind, is_required = field_types(cls)[item.name], default_of(item) is dataclasses.MISSING
+        kind, is_required = kinds[item.name], default_of(item) is dataclasses.MISSING
         if item.metadata["positional"]:
             name = f"{item.name.upper()} …" if takes(kind, list) else item.name.upper()
             words.append(name if is_required else f"[{name}]")
@@ -134,11 +134,6 @@ def _metavar(item: dataclasses.Field, kind: Any) -> str:
         if takes(kind, base):
             return word
     return "VALUE"
-
-
-def _items(names: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    for title, meanings in names.items():
-        yield title, meanings.items()
 
 
 def _shown(value: Any) -> str:

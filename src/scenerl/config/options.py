@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field as Range
@@ -40,7 +39,6 @@ class Options:
     """TRL's configuration class whose fields the command takes besides its own options."""
 
 
-@cache
 def field_types(cls: type) -> dict[str, Any]:
     """Names and resolved annotations of the fields that a dataclass can be constructed with, in order."""
     hints = typing.get_type_hints(cls, include_extras=True)

@@ -1,9 +1,9 @@
 """Data sets: each is a module that turns what users have on disk or on the hub into a stream of examples.
 
 Adding one takes a module with ``read(argument, split) -> Iterator[Record]`` (a record per row, bad rows included), its
-name in :data:`DATASETS`, and a test. A set whose own evaluators take its boxes as they stand also has
-``read_exact(argument, split) -> (Names, Iterator[Record])``; see :mod:`scenerl.data.ground_truth`. Nothing is read
-before the stream is iterated, and no more than a row or a small batch is held at a time.
+name in :data:`DATASETS`, and a test. A set whose files number their categories, and whose own evaluators take its boxes
+as they stand, has ``read_named(argument, split, exact) -> (Names, Iterator[Record])`` instead; see
+:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Examples:
     """A data set that can be iterated any number of times, each time anew from its source.
 
     ``quiet`` leaves out the warnings, for a pass after one that gave them. ``boxes``
-    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' given objects.
+    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' provided objects.
 
     Raises:
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
@@ -146,7 +146,7 @@ def load(
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
         need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
             says, too large or cut off; see :func:`scenerl.data.images.check_image`.
-        boxes: a detector's objects, to be given in prompts.
+        boxes: a detector's objects, provided in prompts.
         stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
             examples can be kept, all of them.
 
@@ -161,7 +161,7 @@ def load(
 
 
 def _image_error(example: Example) -> str | None:
-    """What is wrong with an example's image, as far as its file tells without being decoded."""
+    """What is wrong with an example's image, as far as its file shows it without being decoded."""
     from scenerl.data.images import check_image
 
     try:
@@ -175,6 +175,8 @@ def read(source: str | Path, split: str | None = None, stored: bool = False) -> 
     """The records of a source, bad rows included. Arguments and errors as for :func:`load`."""
     name, argument = resolve(str(source))
     module = import_module(DATASETS[name])
+    if hasattr(module, "read_named"):
+        return module.read_named(argument, split, exact=False)[1]
     if stored and name == "hub":  # the only set of files whose images are in its rows
         return module.read(argument, split, stored=True)
     return module.read(argument, split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from scenerl.data.records import Record
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.types import Example
+
+_SHOWN = 3  # messages of a kind in a row
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,9 @@ class Checker:
             self.counts["errors"] += len(errors)
             warnings = [*record.warnings, *self._image_warnings(record.example, errors)]
             self.counts["warnings"] += len(warnings)
-            for error in errors:
-                yield Problem(record.where, "error", error)
-            for warning in warnings:
-                yield Problem(record.where, "warning", warning)
+            for level, messages in (("error", errors), ("warning", warnings)):
+                for message in _summed_up(messages):
+                    yield Problem(record.where, level, message)
 
     def _example_errors(self, example: Example, rows_by_id: dict[str, int]) -> Iterator[str]:
         self.counts["objects"] += len(example.graph.objects)
@@ -80,3 +83,16 @@ class Checker:
             note = orientation_note(example)
             if note is not None:
                 yield note
+
+
+def _summed_up(messages: list[str]) -> Iterator[str]:
+    """The messages of a row; of those that differ only in numbers and quoted values, the first few and the rest as a
+    count."""
+    counts: Counter[str] = Counter()
+    for message in messages:
+        kind = _VALUES.sub("", message)
+        counts[kind] += 1
+        if counts[kind] <= _SHOWN:
+            yield message
+    if more := sum(max(0, count - _SHOWN) for count in counts.values()):
+        yield f"and {more} more like these in this row"

@@ -1,17 +1,17 @@
-"""COCO's instances, and every data set of their schema, as detection: an image, the labels asked for, their boxes.
+"""COCO's instances, and every data set of their schema, as detection: an image, a query of labels, their boxes.
 
-A file (:mod:`scenerl.data.instances` shows one) is gone through once; what is held is the boxes, without the polygons.
-Images are not opened.
+:mod:`scenerl.data.instances` shows such a file. Images are not opened.
 
-Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no objects to box:
-they are left out. A label of which an image has nothing but these is neither there nor absent, and not asked for.
+Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no targets; they
+become :attr:`~scenerl.types.Example.crowds`. Where an image has nothing else of a label, the label is neither present
+nor absent, and the query leaves it out.
 
 Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
 
-    images=FOLDER          where the images are; not given: looked for beside the file
-    query=all              ask for every category of the file (the default)
-    query=present          only for those that are there
-    query=sampled          those that are there and ``negatives`` absent ones (5), drawn by ``seed`` (0)
+    images=FOLDER          where the images are; by default looked for beside the file
+    query=all              every category of the file (the default)
+    query=present          only the categories that the image has
+    query=sampled          those that the image has and ``negatives`` absent ones (5), drawn by ``seed`` (0)
     filtered=1             leave out, per image, categories of more than 10 boxes, as VLM-R1's evaluation does
 
 Source: Lin et al. 2014 (arXiv 1405.0312).
@@ -28,31 +28,25 @@ from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import EXPECTED, KEYS, Instances, gather
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
 from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a file as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories, and the images of a file as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: the file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the categories."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     defaults = {"images": "", "query": "all", "negatives": 5, "seed": 0, "filtered": 0}
     path, settings = path_and_settings(argument, "coco", defaults, {"query": QUERIES, "filtered": ("0", "1")})
     if path.is_dir():
@@ -62,7 +56,7 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
         path = path / "annotations" / f"instances_{split}.json"
     elif split is not None:
         raise DataError(f"coco:{path} is one file and has no split {split!r}")
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path)
     folders = image_folders(path, str(settings["images"]))
     chooser = QueryChooser(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
     filtered = bool(settings["filtered"])
@@ -70,12 +64,12 @@ def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterato
     return Names(instances.names), chain(instances.unplaced(), records)
 
 
-def image_folders(path: Path, given: str) -> ImageFolders:
-    """Where the images of a file of instances may be: the folder given, or those that COCO's users have beside it."""
-    if given:
-        if not Path(given).is_dir():
-            raise DataError(f"images={given}: there is no such folder")
-        return ImageFolders(Path(given), ["."])
+def image_folders(path: Path, folder: str) -> ImageFolders:
+    """Where the images of a file of instances may be: the folder of the setting, or those usual beside it."""
+    if folder:
+        if not Path(folder).is_dir():
+            raise DataError(f"images={folder}: there is no such folder")
+        return ImageFolders(Path(folder), ["."])
     split = path.stem.removeprefix("instances_")
     return ImageFolders(
         path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]
@@ -137,7 +131,7 @@ def record_of(
     image = instances.images[image_id]
     where = f"{instances.path}, image {image_id}"
     size = image.get("width"), image.get("height")
-    annotations = instances.annotations.of(image_id)
+    annotations = instances.annotations[image_id]
     counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
     many = {number for number, count in counts.items() if filtered and count > CROWDED}
     labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []

@@ -20,12 +20,11 @@ from scenerl import data
 from scenerl.data.check import Checker
 from scenerl.data.draw import choose, write_drawings
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.statistics import Statistics, tables
+from scenerl.data.statistics import Statistics, read_training, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, check_out_folder
-from scenerl.json_files import read_json
 from scenerl.progress import progress_bar, track
 
 if TYPE_CHECKING:
@@ -66,7 +65,9 @@ def make(options: DataOptions) -> None:
 def stats(options: DataOptions) -> None:
     """Print statistics; write them as JSON with ``out``."""
     statistics = Statistics.of(track(_examples(options), "rows"))
-    seen = _seen(options)
+    seen = None
+    if options.train_source is not None:
+        seen, _ = read_training(options.train_source, options.train_split)
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     Console().print(tables(statistics, seen))
@@ -83,24 +84,6 @@ def triplets(options: DataOptions) -> None:
         f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
         f"{statistics.num_images} images; for scenerl eval --train {out} and scenerl grpo --predicate_counts {out}"
     )
-
-
-def _seen(options: DataOptions) -> Statistics | None:
-    """Statistics of the training data; of a file of triplets only its triplets."""
-    source = options.train_source
-    if source is None:
-        return None
-    if Path(source).suffix != ".json":
-        return Statistics.of(track(data.load(source, options.train_split), "training rows"))
-    if options.train_split is not None:
-        raise DataError(f"{source} is a file of triplets and has no split {options.train_split!r}")
-    value = read_json(source, "what scenerl data triplets writes")
-    rows = value.get("triplets") if isinstance(value, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
-        raise DataError(f"{source}: expected what scenerl data triplets writes, with a list of triplets")
-    statistics = Statistics()
-    statistics.triplets.update(map(tuple, rows))
-    return statistics
 
 
 def check(options: DataOptions) -> None:

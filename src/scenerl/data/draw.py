@@ -32,7 +32,7 @@ def choose(examples: Iterable[Example], count: int, seed: int = 0) -> list[Examp
 
 
 def draw_example(example: Example) -> Image.Image:
-    """The example as a picture: boxes with ``label.N``, and a panel that lists the relations or the labels asked for.
+    """The example as a picture: boxes with ``label.N``, and a panel that lists the relations or the query.
 
     Raises:
         DataError: the image cannot be opened.
@@ -85,7 +85,7 @@ def _lines(example: Example) -> list[str]:
     title = f"{example.image_id}: {example.width} x {example.height}"
     if example.query is not None:
         present = {found.label for found in objects}
-        return [title, "asked for:", *(f"{label}{'' if label in present else '  (absent)'}" for label in example.query)]
+        return [title, "query:", *(f"{label}{'' if label in present else '  (absent)'}" for label in example.query)]
     ids = [f"{found.label}.{n}" for n, found in enumerate(objects, start=1)]
     relations = [
         f"{ids[relation.subject]}  {relation.predicate}  {ids[relation.object]}" for relation in example.graph.relations

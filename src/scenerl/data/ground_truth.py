@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from scenerl import data
+from scenerl.json_files import collector_paused
 from scenerl.progress import track
 from scenerl.types import Example
 
@@ -49,7 +50,8 @@ def load_ground_truth(source: str | Path, split: str | None = None) -> GroundTru
     """
     name, argument = data.resolve(str(source))
     module = import_module(data.DATASETS[name])
-    if not hasattr(module, "read_exact"):
-        return GroundTruth(list(track(data.load(source, split), "ground truth")))
-    names, records = module.read_exact(argument, split)
-    return GroundTruth(list(track(data.usable(records, str(source)), "ground truth")), names)
+    with collector_paused():
+        if not hasattr(module, "read_named"):
+            return GroundTruth(list(track(data.load(source, split), "ground truth")))
+        names, records = module.read_named(argument, split, exact=True)
+        return GroundTruth(list(track(data.usable(records, str(source)), "ground truth")), names)

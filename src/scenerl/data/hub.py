@@ -5,7 +5,7 @@ Columns: ``image_id``, ``image`` (encoded bytes, or the hub's struct of bytes an
 ``prompt_close`` may be there and are not read: prompts are built by :mod:`scenerl.answers`. Width and height come from
 the image. A source is a Parquet file, a folder of them (also one that ``save_to_disk`` wrote), or a name on the hub.
 
-``pyarrow`` and ``datasets`` are imported when a source is read; nothing is read before it is asked for.
+``pyarrow`` and ``datasets`` are imported when a source is read; nothing is read before the first row is taken.
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ def _hub_row(example: Example) -> dict:
 
 
 def _choose(splits, split: str | None, source: object) -> str:
-    """The split asked for, or the only one."""
+    """The split, checked; None chooses the only one."""
     names = sorted(splits)
     if split is None and len(names) == 1:
         return names[0]
     if split not in names:
-        asked = "needs a split" if split is None else f"has no split {split!r}"
-        raise DataError(f"{source} {asked}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
+        problem = "needs a split" if split is None else f"has no split {split!r}"
+        raise DataError(f"{source} {problem}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
     return split
 
 

@@ -1,25 +1,26 @@
-"""Files of COCO's schema: the boxes in one, without its polygons, and the file that examples make.
+"""Files of COCO's schema: reading their boxes, without the polygons, and writing examples as such a file.
 
 ``{"images": [{"id", "file_name", "width", "height"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, width,
-height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval are of this schema too. What is made of it: for
-training :mod:`scenerl.data.coco` and its like, for evaluation :mod:`scenerl.predictions.coco`.
+height], "iscrowd"}], "categories": [{"id", "name"}]}``; D³ and OVDEval have this schema too. :mod:`scenerl.data.coco`
+makes examples of it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
+from scenerl.json_files import iter_lists
 from scenerl.types import Box, Example, SceneGraph, SceneObject
 
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
@@ -29,8 +30,7 @@ _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
 _FAR = 1e12
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):
     """One box, xyxy in pixels, of a category; ``crowd`` regions hold many objects."""
 
     category: int
@@ -38,50 +38,19 @@ class Annotation:
     crowd: bool
 
 
-class Annotations:
-    """Boxes by image id, in the order of the file. They take some 60 bytes each: a file may hold a million."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, array] = {}
-        self._numbers, self._categories, self._crowds, self._boxes = array("q"), array("q"), array("b"), array("d")
-
-    def add(self, number: int, image_id: str, annotation: Annotation) -> None:
-        """Hold an annotation; ``number`` is its place in the file."""
-        self._rows.setdefault(image_id, array("q")).append(len(self._numbers))
-        self._numbers.append(number)
-        self._categories.append(annotation.category)
-        self._crowds.append(annotation.crowd)
-        self._boxes.extend(annotation.box)
-
-    def of(self, image_id: str) -> list[Annotation]:
-        """The annotations of an image; none where it has none."""
-        return [
-            Annotation(self._categories[row], tuple(self._boxes[4 * row : 4 * row + 4]), bool(self._crowds[row]))
-            for row in self._rows.get(image_id, ())
-        ]
-
-    def take_out(self, is_bad: Callable[[str, int], bool]) -> list[tuple[int, str, int]]:
-        """Forget the annotations that are bad by image id and category; their numbers, image ids and categories."""
-        taken = []
-        for image_id, rows in self._rows.items():
-            bad = [row for row in rows if is_bad(image_id, self._categories[row])]
-            taken += [(self._numbers[row], image_id, self._categories[row]) for row in bad]
-            if bad:
-                self._rows[image_id] = array("q", (row for row in rows if not is_bad(image_id, self._categories[row])))
-        return taken
-
-
 @dataclass
 class Instances:
-    """What a file holds: what is used of its images in its order, category names by number, annotations by image.
+    """What a file holds: the parts of its images that are used, in its order, names of categories by number.
 
-    ``problems`` are annotations that cannot be used, by the id of their image, or None where they name no image.
+    Attributes:
+        annotations: by image id, in the order of the file.
+        problems: annotations that cannot be used, by the id of their image, or None where they name no image.
     """
 
     path: Path
     images: dict[str, Mapping] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    annotations: Annotations = field(default_factory=Annotations)
+    annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def unplaced(self) -> Iterator[Record]:
@@ -89,24 +58,27 @@ class Instances:
         return (Record(str(self.path), None, (problem,)) for problem in self.problems[None])
 
 
-def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
-    """The entries of a file put together, as :func:`~scenerl.json_files.iter_lists` yields them.
+def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
+    """The images, categories and boxes of a file.
 
     Raises:
-        DataError: an image without an id of its own, or a category without id or name; names file and entry.
+        DataError: the file cannot be read; it has an image without an id of its own, or a category without id or name.
+            The message names file and entry.
     """
     found = Instances(path)
     counts: Counter[str] = Counter()
-    bad: list[tuple[int, str | None, object]] = []  # number of the annotation, its image, and what it holds
-    for key, entry in parts:
+    rows: list[tuple[str | None, object, Annotation | None]] = []  # image, what to show of the entry, what it says
+    for key, entry in iter_lists(path, KEYS, expected):
         n = counts[key]
         counts[key] += 1
-        if key == "images":
+        if key == "annotations":
+            rows.append(_annotation(entry))
+        elif key == "images":
             image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
             if image_id is None or image_id in found.images:
                 raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(entry)}")
             found.images[image_id] = {key: entry[key] for key in _IMAGE_KEYS if key in entry}
-        elif key == "categories":
+        else:
             number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
             if type(number) is not int or not isinstance(name, str):
                 raise DataError(
@@ -114,33 +86,26 @@ def gather(path: Path, parts: Iterable[tuple[str, object]]) -> Instances:
                     f"{excerpt(entry)}"
                 )
             found.names[number] = name
-        else:
-            image_id, annotation = _annotation(entry)
-            if image_id is None or annotation is None:
-                bad.append((n, image_id, excerpt(entry)))
-            else:
-                found.annotations.add(n, image_id, annotation)
     found.names = _distinct(found.names)
-    unknown = found.annotations.take_out(
-        lambda image_id, number: image_id not in found.images or number not in found.names
-    )
-    bad += [(n, image_id, (image_id, number)) for n, image_id, number in unknown]
-    for n, image_id, shown in sorted(bad, key=lambda entry: entry[0]):
-        found.problems[image_id if image_id in found.images else None].append(
-            f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, height], "
-            f"found {shown}"
-        )
+    for n, (image_id, shown, annotation) in enumerate(rows):
+        if annotation is not None and image_id in found.images and annotation.category in found.names:
+            found.annotations[image_id].append(annotation)
+        else:
+            found.problems[image_id if image_id in found.images else None].append(
+                f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, "
+                f"height], found {shown or (image_id, annotation.category)}"
+            )
     return found
 
 
-def _annotation(entry: object) -> tuple[str | None, Annotation | None]:
-    """Image id and annotation of an entry, without what else it holds."""
+def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
+    """Image id and annotation of an entry, without what else it holds; an excerpt where it is none."""
     if not isinstance(entry, Mapping):
-        return None, None
+        return None, excerpt(entry), None
     image_id, box, category = tidy_id(entry.get("image_id")), xywh_box(entry.get("bbox")), entry.get("category_id")
-    if box is None or type(category) is not int or not abs(category) < _FAR:
-        return image_id, None
-    return image_id, Annotation(category, box, bool(entry.get("iscrowd")))
+    if image_id is None or box is None or type(category) is not int:
+        return image_id, excerpt(entry), None
+    return image_id, "", Annotation(category, box, bool(entry.get("iscrowd")))
 
 
 def _distinct(names: Mapping[int, str]) -> dict[int, str]:

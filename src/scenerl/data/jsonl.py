@@ -98,7 +98,7 @@ def read_file(path: Path | str, images_dir: Path | None = None) -> Iterator[Reco
 
 
 def find_file(folder: Path, split: str | None) -> Path:
-    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is when no split is asked for.
+    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is without a split.
 
     Raises:
         DataError: there is none, or several and no split says which.

@@ -4,7 +4,7 @@ On disk, as on the hub (omlab/OVDEval): one file for each subset (``celebrity.js
 ``landmark.json``, ``logo.json``, ``material.json``, ``negation.json``, ``position.json``, ``relationship.json``), and
 its images in a folder of that name, there or in ``images/``. Files are of COCO's schema, and an image holds two lists
 besides: ``text``, the labels that it has, and ``neg_text``, labels that it has not, made to be mistaken for them. Both
-are asked for.
+make up the query.
 
 Source ``ovdeval:FOLDER``, split the name of a subset; without one all subsets, one after the other, with the subset's
 name before each image id (``color/12``). Or ``ovdeval:FILE.json``. Setting: ``images=FOLDER``.
@@ -21,50 +21,44 @@ from pathlib import Path
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, record_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import KEYS, Instances, gather
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a subset, or of all, as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
-    return _read(argument, split, exact=False)[1]
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file; with the names of the categories where it is one file."""
-    return _read(argument, split, exact=True)
-
-
-def _read(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
-    given = str(settings["images"])
+    images = str(settings["images"])
     if path.is_file():
         if split is not None:
             raise DataError(f"ovdeval:{path} is one file and has no split {split!r}; name its folder to choose a split")
-        return _subset(path, given, "", exact)
+        return _subset(path, images, "", exact)
     names = sorted(found.stem for found in path.glob("*.json"))
     if not names or (split is not None and split not in names):
-        asked = "" if split is None else f" for split {split!r}"
-        raise DataError(f"ovdeval:{path} holds no file{asked}; there: {', '.join(names) or 'no JSON file'}")
+        wanted = "" if split is None else f" for split {split!r}"
+        raise DataError(f"ovdeval:{path} holds no file{wanted}; there: {', '.join(names) or 'no JSON file'}")
     if split:
-        return _subset(path / f"{split}.json", given, "", exact)
-    subsets = (_subset(path / f"{name}.json", given, f"{name}/", exact)[1] for name in names)
+        return _subset(path / f"{split}.json", images, "", exact)
+    subsets = (_subset(path / f"{name}.json", images, f"{name}/", exact)[1] for name in names)
     return Names(), chain.from_iterable(subsets)
 
 
-def _subset(path: Path, given: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
+    instances = read_instances(path, EXPECTED)
     named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
-    folders = image_folders(path, given) if given else named
+    folders = image_folders(path, images) if images else named
     return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))
 
 

@@ -36,37 +36,27 @@ _NAMES = ("thing_classes", "stuff_classes", "predicate_classes")
 _IMAGE_ROOTS = (".", "coco", "images", "coco/images", "../coco", "../coco/images")
 
 
-def read(path: Path | str, split: str | None = None) -> Iterator[Record]:
-    """Every image of a split as a record, streamed; psg.json is gone through twice, in bounded memory.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the classes, and every image of a split as a record.
 
     Args:
-        path: psg.json, or the folder that holds it (or holds it in ``psg``).
-        split: ``train`` or ``test``.
+        argument: psg.json, or the folder that holds it (or holds it in ``psg``).
+        split: ``train`` or ``test``. With ``exact`` None stands for the test images, or for all where the file lists no
+            test image.
+        exact: take boxes as they stand in the file, without sizes if need be.
 
     Raises:
         DataError: the file is missing or not of the schema.
     """
-    split = choose_split(split, SPLITS, f"psg:{path}")
-    path, names, test_ids = _head(path)
-    if test_ids is None:
-        raise DataError(f"{path}: test_image_ids is missing; expected {EXPECTED}")
-    folders = ImageFolders(path.parent, _IMAGE_ROOTS, holding=("train2017", "val2017"))
-    return (_record(where, row, names, folders) for where, row in _rows(path) if _is_of(row, test_ids, split == "test"))
-
-
-def read_exact(path: Path | str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`, boxes as they stand in the file, without sizes if need be; with the names of the classes.
-
-    Args:
-        split: without one, the test images, or all images where the file names no test image.
-    """
-    if split is not None:
-        choose_split(split, SPLITS, f"psg:{path}")
-    path, names, test_ids = _head(path)
+    if split is not None or not exact:
+        split = choose_split(split, SPLITS, f"psg:{argument}")
+    path, names, test_ids = _head(argument)
     if test_ids is None and split is not None:
-        raise DataError(f"{path} names no test images and has no split {split!r}")
-    rows = ((where, row) for where, row in _rows(path) if test_ids is None or _is_of(row, test_ids, split != "train"))
-    return names, (_record(where, row, names, None) for where, row in rows)
+        raise DataError(f"{path}: test_image_ids is missing, so that there is no split {split!r}; expected {EXPECTED}")
+    folders = None if exact else ImageFolders(path.parent, _IMAGE_ROOTS, holding=("train2017", "val2017"))
+    rows = ((f"{path}, data[{n}]", row) for n, (_, row) in enumerate(iter_lists(path, {"data"}, EXPECTED)))
+    chosen = (entry for entry in rows if test_ids is None or _is_of(entry[1], test_ids, split != "train"))
+    return names, (_record(where, row, names, folders) for where, row in chosen)
 
 
 def _head(path: Path | str) -> tuple[Path, Names, set[str] | None]:
@@ -84,11 +74,6 @@ def _head(path: Path | str) -> tuple[Path, Names, set[str] | None]:
     labels = names_of([*parts["thing_classes"], *parts["stuff_classes"]], f"{path}: thing_classes and stuff_classes")
     predicates = names_of(parts["predicate_classes"], f"{path}: predicate_classes")
     return path, Names(labels, tuple(predicates.values())), None if ids is None else set(map(tidy_id, ids))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, object]]:
-    for number, (_, row) in enumerate(iter_lists(path, {"data"}, EXPECTED)):
-        yield f"{path}, data[{number}]", row
 
 
 def _is_of(row: object, test_ids: set[str], is_test: bool) -> bool:

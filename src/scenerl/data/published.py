@@ -36,15 +36,15 @@ class ImageFolders:
 
 
 def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
-    """The split asked for.
+    """The split, checked.
 
     Raises:
-        DataError: none was asked for, or there is no such split.
+        DataError: it is None, or there is no such split.
     """
     if split in allowed:
         return split
-    asked = "needs a split" if split is None else f"has no split {split!r}"
-    raise DataError(f"{source} {asked}; allowed: {', '.join(allowed)}")
+    problem = "needs a split" if split is None else f"has no split {split!r}"
+    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed)}")
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from scenerl.data import load
+from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import by_frequency
+from scenerl.errors import DataError
+from scenerl.json_files import first_element, is_object, read_json
 from scenerl.predicate_groups import predicate_groups
+from scenerl.progress import track
 from scenerl.types import Example
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -56,12 +62,12 @@ class Statistics:
             statistics.add(example)
         return statistics
 
-    def as_dict(self, seen: Statistics | None = None) -> dict:
+    def as_dict(self, seen: Collection[Triplet] | None = None) -> dict:
         """Everything as JSON values. ``objects`` and ``predicates`` list names, most frequent first, so that the file
         serves as a vocabulary.
 
         Args:
-            seen: statistics of the training data; adds the relations and triplet types that it does not hold.
+            seen: triplet types of the training data; adds the relations and triplet types that it does not hold.
         """
         areas = np.asarray(self._area)
         value = {
@@ -85,9 +91,9 @@ class Statistics:
             value["zero_shot"] = self.zero_shot(seen)
         return value
 
-    def zero_shot(self, seen: Statistics) -> dict:
+    def zero_shot(self, seen: Collection[Triplet]) -> dict:
         """Triplet types of this data that ``seen`` does not hold, and how many relations they are."""
-        unseen = {triplet: count for triplet, count in self.triplets.items() if triplet not in seen.triplets}
+        unseen = {triplet: count for triplet, count in self.triplets.items() if triplet not in seen}
         return {"num_types": len(unseen), "num_relations": sum(unseen.values()), "triplets": _rows(Counter(unseen))}
 
     def triplets_dict(self) -> dict:
@@ -96,7 +102,47 @@ class Statistics:
         return {"triplets": _rows(self.triplets), "predicate_counts": _sorted(self.predicates)}
 
 
-def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15) -> Group:
+def read_training(source: str, split: str | None = None) -> tuple[set[Triplet], dict[str, int] | None]:
+    """Label triplets of the training data, and how often each predicate occurs in them (None where unknown).
+
+    Args:
+        source: a data source, or a JSON file with a list of [subject, predicate, object], bare or under
+            ``triplets`` beside ``predicate_counts``, as ``scenerl data triplets`` writes it.
+        split: which one, where a data source has several.
+
+    Raises:
+        DataError: the file or a row of it cannot be used, or there is no such split.
+    """
+    if not _is_triplets_file(source):
+        statistics = Statistics.of(track(load(source, split), "training rows"))
+        return set(statistics.triplets), dict(statistics.predicates)
+    if split is not None:
+        raise DataError(f"{source} is a file of triplets and has no split {split!r}")
+    expected = "a JSON list of [subject, predicate, object], bare or under 'triplets'"
+    value = read_json(source, expected)
+    entries = value.get("triplets") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        raise DataError(f"{source}: expected {expected}")
+    for n, entry in enumerate(entries):
+        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(part, str) for part in entry)):
+            raise DataError(f"{source}, entry {n}: expected {expected}, found {excerpt(entry)}")
+    counts = value.get("predicate_counts") if isinstance(value, dict) else None
+    if counts is not None and not (isinstance(counts, dict) and all(type(number) is int for number in counts.values())):
+        raise DataError(f"{source}: predicate_counts must be an object of whole numbers, found {excerpt(counts)}")
+    return {(subject, predicate, object_) for subject, predicate, object_ in entries}, counts or None
+
+
+def _is_triplets_file(source: str) -> bool:
+    """Whether a source is a ``.json`` file, and neither COCO instances nor psg.json."""
+    if Path(source).suffix != ".json":
+        return False
+    try:
+        return not is_object(source, "triplets") or first_element(source, ("data", "images"), "triplets") is None
+    except DataError:
+        return True  # whose reader says what is wrong
+
+
+def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top: int = 15) -> Group:
     """The statistics for a terminal; ``top`` bounds the rows of the lists of labels."""
     value = statistics.as_dict(seen)
     overview = Table("What", "Value", title="Data set")
@@ -117,7 +163,7 @@ def tables(statistics: Statistics, seen: Statistics | None = None, top: int = 15
     areas = ", ".join(f"{float(q):.0%}: {share:.2%}" for q, share in value["box_area_quantiles"].items())
     overview.add_row("box area, quantiles", f"{areas} of the image" if areas else "no box")
     if statistics.queried:
-        overview.add_row("labels asked for", f"{statistics.queried.total()}, of which {statistics.num_absent} absent")
+        overview.add_row("labels in queries", f"{statistics.queried.total()}, of which {statistics.num_absent} absent")
     if seen is not None:
         unseen = value["zero_shot"]
         overview.add_row(

@@ -1,6 +1,6 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
-Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 frame. Each pair
+Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 scale. Each pair
 of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on
 it, because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
 long-tailed (``left of`` about fifteen times as common as ``in``).
@@ -238,7 +238,7 @@ def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> Scen
 
 
 def detection_query(graph: SceneGraph, seed: str) -> tuple[SceneGraph, tuple[str, ...]]:
-    """A detection task on a scene: the labels asked for, absent ones among them, and the graph that answers it."""
+    """A detection task on a scene: the query, absent labels among it, and the graph that answers it."""
     rng = random.Random(seed)
     query = tuple(sorted(rng.sample(CLASSES, 3)))
     return SceneGraph(tuple(obj for obj in graph.objects if obj.label in query)), query

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from scenerl.data.ground_truth import Names
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
 from scenerl.data.records import Record
@@ -209,8 +208,3 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
             size = _SIZE.search(str(row.get("messages", "")))
             width, height = (int(size[1]), int(size[2])) if size else (0, 0)
             yield Record(where, Example(image_id, width, height, result.graph))
-
-
-def read_exact(argument: str, split: str | None = None) -> tuple[Names, Iterator[Record]]:
-    """As :func:`read`: nothing is changed there either."""
-    return Names(), read(argument, split)

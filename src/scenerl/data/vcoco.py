@@ -46,8 +46,8 @@ _IMAGE_FOLDERS = tuple(
     for part in ("train", "val")
 )
 
-Deed = tuple[int, str, int]
-"""Instance ids of person and object, and the predicate between them."""
+Triplet = tuple[int, str, int]
+"""An HOI triplet: instance ids of person and object, and the predicate between them."""
 
 
 def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
@@ -65,19 +65,19 @@ def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
     folder = Path(folder)
     split = choose_split(split, SPLITS, f"vcoco:{folder}")
     path = find_file(folder, (f"data/vcoco/vcoco_{split}.json", f"vcoco/vcoco_{split}.json", f"vcoco_{split}.json"))
-    deeds = deeds_by_image(read_json(path, EXPECTED), path)
-    wanted = {number for found in deeds.values() for person, _, thing in found for number in (person, thing)}
-    images, instances, categories = _read_instances(_instance_files(folder), deeds.keys(), wanted)
+    triplets = triplets_by_image(read_json(path, EXPECTED), path)
+    wanted = {number for found in triplets.values() for person, _, thing in found for number in (person, thing)}
+    images, instances, categories = _read_instances(_instance_files(folder), triplets.keys(), wanted)
     folders = ImageFolders(folder, _IMAGE_FOLDERS)
-    for image_id in sorted(deeds):
+    for image_id in sorted(triplets):
         where = f"{path}, image_id {image_id}"
         if image_id not in images:
             yield Record(where, None, ("COCO's instances have no such image",))
             continue
-        yield _record(where, image_id, images[image_id], deeds[image_id], instances, categories, folders)
+        yield _record(where, image_id, images[image_id], triplets[image_id], instances, categories, folders)
 
 
-def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
+def triplets_by_image(value: object, path: Path) -> dict[int, list[Triplet]]:
     """The relations of a file of V-COCO by image id, in the file's order: action by action, role by role.
 
     Raises:
@@ -85,7 +85,7 @@ def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
     """
     if not isinstance(value, list):
         raise DataError(f"{path}: expected {EXPECTED}, found {excerpt(value)}")
-    deeds: dict[int, list[Deed]] = {}
+    triplets: dict[int, list[Triplet]] = {}
     for n, action in enumerate(value):
         action = action if isinstance(action, Mapping) else {}
         roles = _flat(action.get("role_name"), str)
@@ -101,9 +101,9 @@ def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
         for role, name in enumerate(roles[1:], start=1):
             for at in range(count):
                 if labels[at] == 1 and ids[role * count + at]:
-                    deed = (ids[at], f"{action['action_name']} {name}", ids[role * count + at])
-                    deeds.setdefault(image_ids[at], []).append(deed)
-    return deeds
+                    triplet = (ids[at], f"{action['action_name']} {name}", ids[role * count + at])
+                    triplets.setdefault(image_ids[at], []).append(triplet)
+    return triplets
 
 
 def _flat(value: object, kind: type) -> list | None:
@@ -143,12 +143,13 @@ def _record(
     where: str,
     image_id: int,
     image: Mapping,
-    deeds: list[Deed],
+    triplets: list[Triplet],
     instances: Mapping[int, Mapping],
     categories: Mapping[int, str],
     folders: ImageFolders,
 ) -> Record:
-    place = {number: n for n, number in enumerate(dict.fromkeys(end for deed in deeds for end in (deed[0], deed[2])))}
+    ends = dict.fromkeys(end for person, _, thing in triplets for end in (person, thing))
+    place = {number: n for n, number in enumerate(ends)}
     labels, boxes = [], []
     for number in place:
         instance = instances.get(number)
@@ -156,7 +157,7 @@ def _record(
             return Record(where, None, (f"COCO's instances have no instance {number}, or no name for its category",))
         labels.append(categories[instance["category_id"]])
         boxes.append(_xyxy(instance["bbox"]))
-    relations = [(place[person], predicate, place[thing]) for person, predicate, thing in deeds]
+    relations = [(place[person], predicate, place[thing]) for person, predicate, thing in triplets]
     names = [f"COCO_{part}2014_{image_id:012}.jpg" for part in ("train", "val")] + [f"{image_id:012}.jpg"]
     size = image.get("width"), image.get("height")
     file = (

@@ -9,12 +9,12 @@ The answer is such a list, in a code fence, in tags or bare, or ``None``; or, fo
 are xyxy in pixels of the image as stored, as released: VLM-R1 trains on them so and rescales what Qwen2.5-VL says about
 its resized input. Files made for InternVL hold 0 to 1000.
 
-The labels asked for are read from the question: a list in brackets, a phrase behind ``describes:``, or names between a
-colon and the end of the sentence. Where a question holds none of these, the answer's labels are asked for, with a
-warning. Rows state no sizes, so they are read from the images' headers, unless ``width`` and ``height`` are there. Ids
-need not differ in these files: where one comes again, the row's number goes behind it.
+The query is parsed from the question: a list in brackets, a phrase behind ``describes:``, or names between a
+colon and the end of the sentence. Where a question holds none of these, the answer's labels become the query, with
+a warning. Sizes are those of the images' headers, unless rows state ``width`` and ``height``. Ids need not differ in
+these files: where one comes again, the row's number goes behind it.
 
-Source ``vlmr1_jsonl:FILE``, then settings: ``images=FOLDER`` (not given: ``images`` beside the file, or its folder) and
+Source ``vlmr1_jsonl:FILE``, then settings: ``images=FOLDER`` (by default ``images`` beside the file, or its folder) and
 ``frame=pixels`` (the default) or ``frame=norm1000``.
 
 Source: VLM-R1's repository, grpo_jsonl.py and issue 246 (an example of its detection data).
@@ -25,11 +25,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
+from scenerl.data.coco import image_folders
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
@@ -59,10 +59,8 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
     if split is not None:
         raise DataError(f"vlmr1_jsonl:{path} is one file and has no split {split!r}")
-    given = str(settings["images"])
-    if given and not Path(given).is_dir():
-        raise DataError(f"images={given}: there is no such folder")
-    folders = ImageFolders(Path(given), ["."]) if given else ImageFolders(path.parent, ["images", "."])
+    images = str(settings["images"])
+    folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
     seen: set[str] = set()
     for number, row, error in read_rows(path):
         where = f"{path}, row {number}"

@@ -67,7 +67,7 @@ class Vocabulary:
     def from_examples(cls, examples: Iterable[Example]) -> Vocabulary:
         """Everything that occurs in the examples, most frequent first, ties by name.
 
-        Labels that a detection query asks for are part of the vocabulary even where they are absent.
+        Labels of detection queries are part of the vocabulary even where they are absent.
         """
         objects: Counter[str] = Counter()
         predicates: Counter[str] = Counter()

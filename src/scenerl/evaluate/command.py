@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
+from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names, load_ground_truth
+from scenerl.data.statistics import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, label_mapper, metric_options
 from scenerl.evaluate.table import print_comparison, print_report
-from scenerl.evaluate.training_data import read_training
 from scenerl.files import atomic_write_text, check_out
 from scenerl.metrics import Mapped, Pair, Report, compare, evaluate, evaluate_subsets, map_pairs, misspelled
 from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, sniff, write_predictions
@@ -27,9 +27,6 @@ from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
 from scenerl.progress import progress_bar
-
-if TYPE_CHECKING:
-    from scenerl.commands.eval import EvalOptions
 
 
 def run_eval(options: EvalOptions, console: Console | None = None) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
 from scenerl.similarity import build_similarity
-
-if TYPE_CHECKING:
-    from scenerl.commands.eval import EvalOptions
 
 _READ = ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
 _MAPPINGS = ("map_table", "map_wordnet", "map_similarity")

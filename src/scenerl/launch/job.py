@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.commands import TRAINING, parse
+from scenerl.commands.groups import TrainingOptions
 from scenerl.config import Extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.config.convert import convert
-from scenerl.config.options import Options
 from scenerl.config.recipes import find_recipe
 from scenerl.errors import UserError
 from scenerl.launch.profiles import Profile
@@ -36,7 +36,7 @@ class Job:
     recipes: tuple[Path, ...]
     profile: Profile
     words: tuple[str, ...]
-    options: Options
+    options: TrainingOptions
     extra: Extra
     accumulation: int
 
@@ -78,6 +78,7 @@ def make_job(recipes: Sequence[Path], profile: Profile, sets: Sequence[str] = ()
             raise UserError(f"set: {item!r} is not KEY=VALUE")
         words += [f"--{key}={value}"]
     options, extra = parse(command, [*_config_words(recipes), *words])
+    assert isinstance(options, TrainingOptions)
     accumulation = _accumulation(command, recipes[0], profile, options, extra)
     return Job(command, recipes, profile, tuple(words), options, extra, accumulation)
 
@@ -95,7 +96,7 @@ def command_of(recipe: Path) -> str:
     return command
 
 
-def _accumulation(command: str, recipe: Path, profile: Profile, options: Options, extra: Extra) -> int:
+def _accumulation(command: str, recipe: Path, profile: Profile, options: TrainingOptions, extra: Extra) -> int:
     size = options.global_batch_size
     if size is None:
         raise UserError(f"{recipe}: has no global_batch_size, so that a step would depend on the profile")

@@ -114,7 +114,7 @@ def seconds_of(time: str) -> int | None:
 
 def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
     profile = job.profile
-    settings = {
+    settings: dict[str, object] = {
         "job-name": job.name,
         "nodes": profile.nodes + job.server_nodes,
         "ntasks-per-node": 1,
@@ -130,10 +130,10 @@ def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
         if not equals or not name.replace("-", "").isalnum():
             raise UserError(f"sbatch: {item!r} is not NAME=VALUE, as account=a-a03")
         settings[name] = value
-    for name, value in settings.items():
-        if any(char in str(value) for char in _UNSAFE):
-            raise UserError(f"sbatch: {name}: a line break in {value!r}")
-    return [*(f"#SBATCH --{name}={_directive(value)}" for name, value in settings.items()), "#SBATCH --requeue"]
+    for name, setting in settings.items():
+        if any(char in str(setting) for char in _UNSAFE):
+            raise UserError(f"sbatch: {name}: a line break in {setting!r}")
+    return [*(f"#SBATCH --{name}={_directive(setting)}" for name, setting in settings.items()), "#SBATCH --requeue"]
 
 
 def _directive(value: object) -> str:

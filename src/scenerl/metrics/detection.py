@@ -22,7 +22,7 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _ROUNDING = 1e-9  # of recall in percent; far below the step between two recalls
 # COCO's points are floating-point numbers, some of them above the hundredth that they stand for: a recall of exactly
 # that hundredth does not reach them.
-_LATE = np.arange(101) + np.where(RECALL_POINTS > np.arange(101) / 100, _ROUNDING, -1.0)
+_LATE = np.arange(101) + np.where(np.arange(101) / 100 < RECALL_POINTS, _ROUNDING, -1.0)
 MAX_DETECTIONS = 100
 NAMES = ("AP", "AP50", "AP75", "AR100")
 LEVELS = {"F1@0.5": (0,), "F1@0.95": (9,), "F1_mean": tuple(range(10))}

@@ -144,7 +144,7 @@ class MetricOptions:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Conventions (fields of :class:`~scenerl.metrics.options.MetricOptions`) that a publication's numbers follow.
+    """Conventions (fields of :class:`MetricOptions`) that a publication's numbers follow.
 
     ``tasks``: the tasks it is defined for, the first being its default. ``differs``: what remains different, in a
     sentence, or nothing.
@@ -169,7 +169,9 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "empty",
             "absent_predicates_as_zero": True,
         },
-        differs="its evaluator fills failed images with uninitialised boxes; here they are empty",
+        differs="its evaluator fills failed images with uninitialised boxes, here they are empty; relations of objects "
+        "that do not exist and boxes without area are failures here, as the paper says, but not in its code; its R and "
+        "mR leave out images that have objects but no usable relation",
     ),
     "motifs": Protocol(
         source="Neural Motifs, arXiv 1711.06640, and Scene-Graph-Benchmark, arXiv 2002.11949: R@K, ng-R@K, mR@K, zR@K",

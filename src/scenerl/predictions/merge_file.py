@@ -6,8 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scenerl.commands.merge import MergeOptions
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
@@ -16,9 +16,6 @@ from scenerl.predictions.merge import Merged, merge_graphs
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import decode_parsed, encode_graph, read_rows
 from scenerl.types import FAILURES, ParseResult
-
-if TYPE_CHECKING:
-    from scenerl.commands.merge import MergeOptions
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
 """What a merged row takes from the first row of its image."""

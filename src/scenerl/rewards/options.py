@@ -1,4 +1,4 @@
-"""The conventions of the rewards, and how the plain values of a recipe become them."""
+"""The conventions of the rewards, and how the values of a recipe become them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scenerl.commands.groups import RewardOptions as CommandOptions
 
 MAX_BETA = 1000
-"""There `triplet_f_beta` is recall but for a millionth; squares of endless numbers are no numbers."""
+"""There `triplet_f_beta` is recall to a millionth; the square of a much larger number is infinite."""
 
 _MAX_COUNT = 10**15
 

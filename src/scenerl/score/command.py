@@ -6,10 +6,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
@@ -22,9 +22,6 @@ from scenerl.progress import track
 from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
 from scenerl.score.rows import ScoredRow, score_row
 from scenerl.types import Example
-
-if TYPE_CHECKING:
-    from scenerl.commands.score import ScoreOptions
 
 _SHOWN_MESSAGES = 20
 _SAMPLED = 50  # answers that are checked for another format or frame

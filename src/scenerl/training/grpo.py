@@ -19,7 +19,7 @@ from scenerl.rewards import REWARDS, RewardOptions, reward_options_of, select_re
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
-from scenerl.training.constrained import ConstrainedRollouts, obstacle, send_grammar
+from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
@@ -164,7 +164,7 @@ def build_trainer(
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
-    elif constrain and (why := obstacle(args)):
+    elif constrain and (why := unsupported_reason(args)):
         raise UserError(f"constrain: not possible: {why}")
     batch = RewardBatch(
         rewards,
