@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -147,7 +148,7 @@ if importlib.util.find_spec("trl") is not None:
 class Hub:
     """What of huggingface_hub's HfApi is used; notes what it is asked."""
 
-    calls: list[tuple] = []
+    calls: ClassVar[list[tuple]] = []
     problem: Exception | None = None
 
     def create_repo(self, name, private, exist_ok):

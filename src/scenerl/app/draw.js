@@ -4,7 +4,7 @@ const drawResult = (place) => {
   const { wh, picture, name, objects, relations } = JSON.parse(new TextDecoder().decode(bytes));
   const image = svg("image", { href: picture, width: wh[0], height: wh[1], preserveAspectRatio: "none" });
   const scene = drawScene(wh, image, objects, name, [Math.max(place.clientWidth, 260), 480]);
-  const reel = html("div", { class: "reel", tabindex: 0 }, drawGraph(wh, objects, relations, name, Math.max(place.clientWidth, 320)));
+  const reel = html("div", { class: "reel", tabindex: 0 }, drawGraph(wh, objects, relations, name, Math.max(place.clientWidth - 20, 300)));
   place.replaceChildren(scene, ...(relations.length ? [reel] : []));
 };
 const drawResults = () => {

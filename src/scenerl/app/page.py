@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,11 +130,11 @@ class Page:
         names = [f"{item.label} {n}" for n, item in enumerate(graph.objects, start=1)]
         objects = [
             [name, _two_digits(item.score), ", ".join(f"{value:.0f}" for value in item.box)]
-            for name, item in zip(names, graph.objects, strict=True)
+            for name, item in _by_score(zip(names, graph.objects, strict=True))
         ]
         relations = [
             [names[item.subject], item.predicate, names[item.object], _two_digits(item.score)]
-            for item in graph.relations
+            for _, item in _by_score(enumerate(graph.relations))
         ]
         path = self.folder / f"{file_stem(row['image_id'])}.{file_stem(result.name)}.json"
         path.write_text(json.dumps(result.value, indent=1), encoding="utf-8")
@@ -323,6 +323,11 @@ def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     copy.save(buffer, "WEBP", quality=85)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _by_score(numbered: Iterable[tuple]) -> list[tuple]:
+    """(name, element) by falling score; what has none comes first."""
+    return sorted(numbered, key=lambda pair: -1 if pair[1].score is None else -pair[1].score)
 
 
 def _two_digits(score: float | None) -> str:

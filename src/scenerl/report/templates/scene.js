@@ -3,7 +3,7 @@
 // [label, colour, matched, score, votes, x, y, width, height], without the last four where no box is to be drawn.
 // shownWh: about the size of the image on the page, to which texts are scaled.
 const drawScene = ([width, height], picture, objects, name, shownWh) => {
-  const few = objects.length <= 8 || shownWh[0] > 600;
+  const few = objects.length <= shownWh[0] / 30; // whose labels do not hide one another
   const font = (few ? 11 : 8.25) / Math.min(shownWh[0] / width, shownWh[1] / height);
   const boxes = [], tags = [];
   objects.forEach(([label, color, matched, score, , x, y, w, h], n) => {
