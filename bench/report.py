@@ -27,7 +27,7 @@ from PIL import Image
 
 from scenerl.data.rows import example_to_row
 from scenerl.report.build import write_report
-from scenerl.report.manifest import manifest_from_files
+from scenerl.report.inputs import named_files
 from scenerl.types import Example
 
 NUM_OBJECTS, NUM_RELATIONS, STAGES = 12, 20, ("A", "B", "C")
@@ -108,7 +108,7 @@ def main() -> None:
         predictions = write_inputs(folder, provided.images)
         report, plain = folder / "report.html", folder / "plain.html"
         start = time.perf_counter()
-        size = write_report(manifest_from_files(folder / "data.jsonl", predictions), report, provided.images)
+        size = write_report(named_files(folder / "data.jsonl", predictions), report, provided.images)
         written = time.perf_counter() - start
         pictures = re.findall(r'<script type="text/plain" id="picture-\d+">(.*?)</script>', report.read_text())
         plain.write_text(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -73,7 +78,19 @@ def test_the_card_states_data_recipe_and_metrics(run_folder):
         "pipeline_tag": "image-text-to-text",
         "tags": ["scenerl", "scene-graph-generation", "grpo"],
         "base_model": "Qwen/Qwen2-VL-2B-Instruct",
+        "model-index": head["model-index"],
     }
+    (entry,) = head["model-index"]
+    assert entry["name"] == "me/psg"
+    # What the hub lists: task, data, metric and value of what has a value.
+    assert [
+        (result["task"]["type"], result["dataset"]["name"], metric["type"], metric["name"], metric["value"])
+        for result in entry["results"]
+        for metric in result["metrics"]
+    ] == [
+        ("image-text-to-text", "test.jsonl", "Recall", "Recall", 0.5),
+        ("image-text-to-text", "test.jsonl", "R@20", "R@20", 0.125),
+    ]
     told = sections["Data and recipe"]
     assert "Trained by GRPO on `train.jsonl`, 40 steps, 2 epochs." in told
     recipe = yaml.safe_load(told.split("```yaml\n")[1].split("```")[0])
@@ -83,7 +100,7 @@ def test_the_card_states_data_recipe_and_metrics(run_folder):
     }  # fmt: skip
     assert "On `test.jsonl`, 8 images" in sections["run"]
     assert "| Recall | 0.500 | 0.250 to 0.750 |" in sections["run"] and "zR" not in sections["run"]
-    assert "closed vocabulary of 2 objects and 1 predicates" in sections["How it is asked"]
+    assert "closed vocabulary of 2 objects and 1 predicates" in sections["Prompt and output format"]
     assert "somebody" not in card
 
 
@@ -131,7 +148,7 @@ if importlib.util.find_spec("trl") is not None:
 class Hub:
     """What of huggingface_hub's HfApi is used; notes what it is asked."""
 
-    calls: list[tuple] = []
+    calls: ClassVar[list[tuple]] = []
     problem: Exception | None = None
 
     def create_repo(self, name, private, exist_ok):
@@ -211,9 +228,41 @@ def test_what_is_there_is_never_written_over(trained, tmp_path, capsys):
 @needs_training
 def test_a_kill_while_writing_leaves_nothing_of_the_name(trained, tmp_path, monkeypatch):
     _, base, _ = trained
-    monkeypatch.setattr(export, "atomic_write_text", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(export, "check_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["export", str(base), "--out", str(tmp_path / "out")]) == cli.INTERRUPTED
     assert not any(tmp_path.iterdir())
+
+
+@needs_training
+def test_an_unfinished_checkpoint_is_never_uploaded(trained, tmp_path, hub, monkeypatch):
+    _, base, _ = trained
+    monkeypatch.setattr(export, "check_folder", lambda *args: (_ for _ in ()).throw(export.UserError("half")))
+    assert cli.main(["export", str(base), "--out", str(tmp_path / "out"), "--push_to_hub", "me/small"]) == 2
+    assert hub.calls == [] and not any(tmp_path.iterdir())
+
+
+@needs_training
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the extra app is not installed")
+def test_a_space_serves_the_checkpoint(trained, tmp_path):
+    """Started as a Space is: in its folder, with its own copy of the package."""
+    adapter, _, _ = trained
+    out = tmp_path / "space"
+    assert cli.main(["export", str(adapter), "--out", str(out), "--space"]) == 0
+    head = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    assert (head["sdk"], head["app_file"]) == ("gradio", "app.py")
+    assert "torch" in (out / "requirements.txt").read_text()
+    assert {"model.safetensors", "scenerl.json"} <= {path.name for path in (out / "model").iterdir()}
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": "0", "PYTHONPATH": ""}
+    server = subprocess.Popen(
+        [sys.executable, out / "app.py"], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    )
+    try:
+        url = server.stdout.readline().split()[1]
+        with urllib.request.urlopen(url, timeout=60) as response:
+            assert "lora" in response.read().decode()
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
 
 
 @needs_training

@@ -44,8 +44,10 @@ ONLY_IN = {
     "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
+    "gradio": {"app"},
     "openai": {"inference"},
-    "pydantic": {"commands", "config", "inference"},
+    "pydantic": {"commands", "config", "inference", "report"},
+    "uvicorn": {"app"},
 }
 
 SOURCES = sorted(ROOT.rglob("*.py"))

@@ -1,16 +1,19 @@
 """The model card of a checkpoint: what it was made from, on which data, by which recipe, and how well it does.
 
-Everything in it is read from files of the run: ``config.yaml``, ``log.jsonl`` and the metrics files of ``eval``.
+Everything in it comes from files of the run: ``config.yaml``, ``log.jsonl`` and the metrics files of ``eval``. The
+results stand in the card's header too, where the hub reads them (``model-index``).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from scenerl import __version__
 from scenerl.answers import OutputFormat, build_prompt
@@ -18,20 +21,16 @@ from scenerl.commands import options_of
 from scenerl.config import dump_yaml, load_yaml
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
-from scenerl.runs import CONFIG_NAME
+from scenerl.metrics.registry import headline, ordered, spec_or_plain
+from scenerl.runs import CONFIG_NAME, default_values
 
 FILE_NAME = "README.md"
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _NOT_RECIPE = ("out", "fresh", "trust_remote_code", "allow_pickle")
-_SHOWN = (
-    "failure_rate", "Recall", "mRecall", "R@50", "mR@50", "zR@50", "triplet_precision", "triplet_recall", "triplet_f1",
-    "AP", "AP50", "NMS-AP", "greedy_precision", "greedy_recall", "F1_mean", "relations_per_image", "objects_per_image",
-    "relation_hallucination", "object_hallucination",
-)  # fmt: skip
-"""Metrics on the card, in this order; the files hold the rest."""
+_LONGEST_PROMPT = 1500
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What a run folder says about a checkpoint.
 
@@ -58,11 +57,7 @@ def origin_of(run: str | Path) -> Origin | None:
         return None
     resolved = load_yaml(path)
     command = "grpo" if "rewards" in resolved else "sft"
-    defaults = {
-        item.name: item.default_factory() if item.default is dataclasses.MISSING else item.default
-        for item in dataclasses.fields(options_of(command))
-        if item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
-    }
+    defaults = default_values(options_of(command))
     recipe = {
         key: _shortened(value)
         for key, value in resolved.items()
@@ -80,7 +75,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _log_rows(path: Path) -> list[dict]:
-    """The rows of a training log; a row that a kill has cut off is none."""
+    """The rows of a training log; a row that a kill has cut off is skipped."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -92,7 +87,7 @@ def _log_rows(path: Path) -> list[dict]:
 
 
 def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
-    """Metrics files of ``eval`` by name, one row of the card each.
+    """Metrics files of ``eval`` by name, one section of the card each.
 
     Raises:
         UserError: a file that is not one; names it.
@@ -125,92 +120,129 @@ def model_card(
     Args:
         name: what the model is called.
         model_type: its family.
-        output_format: how it is asked and answers.
+        output_format: of its prompts and answers.
         base: what it was trained from, where that is known.
         origin: what made it; None: not known.
         metrics: what :func:`metrics_of` found.
         is_adapter: it is LoRA weights that need ``base``.
     """
+    metrics = metrics or {}
     tags = ["scenerl", "object-detection" if output_format.format == "detections" else "scene-graph-generation"]
     tags += [origin.command] if origin else []
     tags += ["lora"] if is_adapter or (origin and origin.recipe.get("use_peft")) else []
-    head: dict[str, Any] = {
-        "library_name": "peft" if is_adapter else "transformers",
-        "pipeline_tag": "image-text-to-text",
-        "tags": tags,
-    }
-    if base and _HUB_NAME.fullmatch(base) and not Path(base).exists():
-        head["base_model"] = base
-    lines = ["---", dump_yaml(head).rstrip(), "---", "", f"# {name}", ""]
+    data = ModelCardData(
+        model_name=name,
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="image-text-to-text",
+        tags=tags,
+        base_model=base if base and _HUB_NAME.fullmatch(base) and not Path(base).exists() else None,
+        eval_results=[result for title, content in metrics.items() for result in _results(title, content)] or None,
+    )
     what = "LoRA weights" if is_adapter else "A checkpoint"
-    lines += [
-        f"{what} of the family `{model_type}`, made with SceneRL {__version__}"
-        + (f" from `{_shortened(base)}`" if base else "")
-        + ".",
+    made_from = f" from `{_shortened(base)}`" if base else ""
+    lines = [
+        f"# {name}",
         "",
-        "## How it is asked",
+        f"{what} of the family `{model_type}`, made with SceneRL {__version__}{made_from}.",
         "",
-        f"Format `{output_format.format}`, envelope `{output_format.template}`, boxes in the frame `{output_format.box_format}`, coordinates in "
-        f"multiples of {output_format.step}; {_vocabulary(output_format)}. `scenerl.json` holds this, and `scenerl predict` reads it:",
+        *_prompt_section(name, output_format),
+        "",
+        *_recipe_section(origin),
+        "",
+        "## Metrics",
+        "",
+        *([] if metrics else ["None were given when this card was written."]),
+    ]
+    for title, content in metrics.items():
+        lines += [*_table(title, content), ""]
+    body = "\n".join(lines).rstrip()
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n").content
+
+
+def _prompt_section(name: str, output_format: OutputFormat) -> list[str]:
+    counts = [
+        f"{len(labels)} {kind}"
+        for kind, labels in (("objects", output_format.objects), ("predicates", output_format.predicates))
+        if labels
+    ]
+    vocabulary = f"closed vocabulary of {' and '.join(counts)}" if counts else "any label"
+    query = ("label", "another label") if output_format.format == "detections" else None
+    prompt = build_prompt(output_format, query)
+    prompt = prompt if len(prompt) <= _LONGEST_PROMPT else f"{prompt[:_LONGEST_PROMPT]} …"
+    return [
+        "## Prompt and output format",
+        "",
+        f"Format `{output_format.format}`, response template `{output_format.template}`, boxes as "
+        f"`{output_format.box_format}`, coordinates in multiples of {output_format.step}; "
+        f"{vocabulary}. "
+        "`scenerl predict` takes all of this from `scenerl.json`:",
         "",
         "```bash",
         f"scenerl predict --model {name} --data images.jsonl --out predictions.jsonl",
         "```",
         "",
-        *_quoted(
-            build_prompt(output_format, ("label", "another label") if output_format.format == "detections" else None)
-        ),
+        "The text of the prompt:",
+        "",
+        "```text",
+        prompt.replace("```", "'''"),
+        "```",
     ]
-    lines += ["", "## Data and recipe", ""]
+
+
+def _recipe_section(origin: Origin | None) -> list[str]:
+    lines = ["## Data and recipe", ""]
     if origin is None:
-        lines += ["Not known: the run's `config.yaml` was not there when this card was written."]
-    else:
-        how = "supervised fine-tuning" if origin.command == "sft" else "GRPO"
-        far = [] if origin.steps is None else [f"{origin.steps} steps"]
-        far += [] if origin.epochs is None else [f"{origin.epochs:g} epochs"]
-        lines += [
-            f"Trained by {how} on `{origin.recipe.get('data')}`" + (f", {', '.join(far)}" if far else "") + ". "
-            f"Options that differ from the defaults of `scenerl {origin.command}`:",
-            "",
-            "```yaml",
-            dump_yaml(origin.recipe).rstrip(),
-            "```",
-        ]
-    lines += ["", "## Metrics", ""]
-    if not metrics:
-        lines += ["None were given when this card was written."]
-    for title, content in (metrics or {}).items():
-        lines += [*_table(title, content), ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _vocabulary(output_format: OutputFormat) -> str:
-    counts = [
-        f"{len(labels)} {name}"
-        for name, labels in (("objects", output_format.objects), ("predicates", output_format.predicates))
-        if labels
+        return [*lines, "Not known: the run's `config.yaml` was not there when this card was written."]
+    how = "supervised fine-tuning" if origin.command == "sft" else "GRPO"
+    data = origin.recipe.get("data")
+    far = [] if origin.steps is None else [f"{origin.steps} steps"]
+    far += [] if origin.epochs is None else [f"{origin.epochs:g} epochs"]
+    return [
+        *lines,
+        f"Trained by {how} on {', '.join([f'`{data}`', *far])}. "
+        f"Options that differ from the defaults of `scenerl {origin.command}`:",
+        "",
+        "```yaml",
+        dump_yaml(origin.recipe).rstrip(),
+        "```",
     ]
-    return f"closed vocabulary of {' and '.join(counts)}" if counts else "any label"
 
 
-def _quoted(prompt: str) -> list[str]:
-    longest = 1500
-    shown = prompt if len(prompt) <= longest else f"{prompt[:longest]} …"
-    return ["The text of the prompt:", "", "```text", shown.replace("```", "'''"), "```"]
+def _evaluation(content: Mapping[str, Any]) -> tuple[str | None, str | None, dict[str, Mapping]]:
+    """Data and task of an evaluation, where they are known, and its metrics that have a value."""
+    options = content.get("options")
+    options = options if isinstance(options, dict) else {}
+    known = {name: metric for name, metric in content["metrics"].items() if metric["value"] is not None}
+    return _shortened(options.get("data")), options.get("task"), {name: known[name] for name in ordered(known)}
+
+
+def _results(title: str, content: Mapping[str, Any]) -> list[EvalResult]:
+    """What the hub lists: the headline metrics, as in metrics.json."""
+    data, task, metrics = _evaluation(content)
+    is_detection = task == "det"
+    return [
+        EvalResult(
+            task_type="object-detection" if is_detection else "image-text-to-text",
+            task_name="Detection" if is_detection else "Scene graph generation",
+            dataset_type=str(data or title),
+            dataset_name=str(data or title),
+            metric_type=name,
+            metric_name=spec_or_plain(name).title,
+            metric_value=metrics[name]["value"],
+        )
+        for name in headline(metrics) or metrics
+    ]
 
 
 def _table(title: str, content: Mapping[str, Any]) -> list[str]:
-    """One evaluation: the metrics it has of those shown, with their intervals."""
-    metrics, options = content["metrics"], content.get("options") or {}
+    """One evaluation: its metrics with their intervals."""
+    data, _, metrics = _evaluation(content)
     count = (content.get("counts") or {}).get("images")
-    data = _shortened(options.get("data")) if isinstance(options, dict) else None
     where = ", ".join([f"`{data}`"] * bool(data) + [f"{count} images"] * bool(count))
     lines = [f"### {title}", "", *([f"On {where}, with 95 % bootstrap intervals over images.", ""] if where else [])]
     lines += ["| metric | value | interval |", "| --- | --- | --- |"]
-    for name in [name for name in _SHOWN if name in metrics] or sorted(metrics):
-        metric = metrics[name]
-        if metric["value"] is not None:
-            low_high = metric.get("interval")
-            interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else ""
-            lines.append(f"| {name} | {metric['value']:.3f} | {interval} |")
+    for name, metric in metrics.items():
+        interval = metric.get("interval")
+        interval = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        lines.append(f"| {name} | {metric['value']:.3f} | {interval} |")
     return lines

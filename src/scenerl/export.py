@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import scenerl
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
+from scenerl.config import dump_yaml
 from scenerl.errors import UserError
-from scenerl.files import atomic_write_text, check_out_folder
+from scenerl.files import atomic_write_text, check_out_folder, whole_folder
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
-from scenerl.models.loading import base_of, family_of, load
+from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
 
 if TYPE_CHECKING:
@@ -36,43 +39,105 @@ def run(options: ExportOptions) -> None:
     if options.out.exists() or options.out.is_symlink():
         raise UserError(f"{options.out}: is there already; give a new folder")
     check_out_folder(options.out)
+    with whole_folder(options.out) as draft:
+        if options.space:
+            _write_space(options, draft)
+        else:
+            _write_checkpoint(options, draft, _card(options))
+    _log.info("written to %s", options.out)
+    if options.push_to_hub:
+        push(options.out, options.push_to_hub, options.private, options.space)
+
+
+def _card(options: ExportOptions) -> str:
+    """The model card; refuses what cannot be exported before anything large is loaded."""
     base = base_of(options.model)
     if options.keep_adapter and (base is None or not Path(options.model).is_dir()):
         raise UserError(f"keep_adapter: {options.model} is no folder of an adapter")
-    family, saved = family_of(options.model), saved_output_format(options.model)
-    output_format = replace(saved or OutputFormat(), box_format=family.box_format)
     origin = origin_of(options.run or options.model)
     if options.run is not None and origin is None:
         raise UserError(f"run: {options.run} holds no config.yaml of a run")
-    card = model_card(
+    return model_card(
         options.push_to_hub or options.out.name,
-        family.model_type,
-        output_format,
+        family_of(options.model).model_type,
+        _output_format(options.model) or OutputFormat(box_format=family_of(options.model).box_format),
         base or (origin.recipe.get("model") if origin else None),
         origin,
         metrics_of(options.metrics),
         is_adapter=options.keep_adapter,
     )
-    draft = options.out.with_name(f".{options.out.name}.{os.getpid()}.tmp")
-    draft.mkdir(parents=True)
-    try:
-        if options.keep_adapter:
-            _copy_adapter(Path(options.model), draft)
-        else:
-            loading = {"trust_remote_code": options.trust_remote_code, "allow_pickle": options.allow_pickle}
-            checkpoint = load(options.model, options.dtype, **loading)
-            checkpoint.processor.save_pretrained(draft)
-            checkpoint.model.save_pretrained(draft)
-        if saved:
-            save_output_format(output_format, draft)
-        atomic_write_text(draft / CARD, card)
-        check_folder(draft)
-        draft.rename(options.out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    _log.info("written to %s", options.out)
-    if options.push_to_hub:
-        push(options.out, options.push_to_hub, options.private)
+
+
+def _output_format(model: str) -> OutputFormat | None:
+    saved = saved_output_format(model)
+    return saved and replace(saved, box_format=family_of(model).box_format)
+
+
+def _write_checkpoint(options: ExportOptions, folder: Path, card: str) -> None:
+    if options.keep_adapter:
+        _copy_adapter(Path(options.model), folder)
+    else:
+        loading = {"trust_remote_code": options.trust_remote_code, "allow_pickle": options.allow_pickle}
+        checkpoint = load(options.model, options.dtype, **loading)
+        checkpoint.processor.save_pretrained(folder)
+        checkpoint.model.save_pretrained(folder)
+    if output_format := _output_format(options.model):
+        save_output_format(output_format, folder)
+    atomic_write_text(folder / CARD, card)
+    check_folder(folder)
+
+
+SPACE_APP = '''"""Serves a checkpoint on the hub; written by `scenerl export --space`."""
+
+import os
+import sys
+from pathlib import Path
+
+os.chdir(Path(__file__).parent)
+
+from scenerl.cli import main  # noqa: E402 - the copy beside this file
+
+host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+port = os.environ.get("GRADIO_SERVER_PORT", "7860")
+sys.exit(main(["app", {model!r}, "--host", host, "--port", port]))
+'''
+
+
+def _write_space(options: ExportOptions, folder: Path) -> None:
+    """A Space: this package, a script that starts its app, and the checkpoint or its hub name."""
+    if options.keep_adapter:
+        raise UserError("keep_adapter: a Space holds whole weights; leave it out")
+    head: dict[str, object] = {"title": options.out.name, "sdk": "gradio", "app_file": "app.py"}
+    with suppress(metadata.PackageNotFoundError):
+        head["sdk_version"] = metadata.version("gradio")
+    model = options.model
+    if is_hub_name(model):
+        family_of(model)  # there and of a family that is known
+        head["models"] = [model]
+    else:
+        name, model = Path(model).resolve().name, "model"
+        (folder / "model").mkdir()
+        _write_checkpoint(options, folder / "model", _card(options))
+        model = f"{name}=model"
+    package = Path(scenerl.__file__).parent
+    shutil.copytree(package, folder / "scenerl", ignore=shutil.ignore_patterns("__pycache__"))
+    text = f"# {options.out.name}\n\nA scene-graph model in SceneRL's app.\n"
+    atomic_write_text(folder / CARD, f"---\n{dump_yaml(head)}---\n\n{text}")
+    atomic_write_text(folder / "requirements.txt", "".join(f"{line}\n" for line in _requirements()))
+    atomic_write_text(folder / "app.py", SPACE_APP.format(model=model))
+
+
+def _requirements() -> list[str]:
+    """What this package needs to serve the app, from its own metadata."""
+    from packaging.requirements import Requirement
+
+    found = [Requirement(line) for line in metadata.requires("scenerl") or ()]
+    needed = [
+        entry
+        for entry in found
+        if entry.marker is None or any(entry.marker.evaluate({"extra": extra}) for extra in ("app", "train"))
+    ]
+    return sorted({f"{entry.name}{entry.specifier}" for entry in needed})
 
 
 def _copy_adapter(source: Path, target: Path) -> None:
@@ -84,7 +149,7 @@ def _copy_adapter(source: Path, target: Path) -> None:
             shutil.copy2(path, target / path.name)
 
 
-def push(folder: Path, name: str, private: bool = False) -> str:
+def push(folder: Path, name: str, private: bool = False, is_space: bool = False) -> str:
     """Upload a folder to the hub; gives the repository's address.
 
     Raises:
@@ -95,8 +160,10 @@ def push(folder: Path, name: str, private: bool = False) -> str:
 
     api = HfApi()
     try:
-        address = str(api.create_repo(name, private=private, exist_ok=True))
-        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="SceneRL export")
+        kind = {"repo_type": "space"} if is_space else {}
+        sdk = {"space_sdk": "gradio"} if is_space else {}
+        address = str(api.create_repo(name, private=private, exist_ok=True, **kind, **sdk))
+        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="SceneRL export", **kind)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split())
         again = f"`hf upload {name} {folder}` tries again"

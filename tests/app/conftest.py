@@ -1,107 +1,81 @@
-"""What the tests of the page share: a server in a thread, and a client. Without the packages of the extra ``train``
-they are skipped as a whole."""
+"""What the tests of the app share: a checkpoint, and the page served in a thread with answers that a test decides on.
+Without the packages of the extras ``train`` and ``app`` they are skipped as a whole."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import threading
-from http.client import HTTPConnection
+import time
+from types import SimpleNamespace
 
 import pytest
 
-from app.image_files import png
-
-if importlib.util.find_spec("transformers") is None:
+if any(importlib.util.find_spec(name) is None for name in ("transformers", "gradio")):
     collect_ignore_glob = ["test_*.py"]
 else:
-    from scenerl.app.asks import Limits
-    from scenerl.app.server import App, Settings
+    import uvicorn
+
+    from scenerl.app import page as page_module
+    from scenerl.app.command import web_app
+    from scenerl.app.page import Page
+    from scenerl.commands.app import AppOptions
     from training.small_run import examples_of, save_base, write_data
 
-    class FewCheckpoints:
-        """Names without models."""
-
-        def __init__(self, *names: str):
-            self.output_formats = dict.fromkeys(names)
-
-        def engine(self, name: str):
-            return name
-
-        def describe(self) -> list[dict]:
-            return [{"name": name, "task": "sgdet"} for name in self.output_formats]
-
-    class Client:
-        """Talks to a server as the page does, unless told otherwise."""
-
-        def __init__(self, app: App):
-            self.port = app.server_address[1]
-
-        def __call__(self, method: str, path: str, body: bytes | None = None, **headers: str):
-            """(status, headers, content); a header named with underscores replaces that of the page, None drops it."""
-            own = {"Host": f"127.0.0.1:{self.port}", "X-SceneRL": "app"}
-            sent = own | {name.replace("_", "-"): value for name, value in headers.items()}
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
-            try:
-                connection.putrequest(method, path, skip_host=True)
-                for name, value in (sent | ({"Content-Length": str(len(body))} if body is not None else {})).items():
-                    if value is not None:
-                        connection.putheader(name, value)
-                connection.endheaders(body)
-                response = connection.getresponse()
-                return response.status, response.headers, response.read()
-            finally:
-                connection.close()
-
-        def json(self, method: str, path: str, body: bytes | None = None, **headers: str):
-            """(status, value) of an answer in JSON."""
-            status, _, content = self(method, path, body, **headers)
-            return status, json.loads(content)
-
-        def upload(self, content: bytes) -> str:
-            status, value = self.json("POST", "/api/images", content)
-            assert status == 200, value
-            return value["id"]
-
-        def ask(self, **question):
-            question = {"model": "small", **question}
-            return self.json("POST", "/api/answers", json.dumps(question).encode())
-
-    @pytest.fixture
-    def serve():
-        """Starts a server in a thread; stops all of them at the end."""
-        running = []
-
-        def start(answer, checkpoints=None, **changes) -> App:
-            settings = {"host": "127.0.0.1", "port": 0, "max_bytes": 200_000, "max_pixels": 1_000_000}
-            settings |= {"limits": Limits(64, 4), **changes}
-            app = App(Settings(**settings), checkpoints or FewCheckpoints("small", "other"), answer)
-            thread = threading.Thread(target=app.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-            thread.start()
-            running.append((app, thread))
-            return app
-
-        yield start
-        for app, thread in running:
-            app.shutdown()
-            thread.join()
-            app.finish(10)
-
-    @pytest.fixture
-    def client(serve):
-        """A client of a server that repeats the question it got."""
-        return Client(serve(lambda ask, picture, engine, saved: {"asked": ask.task, "wh": picture.image_wh}))
-
-    @pytest.fixture
-    def connect():
-        return Client
-
-    @pytest.fixture
-    def image() -> bytes:
-        return png(60, 40)
-
-    @pytest.fixture(scope="module")
+    @pytest.fixture(scope="session")
     def base(tmp_path_factory):
         """Folder of an untrained checkpoint."""
         folder = tmp_path_factory.mktemp("base")
         return save_base(folder / "checkpoint", examples_of(write_data(folder / "data")))
+
+    class Model:
+        """The part of a torch module that the page uses: hooks that run before each step."""
+
+        def __init__(self):
+            self.hooks = {}
+
+        def register_forward_pre_hook(self, hook):
+            self.hooks[id(hook)] = hook
+            return SimpleNamespace(remove=lambda: self.hooks.pop(id(hook)))
+
+        def step(self):
+            for hook in self.hooks.values():
+                hook()
+
+    class FewCheckpoints:
+        """Names without weights."""
+
+        def __init__(self, *names: str):
+            self.output_formats = dict.fromkeys(names)
+            self.model = Model()
+
+        def engine(self, name: str):
+            return SimpleNamespace(name=name, checkpoint=SimpleNamespace(model=self.model))
+
+        def task_of(self, name: str) -> str:
+            return "sgdet"
+
+    @pytest.fixture
+    def serve(monkeypatch, tmp_path):
+        """``serve(answer, *names, **options)`` gives the page's URL; ``answer`` takes what the app's does."""
+        running = []
+
+        def start(answer, *names: str, **options) -> str:
+            monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+            monkeypatch.setattr(page_module, "answer", answer)
+            settings = AppOptions(models=["x"], port=0, max_new_tokens=64, max_samples=4, **options)
+            page = Page(FewCheckpoints(*(names or ("small", "other"))), settings, tmp_path)
+            config = uvicorn.Config(web_app(page, settings), port=0, log_level="warning", timeout_graceful_shutdown=1)
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, daemon=True)
+            thread.start()
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.02)
+            running.append((page, server, thread))
+            return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+
+        yield start
+        for page, server, thread in running:
+            page.closing.set()
+            server.should_exit = True
+            thread.join(20)

@@ -6,7 +6,7 @@ import pytest
 
 from report.report_run import build_run
 from scenerl.report.build import build_report
-from scenerl.report.manifest import read_manifest
+from scenerl.report.inputs import read_run
 
 
 @pytest.fixture
@@ -18,4 +18,4 @@ def run_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of a made-up run, built once."""
-    return build_report(read_manifest(build_run(tmp_path_factory.mktemp("whole") / "run", num_images=12, side=128)))
+    return build_report(read_run(build_run(tmp_path_factory.mktemp("whole") / "run", num_images=12, side=128)))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from report.report_run import HOSTILE, build_run, write_rows
 from scenerl.report.build import build_report, write_report
-from scenerl.report.manifest import manifest_from_files, read_manifest
+from scenerl.report.inputs import named_files, read_run
 
 OBJECTS, RELATIONS = 12, 20
 
@@ -69,12 +69,12 @@ def graph_report(folder: Path, rows: list[dict], image: Image.Image, stages=("A"
         write_rows(folder / f"{stage}.jsonl", answers)
     out = folder / "report.html"
     files = [f"{stage}={folder}/{stage}.jsonl" for stage in stages]
-    write_report(manifest_from_files(folder / "data.jsonl", files), out, len(rows))
+    write_report(named_files(folder / "data.jsonl", files), out, len(rows))
     return out
 
 
 def counts(page) -> str:
-    return page.locator("#told").text_content()
+    return page.locator("#summary").text_content()
 
 
 def control(page, name: str):
@@ -200,6 +200,23 @@ def test_keys_move_between_images_and_leave_every_list(shown):
         pytest.fail("Tab does not leave the gallery")
 
 
+def test_five_columns_fit_and_a_click_or_a_key_enlarges_a_picture(visit, tmp_path):
+    rows = graph_rows(random.Random(3), 1)
+    view = visit(graph_report(tmp_path / "wide", rows, Image.new("RGB", (640, 480)), "ABCD").as_uri())
+    view.locator("#card-0").focus()
+    panels = view.locator("#card-0 .panel").evaluate_all("all => all.map(node => node.getBoundingClientRect())")
+    assert len({box["y"] for box in panels}) == 1 and max(box["x"] + box["width"] for box in panels) <= 1280
+    scene = view.locator("#card-0 .scene").nth(1)
+    width = scene.bounding_box()["width"]
+    scene.click()
+    assert scene.bounding_box()["width"] > 3 * width
+    scene.click()
+    assert scene.bounding_box()["width"] == width
+    view.locator("#card-0").focus()
+    view.keyboard.press("z")
+    assert view.locator("#card-0 .large").count() == 5
+
+
 def test_letters_typed_into_a_control_stay_there(shown):
     view = shown()
     control(view, "Predicate").focus()
@@ -230,7 +247,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_texts_stand_out(shown, dark):
     assert view.evaluate("document.documentElement.scrollWidth") <= 390
     background = view.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert max(background) < 60 if dark else min(background) > 200
-    for selector in ("h1", ".note", ".sums", ".relations .words", "#told", "#filters select", ".unit", "summary"):
+    for selector in ("h1", ".note", ".sums", ".relations .words", "#summary", "#filters select", ".unit", "summary"):
         assert view.evaluate(CONTRAST, selector) >= 4.5, selector
     sizes = view.evaluate(
         "[...document.querySelectorAll('p, li, select, td')].map(x => parseFloat(getComputedStyle(x).fontSize))"
@@ -293,7 +310,7 @@ def test_hostile_text_is_shown_as_text(visit, tmp_path):
                 ],
             },
         )
-    rows[0].update(status=HOSTILE, graph=None, error=HOSTILE)
+    rows[0].update(status="empty", graph=None, error=HOSTILE)
     write_rows(path, rows)
     manifest = json.loads((folder / "report.json").read_text())
     for stage in manifest["stages"]:
@@ -305,7 +322,7 @@ def test_hostile_text_is_shown_as_text(visit, tmp_path):
     (folder / "report.json").write_text(json.dumps(manifest))
     (folder / "predictions" / "rl.jsonl.yaml").write_text(f"model: {json.dumps(HOSTILE)}\n")
     out = tmp_path / "report.html"
-    out.write_text(build_report(read_manifest(folder)), encoding="utf-8")
+    out.write_text(build_report(read_run(folder)), encoding="utf-8")
     view = visit(out.as_uri())
     view.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
     for number in range(3):

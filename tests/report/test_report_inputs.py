@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from report.report_run import COMPLETE, build_run, write_json, write_rows
 from scenerl.commands.report import ReportOptions
+from scenerl.report.answers import read_answers
 from scenerl.report.build import build_report
-from scenerl.report.combine import combine_runs
 from scenerl.report.command import run
 from scenerl.report.curves import read_log
-from scenerl.report.manifest import manifest_from_files, read_manifest
-from scenerl.report.predictions import read_predictions
-from scenerl.report.settings import AnswerSettings, read_settings, settings_table
-from scenerl.report.tables import read_metrics
+from scenerl.report.inputs import combine_runs, named_files, read_run
+from scenerl.report.schemas import Metrics, read_as
+from scenerl.report.settings import read_settings, settings_table
 
 
 def change(folder, edit) -> None:
@@ -27,56 +27,58 @@ def change(folder, edit) -> None:
 
 
 def test_a_manifest_is_read_with_paths_relative_to_it(run_folder):
-    manifest = read_manifest(run_folder)
+    manifest = read_run(run_folder)
     assert [stage.name for stage in manifest.stages] == ["Base", "SFT", "SFT + RL"]
     assert manifest.stages[0].log is None
     assert manifest.stages[2].log == run_folder / "rl/log.jsonl"
-    assert manifest.targets[0].path == run_folder / "data/test.jsonl"
+    assert manifest.targets[0].source == str(run_folder / "data/test.jsonl")
     assert manifest.predicate_counts["left of"] == 5210
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.pop("stages"), "the key 'stages' is missing"),
-        (lambda m: m.update(title=3), "title is int; allowed: str"),
+        (lambda m: m.pop("stages"), "stages: Field required"),
+        (lambda m: m.update(title=3), "title: Input should be a valid string"),
         (lambda m: m.update(stages=[]), "no stages"),
-        (lambda m: m.update(stages=["SFT"]), r"stages\[0\]: is str"),
-        (lambda m: m["stages"][1].update(metric={}), r"stages\[1\]: unknown key 'metric'; did you mean 'metrics'"),
-        (lambda m: m["stages"][1].update(log="no.jsonl"), r"no\.jsonl: not found \(named by .*stages\[1\]\)"),
+        (lambda m: m["stages"][1].update(metric={}), r"stages\.1\.metric: Extra inputs"),
+        (lambda m: m["stages"][1].update(log="no.jsonl"), r"no\.jsonl: not found \(named by .*report\.json\)"),
         (lambda m: m["stages"][1]["metrics"].update({"other": "metrics/sft.sparse.json"}), "metrics for 'other'"),
-        (lambda m: m["stages"][1]["metrics"].update({"sparse annotations": 3}), "3 is not the name of a file"),
+        (
+            lambda m: m["stages"][1]["metrics"].update({"sparse annotations": 3}),
+            r"stages\.1\.metrics\.sparse annotations: Input",
+        ),
         (lambda m: m["stages"][1].update(name="Base"), "equal names: 'Base'"),
         (lambda m: m["targets"][0].update(path="gone.jsonl"), "gone.jsonl: not found"),
-        (lambda m: m.update(predicate_counts={"on": -1}), r"predicate_counts\['on'\] is -1"),
+        (lambda m: m.update(predicate_counts={"on": -1}), r"predicate_counts\.on: Input should be greater"),
     ],
 )
 def test_manifest_errors_name_the_place(run_folder, edit, message):
     change(run_folder, edit)
     with pytest.raises(ValueError, match=message):
-        read_manifest(run_folder)
+        read_run(run_folder)
 
 
 def test_a_null_stands_for_an_absent_file(run_folder):
     change(run_folder, lambda m: m["stages"][1].update(log=None, predictions=None))
-    assert read_manifest(run_folder).stages[1].log is None
+    assert read_run(run_folder).stages[1].log is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\udcff", "[" * 100_000])
 def test_a_manifest_that_is_no_json_object(tmp_path, text):
     (tmp_path / "report.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=re.escape(str(tmp_path / "report.json"))):
-        read_manifest(tmp_path)
+        read_run(tmp_path)
 
 
 def test_a_folder_without_manifest_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r"report\.json: not found.*--predictions"):
-        read_manifest(tmp_path)
+        read_run(tmp_path)
 
 
 def test_the_report_takes_the_place_of_no_input(run_folder, tmp_path):
     names = ("sft.jsonl", "sft.sparse.json", "test_complete.jsonl")
-    inputs = [path for path in read_manifest(run_folder).files() if path.name in names]
+    inputs = [path for path in map(Path, read_run(run_folder).files()) if path.name in names]
     assert len(inputs) == len(names)
     for out in (*inputs, tmp_path, inputs[0] / "report.html"):
         before = out.is_file() and out.read_bytes()
@@ -87,43 +89,28 @@ def test_the_report_takes_the_place_of_no_input(run_folder, tmp_path):
 
 def test_loose_files_need_names_of_their_own(run_folder):
     data, prediction = run_folder / "data/test.jsonl", run_folder / "predictions/sft.jsonl"
-    manifest = manifest_from_files(data, [f"SFT = b={prediction}"[:3] + f"={prediction}"], [])
+    manifest = named_files(str(data), [f"SFT = b={prediction}"[:3] + f"={prediction}"], [])
     assert [stage.name for stage in manifest.stages] == ["SFT"]
     with pytest.raises(ValueError, match="'A' is given twice"):
-        manifest_from_files(data, [f"A={prediction}", f"A={prediction}"])
+        named_files(str(data), [f"A={prediction}", f"A={prediction}"])
     with pytest.raises(ValueError, match="nothing.jsonl: not found"):
-        manifest_from_files(data, ["A=nothing.jsonl"])
+        named_files(str(data), ["A=nothing.jsonl"])
 
 
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        ([], "no object 'metrics'"),
-        ({"metrics": {"Recall": 0.3}}, r"metrics\['Recall'\]"),
-        ({"metrics": {}, "failures": [1]}, "failures is list"),
-        ({"metrics": {}, "per_predicate": {"on": 0.3}}, r"per_predicate\['on'\]"),
+        ([], "Input should be a valid dictionary"),
+        ({"metrics": {"Recall": 0.3}}, r"metrics\.Recall: "),
+        ({"metrics": {"Recall": {"value": float("nan")}}}, r"metrics\.Recall\.value: "),
+        ({"metrics": {}, "failures": [1]}, "failures: "),
+        ({"metrics": {}, "per_predicate": {"on": 0.3}}, r"per_predicate\.on: "),
     ],
 )
 def test_metrics_errors_name_the_file(tmp_path, metrics, message):
     write_json(tmp_path / "metrics.json", metrics)
-    with pytest.raises(ValueError, match=rf"metrics\.json: .*{message}"):
-        read_metrics(tmp_path / "metrics.json")
-
-
-def test_metrics_without_value_or_interval(tmp_path):
-    write_json(
-        tmp_path / "m.json",
-        {
-            "metrics": {
-                "Recall": {"value": 0.5, "interval": None},
-                "AP": {"value": None, "interval": [0, 1]},
-                "R@50": {"value": 0.25, "interval": [None, 0.5]},
-                "mR@50": {"value": float("nan")},
-                "x": {"value": 10**400},
-            }
-        },
-    )
-    assert dict(read_metrics(tmp_path / "m.json").values) == {"Recall": (0.5, None), "R@50": (0.25, None)}
+    with pytest.raises(ValueError, match=rf"metrics\.json: {message}"):
+        read_as(Metrics, tmp_path / "metrics.json")
 
 
 def test_log_keeps_finite_numbers_and_the_later_of_repeated_steps(tmp_path):
@@ -142,44 +129,31 @@ def test_log_keeps_finite_numbers_and_the_later_of_repeated_steps(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"status": "ok"}, "'image_id' is missing"),
-        ({"image_id": "1", "answer": "{}"}, "'status' is missing; the report reads what `scenerl predict` writes"),
-        ({"image_id": "1", "status": 3}, "status is not a text"),
-        ({"image_id": "1", "status": "ok", "graph": None}, "graph is NoneType"),
-        ({"image_id": "1", "status": "ok", "graph": {"objects": {}}}, "objects is dict"),
-        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1"}]}}, r"graph.objects\[0\]"),
-        ({"image_id": "1", "status": "ok", "graph": {"objects": ["a"]}}, r"graph.objects\[0\]"),
-        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1", "bbox": [0, 0, 1]}]}}, "four finite"),
-        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1", "bbox": [0, 0, 1, 1e999]}]}}, "finite"),
-        (
-            {
-                "image_id": "1",
-                "status": "ok",
-                "graph": {"relationships": [{"subject": "a.1", "predicate": "on", "object": "b.1"}]},
-            },
-            r"graph.relationships\[0\]",
-        ),
-        ({"image_id": "1", "status": "ok", "graph": {}, "issues": ["x"]}, r"issues\[0\] has no 'kind'"),
+        ({"status": "ok"}, "image_id, sample and status are needed"),
+        ({"image_id": "1", "answer": "{}"}, "not as predict writes it"),
+        ({"image_id": "1", "status": "ok", "graph": None}, "needs a 'graph' object"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": [{"id": "a.1", "bbox": [0, 0, 1]}]}}, "4 finite"),
+        ({"image_id": "1", "status": "ok", "graph": {"objects": []}, "issues": ["x"]}, r"issues\[0\]"),
     ],
 )
 def test_prediction_errors_name_file_and_row(tmp_path, row, message):
     write_rows(tmp_path / "p.jsonl", [{"image_id": "0", "status": "empty", "graph": None}, row])
     with pytest.raises(ValueError, match=rf"p\.jsonl, row 2: .*{message}"):
-        read_predictions(tmp_path / "p.jsonl", ["0", "1"])
+        dict(read_answers(tmp_path / "p.jsonl"))
 
 
 def test_a_broken_log_line_and_data_row_are_named(run_folder):
     with open(run_folder / "rl/log.jsonl", "a") as file:
         file.write("{broken\n")
     with pytest.raises(ValueError, match=r"log\.jsonl, row 62"):
-        build_report(read_manifest(run_folder))
+        build_report(read_run(run_folder))
     (run_folder / "rl/log.jsonl").write_text("")
     (run_folder / "data/test_complete.jsonl").write_text('{"image_id": "scene-000"}\n')
     with pytest.raises(ValueError, match=r"test_complete\.jsonl, row 1"):
-        build_report(read_manifest(run_folder))
+        build_report(read_run(run_folder))
     (run_folder / "data/test_complete.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"test_complete\.jsonl: there are no rows"):
-        build_report(read_manifest(run_folder))
+    with pytest.raises(ValueError, match=r"test_complete\.jsonl is empty"):
+        build_report(read_run(run_folder))
 
 
 def test_runs_are_combined_where_their_ground_truth_is_the_same(tmp_path, capsys):
@@ -215,30 +189,31 @@ def test_runs_of_equal_names_are_told_apart_and_one_run_is_no_two(tmp_path):
 
 def test_settings_of_answers_are_read_where_predict_left_them(run_folder):
     sft = run_folder / "predictions" / "sft.jsonl"
-    assert read_settings(sft).constrained is None and settings_table([("SFT", 0, read_settings(sft))]) is None
+    assert read_settings(sft) is None and settings_table([("SFT", 0, None, 0)]) is None
     beside = sft.with_name("sft.jsonl.yaml")
     beside.write_text("model: runs/sft\ntemperature: 0.0\n")
-    assert read_settings(sft).constrained is False  # written before decoding could be constrained
-    beside.write_text("model: runs/sft\ntemperature: 0.0\nconstrain: true\nnum_samples: 4\n")
-    table = settings_table([("SFT", 1, read_settings(sft)), ("RL", 2, AnswerSettings(None, merged_from=4))])
+    assert read_settings(sft)["constrain"] is False  # written before decoding could be constrained
+    beside.write_text("model: runs/sft\ntemperature: 0.0\nconstrain: true\nnum_samples: 4\nseed: 3\n")
+    table = settings_table([("SFT", 1, read_settings(sft), 0), ("RL", 2, None, 4)])
     assert table.constrained == ("SFT",)
     assert dict(table.rows) == {
         "Model": ("sft", "unknown"),
-        "Answered by": ("transformers", "unknown"),
+        "Engine": ("transformers", "unknown"),
         "Output format": ("\u2013", "unknown"),
         "Constrained decoding": ("yes", "unknown"),
-        "Answers per image": ("4", "unknown"),
+        "Samples per image": ("4", "unknown"),
         "Temperature": ("0.0", "unknown"),
+        "Seed": ("3", "unknown"),
         "Scores from log-probabilities": ("\u2013", "unknown"),
-        "Most tokens of an answer": ("\u2013", "unknown"),
+        "Token limit of an answer": ("\u2013", "unknown"),
         "Merged by vote": ("no", "4 answers"),
     }
-    beside.write_text("engine: openai\nconstrain: true\nstyle: {format: compact, envelope: think}\n")
-    rows = dict(settings_table([("SFT", 1, read_settings(sft))]).rows)
-    assert (rows["Answered by"], rows["Constrained decoding"]) == (("a server",), ("by grammar alone",))
+    beside.write_text("engine: openai\nconstrain: true\nseed: 3\noutput_format: {format: compact, template: think}\n")
+    rows = dict(settings_table([("SFT", 1, read_settings(sft), 0)]).rows)
+    assert (rows["Engine"], rows["Constrained decoding"]) == (("server",), ("by grammar only",))
     assert rows["Output format"] == ("compact, think",)
-    html = build_report(read_manifest(run_folder))
-    assert "Decoding was held to answers that can be read in SFT:" in html
+    html = build_report(read_run(run_folder))
+    assert "Decoding was constrained in SFT:" in html and "Seed: <bdi>3</bdi>" in html
     beside.write_text("model: [")
     with pytest.raises(ValueError, match=r"sft\.jsonl\.yaml: line"):
         read_settings(sft)
@@ -249,14 +224,13 @@ def test_calibration_is_drawn_where_metrics_have_it(run_folder):
     metrics = json.loads(path.read_text())
     curve = {"ece": 0.125, "confidence": [0.25, None, 0.75], "accuracy": [0.5, None, 0.75], "counts": [10, 0, 30]}
     path.write_text(json.dumps({**metrics, "calibration": {"objects": curve}}))
-    assert read_metrics(path).calibration["objects"].points == ((0.25, 0.5, 10), (0.75, 0.75, 30))
-    html = build_report(read_manifest(run_folder))
+    assert read_as(Metrics, path).calibration["objects"].points == [(0.25, 0.5, 10), (0.75, 0.75, 30)]
+    html = build_report(read_run(run_folder))
     assert 'id="calibration"' in html and "ECE 0.125" in html and "SFT: 0.50 right at 0.25, 10" in html
     for broken, message in (
-        ({"objects": 3}, "calibration: a curve needs the lists"),
-        ({"objects": {**curve, "counts": [1]}}, "differ in length"),
-        ([], "calibration is list"),
+        ({"objects": 3}, "calibration.objects: "),
+        ({"objects": {**curve, "counts": [1]}}, "calibration.objects: .*differ in length"),
     ):
         path.write_text(json.dumps({**metrics, "calibration": broken}))
-        with pytest.raises(ValueError, match=rf"sft\.sparse\.json: {message}|{message}"):
-            read_metrics(path)
+        with pytest.raises(ValueError, match=rf"sft\.sparse\.json: {message}"):
+            read_as(Metrics, path)

@@ -16,14 +16,19 @@ from PIL import Image
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
 from scenerl.commands.report import ReportOptions
+from scenerl.data.ground_truth import load_ground_truth
+from scenerl.metrics import MetricOptions, Pair, evaluate
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_graph, decode_parsed
 from scenerl.report.build import build_report
 from scenerl.report.card import encode_image
 from scenerl.report.command import run
-from scenerl.report.manifest import read_manifest
+from scenerl.report.inputs import named_files, read_run
+from scenerl.types import ParseResult
 
 
 def report(folder: Path, **options) -> str:
-    return build_report(read_manifest(folder), **options)
+    return build_report(read_run(folder), **options)
 
 
 def gallery_of(html: str) -> dict:
@@ -107,13 +112,13 @@ def test_every_image_is_embedded_once(page):
     pictures = read(page).all("script", "type", "text/plain")
     assert [picture.attributes["id"] for picture in pictures] == [f"picture-{n}" for n in range(12)]
     for picture in pictures:
-        assert max(Image.open(io.BytesIO(base64.b64decode(picture.text))).size) <= 400
+        assert max(Image.open(io.BytesIO(base64.b64decode(picture.text))).size) <= 640
 
 
 def test_pictures_get_coarser_to_fit_and_never_fail():
     noise = Image.frombytes("RGB", (640, 480), random.Random(0).randbytes(640 * 480 * 3))
-    fine, coarse, least = (len(encode_image(noise, size)) * 3 / 4 for size in (200_000, 60_000, 10))
-    assert 60_000 < fine <= 200_000 and coarse <= 60_000 and least < coarse
+    full, fine, coarse, least = (len(encode_image(noise, size)) * 3 / 4 for size in (10**6, 60_000, 40_000, 10))
+    assert full > 200_000 and 40_000 < fine <= 60_000 and coarse <= 40_000 and least <= coarse
 
 
 def test_same_inputs_give_the_same_page(run_folder):
@@ -137,7 +142,7 @@ def test_hostile_text_stays_text_everywhere(run_folder):
                 ],
             },
         )
-    rows[0].update(status=HOSTILE, graph=None)
+    rows[0].update(status="empty", graph=None, error=HOSTILE)
     write_rows(path, rows)
     manifest = json.loads((run_folder / "report.json").read_text())
     manifest["title"] = HOSTILE
@@ -350,7 +355,7 @@ def test_predictions_that_do_not_fit_the_data_are_told(run_folder):
     rows[0]["image_id"] = "elsewhere"
     write_rows(path, rows)
     html = report(run_folder)
-    assert "SFT: 1 predictions are about images that test_complete.jsonl does not have." in html
+    assert "SFT: 1 predictions are of images that complete annotations does not have." in html
     assert "SFT: 2 of 6 images have no prediction." in html
     missing = [card["stages"][1]["status"] == "missing" for card in gallery_of(html)["cards"]]
     assert sum(missing) == 2
@@ -385,6 +390,53 @@ def test_command_from_loose_files(run_folder, tmp_path):
     tree = read(out.read_text(encoding="utf-8"))
     assert [element.text for element in tree.all("h1")] == ["Predictions on test"]
     assert {"A", "rl"} <= {element.text.strip() for element in tree.all("bdi")}
+
+
+def test_ground_truth_may_be_any_data_source(tmp_path):
+    """As a COCO file, by name and by its path, with a detection's metrics: the gallery's F1 is that of the metrics."""
+    (tmp_path / "coco.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 7, "file_name": "7.jpg", "width": 60, "height": 40}],
+                "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 20, 20], "iscrowd": 0}],
+                "categories": [{"id": 3, "name": "dog"}],
+            }
+        )
+    )
+    graph = {"objects": [{"id": "dog.1", "bbox": [0, 0, 20, 21]}, {"id": "cat.2", "bbox": [0, 0, 9, 9]}]}
+    write_rows(tmp_path / "p.jsonl", [{"image_id": 7, "status": "ok", "graph": graph, "issues": []}])
+    cards = []
+    for source in (f"coco:{tmp_path}/coco.json", f"{tmp_path}/coco.json"):
+        run(ReportOptions(data=source, predictions=[f"A={tmp_path}/p.jsonl"], out=tmp_path / "report.html"))
+        (card,) = gallery_of((tmp_path / "report.html").read_text())["cards"]
+        assert card["stages"][0]["f1"][1] == 0.6667 and card["target"]["n"] == [1, 0]
+        cards.append(card)
+        truth = load_ground_truth(source).examples[0]
+        pair = Pair("7", ParseResult("ok", decode_graph(graph, "", Notes(""))), truth.graph, (60, 40))
+        value = evaluate([pair], MetricOptions(task="det")).metrics["object_f1"].value
+        assert card["stages"][0]["f1"][1] == round(value, 4)
+    assert cards[0] == cards[1]
+
+
+def test_the_gallery_counts_as_the_metrics_do(tmp_path):
+    """Two dogs, of which the first answer fits both: in the order of the answer it would take the other's only match.
+    The conventions are those of metrics.json, and a dropped element is a prediction."""
+    size = {"file_name": "7.jpg", "width": 60, "height": 40}
+    dogs = [{"id": "dog.1", "bbox": [0, 0, 10, 10]}, {"id": "dog.2", "bbox": [3, 0, 13, 10]}]
+    write_rows(tmp_path / "d.jsonl", [{"image_id": "7", **size, "objects": dogs, "relationships": []}])
+    answer = {"objects": [{"id": "dog.1", "bbox": [1, 0, 11, 10]}, {"id": "dog.2", "bbox": [-3, 0, 7, 10]}]}
+    issue = {"kind": "bad_box", "where": "objects[2]", "detail": ""}
+    for issues, threshold, f1 in (([], 0.5, 1.0), ([issue], 0.5, 0.8), ([], 0.7, 0.5)):
+        row = {"image_id": "7", "status": "ok", "graph": answer, "issues": issues}
+        write_rows(tmp_path / "p.jsonl", [row])
+        result = decode_parsed(row, "", Notes(""))
+        (example,) = load_ground_truth(tmp_path / "d.jsonl").examples
+        options = MetricOptions(task="det", iou_threshold=threshold)
+        found = evaluate([Pair("7", result, example.graph, (60, 40))], options).to_json()
+        (tmp_path / "m.json").write_text(json.dumps(found))
+        inputs = named_files(str(tmp_path / "d.jsonl"), [f"A={tmp_path}/p.jsonl"], [f"A={tmp_path}/m.json"])
+        (card,) = gallery_of(build_report(inputs))["cards"]
+        assert card["stages"][0]["f1"][1] == pytest.approx(found["metrics"]["object_f1"]["value"], abs=1e-4) == f1
 
 
 @pytest.mark.parametrize(

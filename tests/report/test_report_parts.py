@@ -8,57 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scenerl.metrics import MetricOptions
+from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
-from scenerl.report.gallery import choose
-from scenerl.report.hits import compare
-from scenerl.report.reliability import MARGIN, SIDE, Reliability, reliability_charts
+from scenerl.report.gallery import choose, options_of
+from scenerl.report.reliability import MARGIN, SIDE, reliability_charts
+from scenerl.report.schemas import Metrics, Reliability
 from scenerl.report.tables import (
-    DETECTION_HEADLINE,
-    HEADLINE,
-    StageResults,
-    failure_table,
-    headline_keys,
+    count_table,
     metric_table,
     predicate_table,
 )
 from scenerl.report.text import cut, short, visible
-from scenerl.types import Relation, SceneGraph, SceneObject
-
-
-def graph(objects, *relations) -> SceneGraph:
-    return SceneGraph(tuple(SceneObject(label, box) for label, box in objects), tuple(Relation(*r) for r in relations))
-
-
-CAT, DOG = ("cat", (0.0, 0.0, 10.0, 10.0)), ("dog", (20.0, 0.0, 30.0, 10.0))
-TARGET = graph([CAT, DOG], (0, "near", 1), (1, "sees", 0))
-
-
-def test_a_hit_needs_three_labels_and_two_boxes_at_half_overlap():
-    # The cat's box is moved by 3: overlap 70, union 130, IoU 0.538; moved by 4: 60 / 140 = 0.429.
-    near, far = ("cat", (3.0, 0.0, 13.0, 10.0)), ("cat", (4.0, 0.0, 14.0, 10.0))
-    assert compare(graph([near, DOG], (0, "near", 1)), TARGET).relations == ("hit",)
-    assert compare(graph([far, DOG], (0, "near", 1)), TARGET).relations == ("false",)
-    assert compare(graph([near, DOG], (0, "on", 1)), TARGET).relations == ("false",)
-    assert compare(graph([near, DOG], (1, "near", 0)), TARGET).relations == ("false",)
-    assert compare(graph([("fox", CAT[1]), DOG], (0, "near", 1)), TARGET).relations == ("false",)
-
-
-def test_a_target_is_taken_once_and_found_flags_follow_the_targets():
-    result = compare(graph([DOG, CAT], (1, "near", 0), (1, "near", 0), (0, "near", 1)), TARGET)
-    assert result.relations == ("hit", "repeat", "false")
-    assert result.found == (True, False)
-    assert result.objects == (True, True) and result.found_objects == (True, True)
-
-
-def test_hits_of_empty_graphs():
-    assert compare(graph([]), TARGET).found == (False, False)
-    assert compare(TARGET, graph([])).relations == ("false", "false")
-    assert compare(graph([]), graph([])).relations == ()
-
-
-def test_the_truth_hits_itself():
-    assert compare(TARGET, TARGET).relations == ("hit", "hit")
+from scenerl.types import FAILURES
 
 
 def test_choice_is_seeded_in_data_order_and_shows_a_failure_of_each_stage():
@@ -80,17 +43,15 @@ def test_choice_holds_the_images_on_which_stages_differ_most():
     assert {"77", "10", "20", "90"} <= set(choose(images, {"A": ["77"]}, 16, 0, gaps))
 
 
-def test_f1_of_an_image():
-    # One of two predicted relations hits one of two targets: 2 * 1 / (2 + 2); both objects of both sides match.
-    result = compare(graph([CAT, DOG], (0, "near", 1), (0, "on", 1)), TARGET)
-    assert result.f1(of_relations=True) == 0.5 and result.f1(of_relations=False) == 1.0
-    assert compare(graph([]), graph([])).f1(of_relations=True) == 1.0
-    assert compare(graph([]), TARGET).f1(of_relations=False) == 0.0
+def test_conventions_come_from_the_metrics_file():
+    assert options_of({"task": "det", "iou_threshold": 0.7, "ks": "x", "unknown": 3}) == MetricOptions(
+        task="det", iou_threshold=0.7
+    )
 
 
 def test_a_reliability_curve_lies_in_its_square():
-    curve = Reliability(0.25, ((0.0, 0.0, 5), (0.5, 0.25, 20), (1.0, 1.0, 1)))
-    (chart,) = reliability_charts("t", [("A", 0, {"relations": curve}), ("B", 1, {})])
+    curve = Reliability(ece=0.25, confidence=[0.0, 0.5, 1.0], accuracy=[0.0, 0.25, 1.0], counts=[5, 20, 1])
+    (chart,) = reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
     assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
     low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
     assert low == (MARGIN, SIDE - MARGIN) and high == (SIDE - 8, 8)
@@ -140,47 +101,54 @@ def test_curves_of_supervised_and_reinforced_stages_are_apart_and_zeros_are_name
     assert curve_groups([]) == []
 
 
-def results(values, per_predicate=None) -> StageResults:
-    return StageResults(values, per_predicate or {}, {}, {}, {})
-
-
-def test_metric_table_formats_bars_intervals_and_best():
-    table = metric_table(
-        "t",
-        [
-            (
-                "A",
-                0,
-                results({"Recall": (0.2, (0.1, 0.3)), "failure_rate": (0.5, None), "relations_per_image": (6.0, None)}),
-            ),
-            ("B", 1, results({"Recall": (0.4, None), "failure_rate": (0.0, None), "relations_per_image": (2.0, None)})),
-            ("C", 2, results({})),
-        ],
-        HEADLINE,
+def results(values, per_predicate=None, **calibration) -> Metrics:
+    return Metrics(
+        metrics={name: {"value": value, "interval": interval} for name, (value, interval) in values.items()},
+        per_predicate={
+            name: {"recall": recall, "num_targets": number} for name, (recall, number) in (per_predicate or {}).items()
+        },
+        calibration=calibration,
     )
-    assert [column.key for column in table.columns] == ["failure_rate", "Recall", "relations_per_image"]
-    (_, _, (failure, recall, relations)), (_, _, best), (_, _, nothing) = table.rows
+
+
+def test_metric_table_formats_bars_and_intervals():
+    rows = [
+        results({"Recall": (0.2, (0.1, 0.3)), "failure_rate": (0.5, None), "relations_per_image": (6.0, None)}),
+        results({"Recall": (0.4, None), "failure_rate": (0.0, None), "relations_per_image": (2.0, None)}),
+        results({}),
+    ]
+    table = metric_table("t", [(name, n, row) for n, (name, row) in enumerate(zip("ABC", rows, strict=True))])
+    assert [column.name for column in table.columns] == ["failure_rate", "Recall", "relations_per_image"]
+    (_, _, (_, recall, relations)), (_, _, best), (_, _, nothing) = table.rows
     # The scale of the column ends at its largest value or interval, 0.4.
     assert (recall.text, recall.interval, recall.bar, recall.whisker) == ("20.0", "10.0\u201330.0", 50.0, (25.0, 75.0))
-    assert [cell.best for cell in best] == [True, True, False] and not (failure.best or recall.best or relations.best)
+    assert [cell.best for cell in best] == [True, True, False]
     assert (relations.text, table.columns[2].unit) == ("6.0", "")
     assert nothing == (None, None, None)
 
 
-def test_a_detection_run_gets_its_own_headline():
-    assert headline_keys([results({"AP": (0.1, None)})]) == DETECTION_HEADLINE
-    assert headline_keys([results({"AP": (0.1, None), "R@50": (0.1, None)})]) == HEADLINE
+def test_a_value_is_the_best_only_where_no_interval_overlaps_its_own():
+    def best(*values) -> list[bool]:
+        table = metric_table("t", [(f"{n}", n, results({"AP": value})) for n, value in enumerate(values)])
+        return [cells[0].best for _, _, cells in table.rows]
+
+    assert best((0.5, (0.4, 0.6)), (0.7, (0.61, 0.8))) == [False, True]
+    assert best((0.5, (0.4, 0.6)), (0.7, (0.59, 0.8))) == [False, False]
+    assert best((0.5, None), (0.5, None)) == [False, False] and best((0.5, None)) == [False]
 
 
-def test_recall_never_stands_without_precision_and_density():
-    assert {"triplet_precision", "relations_per_image"} <= set(HEADLINE)
+def test_no_metric_disappears_and_recall_never_stands_alone():
+    table = metric_table("t", [("A", 0, results(dict.fromkeys(("brand_new", "zR@20", "AP"), (0.5, None))))])
+    assert [column.name for column in table.columns] == ["zR@20", "AP", "brand_new"]
+    shown = headline(["R@20", "R@50", "triplet_precision", "relations_per_image", "AP"])
+    assert {"R@50", "triplet_precision", "relations_per_image"} <= set(shown)
 
 
 def test_predicates_are_ordered_by_frequency():
     table = predicate_table(
         "t", [("A", 0, results({}, {"on": (0.5, 10), "in": (None, 20), "by": (0.1, 5)}))], {"in": 50, "on": 100}
     )
-    assert [(row.predicate, row.frequency, row.frequency_bar) for row in table.rows] == [
+    assert [(row.predicate, row.count, row.bar) for row in table.rows] == [
         ("on", 100, 100.0),
         ("in", 50, 50.0),
         ("by", 0, 0.0),
@@ -190,7 +158,7 @@ def test_predicates_are_ordered_by_frequency():
 
 
 def test_failures_are_shares_of_the_images_and_unknown_types_come_last():
-    table = failure_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)])
+    table = count_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)], FAILURES)
     assert [(kind, cells) for kind, _, cells in table.rows] == [
         ("truncated", ((2, 25.0), (0, 0.0))),
         ("odd", ((1, 12.5), (0, 0.0))),

@@ -1,73 +1,166 @@
-"""One question about one picture put to one checkpoint: what the page shows and what it lets a person download."""
+"""One request about one image put to one checkpoint: what the page shows and offers for download."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import io
+import struct
+from dataclasses import asdict, dataclass, replace
+
+from PIL import Image, ImageOps
 
 from scenerl.answers import OutputFormat
-from scenerl.answers.dialogue import Conversation
-from scenerl.app.asks import Ask, output_format_of
-from scenerl.app.pictures import Picture
+from scenerl.answers.formats import FORMATS as ANSWER_FORMATS
+from scenerl.data.images import FORMATS, ORIENTATION, image_size, open_image
+from scenerl.data.vocabulary import NAMED, Vocabulary
+from scenerl.errors import DataError, UserError
 from scenerl.inference.confidence import score_graph
-from scenerl.inference.engine import Reply, Sampling
+from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.predictions.merge import merge_graphs
 from scenerl.predictions.merge_file import merged_row
 from scenerl.predictions.row import prediction_row
 from scenerl.types import Example, ParseResult, SceneGraph
 
+TASKS = {"sgdet": "Scene graph", "det": "Detection of given labels"}
+TRAINED, OPEN, OWN = "trained", "open", "own"
+VOCABULARIES = {
+    TRAINED: "As in training",
+    OPEN: "Any label",
+    **{name: name.upper() for name in NAMED},
+    OWN: "My labels",
+}
 TOP_P = 0.9
 """Of sampled answers, as in the examples of the README."""
+MAX_LABELS, MAX_LABEL = 1000, 100
 
 
-def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: OutputFormat | None) -> dict:
-    """``answers``: a row per answer as ``predict --logprobs`` writes it; ``result``: the row that counts, which is the
-    only one or what ``merge`` makes of several; ``style``, ``prompt``: how the checkpoint was asked.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person wants to know about an image.
 
-    Args:
-        engine: its sampling is set to that of the question.
-        saved: the style that the checkpoint was trained with.
+    Attributes:
+        task: a key of :data:`TASKS`; ``det`` needs ``labels``, the names to look for.
+        vocabulary: for ``sgdet``, a key of :data:`VOCABULARIES`; ``own`` takes ``labels`` and ``predicates``, of which
+            an empty one allows anything.
+        constrain: decode only answers that parse.
+        num_samples: one answer is greedy; several are sampled at ``temperature`` and merged by vote.
 
     Raises:
-        UserError: the model takes no image of this shape, or cannot be asked or held to a form like this.
+        UserError: detection without labels, or labels that are too many or too long.
+    """
+
+    task: str = "sgdet"
+    labels: tuple[str, ...] = ()
+    vocabulary: str = TRAINED
+    predicates: tuple[str, ...] = ()
+    constrain: bool = False
+    num_samples: int = 1
+    temperature: float = 1.0
+    max_new_tokens: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.task == "det" and not self.labels:
+            raise UserError("Detection needs the labels to look for.")
+        for names in (self.labels, self.predicates):
+            if len(names) > MAX_LABELS or any(len(name) > MAX_LABEL for name in names):
+                raise UserError(f"At most {MAX_LABELS} labels, each of at most {MAX_LABEL} characters, are allowed.")
+
+    def output_format(self, saved: OutputFormat | None, box_format: str) -> OutputFormat:
+        """The checkpoint's own output format, but for what the request changes.
+
+        Args:
+            saved: the format that the checkpoint was trained with.
+            box_format: of the model family.
+        """
+        # An uploaded image has no annotated objects to provide.
+        output_format = replace(saved or OutputFormat(), box_format=box_format, provided=None)
+        if self.task == "det":
+            return replace(output_format, format="detections")
+        if not ANSWER_FORMATS[output_format.format].graph:
+            output_format = replace(output_format, format="json")
+        if self.vocabulary == TRAINED:
+            return output_format
+        if self.vocabulary in NAMED:
+            named = Vocabulary.read(self.vocabulary)
+            return replace(output_format, objects=named.objects, predicates=named.predicates)
+        own = self.vocabulary == OWN
+        objects, predicates = (self.labels, self.predicates) if own else ((), ())
+        return replace(output_format, objects=objects or None, predicates=predicates or None)
+
+    def sampling(self) -> Sampling:
+        """How the engine samples."""
+        if self.num_samples == 1:
+            return Sampling(self.max_new_tokens, logprobs=True)
+        return Sampling(self.max_new_tokens, self.temperature, TOP_P, num_samples=self.num_samples, logprobs=True)
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Labels from a text field, separated by commas or line ends, each once."""
+    return tuple(
+        dict.fromkeys(label for part in text.replace("\n", ",").split(",") if (label := " ".join(part.split())))
+    )
+
+
+def read_image(content: bytes, max_pixels: int) -> Image.Image:
+    """Decode an uploaded file, upright as its EXIF orientation says (annotated images are not turned).
+
+    Raises:
+        DataError: not an image, damaged, or of more pixels; the message can be shown.
+    """
+    try:
+        width, height = image_size(content, "the file")
+        if width * height > max_pixels:
+            raise DataError(f"the image is {width} x {height}; allowed: {max_pixels} pixels")
+        image = open_image(Example("upload", width, height, SceneGraph(), content))
+    except DataError as error:
+        raise DataError(str(error).replace("image 'upload'", "the file")) from error
+    if (orientation := _orientation(content)) is not None:
+        image.getexif()[ORIENTATION] = orientation  # decoding may have dropped it
+        image = ImageOps.exif_transpose(image)
+    return image
+
+
+def _orientation(content: bytes) -> object:
+    """The EXIF orientation of an image file, None where none can be read. Pillow turns TIFF files by itself."""
+    try:
+        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
+            return None if image.format == "TIFF" else image.getexif().get(ORIENTATION)
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
+        return None  # the orientation is damaged; the pixels were not
+
+
+def answer(request: Request, image: Image.Image, name: str, engine: HFEngine, saved: OutputFormat | None) -> dict:
+    """``answers``: a row per answer as ``predict --logprobs`` writes it; ``result``: the only one of them, or what
+    ``merge`` makes of several; ``output_format``, ``prompt``: what the checkpoint was given.
+
+    Args:
+        name: what the image is called in the rows.
+        engine: its sampling is set to that of the request.
+        saved: the format that the checkpoint was trained with.
+
+    Raises:
+        UserError: the model takes no image of this shape, or cannot answer in this way.
     """
     checkpoint = engine.checkpoint
-    conversation = checkpoint.conversation(output_format_of(ask, saved, checkpoint.family.box_format))
-    query = ask.labels if ask.task == "det" else None
-    example = Example(ask.name or "image", *picture.image_wh, SceneGraph(), query=query)
+    conversation = checkpoint.conversation(request.output_format(saved, checkpoint.family.box_format))
+    query = request.labels if request.task == "det" else None
+    example = Example(name, *image.size, SceneGraph(), query=query)
     input_wh = conversation.input_wh(example)
-    messages = conversation.prompt(example, picture.image)
-    shapes = {"shapes": [conversation.grammar_spec(example)]} if ask.constrain else {}
-    engine.sampling = _sampling(ask)
+    messages = conversation.prompt(example, image)
+    constraint = {"shapes": [conversation.grammar_spec(example)]} if request.constrain else {}
+    engine.sampling = request.sampling()
     rows, results = [], []
-    for sample, reply in enumerate(engine.answer([messages], ask.seed, **shapes)[0]):
-        row, result = _row(conversation, example, reply, input_wh, sample)
-        rows.append(row)
-        results.append(result)
-    result = rows[0]
-    if len(rows) > 1:
-        result = merged_row(rows, results, merge_graphs([item.graph for item in results]))
+    for sample, reply in enumerate(engine.answer([messages], request.seed, **constraint)[0]):
+        result, confidence = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length"), None
+        if result.graph is not None:
+            confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
+        rows.append(prediction_row(example, result, reply, conversation.output_format, input_wh, sample, confidence))
+        results.append(result if confidence is None else ParseResult("ok", confidence.graph, result.issues))
+    merged = None if len(rows) == 1 else merge_graphs([result.graph for result in results])
     return {
-        "result": result,
+        "result": rows[0] if len(rows) == 1 else merged_row(rows, results, merged),
         "answers": rows,
-        "style": asdict(conversation.output_format),
+        "output_format": asdict(conversation.output_format),
         "prompt": messages[0]["content"][-1]["text"],
     }
-
-
-def _sampling(ask: Ask) -> Sampling:
-    if ask.num_samples == 1:
-        return Sampling(ask.max_new_tokens, logprobs=True)
-    return Sampling(ask.max_new_tokens, ask.temperature, TOP_P, num_samples=ask.num_samples, logprobs=True)
-
-
-def _row(
-    conversation: Conversation, example: Example, reply: Reply, input_wh: tuple[int, int], sample: int
-) -> tuple[dict, ParseResult]:
-    """The row of one answer, and the parse with scores."""
-    result = conversation.parse(reply.text, example, truncated=reply.finish_reason == "length")
-    confidence = None
-    if result.graph is not None:
-        confidence = score_graph(result.graph, conversation.locate(reply.text, example), reply)
-    row = prediction_row(example, result, reply, conversation.output_format, input_wh, sample, confidence)
-    return row, result if confidence is None else ParseResult("ok", confidence.graph, result.issues)

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling
@@ -25,8 +24,8 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
     """Names to checkpoint folders or hub names.
 
     Args:
-        words: each ``CHECKPOINT`` or ``NAME=CHECKPOINT``. A folder that is none itself stands for those in it, such as
-            the stages of a demo run, the newest first.
+        words: each ``CHECKPOINT`` or ``NAME=CHECKPOINT``. A folder that is no checkpoint itself stands for those in it,
+            such as the stages of a demo run, the newest first.
 
     Raises:
         UserError: no checkpoint there, or two with one name.
@@ -36,13 +35,13 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
         name, equals, place = word.partition("=")
         if not equals or Path(word).exists():
             name, place = "", word
-        configs = [path for name in CONFIGS for path in Path(place).glob(f"*/{name}")]
-        configs.sort(key=lambda path: (-path.stat().st_mtime, path))
-        inside = [path.parent for path in configs]
-        several = Path(place).is_dir() and not any((Path(place) / name).is_file() for name in CONFIGS) and inside
-        for path in inside if several else [place]:
-            own = Path(path).name or str(path)
-            key = (f"{name}/{own}" if name else own) if several else name or own
+        inside = []
+        if not any((Path(place) / config).is_file() for config in CONFIGS):
+            configs = [path for config in CONFIGS for path in Path(place).glob(f"*/{config}")]
+            inside = [path.parent for path in sorted(configs, key=lambda path: (-path.stat().st_mtime, path))]
+        for path in inside or [place]:
+            last = Path(path).name or str(path)
+            key = (f"{name}/{last}" if name else last) if inside else name or last
             if key in found and found[key] != str(path):
                 raise UserError(f"models: two are named {key!r}; name them: NAME={path}")
             found[key] = str(path)
@@ -52,21 +51,16 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
 
 
 class Checkpoints:
-    """Loads checkpoints when they are asked, and keeps the last few. One thread at a time."""
+    """Loads checkpoints when they are needed, and keeps the last few. For one thread at a time.
 
-    def __init__(
-        self,
-        models: dict[str, str],
-        dtype: str = "auto",
-        device: str | None = None,
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
-    ):
-        self.output_formats: dict[str, OutputFormat | None] = {
-            name: saved_output_format(place) for name, place in models.items()
-        }
-        self._models = models
-        self._settings = (dtype, device, min_pixels, max_pixels)
+    Attributes:
+        output_formats: of each checkpoint, None where it was not trained by us.
+    """
+
+    def __init__(self, models: dict[str, str], **loading):
+        """``loading``: arguments of :func:`scenerl.models.loading.load`."""
+        self.output_formats = {name: saved_output_format(place) for name, place in models.items()}
+        self._models, self._loading = models, loading
         self._engines: OrderedDict[str, HFEngine] = OrderedDict()
 
     def engine(self, name: str) -> HFEngine:
@@ -78,13 +72,11 @@ class Checkpoints:
         if name not in self._engines:
             while len(self._engines) >= KEPT:
                 self._engines.popitem(last=False)
-            self._engines[name] = HFEngine(load(self._models[name], *self._settings), Sampling())
+            self._engines[name] = HFEngine(load(self._models[name], **self._loading), Sampling())
         self._engines.move_to_end(name)
         return self._engines[name]
 
-    def describe(self) -> list[dict]:
-        """Of each its name and the task that it was trained for."""
-        return [
-            {"name": name, "task": "sgdet" if output_format is None or FORMATS[output_format.format].graph else "det"}
-            for name, output_format in self.output_formats.items()
-        ]
+    def task_of(self, name: str) -> str:
+        """The task that a checkpoint was trained for: ``sgdet`` or ``det``."""
+        output_format = self.output_formats[name]
+        return "sgdet" if output_format is None or FORMATS[output_format.format].graph else "det"

@@ -2,66 +2,137 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from scenerl.app.answer import answer
-from scenerl.app.asks import Limits
-from scenerl.app.checkpoints import Checkpoints, named_models
-from scenerl.app.server import App, Settings
-from scenerl.inference.engines import device_named
 
 if TYPE_CHECKING:
     from scenerl.commands.app import AppOptions
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PATIENCE = 30.0
-"""Seconds to wait at the end for the answer that is being made."""
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'self' https://huggingface.co"
+)
+"""What the page may load: nothing from elsewhere. Gradio's scripts and styles are inline and build functions."""
 
 
-def build(options: AppOptions) -> App:
-    """The server, listening and not serving yet.
+def run(options: AppOptions) -> None:
+    """The command: serves until Ctrl-C or SIGTERM, which end the answer that is being made.
 
     Raises:
         UserError: a checkpoint that is not there, an address or a device that cannot be used.
     """
+    # Before gradio is imported: it reads them then. The last one keeps uploads in a folder that is removed at the end.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    with tempfile.TemporaryDirectory(prefix="scenerl-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        _serve(options, Path(folder))
+
+
+def _serve(options: AppOptions, folder: Path) -> None:
+    import uvicorn
+
+    from scenerl.app.checkpoints import Checkpoints, named_models
+    from scenerl.app.page import Page
+    from scenerl.inference.engines import device_named
+
     checkpoints = Checkpoints(
         named_models(options.models),
-        options.dtype,
-        device_named(options.device),
-        options.min_pixels,
-        options.max_pixels,
+        dtype=options.dtype,
+        device=device_named(options.device),
+        min_pixels=options.min_pixels,
+        max_pixels=options.max_pixels,
     )
-    settings = Settings(
-        options.host,
-        options.port,
-        options.max_megabytes * 1_000_000,
-        options.max_megapixels * 1_000_000,
-        Limits(options.max_new_tokens, options.max_samples),
-    )
-    return App(settings, checkpoints, answer)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    page = Page(checkpoints, options, folder)
 
+    class Server(uvicorn.Server):
+        """Stops on SIGINT and SIGTERM, also where a shell started it in the background with SIGINT ignored."""
 
-def run(options: AppOptions) -> None:
-    """The command: serves until Ctrl-C or SIGTERM, then lets the answer that is being made finish.
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
-    Raises:
-        UserError: as :func:`build`.
-    """
-    app = build(options)
+        def handle_exit(self, sig, frame) -> None:
+            page.closing.set()
+            super().handle_exit(sig, frame)
+
+        async def startup(self, sockets=None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                host = f"[{options.host}]" if ":" in options.host else options.host
+                print(f"Open http://{host}:{port}/ in a browser; Ctrl-C stops", flush=True)
+
     if options.host not in LOOPBACK:
         print("warning: anybody who can reach this machine can use the page; it asks for no password", file=sys.stderr)
-    print(f"Open {app.url} in a browser; Ctrl-C stops", flush=True)
+    settings = {"log_level": "warning", "timeout_graceful_shutdown": 2, "lifespan": "on"}
+    Server(uvicorn.Config(web_app(page, options), options.host, options.port, **settings)).run()
+    print("stopping", file=sys.stderr)
 
-    def stop(*_) -> None:
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        app.serve_forever()
-    except KeyboardInterrupt:
-        print("stopping", file=sys.stderr)
-    finally:
-        app.finish(PATIENCE)
-        signal.signal(signal.SIGTERM, before)
+def web_app(page, options: AppOptions):
+    """The ASGI application: Gradio's page, for requests under this machine's own names, with a policy on every reply.
+
+    Args:
+        page: a :class:`scenerl.app.page.Page`.
+    """
+    import gradio as gr
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from scenerl.report.drawing import asset
+
+    files = resources.files("scenerl.app")
+    script = asset("dom.js", "scene.js", "graph.js") + (files / "draw.js").read_text(encoding="utf-8")
+    application = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        application,
+        page.build(),
+        "/",
+        footer_links=[],
+        show_error=False,
+        max_file_size=options.max_megabytes * 1_000_000,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=gr.themes.Base(
+            primary_hue="blue",
+            font=["ui-sans-serif", "system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+        ),
+        css=asset("drawing.css") + (files / "app.css").read_text(encoding="utf-8"),
+        head=f"<script>(() => {{\n{script}}})();</script>",
+    )
+    application.add_middleware(_Policy)
+    if options.host in LOOPBACK:
+        # A page elsewhere cannot reach this one under a name of its own that resolves to this machine.
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    return application
+
+
+class _Policy:
+    """Adds the content security policy to every reply."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        async def send_with_policy(message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)

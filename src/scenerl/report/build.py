@@ -1,13 +1,11 @@
-"""A manifest to a page: reads every input, has the tables, curves and cards made, and renders the template."""
+"""Inputs to a page: reads every file, has the tables, curves and cards made, and renders the template."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import resources
+from datetime import date
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,113 +14,83 @@ from markupsafe import Markup
 from scenerl import __version__
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
+from scenerl.metrics import MetricOptions
+from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
-from scenerl.report.curves import curve_groups, read_log
-from scenerl.report.manifest import Manifest, Stage
-from scenerl.report.predictions import read_outline
+from scenerl.report.answers import Outline, outline
+from scenerl.report.curves import CurveGroup, curve_groups, read_log
+from scenerl.report.drawing import asset
+from scenerl.report.inputs import Inputs
 from scenerl.report.reliability import SIDE, reliability_charts
+from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
-from scenerl.report.tables import (
-    CountTable,
-    StageResults,
-    failure_table,
-    headline_keys,
-    issue_table,
-    metric_table,
-    predicate_table,
-    read_metrics,
-)
+from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible
+from scenerl.types import FAILURES, ISSUES
 
 STAGE_COLORS = 8
 """Stages beyond these take the colours again; shapes tell them apart."""
 
 ASSETS = {
-    "style": ("page.css", "gallery.css"),
-    "script": ("dom.js", "charts.js", "graph.js", "gallery.js", "filters.js"),
+    "style": ("page.css", "drawing.css", "gallery.css"),
+    "script": ("dom.js", "charts.js", "scene.js", "graph.js", "gallery.js", "filters.js"),
 }
 
 
-@dataclass
-class Outline:
-    """What all answers of a stage come to: ``statuses`` by image, ``failures`` and ``issues`` by type, and how many
-    answers were merged into one, 0 where none were."""
-
-    statuses: dict[str, str] = field(default_factory=dict)
-    failures: Counter = field(default_factory=Counter)
-    issues: Counter = field(default_factory=Counter)
-    merged_from: int = 0
-
-
-def build_report(manifest: Manifest, num_images: int = gallery.DEFAULT_IMAGES, seed: int = 0) -> str:
+def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed: int = 0) -> str:
     """The report as one HTML document that needs nothing else and loads nothing from the network.
 
     Args:
-        manifest: the inputs.
         num_images: images in the gallery, at most; see :func:`scenerl.report.gallery.choose`.
         seed: of the choice of images.
 
     Raises:
         UserError: an input is not what it should be; the message names the file.
     """
-    results = {
-        target.name: [
-            (stage.name, index, read_metrics(stage.metrics[target.name]))
-            for index, stage in enumerate(manifest.stages)
-            if target.name in stage.metrics
-        ]
-        for target in manifest.targets
-    }
-    results = {name: rows for name, rows in results.items() if rows}
-    all_results = [result for rows in results.values() for _, _, result in rows]
-    logs = [(stage.name, index, read_log(stage.log)) for index, stage in enumerate(manifest.stages) if stage.log]
-    outlines = {stage.name: _outline(stage) for stage in manifest.stages if stage.predictions}
-    groups = curve_groups(logs)
-    predicates = [predicate_table(name, rows, manifest.predicate_counts) for name, rows in results.items()]
-    failures, issues = _count_tables(manifest, results, outlines)
-    statuses = {name: outline.statuses for name, outline in outlines.items()}
-    shown = gallery.gather(manifest, statuses, num_images, seed)
-    keys = headline_keys(all_results)
-    settings = settings_table(
-        [
-            (stage.name, index, read_settings(stage.predictions, outlines[stage.name].merged_from))
-            for index, stage in enumerate(manifest.stages)
-            if stage.predictions
-        ]
-    )
-    reliability = [
-        chart
-        for name, rows in results.items()
-        for chart in reliability_charts(name, [(stage, index, result.calibration) for stage, index, result in rows])
+    stages = list(enumerate(inputs.stages))
+    results: dict[str, Results] = {}
+    for target in inputs.targets:
+        found = [(s.name, n, read_as(Metrics, s.metrics[target.name])) for n, s in stages if target.name in s.metrics]
+        if found:
+            results[target.name] = found
+    groups = curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in stages if stage.log])
+    outlines = {stage.name: outline(stage.predictions) for _, stage in stages if stage.predictions}
+    settings = [
+        (stage.name, n, read_settings(stage.predictions), outlines[stage.name].merged_from)
+        for n, stage in stages
+        if stage.predictions
     ]
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=manifest.title,
-            version=__version__,
-            stages=[stage.name for stage in manifest.stages],
-            tables=[metric_table(name, rows, keys) for name, rows in results.items()],
-            all_tables=[metric_table(name, rows, None) for name, rows in results.items()],
-            about=[(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
-            groups=groups,
-            chart_data=_chart_data(groups),
-            charts=charts,
-            predicate_tables=[table for table in predicates if table],
-            failures=failures,
-            issues=issues,
-            gallery=shown,
-            settings=settings,
-            reliability=reliability,
-            reliability_side=SIDE,
-            gallery_target=manifest.targets[-1].name,
-            other_targets=[target.name for target in manifest.targets[:-1]],
-            **_assets(),
-        )
-    )
+    failures, issues = _count_tables(inputs, results, outlines)
+    # The gallery matches as the metrics against its target do.
+    shown = {name: gallery.options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
+    options = {name: shown.get(name, MetricOptions()) for name in outlines}
+    names = {name for rows in results.values() for _, _, result in rows for name in result.known}
+    predicates = [predicate_table(name, rows, inputs.predicate_counts) for name, rows in results.items()]
+    values = {
+        "title": inputs.title,
+        "version": __version__,
+        "today": date.today().isoformat(),
+        "stages": [stage.name for _, stage in stages],
+        "tables": [metric_table(name, rows, headline(names)) for name, rows in results.items()],
+        "all_tables": [metric_table(name, rows) for name, rows in results.items()],
+        "about": [(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
+        "groups": groups,
+        "chart_data": _chart_data(groups),
+        "charts": charts,
+        "predicate_tables": list(filter(None, predicates)),
+        "failures": failures,
+        "issues": issues,
+        "gallery": gallery.gather(inputs, outlines, options, num_images, seed),
+        "settings": settings_table(settings),
+        "reliability": [chart for name, rows in results.items() for chart in reliability_charts(name, rows)],
+        "reliability_side": SIDE,
+        "gallery_target": inputs.targets[-1].name,
+        "other_targets": [target.name for target in inputs.targets[:-1]],
+    }
+    return _environment().get_template("page.html.j2").render(**values, **_assets())
 
 
-def write_report(manifest: Manifest, out: Path, num_images: int = gallery.DEFAULT_IMAGES, seed: int = 0) -> int:
+def write_report(inputs: Inputs, out: Path, num_images: int = gallery.DEFAULT_IMAGES, seed: int = 0) -> int:
     """Build the report and put it at ``out``, whole or not at all.
 
     Returns:
@@ -131,7 +99,7 @@ def write_report(manifest: Manifest, out: Path, num_images: int = gallery.DEFAUL
     Raises:
         UserError: an input is not what it should be, or ``out`` cannot be written.
     """
-    page = build_report(manifest, num_images, seed)
+    page = build_report(inputs, num_images, seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(out, page)
@@ -140,43 +108,34 @@ def write_report(manifest: Manifest, out: Path, num_images: int = gallery.DEFAUL
     return len(page.encode("utf-8"))
 
 
-def _outline(stage: Stage) -> Outline:
-    outline = Outline()
-    for image_id, status, issues, num_answers in read_outline(stage.predictions):
-        outline.statuses[image_id] = status
-        outline.merged_from = max(outline.merged_from, num_answers)
-        if status != "ok":
-            outline.failures[status] += 1
-        outline.issues.update(issues)
-    return outline
-
-
 def _count_tables(
-    manifest: Manifest, results: Mapping, outlines: Mapping[str, Outline]
+    inputs: Inputs, results: Mapping[str, Results], outlines: Mapping[str, Outline]
 ) -> tuple[CountTable, CountTable]:
     """Failures as the evaluation counted them, where there is one (it knows of missing answers), else as the
     predictions say; issues from the predictions."""
-    evaluated: dict[str, StageResults] = {}
+    evaluated = {}
     for rows in results.values():
         for name, _, result in rows:
             if result.failures is not None:
                 evaluated.setdefault(name, result)
     failures, issues = [], []
-    for index, stage in enumerate(manifest.stages):
-        outline = outlines.get(stage.name)
+    for index, stage in enumerate(inputs.stages):
+        found = outlines.get(stage.name)
+        num_images = len(found.statuses) if found else 0
         if stage.name in evaluated:
-            result = evaluated[stage.name]
-            images = result.counts.get("images", len(outline.statuses) if outline else 0)
-            failures.append((stage.name, index, result.failures, images if isinstance(images, int) else 0))
-        elif outline:
-            failures.append((stage.name, index, outline.failures, len(outline.statuses)))
-        if outline:
-            issues.append((stage.name, index, outline.issues, len(outline.statuses)))
-    return failure_table(failures), issue_table(issues)
+            images = evaluated[stage.name].counts.get("images", num_images)
+            failures.append(
+                (stage.name, index, evaluated[stage.name].failures, images if isinstance(images, int) else 0)
+            )
+        elif found:
+            failures.append((stage.name, index, found.failures, num_images))
+        if found:
+            issues.append((stage.name, index, found.issues, num_images))
+    return count_table(failures, FAILURES), count_table(issues, ISSUES)
 
 
-def _chart_data(groups: list) -> dict:
-    """What the script needs to tell values under the pointer."""
+def _chart_data(groups: list[CurveGroup]) -> dict:
+    """What the script needs to show values under the pointer."""
     return {
         curve.id: {
             "range": curve.chart.x_range,
@@ -197,10 +156,9 @@ def _chart_data(groups: list) -> dict:
 
 def _assets() -> dict:
     """The style and the script, which are ours and stand in the page as they are; its policy allows no others."""
-    folder = resources.files("scenerl.report") / "templates"
     assets = {}
     for name, files in ASSETS.items():
-        text = "".join((folder / file).read_text(encoding="utf-8") for file in files)
+        text = asset(*files)
         digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
         assets |= {name: Markup(text), f"{name}_hash": f"sha256-{digest}"}
     return assets

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from scenerl.data.jsonl import read_jsonl
-from scenerl.data.rows import parse_row
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import UserError
+from scenerl.metrics import MetricOptions, Pair
+from scenerl.metrics.matches import Matches, matches_of
+from scenerl.report.answers import Answer, Outline, read_answers
 from scenerl.report.card import Card, make_card
-from scenerl.report.hits import compare
-from scenerl.report.manifest import Manifest, Target
-from scenerl.report.predictions import image_id_of, read_predictions, stream_predictions
+from scenerl.report.inputs import Inputs
 from scenerl.report.text import short
-from scenerl.types import Example, SceneGraph
+from scenerl.types import Example, ParseResult
 
 DEFAULT_IMAGES = 48
 
@@ -24,11 +23,15 @@ COMPARED = 2000
 """Test images that are looked at for differences between stages, at most; drawn at random."""
 
 
+MATCHING = ("task", "iou_threshold", "plus_one", "hits")
+"""Options of the metrics that decide what matches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gallery:
     """The chosen images. ``values`` is what the page's script draws: the ``names`` of all stages, the places in them of
-    those that have predictions (``stages``), the names of the ``others`` among the targets, and the ``cards``.
-    ``notes`` are remarks about inputs that do not fit each other."""
+    those that have predictions (``stages``), the names of the ``others`` among the targets, whether F1 is of relations
+    (``ofRelations``), and the ``cards``. ``notes`` are remarks about inputs that do not fit each other."""
 
     cards: tuple[Card, ...]
     num_test: int
@@ -36,56 +39,66 @@ class Gallery:
     values: dict[str, Any]
 
 
-def gather(manifest: Manifest, statuses: Mapping[str, Mapping[str, str]], num_images: int, seed: int) -> Gallery:
+def gather(
+    inputs: Inputs,
+    outlines: Mapping[str, Outline],
+    options: Mapping[str, MetricOptions],
+    num_images: int,
+    seed: int,
+) -> Gallery:
     """Choose images and read what there is of them.
 
     Args:
-        statuses: stage name to image id to how its answer was read.
+        outlines: of the stages with predictions, by name.
+        options: how the metrics of these stages match, by name.
         num_images, seed: as for :func:`choose`.
 
     Raises:
         UserError: there is no ground truth, or a row of a file cannot be used; the message names it.
     """
-    target = manifest.targets[-1]
-    image_ids = list(dict.fromkeys(image_id_of(row) for _, row in read_jsonl(target.path)))
-    if not image_ids:
-        raise UserError(f"{target.path}: there are no rows in it")
-    notes = []
-    for name, found in statuses.items():
-        strange = len(found.keys() - set(image_ids))
-        absent = len(set(image_ids) - found.keys())
-        if strange:
-            notes.append(f"{name}: {strange} predictions are about images that {target.path.name} does not have.")
-        if absent:
-            notes.append(f"{name}: {absent} of {len(image_ids)} images have no prediction.")
-    failed = {
-        name: [image_id for image_id, status in found.items() if status != "ok"] for name, found in statuses.items()
-    }
-    files = [stage.predictions for stage in manifest.stages if stage.predictions]
-    differences = {}
-    if len(image_ids) > num_images and len(files) > 1:
-        looked_at = random.Random(seed).sample(image_ids, min(len(image_ids), max(COMPARED, num_images)))
-        differences = _differences(_examples(target, looked_at), files)
-    chosen = choose(image_ids, failed, num_images, seed, differences)
-    examples = _examples(target, chosen)
-    others = [_examples(other, chosen) for other in manifest.targets[:-1]]
-    predictions = [read_predictions(path, chosen) for path in files]
-    cards = tuple(
-        make_card(
-            examples[image_id],
-            [found.get(image_id) for found in predictions],
-            [found[image_id].graph if image_id in found else None for found in others],
-            len(chosen),
-        )
-        for image_id in chosen
+    truths = [
+        {example.image_id: example for example in load_ground_truth(target.source, target.split).examples}
+        for target in inputs.targets
+    ]
+    *others, truth = truths
+    if not truth:
+        raise UserError(f"{inputs.targets[-1].source}: there are no rows in it")
+    stages = [stage for stage in inputs.stages if stage.predictions]
+    # Of relations, unless there are none to find or none were evaluated.
+    of_relations = any(example.graph.relations for example in truth.values()) and not any(
+        options[stage.name].task == "det" for stage in stages
     )
+    failed = {
+        name: [image_id for image_id, status in outline.statuses.items() if status != "ok"]
+        for name, outline in outlines.items()
+    }
+    differences = {}
+    if len(truth) > num_images and len(stages) > 1:
+        looked_at = set(random.Random(seed).sample(list(truth), min(len(truth), max(COMPARED, num_images))))
+        scores: dict[str, list[float]] = {}
+        for stage in stages:
+            for image_id, answer in read_answers(stage.predictions, looked_at):
+                matches = _matches(answer, truth[image_id], options[stage.name])
+                f1 = matches.relations.f1 if of_relations else matches.objects.f1
+                scores.setdefault(image_id, []).append(f1)
+        differences = {image_id: max(found) - min(found) for image_id, found in scores.items()}
+    chosen = choose(list(truth), failed, num_images, seed, differences)
+    answers = [dict(read_answers(stage.predictions, set(chosen))) for stage in stages]
+    cards = []
+    for image_id in chosen:
+        example = truth[image_id]
+        found = [side.get(image_id) for side in answers]
+        matches = [_matches(item, example, options[stage.name]) for stage, item in zip(stages, found, strict=True)]
+        lacking = _lacking(example, [other.get(image_id) for other in others])
+        cards.append(make_card(example, list(zip(found, matches, strict=True)), lacking, len(chosen)))
     values = {
-        "stages": [place for place, stage in enumerate(manifest.stages) if stage.predictions],
-        "names": [short(stage.name) for stage in manifest.stages],
-        "others": [short(other.name) for other in manifest.targets[:-1]],
+        "stages": [place for place, stage in enumerate(inputs.stages) if stage.predictions],
+        "names": [short(stage.name) for stage in inputs.stages],
+        "others": [short(target.name) for target in inputs.targets[:-1]],
+        "ofRelations": of_relations,
         "cards": [card.values for card in cards],
     }
-    return Gallery(cards, len(image_ids), tuple(notes), values)
+    return Gallery(tuple(cards), len(truth), _notes(outlines, truth, inputs.targets[-1].name), values)
 
 
 def choose(
@@ -111,27 +124,44 @@ def choose(
     apart = [image_id for image_id, gap in (differences or {}).items() if gap > 0 and image_id not in set(chosen)]
     apart.sort(key=lambda image_id: -differences[image_id])
     chosen += apart[: min(num_images // 4, num_images - len(chosen))]
-    others = [image_id for image_id in image_ids if image_id not in set(chosen)]
-    chosen += random.Random(seed).sample(others, num_images - len(chosen))
+    rest = [image_id for image_id in image_ids if image_id not in set(chosen)]
+    chosen += random.Random(seed).sample(rest, num_images - len(chosen))
     order = {image_id: place for place, image_id in enumerate(image_ids)}
     return sorted(chosen, key=order.__getitem__)
 
 
-def _differences(examples: Mapping[str, Example], files: Sequence[Path]) -> dict[str, float]:
-    """How far the best and the worst F1 of an image are apart."""
-    of_relations = any(example.graph.relations for example in examples.values())
-    scores: dict[str, list[float]] = {}
-    for path in files:
-        for prediction in stream_predictions(path, examples):
-            hits = compare(prediction.graph or SceneGraph(), examples[prediction.image_id].graph)
-            scores.setdefault(prediction.image_id, []).append(hits.f1(of_relations))
-    return {image_id: max(found) - min(found) for image_id, found in scores.items()}
+def options_of(described: Mapping[str, Any]) -> MetricOptions:
+    """The conventions of matching from the ``options`` of a metrics.json; what it lacks has its default."""
+    known = {item.name for item in fields(MetricOptions)}.intersection(MATCHING)
+    return MetricOptions(**{name: described[name] for name in known if described.get(name) is not None})
 
 
-def _examples(target: Target, image_ids: Sequence[str]) -> dict[str, Example]:
-    wanted, examples = set(image_ids), {}
-    for number, row in read_jsonl(target.path):
-        if image_id_of(row) in wanted:
-            example, _ = parse_row(row, f"{target.path}, row {number}", target.path.parent / "images")
-            examples.setdefault(image_id_of(row), example)
-    return examples
+def _matches(answer: Answer | None, example: Example, options: MetricOptions) -> Matches:
+    result = ParseResult("no_answer", None) if answer is None else answer.result
+    # Relations are marked where they are drawn, also where only objects were evaluated.
+    shown = replace(options, task="sgdet") if options.task == "det" else options
+    return matches_of(Pair(example.image_id, result, example.graph, example.image_wh), shown)
+
+
+def _lacking(example: Example, others: Sequence[Example | None]) -> list[list[int]]:
+    """Per relation, the numbers of the other targets that have the image and lack the relation."""
+    found = [
+        _matches(Answer(ParseResult("ok", other.graph), {}), example, MetricOptions()).relations.found
+        if other
+        else None
+        for other in others
+    ]
+    return [
+        [number for number, side in enumerate(found) if side and not side[n]]
+        for n in range(len(example.graph.relations))
+    ]
+
+
+def _notes(outlines: Mapping[str, Outline], truth: Mapping[str, Example], target: str) -> tuple[str, ...]:
+    notes = []
+    for name, outline in outlines.items():
+        if unknown := len(outline.statuses.keys() - truth.keys()):
+            notes.append(f"{name}: {unknown} predictions are of images that {target} does not have.")
+        if absent := len(truth.keys() - outline.statuses.keys()):
+            notes.append(f"{name}: {absent} of {len(truth)} images have no prediction.")
+    return tuple(notes)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from scenerl.errors import UserError
+from scenerl.report.schemas import Metrics, Reliability
 from scenerl.report.text import short
 
 SIDE, MARGIN = 200, 30
 TITLES = {"objects": "Objects", "relations": "Relations"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """``points`` are (mean confidence, accuracy, number of predictions) of the bins that are not empty; ``ece`` is the
-    expected calibration error, None without predictions."""
-
-    ece: float | None
-    points: tuple[tuple[float, float, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +33,18 @@ class ReliabilityChart:
     ticks: tuple[tuple[float, float, str], ...]
 
 
-def read_reliability(item: Any, where: str) -> Reliability:
-    """One curve of metrics.json.
-
-    Raises:
-        UserError: it is not as `scenerl eval` writes it; the message starts with ``where``.
-    """
-    keys = ("confidence", "accuracy", "counts")
-    if not isinstance(item, Mapping) or not all(isinstance(item.get(key), list) for key in keys):
-        raise UserError(f"{where}: a curve needs the lists {', '.join(keys)}")
-    if len({len(item[key]) for key in keys}) != 1:
-        raise UserError(f"{where}: the lists {', '.join(keys)} differ in length")
-    bins = zip(*(item[key] for key in keys), strict=True)
-    points = tuple(
-        (float(confidence), float(accuracy), int(count))
-        for confidence, accuracy, count in bins
-        if _is_share(confidence) and _is_share(accuracy) and isinstance(count, int) and count > 0
-    )
-    return Reliability(float(item["ece"]) if _is_share(item.get("ece")) else None, points)
-
-
-def reliability_charts(
-    target: str, stages: Sequence[tuple[str, int, Mapping[str, Reliability]]]
-) -> list[ReliabilityChart]:
+def reliability_charts(target: str, results: Sequence[tuple[str, int, Metrics]]) -> list[ReliabilityChart]:
     """A chart of objects and one of relations, of the stages that have them.
 
     Args:
         target: the ground truth's name.
-        stages: (stage name, palette index, kind to curve).
+        results: stage name, palette index and metrics.
     """
     charts = []
     for kind, title in TITLES.items():
-        drawn = [(name, index, found[kind]) for name, index, found in stages if kind in found and found[kind].points]
-        if drawn:
-            curves = tuple(_curve(name, index, curve) for name, index, curve in drawn)
+        found = [(name, index, result.calibration.get(kind)) for name, index, result in results]
+        curves = tuple(_curve(name, index, curve) for name, index, curve in found if curve and curve.points)
+        if curves:
             ticks = tuple((*_place(share, share), f"{share:g}") for share in (0.0, 0.5, 1.0))
             charts.append(ReliabilityChart(target, title, curves, ticks))
     return charts
@@ -101,7 +69,3 @@ def _curve(name: str, index: int, curve: Reliability) -> Curve:
 def _place(confidence: float, accuracy: float) -> tuple[float, float]:
     inner = SIDE - MARGIN - 8
     return round(MARGIN + confidence * inner, 1), round(8 + (1 - accuracy) * inner, 1)
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

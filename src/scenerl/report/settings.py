@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +12,71 @@ from scenerl.report.text import short
 
 SHOWN = {
     "model": "Model",
-    "engine": "Answered by",
+    "engine": "Engine",
     "output_format": "Output format",
     "constrain": "Constrained decoding",
-    "num_samples": "Answers per image",
+    "num_samples": "Samples per image",
     "temperature": "Temperature",
+    "seed": "Seed",
     "logprobs": "Scores from log-probabilities",
-    "max_new_tokens": "Most tokens of an answer",
+    "max_new_tokens": "Token limit of an answer",
 }
-"""Option of `predict` to what it is called in the report."""
+"""Option of `predict` to its name in the report."""
 
-_SINCE = {"engine": "hf", "constrain": False}
-"""What options meant that files of earlier versions do not name."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """``options`` is None where no file tells; ``merged_from`` is the number of answers that made one graph, else 0."""
-
-    options: Mapping[str, Any] | None = None
-    merged_from: int = 0
-
-    @property
-    def constrained(self) -> bool | None:
-        """Whether decoding was held to readable answers; None where that is unknown."""
-        return None if self.options is None else bool({**_SINCE, **self.options}["constrain"])
+_EARLIER = {"engine": "hf", "constrain": False}
+"""Values of options that files of earlier versions do not name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsTable:
-    """Settings side by side. Rows are (title, a text per stage). ``constrained``: stages whose decoding was."""
+    """Settings side by side. Rows are (title, a text per stage). ``constrained``: names of the stages whose decoding
+    was."""
 
     stages: tuple[tuple[str, int], ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
-    constrained: tuple[str, ...] = field(default=())
+    constrained: tuple[str, ...]
 
 
-def read_settings(predictions: Path, merged_from: int = 0) -> AnswerSettings:
-    """The settings of a file of predictions.
+def read_settings(predictions: Path) -> Mapping[str, Any] | None:
+    """The options that a file of predictions was made with; None where no file beside it says so.
 
     Raises:
         UserError: the file beside it is not YAML.
     """
     path = predictions.with_name(f"{predictions.name}.yaml")
-    return AnswerSettings(load_yaml(path) if path.is_file() else None, merged_from)
+    return {**_EARLIER, **load_yaml(path)} if path.is_file() else None
 
 
-def settings_table(stages: Sequence[tuple[str, int, AnswerSettings]]) -> SettingsTable | None:
-    """The table, or None where nothing is known of any stage."""
-    rows = [
-        (title, tuple(_text(settings.options, key) for _, _, settings in stages))
-        for key, title in SHOWN.items()
-        if any(settings.options for _, _, settings in stages)
-    ]
-    if any(settings.merged_from for _, _, settings in stages):
-        merged = (f"{settings.merged_from} answers" if settings.merged_from else "no" for _, _, settings in stages)
-        rows.append(("Merged by vote", tuple(merged)))
+def settings_table(stages: Sequence[tuple[str, int, Mapping[str, Any] | None, int]]) -> SettingsTable | None:
+    """The table, or None where nothing is known of any stage.
+
+    Args:
+        stages: (name, palette index, options, number of answers that were merged into one or 0).
+    """
+    rows = []
+    if any(options for _, _, options, _ in stages):
+        rows = [(title, tuple(_text(options, key) for _, _, options, _ in stages)) for key, title in SHOWN.items()]
+    if any(merged for *_, merged in stages):
+        rows.append(("Merged by vote", tuple(f"{merged} answers" if merged else "no" for *_, merged in stages)))
     if not rows:
         return None
-    constrained = tuple(name for name, _, settings in stages if settings.constrained)
-    return SettingsTable(tuple((name, index) for name, index, _ in stages), tuple(rows), constrained)
+    constrained = tuple(name for name, _, options, _ in stages if options and options["constrain"])
+    return SettingsTable(tuple((name, index) for name, index, _, _ in stages), tuple(rows), constrained)
 
 
 def _text(options: Mapping[str, Any] | None, key: str) -> str:
     if options is None:
         return "unknown"
-    options = {**_SINCE, **options}
     value, served = options.get(key), options["engine"] != "hf"
     if value is None:
         return "\u2013"
     if key == "engine":
-        return "a server" if served else "transformers"
+        return "server" if served else "transformers"
     if key == "constrain" and value and served:
-        return "by grammar alone"  # what it cannot say is left open
+        return "by grammar only"
     if key == "output_format" and isinstance(value, Mapping):
-        return short(", ".join(str(value.get(part)) for part in ("format", "envelope")))
+        parts = (value.get("format"), value.get("template", value.get("envelope")))
+        return short(", ".join(str(part) for part in parts))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return short(Path(value).name if key == "model" and isinstance(value, str) else value)

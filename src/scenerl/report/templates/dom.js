@@ -1,6 +1,6 @@
 "use strict";
 // Elements made from values. Texts become text nodes, so that nothing a model wrote can become markup.
-const SVG_NAMESPACE = document.querySelector("svg").namespaceURI;
+const SVG_NAMESPACE = new DOMParser().parseFromString("<svg></svg>", "text/html").querySelector("svg").namespaceURI;
 
 const filled = (node, attributes, children) => {
   for (const [name, value] of Object.entries(attributes || {})) {

@@ -5,13 +5,13 @@
   const places = [...stages.keys()];
   const STATES = { "": "anywhere", target: "in the ground truth", hit: "hit", miss: "missed", false: "false", repeat: "repeated" };
 
-  const tally = (lists) => {
+  const countsOf = (lists) => {
     const found = new Map();
     for (const items of lists) for (const item of new Set(items)) found.set(item, (found.get(item) || 0) + 1);
     return [...found].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
   };
-  const statuses = tally(cards.map((card) => card.stages.map((stage) => stage.status))).filter(([status]) => status !== "ok");
-  const predicates = tally(cards.map((card) => [card.target, ...card.stages].flatMap((side) => side.relations.map((relation) => relation[1]))));
+  const statuses = countsOf(cards.map((card) => card.stages.map((stage) => stage.status))).filter(([status]) => status !== "ok");
+  const predicates = countsOf(cards.map((card) => [card.target, ...card.stages].flatMap((side) => side.relations.map((relation) => relation[1]))));
   const runs = (first) => [...first, ...places.map((place) => [place, nameOf(place)])];
   const select = (options, value) => {
     const node = html("select", null, options.map(([key, text]) => html("option", { value: key }, text)));
@@ -20,7 +20,7 @@
   };
   const images = (number) => `(${count(number, "image")})`;
 
-  const answers = select([["", "all"], ["ok", "all readable"], ["failed", "failed, for any reason"],
+  const answers = select([["", "all"], ["ok", "all parsed"], ["failed", "failed, for any reason"],
     ...statuses.map(([status, number]) => [`=${status}`, `${status === "missing" ? "no prediction" : `failed: ${status.replaceAll("_", " ")}`} ${images(number)}`])]);
   const predicate = select([["", "any"], ...predicates.map(([name, number]) => [`=${name}`, `${name} ${images(number)}`])]);
   const state = select(Object.entries(STATES));
@@ -53,7 +53,7 @@
     better: (card) => -gap(card),
   };
 
-  const told = html("p", { id: "told", role: "status" });
+  const summary = html("p", { id: "summary", role: "status" });
   const clear = html("button", { type: "button" }, "Show all");
   const apply = () => {
     const rank = ORDERS[order.value], apart = ["either", "worse", "better"].includes(order.value);
@@ -66,7 +66,7 @@
       articles[number].querySelector(".apart").textContent = apart ? `F1 ${nameOf(first.value)} ${a} → ${nameOf(second.value)} ${b}` : "";
     }
     show(numbers);
-    told.textContent = `${numbers.length.toLocaleString("en")} of ${count(cards.length, "image")}${numbers.length ? "" : ": none fits these filters"}`;
+    summary.textContent = `${numbers.length.toLocaleString("en")} of ${count(cards.length, "image")}${numbers.length ? "" : ": none fits these filters"}`;
     clear.hidden = numbers.length === cards.length && !rank;
   };
 
@@ -96,6 +96,6 @@
   document.getElementById("filters").append(
     labelled("Answers", answers), predicates.length > 0 && labelled("Predicate", predicate), predicates.length > 0 && labelled("that is", state),
     stages.length > 1 && labelled("of", run), stages.length > 0 && labelled("Order", order),
-    ...(stages.length > 1 ? [labelled("first", first), labelled("second", second), chooser] : []), told, clear);
+    ...(stages.length > 1 ? [labelled("first", first), labelled("second", second), chooser] : []), summary, clear);
   apply();
 })();

@@ -2,12 +2,10 @@
 const gallery = (() => {
   const GLYPHS = { hit: "✓", repeat: "↻", false: "✕", miss: "○" };
   const WORDS = { hit: "hit", repeat: "repeated", false: "false", miss: "missed" };
-  const SHOWN_WIDTH = 260, SHOWN_HEIGHT = 340; // about the size of an image on the page; texts are scaled to it
   const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const marks = document.querySelectorAll(".stages .mark");
   const shown = new Set(data.stages.keys()); // places in a card's stages
-  const ofRelations = data.cards.some((card) => card.target.n[1] || card.stages.some((stage) => stage.n[1]));
-  const f1Of = (stage) => stage.f1[ofRelations ? 0 : 1];
+  const f1Of = (stage) => stage.f1[data.ofRelations ? 0 : 1];
   const nameOf = (place) => data.names[data.stages[place]];
 
   const mark = (place, className) => {
@@ -19,31 +17,22 @@ const gallery = (() => {
   const unseen = (text) => html("span", { class: "unseen" }, text);
   const note = (text) => html("p", { class: "note" }, text);
   const folded = (summary, ...children) => html("details", null, html("summary", null, summary), children);
-  const sureness = (score, votes, answers) => {
+  const confidence = (score, votes, answers) => {
     const texts = [score === null ? "" : score.toFixed(2), votes === null ? "" : `${votes}${answers ? ` of ${answers}` : ""} votes`];
     const text = texts.filter(Boolean).join(", ");
     return text && html("span", { class: "score" }, " ", text);
   };
 
-  const drawing = (card, number, objects, name) => {
-    const [width, height] = card.wh, few = objects.length <= 8;
-    const font = (few ? 11 : 8.25) / Math.min(SHOWN_WIDTH / width, SHOWN_HEIGHT / height);
-    const boxes = [], tags = [];
-    objects.forEach(([label, color, found, score, , x, y, w, h], n) => {
-      if (w === undefined) return;
-      const place = { x, y, width: w, height: h };
-      const title = `${n + 1} ${label}${score === null ? "" : `, score ${score.toFixed(2)}`}${found ? "" : " (matches no target)"}`;
-      boxes.push(svg("g", { class: `box c${color}${found ? "" : " lost"}`, "data-box": n }, svg("title", null, title),
-        svg("rect", { class: "under", ...place }), svg("rect", { class: "over", ...place })));
-      const text = few ? `${n + 1} ${label.length > 14 ? `${label.slice(0, 13)}…` : label}` : `${n + 1}`;
-      const tagWidth = (0.64 * text.length + 0.6) * font, above = y - 1.35 * font;
-      const left = Math.max(Math.min(x, width - tagWidth), 0), top = above >= 0 ? above : y;
-      tags.push(svg("g", { class: `tag c${color}`, "data-box": n, "font-size": font },
-        svg("rect", { x: left, y: top, width: tagWidth, height: 1.35 * font, rx: 0.25 * font }),
-        svg("text", { x: left + 0.3 * font, y: top + 1.02 * font }, text)));
+  const pictureOf = (card, number) => (card.problem ? null : svg("use", { href: `#image-${number}` }));
+
+  // A click draws the scene across the whole card, and back.
+  const zoomable = (card, number, objects, name, large = false) => {
+    const scene = drawScene(card.wh, pictureOf(card, number), objects, name, large ? [1000, 700] : [260, 340]);
+    scene.addEventListener("click", () => {
+      scene.closest(".panel").classList.toggle("large", !large);
+      scene.replaceWith(zoomable(card, number, objects, name, !large));
     });
-    const back = card.problem ? svg("rect", { class: "blank", width, height }) : svg("use", { href: `#image-${number}` });
-    return svg("svg", { class: "scene", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${name}: ${count(objects.length, "object")}` }, back, boxes, tags);
+    return scene;
   };
 
   const lineOf = (objects, [subject, predicate, object], state, ...more) => {
@@ -59,7 +48,7 @@ const gallery = (() => {
   const objectList = (objects, total, isTarget, answers) => objects.length > 0 && folded(count(total, "object"),
     html("ul", { class: "objects" }, objects.map(([label, , found, score, votes], n) => html("li", null,
       isTarget ? "" : [glyph(found ? "hit" : "false"), unseen(found ? "matches: " : "matches no target: ")],
-      html("bdi", null, label), html("sub", null, n + 1), sureness(score, votes, answers)))),
+      html("bdi", null, label), html("sub", null, n + 1), confidence(score, votes, answers)))),
     total > objects.length && note(`and ${(total - objects.length).toLocaleString("en")} more`));
 
   const targetPanel = (card, number) => {
@@ -72,10 +61,10 @@ const gallery = (() => {
       })));
       return line;
     });
-    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), drawing(card, number, objects, "Ground truth"),
+    return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), zoomable(card, number, objects, "Ground truth"),
       html("p", { class: "sums" }, `${count(n[0], "object")}, ${count(n[1], "relation")}`),
       list(lines, n[1], "Relations of the ground truth"), objectList(objects, n[0], true),
-      card.query.length > 0 && note(`Asked for: ${card.query.join(", ")}`));
+      card.query.length > 0 && note(`Labels to look for: ${card.query.join(", ")}`));
   };
 
   const statusOf = (stage) => {
@@ -85,7 +74,7 @@ const gallery = (() => {
   };
   const sumsOf = (card, stage) => {
     if (stage.status === "missing") return "There is no answer for this image.";
-    if (stage.status !== "ok") return stage.error || "This answer could not be read.";
+    if (stage.status !== "ok") return stage.error || "This answer failed to parse.";
     const f1 = html("span", null, `F1 ${f1Of(stage).toFixed(2)}`);
     const { hit, repeat, false: wrong, miss } = stage.counts;
     if (!stage.n[1] && !miss) return [f1, ` ${stage.found} of ${stage.n[0]} boxes right, ${card.target.n[0] - stage.found} missed`];
@@ -95,10 +84,10 @@ const gallery = (() => {
 
   const stagePanel = (card, number, place) => {
     const stage = card.stages[place], name = nameOf(place), { objects, relations } = card.target;
-    const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], sureness(relation[4], relation[5], stage.answers)));
+    const lines = stage.relations.map((relation) => lineOf(stage.objects, relation, relation[3], confidence(relation[4], relation[5], stage.answers)));
     const missed = relations.filter((relation) => !relation[3][place]).map((relation) => lineOf(objects, relation, "miss"));
     return html("section", { class: "panel", "data-stage": place, "data-status": stage.status },
-      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), drawing(card, number, stage.objects, name),
+      html("h4", null, mark(place), html("bdi", null, name), statusOf(stage)), zoomable(card, number, stage.objects, name),
       html("p", { class: "sums" }, sumsOf(card, stage)),
       list(lines, stage.n[1], `Relations that ${name} predicts`),
       missed.length > 0 && folded(`${stage.counts.miss} missed`, list(missed, stage.counts.miss, "Relations that are missed")),
@@ -205,6 +194,8 @@ const gallery = (() => {
     } else if (event.key === "g" && event.target.closest(".card")) {
       const node = event.target.closest(".card").querySelector(".graphs");
       node.open = !node.open;
+    } else if (event.key === "z" && event.target.closest(".card")) {
+      for (const scene of event.target.closest(".card").querySelectorAll(".scene")) scene.dispatchEvent(new Event("click"));
     } else {
       const onCard = event.target.classList.contains("card");
       const step = { j: 1, k: -1, ...(onCard ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];

@@ -1,0 +1,181 @@
+"""Which files make a report: ``report.json`` of one or several run folders, or files named on the command line."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scenerl.errors import UserError
+from scenerl.report.schemas import RunManifest, read_as
+
+FILE_NAME = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One ground truth of the test images: its name, and a data source as ``eval --data`` takes it."""
+
+    name: str
+    source: str
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One model on its way (base, SFT, SFT + RL, or a run to compare with). Everything but the name may be missing.
+
+    ``metrics`` maps a target's name to a metrics.json; ``log`` is one TRL log dict per line.
+    """
+
+    name: str
+    predictions: Path | None = None
+    metrics: Mapping[str, Path] = field(default_factory=dict)
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All inputs of one report. Files exist; stage and target names are unique; the gallery shows the last target.
+
+    Raises:
+        UserError: there is no stage or no target, names are equal, or metrics are against an unknown target.
+    """
+
+    title: str
+    targets: tuple[Target, ...]
+    stages: tuple[Stage, ...]
+    predicate_counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, items in (("targets", self.targets), ("stages", self.stages)):
+            names = [item.name for item in items]
+            if not names:
+                raise UserError(f"{self.title}: there are no {kind}; at least one is needed")
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise UserError(f"{self.title}: {kind} with equal names: {', '.join(map(repr, twice))}")
+        known = [target.name for target in self.targets]
+        for stage in self.stages:
+            for name in stage.metrics:
+                if name not in known:
+                    raise UserError(f"{self.title}: stage {stage.name!r} has metrics for {name!r}; targets: {known}")
+
+    def files(self) -> list[Path | str]:
+        """Every file and source that the report is made of."""
+        found: list[Path | str] = [target.source for target in self.targets]
+        for stage in self.stages:
+            found += [path for path in (stage.predictions, stage.log, *stage.metrics.values()) if path is not None]
+        return found
+
+
+def read_run(run: Path) -> Inputs:
+    """The inputs of a run folder; paths in its ``report.json`` are relative to the folder.
+
+    Raises:
+        UserError: the manifest is missing, has a wrong key or type, or names a file that is not there.
+    """
+    path = run / FILE_NAME
+    if not path.is_file():
+        raise UserError(
+            f"{path}: not found. A run folder holds a {FILE_NAME}; without one, name the files: "
+            "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
+        )
+    manifest = read_as(RunManifest, path)
+    targets = [Target(item.name, str(_file(run, item.path, path))) for item in manifest.targets]
+    stages = []
+    for item in manifest.stages:
+        files = {
+            key: value and _file(run, value, path)
+            for key, value in (("predictions", item.predictions), ("log", item.log))
+        }
+        metrics = {name: _file(run, value, path) for name, value in (item.metrics or {}).items()}
+        stages.append(Stage(item.name, metrics=metrics, **files))
+    return Inputs(manifest.title, tuple(targets), tuple(stages), manifest.predicate_counts or {})
+
+
+def named_files(
+    source: str,
+    predictions: Sequence[str],
+    metrics: Sequence[str] = (),
+    logs: Sequence[str] = (),
+    split: str | None = None,
+) -> Inputs:
+    """Inputs from loose files. Each of ``predictions``, ``metrics`` and ``logs`` is ``NAME=PATH``; the NAMEs are the
+    stages, in the order in which they first appear. A path without a name is named after its file.
+
+    Args:
+        source: ground truth, as ``eval --data`` takes it.
+
+    Raises:
+        UserError: a file is not there, or a name is given twice for one kind of file.
+    """
+    target = Target(Path(source).stem or source, source, split)
+    stages: dict[str, Stage] = {}
+    for key, items in (("predictions", predictions), ("metrics", metrics), ("log", logs)):
+        for item in items:
+            name, equals, value = item.partition("=")
+            if not equals:
+                name, value = Path(item).stem, item
+            stage, path = stages.get(name, Stage(name)), _file(Path(), value, f"--{key} {item}")
+            if getattr(stage, key):
+                raise UserError(f"--{key}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
+            stages[name] = replace(stage, **{key: {target.name: path} if key == "metrics" else path})
+    return Inputs(f"Predictions on {target.name}", (target,), tuple(stages.values()))
+
+
+def combine_runs(runs: Sequence[Path]) -> Inputs:
+    """The inputs of several run folders. Stages are called ``run: stage``; ground truth that not all runs share is left
+    out, and so are the metrics against it.
+
+    Raises:
+        UserError: a folder is no run, two are the same, or no ground truth is the same in all of them.
+    """
+    found = [read_run(run) for run in runs]
+    if len(runs) == 1:
+        return found[0]
+    names = _short_names(runs)
+    targets = tuple(target for target in found[0].targets if all(_has(other, target) for other in found[1:]))
+    if not targets:
+        pairs = zip(runs, found, strict=True)
+        listed = [f"{run}: {', '.join(target.name for target in item.targets)}" for run, item in pairs]
+        raise UserError(
+            f"the runs were not tested on the same data; each needs an equal ground truth ({'; '.join(listed)})"
+        )
+    shared = {target.name for target in targets}
+    stages = tuple(
+        replace(
+            stage,
+            name=f"{name}: {stage.name}",
+            metrics={target: path for target, path in stage.metrics.items() if target in shared},
+        )
+        for name, item in zip(names, found, strict=True)
+        for stage in item.stages
+    )
+    counts = found[0].predicate_counts
+    same_counts = all(item.predicate_counts == counts for item in found)
+    return Inputs(" and ".join(names), targets, stages, counts if same_counts else {})
+
+
+def _short_names(runs: Sequence[Path]) -> list[str]:
+    """The shortest ends of the folders' paths that differ."""
+    parts = [run.resolve().parts for run in runs]
+    if len(set(parts)) < len(parts):
+        raise UserError("a run folder is named twice")
+    lengths = range(1, max(map(len, parts)) + 1)
+    choices = (["/".join(part[-length:]) for part in parts] for length in lengths)
+    return next(names for names in choices if len(set(names)) == len(names))
+
+
+def _has(inputs: Inputs, target: Target) -> bool:
+    return any(
+        other.name == target.name and filecmp.cmp(other.source, target.source, shallow=False)
+        for other in inputs.targets
+    )
+
+
+def _file(folder: Path, name: str, where: object) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{path}: not found (named by {where})")
+    return path

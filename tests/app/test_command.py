@@ -1,0 +1,44 @@
+"""The command: it serves until it is stopped, and says at once what it cannot use."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from scenerl.cli import main
+
+
+def test_errors_at_the_start(base, capsys):
+    for words in (["nothing/here/at/all"], [str(base), "--port", "70000"], [str(base), "--device", "toaster"], []):
+        assert main(["app", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_stopped(base, stop):
+    """Started as a shell starts a background job: with SIGINT ignored."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "scenerl", "app", f"mine={base}", "--port", "0", "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        url = server.stdout.readline().split()[1]
+        with urllib.request.urlopen(url, timeout=60) as response:
+            page, headers = response.read().decode(), response.headers
+        assert "mine" in page and "fonts.g" not in page and "cdnjs" not in page
+        assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+        with pytest.raises(urllib.error.HTTPError, match="400"):  # a page elsewhere, under a name of its own
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Host": "elsewhere.example"}), timeout=60)
+        server.send_signal(stop)
+        _, errors = server.communicate(timeout=30)
+        assert (server.returncode, errors.splitlines()[-1]) == (0, "stopping")
+    finally:
+        server.kill()
