@@ -31,8 +31,8 @@ from common import print_conditions, print_head, print_row
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from scenerl.models.architectures import ARCHITECTURES, TinyShape, build_model
-from scenerl.models.tiny import CHAT_TEMPLATE, build_tokenizer
+from scenerl.tiny.architectures import ARCHITECTURES, TinyShape, build_model
+from scenerl.tiny.tokenizer import build_tokenizer, chat_template
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
 
 PACKAGES = ("torch", "transformers", "trl")
@@ -95,7 +95,9 @@ def build(kind: str, folder: str, rewards=None, dataset=None, model=None, **sett
         reward_funcs=rewards or [lambda completions, **_: [0.0] * len(completions)],
         args=GRPOConfig(output_dir=folder, **{**plain, **settings}),
         train_dataset=dataset or Dataset.from_dict({"prompt": ["unused"] * 2}),
-        processing_class=SMALL.build_processor(SMALL.build_images(SHAPE), tokenizer, chat_template=CHAT_TEMPLATE),
+        processing_class=SMALL.build_processor(
+            SMALL.build_images(SHAPE), tokenizer, chat_template=chat_template(SMALL)
+        ),
     )
     trainer.current_gradient_accumulation_steps = 1
     trainer._is_checked = True  # the self-check of a run's first step is no part of the others

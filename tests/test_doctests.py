@@ -11,7 +11,7 @@ import pytest
 import scenerl
 
 ROOT = Path(scenerl.__file__).parent
-HEAVY = {"models", "training", "inference", "demo", "conversation", "__main__"}
+HEAVY = {"models", "training", "inference", "demo", "__main__"}
 MODULES = [
     ".".join(["scenerl", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
     for path in sorted(ROOT.rglob("*.py"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scenerl.answers import OutputFormat, write_answer
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data import load
 from scenerl.data.triplets import read_training
 from scenerl.errors import DataError
@@ -106,7 +106,7 @@ def test_detection(tmp_path):
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, format="detections", task="det")
     assert found["metrics"]["AP"]["value"] == found["metrics"]["F1_mean"]["value"] == 1
     assert "R@50" not in found["metrics"]
-    # asked for scene graph metrics, the command says what is amiss
+    # without --task, a warning says what is missing
     found = run(tmp_path, tmp_path / "p.jsonl", data, format="detections")
     assert any("--task det" in warning for warning in found["warnings"])
     assert found["metrics"]["R@50"]["value"] is None
@@ -147,7 +147,7 @@ def test_parsed_rows_are_taken_as_they_are(tmp_path, data):
     found = run(tmp_path, write(tmp_path / "p.jsonl", parsed_rows()), data)
     # image a: 1 of 2 relations; image 7 failed: 0 of 1
     assert found["metrics"]["R@50"]["value"] == (1 / 2 + 0) / 2
-    assert found["metrics"]["triplet_precision"]["value"] == 1
+    assert found["metrics"]["triplet_precision"]["value"] == 1 / 2  # the relation that was dropped is wrong
     assert found["metrics"]["failure_rate"]["value"] == 1 / 2
     assert found["failures"] == {"truncated": 1}
     assert found["issues"] == {"self_relation": 1}
@@ -236,11 +236,11 @@ def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
 )  # fmt: skip
 def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
     found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, box_format=written)), data, frame=read)
-    told = [warning for warning in found["warnings"] if "would be" in warning]
-    assert bool(told) == bool(suspected)
+    suspicions = [warning for warning in found["warnings"] if "would be" in warning]
+    assert bool(suspicions) == bool(suspected)
     assert found["options"]["frame"] == read
     if suspected:
-        assert f"read as {suspected!r} it would be 1.00" in told[0]
+        assert f"read as {suspected!r} it would be 1.00" in suspicions[0]
         assert found["metrics"]["object_recall"]["value"] < 0.5  # nothing was converted
 
 
@@ -455,6 +455,17 @@ def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
     assert "puppy → dog: 1 (table)" in capsys.readouterr().out
 
 
+def test_labels_outside_a_query_can_be_mapped_into_it(tmp_path):
+    data = write(tmp_path / "data.jsonl", DETECTIONS)
+    answer = json.dumps([{"bbox_2d": [0, 0, 20, 20], "label": "puppy"}])
+    pred = write(tmp_path / "p.jsonl", [{"image_id": "a", "answer": answer}])
+    table = write(tmp_path / "table.json", [{"objects": {"puppy": "dog"}, "predicates": {}}])
+    options = {"format": "detections", "frame": "pixels", "task": "det"}
+    assert run(tmp_path, pred, data, **options)["issues"] == {"unknown_label": 1}
+    found = run(tmp_path, pred, data, map_table=table, **options)
+    assert found["issues"] == {} and found["mapped"]["metrics"]["AP"]["value"] == 1
+
+
 def test_a_comparison_maps_the_labels_of_both(tmp_path, data, capsys):
     rows = parsed_rows()
     good = write(tmp_path / "good.jsonl", rows)
@@ -484,6 +495,7 @@ def test_a_mapping_that_leads_nowhere_is_reported(tmp_path, data):
 def test_what_has_no_support_with_mapped_labels_either_is_a_dash(tmp_path, data, capsys):
     rows = parsed_rows()
     for row in rows:
+        row["issues"] = []
         if row["graph"]:
             row["graph"]["relationships"] = []
     table = tmp_path / "table.json"

@@ -13,7 +13,7 @@ import yaml
 from scenerl import cli, export
 from scenerl.answers import OutputFormat
 from scenerl.card import metrics_of, model_card, origin_of
-from scenerl.conversation import saved_output_format
+from scenerl.models.output_formats import saved_output_format
 
 needs_training = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="the extra train is not installed")
 
@@ -230,11 +230,13 @@ def test_an_upload_that_fails_leaves_the_folder_and_says_how_to_go_on(trained, t
 @needs_training
 def test_trainers_write_the_same_card(trained):
     from scenerl.training import sft
-    from training.small_run import load_conversation
+    from training.small_run import STYLE, load_checkpoint
 
     adapter, base, rows = trained
-    conversation = load_conversation(base)
-    trainer = sft.build_trainer(conversation, examples_of(rows), SFTConfig(output_dir=str(adapter), **QUICK))
+    checkpoint = load_checkpoint(base)
+    trainer = sft.build_trainer(
+        checkpoint, checkpoint.conversation(STYLE), examples_of(rows), SFTConfig(output_dir=str(adapter), **QUICK)
+    )
     trainer.create_model_card("whatever")
     head, sections = parts((adapter / "README.md").read_text())
     assert head["tags"][0] == "scenerl" and "Trained by supervised fine-tuning" in sections["Data and recipe"]

@@ -10,7 +10,7 @@ import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import ScoreOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import parse_row
 from scenerl.errors import DataError
 from scenerl.inference.engine import Reply
@@ -125,7 +125,7 @@ def test_gold_in_every_format_and_frame(form, template, box_format):
     assert [match["target"] for match in output["matches"]["relations"]] == [0, 1]
 
 
-def test_strict_turns_issues_into_failures_and_wants_the_envelope(tmp_path):
+def test_strict_turns_issues_into_failures_and_needs_the_template(tmp_path):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     good = gold_answer(ROW, PIXELS)
     write_rows(rows, [{**ROW, "answer": json.dumps(ANSWER)}, {**ROW, "answer": f"Here you are: {good}"}])

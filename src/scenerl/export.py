@@ -7,17 +7,21 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
-from scenerl.config.tuning import ExportOptions
-from scenerl.conversation import Conversation, saved_output_format
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
-from scenerl.models.loading import Checkpoint, base_of, family_of, load
+from scenerl.models.loading import base_of, family_of, load
+from scenerl.models.output_formats import saved_output_format
+
+if TYPE_CHECKING:
+    from scenerl.commands.export import ExportOptions
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +57,6 @@ def run(options: ExportOptions) -> None:
     draft.mkdir(parents=True)
     try:
         if options.keep_adapter:
-            checkpoint = Checkpoint(options.model, family, None, None)
             _copy_adapter(Path(options.model), draft)
         else:
             loading = {"trust_remote_code": options.trust_remote_code, "allow_pickle": options.allow_pickle}
@@ -61,7 +64,7 @@ def run(options: ExportOptions) -> None:
             checkpoint.processor.save_pretrained(draft)
             checkpoint.model.save_pretrained(draft)
         if saved:
-            Conversation(output_format, checkpoint).save(draft)
+            save_output_format(output_format, draft)
         atomic_write_text(draft / CARD, card)
         check_folder(draft)
         draft.rename(options.out)

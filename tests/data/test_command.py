@@ -9,7 +9,7 @@ import pytest
 
 from data.published_folders import VG150_IMAGES, write_psg, write_vcoco, write_vg150
 from scenerl import data
-from scenerl.config import DataOptions
+from scenerl.commands.data import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
 from scenerl.data.triplets import read_training

@@ -8,7 +8,7 @@ import pytest
 
 from data.detection_folders import COCO, write_coco, write_d3, write_ovdeval, write_vlmr1
 from scenerl import cli, data
-from scenerl.config import DataOptions
+from scenerl.commands.data import DataOptions
 from scenerl.data.command import run
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import DataError

@@ -9,7 +9,7 @@ import pytest
 from data.detection_folders import COCO, write_coco, write_d3, write_ovdeval
 from data.published_folders import write_psg
 from scenerl import data
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import DataError
 from scenerl.evaluate import run_eval

@@ -10,14 +10,15 @@ from PIL import Image
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.types import Example, SceneGraph
+from training.small_run import STYLE
 
 SIZES = [(56, 56), (61, 37), (161, 57), (40, 190), (84, 56)]
 
 
 @pytest.fixture
-def lively(conversation):
+def lively(checkpoint):
     """A model whose answers depend on the image: an untrained one says the same to everything."""
-    model = conversation.checkpoint.model
+    model = checkpoint.model
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -25,11 +26,11 @@ def lively(conversation):
                 parameter.mul_(4)
         head = torch.randn(model.lm_head.weight.shape, generator=generator)
     model.lm_head.weight = torch.nn.Parameter(head)
-    return conversation
+    return checkpoint
 
 
-def prompts_of(conversation):
-    prompts = []
+def prompts_of(checkpoint):
+    conversation, prompts = checkpoint.conversation(STYLE), []
     for seed, (width, height) in enumerate(SIZES):
         pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
         example = Example(str(seed), width, height, SceneGraph())
@@ -37,8 +38,8 @@ def prompts_of(conversation):
     return prompts
 
 
-def answer(conversation, prompts, seed=0, **sampling):
-    return HFEngine(conversation.checkpoint, Sampling(**{"max_new_tokens": 10, **sampling})).answer(prompts, seed)
+def answer(checkpoint, prompts, seed=0, **sampling):
+    return HFEngine(checkpoint, Sampling(**{"max_new_tokens": 10, **sampling})).answer(prompts, seed)
 
 
 def test_greedy_answers_do_not_depend_on_the_batch(lively):
@@ -70,7 +71,7 @@ def test_a_seed_decides_the_samples(lively):
 
 
 def test_an_answer_ends_at_a_stop_token_or_at_the_limit(lively):
-    model, tokenizer = lively.checkpoint.model, lively.checkpoint.processor.tokenizer
+    model, tokenizer = lively.model, lively.processor.tokenizer
     prompts = prompts_of(lively)[:2]
     ids = []
     generate = model.generate
@@ -90,15 +91,15 @@ def test_an_answer_ends_at_a_stop_token_or_at_the_limit(lively):
 
 
 def test_an_answer_may_end_at_once(lively):
-    model = lively.checkpoint.model
-    first = model.generate(**HFEngine(lively.checkpoint, Sampling()).encode(prompts_of(lively)[:1]), max_new_tokens=1)
+    model = lively.model
+    first = model.generate(**HFEngine(lively, Sampling()).encode(prompts_of(lively)[:1]), max_new_tokens=1)
     model.generation_config.eos_token_id = int(first[0, -1])
     assert answer(lively, prompts_of(lively)[:1]) == [[Reply("", 0, "stop")]]
 
 
-def sampled_ids(conversation, num_samples=8, max_new_tokens=24) -> set[int]:
+def sampled_ids(checkpoint, num_samples=8, max_new_tokens=24) -> set[int]:
     """Ids of everything sampled at temperature 5."""
-    model = conversation.checkpoint.model
+    model = checkpoint.model
     seen: set[int] = set()
     generate = model.generate
 
@@ -110,8 +111,8 @@ def sampled_ids(conversation, num_samples=8, max_new_tokens=24) -> set[int]:
     model.generate = watched
     try:
         answer(
-            conversation,
-            prompts_of(conversation),
+            checkpoint,
+            prompts_of(checkpoint),
             temperature=5.0,
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
@@ -121,9 +122,8 @@ def sampled_ids(conversation, num_samples=8, max_new_tokens=24) -> set[int]:
     return seen
 
 
-def test_tokens_of_images_are_never_sampled(conversation, monkeypatch):
+def test_tokens_of_images_are_never_sampled(checkpoint, monkeypatch):
     """At temperature 5 an untrained model says anything."""
-    checkpoint = conversation.checkpoint
     banned = {*checkpoint.banned_ids}
     engine = HFEngine(checkpoint, Sampling())
     assert {*engine.generation_settings()["suppress_tokens"]} == banned
@@ -131,10 +131,10 @@ def test_tokens_of_images_are_never_sampled(conversation, monkeypatch):
     known = {token for token in checkpoint.family.banned_tokens if token in tokenizer.get_vocab()}
     assert banned == {*tokenizer.convert_tokens_to_ids(sorted(known))} and len(banned) >= 4
     # 5 prompts x 8 samples x 24 tokens out of about 350: each token comes up about three times
-    seen = sampled_ids(conversation)
+    seen = sampled_ids(checkpoint)
     assert not seen & banned and len(seen) > 150
     monkeypatch.setattr(type(checkpoint), "banned_ids", [])
-    assert sampled_ids(conversation) & banned  # they do come up where they may
+    assert sampled_ids(checkpoint) & banned  # they do come up where they may
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -142,7 +142,7 @@ def test_the_checkpoints_own_sampling_has_no_effect(lively, temperature, caplog)
     """Released checkpoints ship temperatures and repetition penalties in generation_config.json."""
     prompts = prompts_of(lively)
     plain = answer(lively, prompts, 3, temperature=temperature)
-    config = lively.checkpoint.model.generation_config
+    config = lively.model.generation_config
     config.update(do_sample=True, temperature=0.01, top_k=1, top_p=0.001, repetition_penalty=5.0)
     assert answer(lively, prompts, 3, temperature=temperature) == plain
     assert "generation flags" not in caplog.text
@@ -151,7 +151,7 @@ def test_the_checkpoints_own_sampling_has_no_effect(lively, temperature, caplog)
 def test_a_batch_too_large_for_the_memory_is_answered_in_parts(lively, monkeypatch):
     prompts = prompts_of(lively)
     whole = answer(lively, prompts)
-    model, sizes = lively.checkpoint.model, []
+    model, sizes = lively.model, []
     generate = model.generate
 
     def cramped(**kwargs):
@@ -161,7 +161,7 @@ def test_a_batch_too_large_for_the_memory_is_answered_in_parts(lively, monkeypat
         return generate(**kwargs)
 
     monkeypatch.setattr(model, "generate", cramped)
-    engine = HFEngine(lively.checkpoint, Sampling(max_new_tokens=10))
+    engine = HFEngine(lively, Sampling(max_new_tokens=10))
     assert engine.answer(prompts) == whole
     assert sizes == [5, 2, 2, 1]
     assert engine.answer(prompts) == whole
@@ -171,10 +171,29 @@ def test_a_batch_too_large_for_the_memory_is_answered_in_parts(lively, monkeypat
         engine.answer(prompts)
 
 
+@pytest.mark.parametrize("more", [{}, {"top_k": 5, "logprobs": True}], ids=["plain", "limited"])
+def test_too_little_memory_does_not_change_the_samples_of_a_seed(lively, monkeypatch, more):
+    prompts, sampling = prompts_of(lively), Sampling(10, temperature=1.5, num_samples=3, **more)
+    whole = HFEngine(lively, sampling).answer(prompts, seed=7)
+    generate, tries = lively.model.generate, []
+
+    def cramped(**kwargs):
+        tries.append(len(kwargs["input_ids"]))
+        output = generate(**kwargs)  # the memory runs out after random numbers were drawn
+        if tries[-1] > 1:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return output
+
+    monkeypatch.setattr(lively.model, "generate", cramped)
+    parts = HFEngine(lively, sampling).answer(prompts, seed=7)
+    assert tries == [5, 2, 1, 1, 1, 1, 1] and len({reply.text for group in whole for reply in group}) > 10
+    assert [[reply.text for reply in group] for group in parts] == [[reply.text for reply in group] for group in whole]
+
+
 def test_several_greedy_answers_are_refused():
     with pytest.raises(ValueError, match="num_samples 2 with temperature 0"):
         Sampling(num_samples=2)
 
 
-def test_no_prompts_no_answers(conversation):
-    assert answer(conversation, []) == []
+def test_no_prompts_no_answers(checkpoint):
+    assert answer(checkpoint, []) == []

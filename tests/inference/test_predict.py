@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scenerl.inference.engine import Reply, Unanswered
+from scenerl.inference.engine import GenerationError, Reply
 from scenerl.inference.predict import predict
 from scenerl.types import Example, SceneGraph
 from training.small_run import read_rows
@@ -58,8 +58,8 @@ def pixels_of(path: Path) -> bytes:
 def test_rows_hold_the_graph_in_pixels_of_the_original(conversation, examples, tmp_path):
     engine = Oracle(conversation, examples, num_samples=3)
     done = []
-    outcome = predict(examples, conversation, engine, tmp_path / "out.jsonl", 3, 4, seed=1, progress=done.append)
-    assert outcome.problems == [] and done == [4, 2]
+    _, problems = predict(examples, conversation, engine, tmp_path / "out.jsonl", 3, 4, seed=1, progress=done.append)
+    assert problems == [] and done == [4, 2]
     assert [size for size, _ in engine.calls] == [4, 2] and len({seed for _, seed in engine.calls}) == 2
     rows = read_rows(tmp_path / "out.jsonl")
     assert [(row["image_id"], row["sample"]) for row in rows] == [(e.image_id, k) for e in examples for k in range(3)]
@@ -135,9 +135,9 @@ def broken(examples, tmp_path):
 
 
 def test_a_label_that_the_model_takes_for_an_image_leaves_a_row(conversation, examples, tmp_path):
-    asked = replace(examples[0], query=("apple", "<|image_pad|>"))
+    example = replace(examples[0], query=("apple", "<|image_pad|>"))
     conversation = replace(conversation, output_format=replace(conversation.output_format, format="detections"))
-    [problem] = predict([asked], conversation, Oracle(conversation, []), tmp_path / "out.jsonl").problems
+    [problem] = predict([example], conversation, Oracle(conversation, []), tmp_path / "out.jsonl")[1]
     [row] = read_rows(tmp_path / "out.jsonl")
     assert row["error"] == problem and "image 'image-0': a label holds '<|image_pad|>'" in problem
 
@@ -145,7 +145,7 @@ def test_a_label_that_the_model_takes_for_an_image_leaves_a_row(conversation, ex
 def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conversation, examples, broken, tmp_path):
     out = tmp_path / "out.jsonl"
     good = [broken[k] for k in (1, 4, 5)]
-    problems = predict(broken, conversation, Oracle(conversation, good), out, batch_size=3).problems
+    problems = predict(broken, conversation, Oracle(conversation, good), out, batch_size=3)[1]
     rows = {row["image_id"]: row for row in read_rows(out)}
     assert list(rows) == [example.image_id for example in broken]
     failed = [row for row in rows.values() if "error" in row]
@@ -158,16 +158,16 @@ def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conve
         assert (row["status"], row["answer"], row["graph"], row["input_wh"]) == ("no_answer", None, None, None)
     assert all(rows[example.image_id]["status"] == "ok" for example in good)
 
-    # once more: nothing is answered again, no row is added, and the same problems are told
+    # once more: nothing is answered again, no row is added, and the same problems are reported
     before = out.read_bytes()
     engine = Oracle(conversation, good)
-    assert predict(broken, conversation, engine, out, batch_size=3).problems == problems
+    assert predict(broken, conversation, engine, out, batch_size=3)[1] == problems
     assert engine.calls == [] and out.read_bytes() == before
 
     # an image that is there now is answered now, in place of its error
     broken[0].image.write_bytes(examples[0].image.read_bytes())
     engine = Oracle(conversation, [broken[0], *good])
-    assert predict(broken, conversation, engine, out, batch_size=3).problems == problems[1:]
+    assert predict(broken, conversation, engine, out, batch_size=3)[1] == problems[1:]
     rows = read_rows(out)
     assert len(rows) == len(broken) == len({row["image_id"] for row in rows})
     assert "error" not in next(row for row in rows if row["image_id"] == "image-0")
@@ -177,11 +177,11 @@ def test_an_image_that_the_engine_fails_on_is_tried_again(conversation, examples
     class Failing(Oracle):
         def answer(self, prompts, seed):
             if prompts[0][0]["content"][0]["image"].tobytes() == pixels_of(examples[2].image):
-                raise Unanswered("the server said no")
+                raise GenerationError("the server said no")
             return super().answer(prompts, seed)
 
     out = tmp_path / "out.jsonl"
-    problems = predict(examples, conversation, Failing(conversation, examples, 2), out, 2, batch_size=2).problems
+    problems = predict(examples, conversation, Failing(conversation, examples, 2), out, 2, batch_size=2)[1]
     rows = read_rows(out)
     # batches of two: that of the third image has no answer, both of its images say why
     assert problems == [f"image 'image-{k}': the server said no" for k in (2, 3)]
@@ -190,7 +190,7 @@ def test_an_image_that_the_engine_fails_on_is_tried_again(conversation, examples
         ("image-3", problems[1]),
     ]
     engine = Oracle(conversation, examples, 2)
-    assert predict(examples, conversation, engine, out, 2, batch_size=2).problems == []
+    assert predict(examples, conversation, engine, out, 2, batch_size=2)[1] == []
     rows = read_rows(out)
     assert len(engine.calls) == 1 and len(rows) == 12 and not any("error" in row for row in rows)
 
@@ -209,7 +209,7 @@ def test_answers_at_a_time_are_written_in_order(conversation, examples, tmp_path
 
     one_by_one, at_a_time = Oracle(conversation, examples), Slow(conversation, examples)
     predict(examples, conversation, one_by_one, tmp_path / "one.jsonl", batch_size=1)
-    predict(examples, conversation, at_a_time, tmp_path / "many.jsonl", batch_size=1, ahead=2)
+    predict(examples, conversation, at_a_time, tmp_path / "many.jsonl", batch_size=1, concurrency=2)
     assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
     assert sorted(at_a_time.calls) == sorted(one_by_one.calls)
 
@@ -221,31 +221,38 @@ def test_images_that_recover_cost_one_rewrite_however_many(conversation, example
     gone = tmp_path / "gone.png"
     out = tmp_path / "out.jsonl"
     first = [replace(example, image=gone) if k % 3 == 0 else example for k, example in enumerate(twenty)]
-    assert len(predict(first[:19], conversation, engine, out, 2, batch_size=2).problems) == 7
+    assert len(predict(first[:19], conversation, engine, out, 2, batch_size=2)[1]) == 7
 
     renamed = []
     rename = os.replace
     monkeypatch.setattr("os.replace", lambda source, target: (renamed.append(target), rename(source, target)))
     second = [replace(example, image=gone) if k in (0, 12, 19) else example for k, example in enumerate(twenty)]
     second.insert(0, replace(second.pop(), image_id="new"))  # fails for the first time, before any other recovers
-    outcome = predict(second, conversation, engine, out, 2, batch_size=2)
+    counts, problems = predict(second, conversation, engine, out, 2, batch_size=2)
     assert renamed == [out]
-    assert [problem.split("'")[1] for problem in outcome.problems] == ["new", "image-0", "image-12"]
+    assert [problem.split("'")[1] for problem in problems] == ["new", "image-0", "image-12"]
     rows = read_rows(out)
     assert sorted((row["image_id"], row["sample"]) for row in rows) == sorted(
         (example.image_id, sample) for example in second for sample in (0, 1)
     )
     assert {row["image_id"] for row in rows if "error" in row} == {"new", "image-0", "image-12"}
-    assert (outcome.counts.answers, outcome.counts.unanswered) == (34, 6)
+    assert (counts.answers, counts.unanswered) == (34, 6)
 
 
-@pytest.mark.parametrize("ahead", [0, 2])
-def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path, ahead):
+@pytest.mark.parametrize("concurrency", [0, 2])
+def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path, concurrency):
     twice = [examples[0], examples[1], examples[0]]
     with pytest.raises(ValueError, match="two images of the data set have the image_id 'image-0'"):
-        predict(twice, conversation, Oracle(conversation, examples), tmp_path / "out.jsonl", batch_size=1, ahead=ahead)
+        predict(
+            twice,
+            conversation,
+            Oracle(conversation, examples),
+            tmp_path / "out.jsonl",
+            batch_size=1,
+            concurrency=concurrency,
+        )
     written = [row["image_id"] for row in read_rows(tmp_path / "out.jsonl")]
-    assert written == (["image-0", "image-1"] if not ahead else [])  # none had been waited for
+    assert written == (["image-0", "image-1"] if not concurrency else [])  # none had been waited for
 
 
 def test_a_bug_in_an_engine_is_no_row(conversation, examples, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from metrics.graphs import graph, pair
 from scenerl.metrics import MetricOptions, evaluate
-from scenerl.metrics.counts import Ratios
+from scenerl.metrics.precision import RatioMetrics
 from scenerl.metrics.registry import METRICS, headline, is_registered, ordered, spec, spec_or_plain
 
 BOXES = [("dog", (0, 0, 10, 10)), ("cat", (20, 0, 30, 10))]
@@ -36,13 +36,13 @@ def test_every_registered_metric_is_computed_and_every_computed_one_registered()
 
 def test_a_metric_that_is_not_registered_cannot_be_computed(monkeypatch):
     """It used to be computed and then to be missing from every table, file and page."""
-    original = Ratios.add
+    original = RatioMetrics.add
 
     def add(self, name, *rows):
         original(self, "novel_metric" if name == "object_f1" else name, *rows)
         original(self, name, *rows)
 
-    monkeypatch.setattr(Ratios, "add", add)
+    monkeypatch.setattr(RatioMetrics, "add", add)
     with pytest.raises(KeyError, match="novel_metric"):
         evaluate([pair(TARGET, TARGET)], MetricOptions(bootstrap_samples=0))
 

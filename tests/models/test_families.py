@@ -15,14 +15,15 @@ from PIL import Image
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOConfig, SFTConfig
 
+from models.tiled_families import tile_of  # the module adds small models of those families
+from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.box_formats import extent_wh, from_pixels, to_pixels
 from scenerl.boxes import rescale
-from scenerl.conversation import Conversation
 from scenerl.data.images import open_image
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
-from scenerl.models import FAMILIES, tiny
+from scenerl.models import FAMILIES
 from scenerl.models.loading import family_named, load
 from scenerl.training import grpo, sft
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
@@ -49,9 +50,13 @@ def saved_family(request, examples, tmp_path_factory):
 
 
 @pytest.fixture
-def conversation(saved_family):
-    model_type, folder = saved_family
-    return Conversation(output_format_of(model_type), load(folder, dtype="float32"))
+def checkpoint(saved_family):
+    return load(saved_family[1], dtype="float32")
+
+
+@pytest.fixture
+def conversation(saved_family, checkpoint):
+    return checkpoint.conversation(output_format_of(saved_family[0]))
 
 
 def inputs_of(processor, image_wh: tuple[int, int]):
@@ -176,7 +181,7 @@ def test_the_resized_input_is_what_the_processor_makes(saved_family):
                 assert (columns * SHAPE.patch, rows * SHAPE.patch) == (width, height)
             else:
                 tiles = batch["pixel_values"].shape[-4]
-                expected = (width // SHAPE.tile) * (height // SHAPE.tile)
+                expected = (width // tile_of(SHAPE)) * (height // tile_of(SHAPE))
                 assert tiles == expected + (expected > 1)
 
 
@@ -191,26 +196,30 @@ def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_two_steps_of_sft_and_of_grpo_then_predictions(conversation, examples, tmp_path, caplog, checkpointing):
-    model_type = conversation.checkpoint.family.model_type
+def test_two_steps_of_sft_and_of_grpo_then_predictions(
+    checkpoint, conversation, examples, tmp_path, caplog, checkpointing
+):
+    model_type = checkpoint.family.model_type
     fields = {**QUICK, "gradient_checkpointing": checkpointing, "learning_rate": 1e-2}
     if checkpointing:  # the frozen tower gives no gradient, which reentrant checkpointing would choke on
-        for name in conversation.checkpoint.family.vision_modules:
-            conversation.checkpoint.model.get_submodule(name).requires_grad_(False)
-    before = {name: value.clone() for name, value in conversation.checkpoint.model.named_parameters()}
-    trainer = sft.train(conversation, examples, SFTConfig(output_dir=str(tmp_path / "sft"), max_length=None, **fields))
+        for name in checkpoint.family.vision_modules:
+            checkpoint.model.get_submodule(name).requires_grad_(False)
+    before = {name: value.clone() for name, value in checkpoint.model.named_parameters()}
+    trainer = sft.train(
+        checkpoint, conversation, examples, SFTConfig(output_dir=str(tmp_path / "sft"), max_length=None, **fields)
+    )
     assert trainer.state.global_step == 2
-    model = conversation.checkpoint.model
+    model = checkpoint.model
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    visual = {name for name in before if name.startswith(conversation.checkpoint.family.vision_modules)}
+    visual = {name for name in before if name.startswith(checkpoint.family.vision_modules)}
     assert moved - visual and bool(moved & visual) != checkpointing
-    tuned = Conversation(conversation.output_format, load(tmp_path / "sft", dtype="float32"))
+    tuned = load(tmp_path / "sft", dtype="float32")
     args = GRPOConfig(
         output_dir=str(tmp_path / "rl"),
         **{**QUICK_GRPO, "gradient_checkpointing": checkpointing, "per_device_train_batch_size": 4},
     )
     caplog.clear()
-    trainer = grpo.train(tuned, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
+    trainer = grpo.train(tuned, conversation, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
     assert trainer.state.global_step == 2
     assert trainer.shares_prefix == trainer.shares_rollout == (model_type in SHARING)
     assert ("prompts are run once per completion" in caplog.text) == (model_type not in SHARING)
@@ -229,9 +238,36 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(conversation, examples, t
         assert all(len(reply.logprobs) == reply.num_tokens for own in replies for reply in own)
 
 
-def test_banned_tokens_are_never_sampled(conversation, examples):
+def test_samples_are_those_of_transformers_loop_in_one_batch_or_in_parts(
+    checkpoint, conversation, examples, monkeypatch
+):
+    """So that a seed gives the same samples however much memory there is."""
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(3)
+    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=1.5, num_samples=2))
+    prompts = [conversation.prompt(example, open_image(example)) for example in examples[:3]]
+    inputs, generate = engine.encode(prompts), checkpoint.model.generate
+    torch.manual_seed(5)
+    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=2)
+    tokenizer, num_prompt = checkpoint.processor.tokenizer, inputs["input_ids"].shape[1]
+    expected = [tokenizer.decode(row[num_prompt:], skip_special_tokens=True) for row in output]
+    assert len(set(expected)) > 3
+    monkeypatch.setattr(checkpoint.model, "generate", generate)
+    assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
+
+    def cramped(**kwargs):
+        if len(kwargs["input_ids"]) > 1:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return generate(**kwargs)
+
+    monkeypatch.setattr(checkpoint.model, "generate", cramped)
+    assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
+
+
+def test_banned_tokens_are_never_sampled(checkpoint, conversation, examples):
     """Even by a model that would say nothing else."""
-    checkpoint = conversation.checkpoint
     with torch.no_grad():
         checkpoint.model.get_input_embeddings().weight[checkpoint.banned_ids] *= 50
     engine = HFEngine(checkpoint, Sampling(max_new_tokens=20, temperature=5.0, num_samples=4))

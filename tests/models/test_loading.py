@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from scenerl.models import FAMILIES, tiny
+from scenerl import tiny
+from scenerl.models import FAMILIES
 from scenerl.models.folders import REQUIRED, check_folder
 from scenerl.models.loading import family_of, load, weights_digest
 from scenerl.models.qwen2_vl import FAMILY, Qwen2VLImageTextProcessor

@@ -15,8 +15,11 @@ from transformers.processing_utils import ProcessorMixin
 
 from scenerl.models.loading import load
 from scenerl.models.qwen2_vl import FAMILY, input_wh, load_processor
-from scenerl.models.tiny import CHAT_TEMPLATE
+from scenerl.tiny.architectures import ARCHITECTURES
+from scenerl.tiny.tokenizer import chat_template
 from training.small_run import SHAPE
+
+TEMPLATE = chat_template(ARCHITECTURES["qwen2_vl"])
 
 SIZES = [(56, 56), (57, 55), (1, 1), (3, 200), (199, 1), (331, 97), (500, 333), (1001, 667), (28, 28 * 40)]
 TEXT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>1 near 2<|im_end|>\n"
@@ -129,10 +132,10 @@ def test_an_image_too_long_and_thin_is_refused(processor):
 
 
 def test_the_chat_template_survives(processor, tmp_path):
-    assert processor.chat_template == CHAT_TEMPLATE
+    assert processor.chat_template == TEMPLATE
     processor.save_pretrained(tmp_path)
     again = load_processor(tmp_path)
-    assert again.chat_template == CHAT_TEMPLATE == again.tokenizer.chat_template
+    assert again.chat_template == TEMPLATE == again.tokenizer.chat_template
     messages = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "1 near 2"}]},
@@ -150,8 +153,8 @@ def test_a_chat_template_in_the_file_of_older_checkpoints(folder):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
         load(folder)
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
-    assert load(folder).processor.chat_template == CHAT_TEMPLATE
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    assert load(folder).processor.chat_template == TEMPLATE
 
 
 def test_a_processor_saved_by_transformers_itself(folder, processor):

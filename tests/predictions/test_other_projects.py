@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data import toon
 from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.evaluate import run_eval
@@ -97,6 +97,13 @@ def test_coco_results_and_instances(tmp_path):
     assert found["metrics"]["greedy_precision"]["value"] == 2 / 4
     assert run(tmp_path, pred, data, task="det")["metrics"] == found["metrics"]  # by its content
     assert run(tmp_path, pred, f"coco:{data}", task="det")["metrics"] == found["metrics"]
+
+
+def test_what_is_exported_for_coco_gives_the_same_numbers_there(tmp_path):
+    data, pred = save(tmp_path / "instances.json", INSTANCES), save(tmp_path / "results.json", RESULTS)
+    found = run(tmp_path, pred, data, task="det", export=[f"coco={tmp_path / 'export.json'}"])["metrics"]
+    for name, value in coco_evaluation(tmp_path / "export_instances.json", tmp_path / "export.json").items():
+        assert found[name]["value"] == pytest.approx(value, abs=1e-9), name
 
 
 def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):

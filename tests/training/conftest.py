@@ -11,7 +11,7 @@ if importlib.util.find_spec("trl") is None:
 else:
     import torch
 
-    from training.small_run import examples_of, load_conversation, save_base, write_data
+    from training.small_run import STYLE, examples_of, load_checkpoint, save_base, write_data
 
     @pytest.fixture(scope="session", autouse=True)
     def one_thread():
@@ -36,6 +36,10 @@ else:
         return save_base(tmp_path_factory.mktemp("base"), examples)
 
     @pytest.fixture
-    def conversation(base):
+    def checkpoint(base):
         """A freshly loaded model, which a test may change."""
-        return load_conversation(base)
+        return load_checkpoint(base)
+
+    @pytest.fixture
+    def conversation(checkpoint):
+        return checkpoint.conversation(STYLE)

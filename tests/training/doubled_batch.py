@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from trl import GRPOConfig, SFTConfig
 
 from scenerl.training import grpo, sft
-from training.small_run import QUICK, QUICK_GRPO, examples_of, load_conversation
+from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
 # Plain SGD moves a weight in proportion to its gradient. AdamW divides by the gradient's size, which makes steps of
 # full length out of the rounding of gradients that are zero.
@@ -39,13 +39,18 @@ def weights_of(trainer) -> dict[str, torch.Tensor]:
 
 def main(command: str, rows: str, base: str, out: str, batch: str) -> None:
     torch.set_num_threads(1)
-    conversation, examples = load_conversation(Path(base)), examples_of(Path(rows))
+    checkpoint, examples = load_checkpoint(Path(base)), examples_of(Path(rows))
+    conversation = checkpoint.conversation(STYLE)
     fields = {**FIELDS, "per_device_train_batch_size": int(batch)}
     if command == "sft":
-        trainer = sft.build_trainer(conversation, examples, SFTConfig(output_dir=out, max_length=None, **fields))
+        trainer = sft.build_trainer(
+            checkpoint, conversation, examples, SFTConfig(output_dir=out, max_length=None, **fields)
+        )
     else:
         args = GRPOConfig(output_dir=out, **{**QUICK_GRPO, **fields, "beta": 0.1})
-        trainer = grpo.build_trainer(conversation, examples, args, ["cosine_length"], constant_reward_window=0)
+        trainer = grpo.build_trainer(
+            checkpoint, conversation, examples, args, ["cosine_length"], constant_reward_window=0
+        )
         given_completions(trainer)
     before = weights_of(trainer)
     trainer.train()

@@ -7,12 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scenerl import data
+from scenerl import data, tiny
 from scenerl.answers import OutputFormat
-from scenerl.conversation import Conversation
-from scenerl.models import tiny
-from scenerl.models.loading import load
-from scenerl.training import from_scratch
+from scenerl.models.loading import Checkpoint, load
 from scenerl.types import Example
 
 SHAPE = tiny.TinyShape(text_width=64, text_layers=2, vision_width=32, vision_layers=1)
@@ -85,9 +82,9 @@ def examples_of(rows: Path) -> list[Example]:
 
 def save_base(folder: Path, examples: list[Example]) -> Path:
     """An untrained checkpoint whose tokenizer knows the answers to ``examples``."""
-    from_scratch.create(folder, examples, STYLE, SHAPE)
+    tiny.create(folder, examples, STYLE, SHAPE)
     return folder
 
 
-def load_conversation(folder: Path, output_format: OutputFormat = STYLE) -> Conversation:
-    return Conversation(output_format, load(folder, dtype="float32"))
+def load_checkpoint(folder: Path) -> Checkpoint:
+    return load(folder, dtype="float32")

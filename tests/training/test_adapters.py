@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from hub_cache import fill_cache
-from scenerl import cli
-from scenerl.config import parse
+from scenerl import cli, tiny
+from scenerl.commands import parse
 from scenerl.errors import UserError
 from scenerl.models.loading import base_of, family_of, load, weights_digest
-from scenerl.training import adapters, from_scratch, setup
+from scenerl.training import adapters, setup
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, STYLE, read_rows, words
 
 LORA = ["--use_peft", "--lora_r", "4", "--lora_dropout", "0", "--learning_rate", "0.05"]
@@ -157,19 +157,19 @@ def options(*argv: str):
     return parse("sft", ["--model", "m", "--data", "d.jsonl", "--out", "o", *argv])[0]
 
 
-def test_options_become_pefts_configuration(conversation):
+def test_options_become_pefts_configuration(checkpoint, conversation):
     provided = options(
         "--use_peft", "--lora_r", "2", "--lora_alpha", "6", "--use_rslora", "--lora_modules_to_save", "merger"
     )
-    config = adapters.lora_config(provided, conversation.checkpoint)
+    config = adapters.lora_config(provided, checkpoint)
     assert (config.r, config.lora_alpha, config.use_rslora, config.modules_to_save) == (2, 6, True, ["merger"])
-    assert config.target_modules == conversation.checkpoint.family.lora_targets
-    assert adapters.lora_config(options(), conversation.checkpoint) is None
+    assert config.target_modules == checkpoint.family.lora_targets
+    assert adapters.lora_config(options(), checkpoint) is None
     everything = options("--use_peft", "--lora_target_modules", "all-linear")
-    assert adapters.lora_config(everything, conversation.checkpoint).target_modules == "all-linear"
+    assert adapters.lora_config(everything, checkpoint).target_modules == "all-linear"
     wrong = options("--use_peft", "--lora_target_modules", "q_proj", "w_pack")
     with pytest.raises(ValueError, match="lora_target_modules: no module of .* is called w_pack"):
-        adapters.lora_config(wrong, conversation.checkpoint)
+        adapters.lora_config(wrong, checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_options_become_pefts_configuration(conversation):
         (["--load_in_4bit"], "load_in_4bit: quantised weights cannot be trained themselves; add --use_peft"),
         (["--load_in_4bit", "--load_in_8bit", "--use_peft"], "only one of them"),
         (["--load_in_8bit", "--use_peft"], r"bitsandbytes is not installed; pip install 'scenerl\[qlora\]'"),
-        (["--lora_r", "0", "--use_peft"], "lora_r: 0 is out of range"),
+        (["--lora_r", "0", "--use_peft"], "lora_r: '0': should be greater than 0"),
         (["--lora_rank", "4"], "did you mean .*lora_r"),
     ],
 )
@@ -206,7 +206,7 @@ def test_qlora(examples, rows, tmp_path):
     """Where bitsandbytes is there: 4-bit weights, adapters on them, an adapter like any other."""
     pytest.importorskip("bitsandbytes")
     base = tmp_path / "base"  # of layers as wide as the blocks in which weights are quantised
-    from_scratch.create(base, examples, STYLE, replace(SHAPE, vision_width=64))
+    tiny.create(base, examples, STYLE, replace(SHAPE, vision_width=64))
     out = tmp_path / "run"
     command = ["sft", "--model", str(base), "--data", str(rows), "--out", str(out), *SFT, *LORA, "--load_in_4bit"]
     assert cli.main([*command, *words(QUICK)]) == 0

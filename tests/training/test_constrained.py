@@ -9,10 +9,10 @@ import torch
 from trl import GRPOConfig
 
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
+from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.data.images import open_image
-from scenerl.decoding import Vocabulary, constraint_of
 from scenerl.training import grpo
-from scenerl.training.constrained import obstacle, send_grammar
+from scenerl.training.constrained import send_grammar, unsupported_reason
 from training.small_run import PREDICATES, QUICK_GRPO
 
 pytest.importorskip("xgrammar")
@@ -24,9 +24,9 @@ def config(folder, **changes) -> GRPOConfig:
     return GRPOConfig(output_dir=str(folder), **{**QUICK_GRPO, **changes})
 
 
-def least(conversation) -> int:
+def least(checkpoint, conversation) -> int:
     """Tokens of the smallest answer."""
-    vocabulary = Vocabulary.of(conversation.checkpoint, conversation.checkpoint.stop_ids)
+    vocabulary = Vocabulary.of(checkpoint, checkpoint.stop_ids)
     return constraint_of(GrammarSpec(conversation.output_format, (1000, 1000)), vocabulary).least
 
 
@@ -53,31 +53,30 @@ def rolled_out(trainer, examples) -> list[tuple]:
     ids=["compact-closed", "json-think-closed", "json-open"],
 )
 def test_rollouts_are_answers_with_the_models_own_probabilities(
-    shared, output_format, conversation, examples, tmp_path
+    shared, output_format, checkpoint, conversation, examples, tmp_path
 ):
     conversation = replace(conversation, output_format=output_format)
     size = {"per_device_train_batch_size": 6, "num_iterations": 2}  # the second asks for old log-probabilities
-    limit = least(conversation) + 12
+    limit = least(checkpoint, conversation) + 12
     trainer = grpo.build_trainer(
-        conversation, examples, config(tmp_path, max_completion_length=limit, **size), ["format"],
+        checkpoint, conversation, examples, config(tmp_path, max_completion_length=limit, **size), ["format"],
         constrain=True, shared_prefix=shared,
     )  # fmt: skip
     assert trainer.shares_prefix == (shared == "on") and grpo.rollout_form(trainer) == "constrained"
-    tokenizer = conversation.checkpoint.processor.tokenizer
+    tokenizer = checkpoint.processor.tokenizer
     for example, ids, logps in rolled_out(trainer, examples):
         assert len(ids) <= limit and int(ids[-1]) == tokenizer.eos_token_id
         result = conversation.parse(tokenizer.decode(ids, skip_special_tokens=True), example)
         assert result.ok and not result.issues and result.in_template
         with torch.no_grad():
-            alone = whole_distribution(conversation, example, ids)
+            alone = whole_distribution(checkpoint, conversation, example, ids)
         torch.testing.assert_close(logps, alone, rtol=0, atol=1e-4)
         # many of these tokens were the only one allowed: of an untrained model's distribution each is a small part
         assert logps.max() < -1
 
 
-def whole_distribution(conversation, example, ids: torch.Tensor) -> torch.Tensor:
+def whole_distribution(checkpoint, conversation, example, ids: torch.Tensor) -> torch.Tensor:
     """(T) log-probabilities of an answer's tokens by one pass of the model alone."""
-    checkpoint = conversation.checkpoint
     prompt = [conversation.prompt(example, open_image(example))]
     inputs = checkpoint.processor.apply_chat_template(
         prompt, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -91,44 +90,47 @@ def whole_distribution(conversation, example, ids: torch.Tensor) -> torch.Tensor
     return logits.log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
 
 
-def test_free_rollouts_of_the_same_model_are_no_answers(conversation, examples, tmp_path):
+def test_free_rollouts_of_the_same_model_are_no_answers(checkpoint, conversation, examples, tmp_path):
     """So that the test above tests the constraint."""
     fields = {"max_completion_length": 30, "per_device_train_batch_size": 6, "num_iterations": 2}
-    trainer = grpo.build_trainer(conversation, examples, config(tmp_path, **fields), ["format"])
-    tokenizer = conversation.checkpoint.processor.tokenizer
+    trainer = grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path, **fields), ["format"])
+    tokenizer = checkpoint.processor.tokenizer
     texts = [(example, tokenizer.decode(ids)) for example, ids, _ in rolled_out(trainer, examples)]
     assert not any(conversation.parse(text, example).ok for example, text in texts)
 
 
-def test_settings_that_bar_the_end_do_not_prevent_it(conversation, examples, tmp_path):
+def test_settings_that_bar_the_end_do_not_prevent_it(checkpoint, conversation, examples, tmp_path):
     """Where the form leaves one token, a shortest length or a ban of repetition cannot take it away."""
-    limit = least(conversation) + 8
+    limit = least(checkpoint, conversation) + 8
     barring = {"generation_kwargs": {"min_new_tokens": limit, "no_repeat_ngram_size": 1}}
     fields = {"max_completion_length": limit, "per_device_train_batch_size": 6, "num_iterations": 2, **barring}
-    trainer = grpo.build_trainer(conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
-    tokenizer = conversation.checkpoint.processor.tokenizer
+    trainer = grpo.build_trainer(
+        checkpoint, conversation, examples, config(tmp_path, **fields), ["format"], constrain=True
+    )
+    tokenizer = checkpoint.processor.tokenizer
     for example, ids, _ in rolled_out(trainer, examples):
         result = conversation.parse(tokenizer.decode(ids, skip_special_tokens=True), example)
         assert result.ok and not result.issues
 
 
-def test_a_step_of_training(conversation, examples, tmp_path):
-    limit = least(conversation) + 12
+def test_a_step_of_training(checkpoint, conversation, examples, tmp_path):
+    limit = least(checkpoint, conversation) + 12
     fields = {"max_completion_length": limit, "max_steps": 1}
-    trainer = grpo.train(conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
+    trainer = grpo.train(checkpoint, conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
     (row,) = [row for row in trainer.state.log_history if "rewards/format/mean" in row]
     assert row["rewards/format/mean"] == 1 and row["completions/clipped_ratio"] == 0
 
 
-def test_errors_before_training(conversation, examples, tmp_path):
+def test_errors_before_training(checkpoint, conversation, examples, tmp_path):
     def build(output_format=conversation.output_format, **fields):
         args = config(tmp_path, **fields)
         return grpo.build_trainer(
-            replace(conversation, output_format=output_format), examples, args, ["format"], constrain=True
+            checkpoint, replace(conversation, output_format=output_format), examples, args, ["format"], constrain=True
         )
 
     with pytest.raises(
-        ValueError, match=rf"^constrain: the smallest answer takes {least(conversation)} tokens, but the limit is 1;"
+        ValueError,
+        match=rf"^constrain: the smallest answer takes {least(checkpoint, conversation)} tokens, but the limit is 1;",
     ):
         build(max_completion_length=1)
     with pytest.raises(ValueError, match="^constrain: no answer can hold the predicate ' on'"):
@@ -138,8 +140,8 @@ def test_errors_before_training(conversation, examples, tmp_path):
 
 
 def test_what_stands_in_the_way(tmp_path):
-    assert obstacle(config(tmp_path)) is None
-    assert obstacle(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
+    assert unsupported_reason(config(tmp_path)) is None
+    assert unsupported_reason(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
 
 
 def test_vllm_gets_the_grammar(conversation, examples, tmp_path):

@@ -12,14 +12,15 @@ from transformers import TrainerState
 from trl import GRPOConfig
 
 from scenerl import cli
-from scenerl.answers import dialogue, write_answer
-from scenerl.config import GRPOOptions, dump_yaml
-from scenerl.conversation import Conversation
+from scenerl.answers import write_answer
+from scenerl.answers.dialogue import Conversation
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup
 from scenerl.training.trl_rewards import RewardBatch, scene_metrics
-from training.small_run import QUICK_GRPO, examples_of, load_conversation, read_rows, words
+from training.small_run import QUICK_GRPO, examples_of, load_checkpoint, read_rows, words
 
 NAMES = ["format", "node_box", "triplet_f1"]
 
@@ -87,11 +88,24 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
         direct = score_answer(
-            examples[0], text, dialogue.Conversation(conversation.output_format), options, num_tokens=3
+            examples[0], text, Conversation(conversation.output_format), options, num_tokens=3
         )
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_strict_means_the_same_to_grpo_and_score(conversation, examples, answers, strict):
+    """An output with an issue, here a relation that stands twice, is a whole failure to both, or to neither."""
+    options = RewardOptions(strict_format=strict, cosine_max_tokens=7, cosine_correct=0.9)
+    *objects, relation, end = answers[0].splitlines()
+    text = "\n".join([*objects, relation, relation, end])
+    batch = RewardBatch(list(REWARDS), examples, conversation, options, stop_ids=[2])
+    found = {name: values[0] for name, values in Batch([text], [0]).score(batch).items()}
+    direct = score_answer(examples[0], text, conversation.output_format, options, strict=strict, num_tokens=3)
+    assert found == direct["rewards"]
+    assert found["triplet_f1"] == (0.0 if strict else pytest.approx(1.0, abs=0.5)) and direct["issues"]
 
 
 def test_each_completion_meets_the_target_of_its_row(conversation, examples):
@@ -153,11 +167,11 @@ def test_samples_hold_a_group_with_its_rewards(conversation, examples, answers, 
     assert rows[1]["answer"] == hostile and rows[1]["status"] != "ok"
 
 
-def test_sampling_never_meets_a_vision_token(conversation, examples, tmp_path):
+def test_sampling_never_meets_a_vision_token(checkpoint, conversation, examples, tmp_path):
     """An untrained model at temperature 5 samples nearly evenly: 2 x 128 x 4 tokens of about 300 kinds."""
     args = config(tmp_path, temperature=5.0, max_completion_length=128, per_device_train_batch_size=8)
-    trainer = grpo.build_trainer(conversation, examples, args, ["format"])
-    banned = set(conversation.checkpoint.banned_ids)
+    trainer = grpo.build_trainer(checkpoint, conversation, examples, args, ["format"])
+    banned = set(checkpoint.banned_ids)
     assert len(banned) == 4 and banned <= set(trainer.generation_config.suppress_tokens)
     with torch.no_grad():  # a model that would say nothing else
         trainer.model.model.language_model.embed_tokens.weight[sorted(banned)] *= 50
@@ -166,9 +180,9 @@ def test_sampling_never_meets_a_vision_token(conversation, examples, tmp_path):
     assert not sampled & banned and len(sampled) > 20
 
 
-def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, conversation):
+def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, checkpoint, conversation):
     args = config(tmp_path, use_vllm=True, generation_kwargs={"logit_bias": {7: 1.0}, "seed": 1})
-    banned = conversation.checkpoint.banned_ids
+    banned = checkpoint.banned_ids
     grpo.ban_vision_tokens(args, banned)
     assert args.generation_kwargs == {"logit_bias": {7: 1.0} | dict.fromkeys(banned, -100.0), "seed": 1}
     own = config(tmp_path, generation_kwargs={"suppress_tokens": [7]})
@@ -183,17 +197,19 @@ def test_rollouts_of_vllm_are_said_to_be_its_own(mode):
 
 
 @pytest.mark.parametrize("shared, often", [("on", "once per group"), ("off", "once per completion")])
-def test_the_log_says_how_often_a_rollout_reads_prompts(conversation, examples, tmp_path, caplog, shared, often):
+def test_the_log_says_how_often_a_rollout_reads_prompts(
+    checkpoint, conversation, examples, tmp_path, caplog, shared, often
+):
     caplog.set_level("INFO", logger=grpo.__name__)
     args = config(tmp_path, max_steps=1, max_completion_length=2)
-    grpo.train(conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
+    grpo.train(checkpoint, conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
     (said,) = [record.message for record in caplog.records if record.message.startswith("rollouts: ")]
     assert "in process" in said and said.endswith(often)
 
 
-def test_weights_and_breakdown_reach_the_log(conversation, examples, tmp_path):
+def test_weights_and_breakdown_reach_the_log(checkpoint, conversation, examples, tmp_path):
     args = config(tmp_path, reward_weights=[0.5, 1.0, 3.0], max_completion_length=12)
-    trainer = grpo.train(conversation, examples, args, NAMES, sample_log_every=1)
+    trainer = grpo.train(checkpoint, conversation, examples, args, NAMES, sample_log_every=1)
     assert trainer.reward_weights.tolist() == [0.5, 1.0, 3.0]
     log = read_rows(tmp_path / "log.jsonl")
     assert [row["step"] for row in log] == [1, 2, 2]
@@ -225,7 +241,7 @@ def test_a_recipe_trains_a_model_and_warns_of_a_constant_reward(base, rows, tmp_
     assert all("truncated" in message and "max_completion_length" in message for message in warned)
     assert "reward_weights:" in (out / "config.yaml").read_text()
     assert "triplet_f1" in capsys.readouterr().err
-    assert load_conversation(out).checkpoint.model.config.model_type == "qwen2_vl"
+    assert load_checkpoint(out).model.config.model_type == "qwen2_vl"
 
 
 @pytest.mark.parametrize(
@@ -255,21 +271,21 @@ def test_too_few_examples_for_a_batch_of_prompts(base, rows, tmp_path, capsys):
     assert "1 examples, but a rollout takes 2 different prompts" in capsys.readouterr().err
 
 
-def test_a_prompt_that_does_not_fit_is_found_before_training(conversation, examples, tmp_path, monkeypatch):
-    model, processor = conversation.checkpoint.model, conversation.checkpoint.processor
+def test_a_prompt_that_does_not_fit_is_found_before_training(checkpoint, conversation, examples, tmp_path, monkeypatch):
+    model, processor = checkpoint.model, checkpoint.processor
     text = conversation.prompt(examples[0], Image.new("RGB", (56, 56)))
     encoded = processor.apply_chat_template(
         [text], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
     fits = encoded["input_ids"].shape[1] + 8  # images of 56 x 56 make four tokens, the third is wider and makes six
     monkeypatch.setattr(model.config.text_config, "max_position_embeddings", fits)
-    grpo.check_prompts(conversation, examples[:2], 8)
+    grpo.check_prompts(checkpoint, conversation, examples[:2], 8)
     with pytest.raises(ValueError, match=rf"'image-2': \d+ tokens of text, 6 of .* are {fits + 2}, but .* {fits}"):
-        grpo.build_trainer(conversation, examples, config(tmp_path), ["format"])
-    blind = replace(conversation.checkpoint.family, image_tokens=lambda processor, image_wh: 0)
-    blind = replace(conversation, checkpoint=replace(conversation.checkpoint, family=blind))
+        grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path), ["format"])
+    blind = replace(checkpoint.family, image_tokens=lambda processor, image_wh: 0)
+    blind = replace(checkpoint, family=blind)
     with pytest.raises(ValueError, match="'image-0': 56 x 56 pixels make no token"):
-        grpo.check_prompts(blind, examples, 8)
+        grpo.check_prompts(blind, conversation, examples, 8)
 
 
 def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
@@ -279,10 +295,10 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
-        predicate_counts=counts, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
+        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
-    assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts)
+    assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)
     # 4 ** -0.5 against 100 ** -0.5: 5 times the weight
     assert seen["reward_options"].predicate_weights["above"] == pytest.approx(5.0)
     assert (seen["constant_reward_window"], seen["sample_log_every"], seen["rollout_check_tolerance"]) == (5, 3, 0.1)

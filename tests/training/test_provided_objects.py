@@ -9,7 +9,8 @@ import pytest
 from trl import GRPOConfig
 
 from scenerl import cli
-from scenerl.conversation import Conversation, saved_output_format
+from scenerl.answers.dialogue import Conversation
+from scenerl.models.output_formats import saved_output_format
 from scenerl.training import grpo
 from training.small_run import QUICK, QUICK_GRPO, read_rows, words, write_rows
 
@@ -66,10 +67,14 @@ def test_answers_with_given_objects_are_evaluated_by_them(rows, tmp_path):
     assert values == {"sgdet": 0, "sgcls": 0, "predcls": 1}
 
 
-def test_rollouts_ask_with_given_objects(conversation, examples, tmp_path, monkeypatch):
-    provided = Conversation(replace(conversation.output_format, provided="boxes"), conversation.checkpoint)
+def test_rollouts_ask_with_given_objects(checkpoint, conversation, examples, tmp_path, monkeypatch):
+    provided = replace(conversation, output_format=replace(conversation.output_format, provided="boxes"))
     trainer = grpo.build_trainer(
-        provided, examples, GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "max_steps": 1}), ["format"]
+        checkpoint,
+        provided,
+        examples,
+        GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "max_steps": 1}),
+        ["format"],
     )
     prompts = [
         row["prompt"][0]["content"][1]["text"] for row in (trainer.train_dataset[n] for n in range(len(examples)))
@@ -79,4 +84,4 @@ def test_rollouts_ask_with_given_objects(conversation, examples, tmp_path, monke
     longest = max(len(prompt) for prompt in prompts)
     monkeypatch.setattr(trainer.model.config.get_text_config(), "max_position_embeddings", longest // 8)
     with pytest.raises(ValueError, match="tokens of text"):
-        grpo.check_prompts(provided, examples, 8)
+        grpo.check_prompts(checkpoint, provided, examples, 8)

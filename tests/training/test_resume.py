@@ -22,7 +22,7 @@ from scenerl.training import sft
 from scenerl.training.grpo import SceneGRPOTrainer
 from scenerl.training.logs import LogFile, take_back
 from scenerl.training.resume import last_checkpoint
-from training.small_run import QUICK, QUICK_GRPO, load_conversation, read_rows, words
+from training.small_run import QUICK, QUICK_GRPO, load_checkpoint, read_rows, words
 
 # Three batches are an epoch: 7 steps end in the middle of one, which is where transformers would train on.
 FIELDS = {**QUICK, "max_steps": 7, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
@@ -267,12 +267,12 @@ def test_a_folder_of_something_else_is_left_alone(base, rows, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_weights_that_do_not_fit_are_an_error_not_a_silent_start(whole, base, examples, tmp_path):
+def test_weights_that_do_not_fit_are_an_error_not_a_silent_start(whole, checkpoint, conversation, examples, tmp_path):
     """transformers would warn and go on from the initial weights."""
-    trainer = sft.build_trainer(load_conversation(base), examples, SFTConfig(output_dir=str(tmp_path), **QUICK))
+    trainer = sft.build_trainer(checkpoint, conversation, examples, SFTConfig(output_dir=str(tmp_path), **QUICK))
     trainer._load_from_checkpoint(str(whole / "checkpoint-2"))
     loaded = trainer.model.state_dict()
-    wanted = load_conversation(whole / "checkpoint-2").checkpoint.model.state_dict()
+    wanted = load_checkpoint(whole / "checkpoint-2").model.state_dict()
     assert all(torch.equal(loaded[key], wanted[key]) for key in wanted)
     shutil.copytree(whole / "checkpoint-2", tmp_path / "other")
     tensors = load_file(tmp_path / "other" / "model.safetensors")

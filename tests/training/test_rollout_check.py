@@ -14,19 +14,19 @@ from scenerl.training.rollout_check import RolloutMismatch, check_rollout
 from training.small_run import QUICK_GRPO
 
 
-def build(conversation, examples, folder, **fields):
+def build(checkpoint, conversation, examples, folder, **fields):
     args = GRPOConfig(output_dir=str(folder), **{**QUICK_GRPO, "max_completion_length": 6, "top_p": 0.9, **fields})
     # An untrained model gives everything the same probability, whatever it sees; larger weights make it care.
     with torch.no_grad():
-        for parameter in conversation.checkpoint.model.parameters():
+        for parameter in checkpoint.model.parameters():
             if parameter.ndim > 1:
                 parameter *= 8
     return grpo.build_trainer(conversation, examples[1:], args, ["format"])  # images of two sizes
 
 
 @pytest.fixture
-def trainer(conversation, examples, tmp_path):
-    return build(conversation, examples, tmp_path)
+def trainer(checkpoint, conversation, examples, tmp_path):
+    return build(checkpoint, conversation, examples, tmp_path)
 
 
 def mismatch(trainer) -> tuple[str, float, float]:
@@ -39,8 +39,8 @@ def mismatch(trainer) -> tuple[str, float, float]:
 
 
 @pytest.mark.parametrize("fields", [{}, {"temperature": 0.5}, {"repetition_penalty": 1.3}, {"top_k": 3}])
-def test_passes_on_a_healthy_trainer_and_leaves_no_trace(conversation, examples, tmp_path, fields):
-    trainer = build(conversation, examples, tmp_path, **fields)
+def test_passes_on_a_healthy_trainer_and_leaves_no_trace(checkpoint, conversation, examples, tmp_path, fields):
+    trainer = build(checkpoint, conversation, examples, tmp_path, **fields)
     trainer.model.train()
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     state = torch.random.get_rng_state()
@@ -81,14 +81,14 @@ def test_another_template_on_one_side(trainer, monkeypatch):
     assert abs(rollout - scored) > 0.05
 
 
-def test_another_image_size_on_one_side(trainer, conversation, monkeypatch):
+def test_another_image_size_on_one_side(trainer, checkpoint, monkeypatch):
     score = rollout_check._score
     tokenize = trainer._tokenize_prompts
     seen = []
     monkeypatch.setattr(trainer, "_tokenize_prompts", lambda prompts: (seen.append(prompts), tokenize(prompts))[1])
 
     def larger(trainer, prompt_ids, completion_ids, fields):
-        set_pixel_bounds(conversation.checkpoint.processor.image_processor, 112 * 112, None)
+        set_pixel_bounds(checkpoint.processor.image_processor, 112 * 112, None)
         prompt_ids, _, fields = tokenize(seen[0])
         return score(trainer, prompt_ids, completion_ids, fields)
 
@@ -135,10 +135,10 @@ def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer
     assert rollout != rollout and "differ by nan" in message
 
 
-def test_training_stops_before_it_begins(trainer, conversation, examples, tmp_path, monkeypatch):
+def test_training_stops_before_it_begins(trainer, checkpoint, conversation, examples, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "build_trainer", lambda *args, **settings: trainer)
     monkeypatch.setattr(rollout_check, "_score", lambda trainer, p, ids, fields: [[-99.0] * len(row) for row in ids])
     monkeypatch.setattr(trainer, "train", lambda **kwargs: pytest.fail("trained all the same"))
     with pytest.raises(RolloutMismatch, match="trainer -99.0000"):
-        grpo.train(conversation, examples, trainer.args, ["format"])
+        grpo.train(checkpoint, conversation, examples, trainer.args, ["format"])
     assert not (tmp_path / "model.safetensors").exists()

@@ -16,11 +16,12 @@ from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, SFTConfig
 
 from scenerl import cli
-from scenerl.config import OPTIONS, TRL_CONFIGS, dump_yaml, parse
+from scenerl.commands import TRAINING, options_of, parse
+from scenerl.config import dump_yaml
 from scenerl.training import grpo, setup, sft
 from scenerl.training.logs import ConsoleTable
 from scenerl.types import StoredImage
-from training.small_run import QUICK, QUICK_GRPO, examples_of, load_conversation, read_rows, words, write_rows
+from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint, read_rows, words, write_rows
 
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig}
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
@@ -81,9 +82,9 @@ def test_the_command_line_wins_over_the_recipe(tmp_path):
     [
         (["--learning_rat", "1"], "'learning_rat', no field of SFTConfig either (did you mean learning_rate"),
         (["--muon_learning_rat", "1"], "did you mean muon_learning_rate"),
-        (["--max_steps", "many"], "command line: max_steps: 'many' is not a whole number"),
-        (["--learning_rate", "fast"], "learning_rate: 'fast' is not a number"),
-        (["--lr_scheduler_type", "cosin"], "lr_scheduler_type: 'cosin' is not"),
+        (["--max_steps", "many"], "command line: max_steps: 'many': should be a valid integer"),
+        (["--learning_rate", "fast"], "learning_rate: 'fast': should be a valid number"),
+        (["--lr_scheduler_type", "cosin"], "lr_scheduler_type: 'cosin': should be"),
         (["--report_to", "paper"], "report_to: paper is not installed or not known; allowed: none, "),
         (["--loss_type", "nil"], "loss_type"),
     ],
@@ -161,9 +162,9 @@ def test_training_leaves_the_images_of_a_hub_set_on_the_disk(base, rows, tmp_pat
     assert cli.main(["data", "convert", str(rows), "--to", "hub", "--out", str(parquet)]) == 0
     real, kinds = sft.train, []
 
-    def watched(conversation, examples, *args, **settings):
+    def watched(checkpoint, conversation, examples, *args, **settings):
         kinds.append({type(example.image) for example in examples})
-        return real(conversation, examples, *args, **settings)
+        return real(checkpoint, conversation, examples, *args, **settings)
 
     monkeypatch.setattr(sft, "train", watched)
     sources = {"files": [str(rows)], "few": [str(parquet), "--limit", "6"], "hub": [str(parquet)]}
@@ -236,20 +237,21 @@ def test_a_few_steps_on_real_photos(base, tmp_path):
     """All 27, with images as large as the small model takes in a moment; JSON answers, as a real model is asked."""
     photos = examples_of(PHOTOS)
     assert len(photos) == 27
-    conversation = load_conversation(base)
-    processor = conversation.checkpoint.processor
+    checkpoint = load_checkpoint(base)
+    processor = checkpoint.processor
     processor.image_processor.size["longest_edge"] = 112 * 112
     out = tmp_path / "sft"
     fields = {**QUICK, "per_device_train_batch_size": 9, "max_steps": 3}
     args = SFTConfig(output_dir=str(out), max_length=None, **fields)
-    trainer = sft.train(conversation, photos, args)
+    trainer = sft.train(checkpoint, checkpoint.conversation(STYLE), photos, args)
     assert trainer.state.global_step == 3
     assert [row["step"] for row in read_rows(out / "log.jsonl")] == [1, 2, 3, 3]
     rl = GRPOConfig(output_dir=str(tmp_path / "rl"), **{**QUICK_GRPO, "max_steps": 1})
-    trainer = grpo.train(load_conversation(out), photos, rl, ["format", "triplet_f1"])
+    checkpoint = load_checkpoint(out)
+    trainer = grpo.train(checkpoint, checkpoint.conversation(STYLE), photos, rl, ["format", "triplet_f1"])
     assert trainer.state.global_step == 1
 
 
 def test_options_of_the_commands_match_trl():
-    assert {command: CONFIGS[command].__name__ for command in CONFIGS} == TRL_CONFIGS
-    assert set(TRL_CONFIGS) <= set(OPTIONS)
+    assert set(CONFIGS) == set(TRAINING)
+    assert all(CONFIGS[command].__name__ == options_of(command).trl_config for command in TRAINING)

@@ -10,24 +10,26 @@ from trl import SFTConfig
 from scenerl import cli
 from scenerl.answers import write_answer
 from scenerl.config import dump_yaml
-from scenerl.conversation import saved_output_format
 from scenerl.data.images import open_image
+from scenerl.models.output_formats import saved_output_format
 from scenerl.training import sft
-from training.small_run import QUICK, load_conversation, read_rows, words
+from training.small_run import QUICK, load_checkpoint, read_rows, words
 
 
 @pytest.fixture
-def trainer(conversation, examples, tmp_path):
-    return sft.build_trainer(conversation, examples, SFTConfig(output_dir=str(tmp_path), max_length=None, **QUICK))
+def trainer(checkpoint, conversation, examples, tmp_path):
+    return sft.build_trainer(
+        checkpoint, conversation, examples, SFTConfig(output_dir=str(tmp_path), max_length=None, **QUICK)
+    )
 
 
 def collate(trainer, indices) -> dict[str, torch.Tensor]:
     return trainer.data_collator([trainer.train_dataset[index] for index in indices])
 
 
-def test_the_loss_is_on_the_answer_and_its_end_token(trainer, conversation, examples):
+def test_the_loss_is_on_the_answer_and_its_end_token(trainer, checkpoint, conversation, examples):
     batch = collate(trainer, [0, 1, 2])  # images of two sizes, so that rows are padded
-    tokenizer = conversation.checkpoint.processor.tokenizer
+    tokenizer = checkpoint.processor.tokenizer
     for example, ids, labels in zip(examples, batch["input_ids"], batch["labels"], strict=False):
         taught = labels[labels != -100]
         answer = write_answer(example.graph, conversation.output_format, example.image_wh)
@@ -48,7 +50,7 @@ def test_the_loss_is_the_mean_over_answer_tokens(trainer, base):
     batch = collate(trainer, [0, 2])
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, dict(batch))
-        model = load_conversation(base).checkpoint.model.eval()
+        model = load_checkpoint(base).model.eval()
         logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
     logps = logits[:, :-1].log_softmax(-1)  # position t says what stands at t + 1
     targets = batch["labels"][:, 1:]
@@ -57,12 +59,12 @@ def test_the_loss_is_the_mean_over_answer_tokens(trainer, base):
     assert loss.item() == pytest.approx(-picked.mean().item(), abs=1e-5)
 
 
-def test_training_asks_as_prediction_does(trainer, conversation, examples):
+def test_training_asks_as_prediction_does(trainer, checkpoint, conversation, examples):
     """The tokens before the answer are those that the engine sends, image tokens included."""
     example = examples[2]
     batch = collate(trainer, [2])
     start = int((batch["labels"][0] != -100).nonzero()[0])
-    asked = conversation.checkpoint.processor.apply_chat_template(
+    asked = checkpoint.processor.apply_chat_template(
         conversation.prompt(example, open_image(example)), add_generation_prompt=True, tokenize=True, return_dict=True,
         return_tensors="pt",
     )  # fmt: skip
@@ -73,7 +75,7 @@ def test_training_asks_as_prediction_does(trainer, conversation, examples):
 def captured_args(monkeypatch, argv) -> SFTConfig:
     """TRL's configuration as the command would train with it."""
     seen = []
-    monkeypatch.setattr(sft, "train", lambda conversation, examples, args, **settings: seen.append(args))
+    monkeypatch.setattr(sft, "train", lambda checkpoint, conversation, examples, args, **settings: seen.append(args))
     assert cli.main(["sft", "--traceback", *argv]) == 0
     return seen[0]
 
@@ -97,7 +99,7 @@ def test_a_recipe_becomes_a_run_with_all_its_files(base, rows, tmp_path, capsys)
     assert "max_steps: 2" in config and "learning_rate: 0.001" in config and "muon: false" in config
     for folder in (out, out / "checkpoint-1", out / "checkpoint-2"):
         assert saved_output_format(folder) == saved_output_format(base)
-    before, after = (load_conversation(folder).checkpoint.model.state_dict() for folder in (base, out))
+    before, after = (load_checkpoint(folder).model.state_dict() for folder in (base, out))
     assert any(not torch.equal(before[key], after[key]) for key in before)
     final, last = load_file(out / "model.safetensors"), load_file(out / "checkpoint-2" / "model.safetensors")
     assert final.keys() == last.keys() and all(torch.equal(final[key], last[key]) for key in final)

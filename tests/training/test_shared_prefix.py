@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
-from scenerl.conversation import Conversation
 from scenerl.models.loading import Checkpoint
 from scenerl.training import grpo, prefix_attention, shared_prefix
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.padded_rows import join_images, share_images
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer, SharedPrefixMismatch
-from training.small_run import QUICK_GRPO, load_conversation, read_rows
+from training.small_run import QUICK_GRPO, STYLE, load_checkpoint, read_rows
 
 VISION_25 = {
     "depth": 2, "hidden_size": 32, "out_hidden_size": 64, "num_heads": 2, "intermediate_size": 48, "patch_size": 14,
@@ -52,9 +52,9 @@ def sharpened(model):
     return model
 
 
-def another_model(conversation: Conversation, config_class, model_class, vision: dict, **rope):
-    """A small model of another architecture with the tokens of ``conversation``'s own."""
-    old = conversation.checkpoint.model.config
+def another_model(checkpoint: Checkpoint, config_class, model_class, vision: dict, **rope):
+    """A small model of another architecture with the tokens of ``checkpoint``'s own."""
+    old = checkpoint.model.config
     text = old.text_config.to_dict()
     kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "num_key_value_heads", "max_position_embeddings", "rope_parameters", "bos_token_id", "eos_token_id",
@@ -71,26 +71,23 @@ def another_model(conversation: Conversation, config_class, model_class, vision:
                 **{key: getattr(old, key) for key in tokens},
             )
         )  # fmt: skip
-    model.generation_config = conversation.checkpoint.model.generation_config
-    checkpoint = conversation.checkpoint
-    return Conversation(
-        conversation.output_format, Checkpoint(checkpoint.name, checkpoint.family, model, checkpoint.processor)
-    )
+    model.generation_config = checkpoint.model.generation_config
+    return replace(checkpoint, model=model)
 
 
-def of_kind(kind: str, base) -> Conversation:
-    conversation = load_conversation(base)
+def of_kind(kind: str, base) -> Checkpoint:
+    checkpoint = load_checkpoint(base)
     if kind == "qwen2_5_vl":
-        conversation = another_model(conversation, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, VISION_25)
+        checkpoint = another_model(checkpoint, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, VISION_25)
     elif kind == "qwen3_vl":
-        conversation = another_model(
-            conversation, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION_3, mrope_interleaved=True
+        checkpoint = another_model(
+            checkpoint, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION_3, mrope_interleaved=True
         )
-    sharpened(conversation.checkpoint.model)
-    return conversation
+    sharpened(checkpoint.model)
+    return checkpoint
 
 
-def build(conversation: Conversation, examples, folder, shared="on", peft_config=None, limit=None, **fields):
+def build(checkpoint: Checkpoint, examples, folder, shared="on", peft_config=None, limit=None, **fields):
     """A trainer that rewards tokens by number, so that advantages differ within every group."""
 
     def reward(completion_ids, **_):
@@ -98,11 +95,11 @@ def build(conversation: Conversation, examples, folder, shared="on", peft_config
 
     args = GRPOConfig(output_dir=str(folder), remove_unused_columns=False, **{**QUICK_GRPO, **fields})
     return SharedPrefixGRPOTrainer(
-        model=conversation.checkpoint.model,
+        model=checkpoint.model,
         reward_funcs=[reward],
         args=args,
-        train_dataset=grpo_dataset(examples, conversation),
-        processing_class=conversation.checkpoint.processor,
+        train_dataset=grpo_dataset(examples, checkpoint.conversation(STYLE)),
+        processing_class=checkpoint.processor,
         peft_config=peft_config,
         shared_prefix=shared,
         max_tokens_per_row=limit,
@@ -328,8 +325,8 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
     }  # fmt: skip
     logs = {}
     for shared in ("on", "off"):
-        conversation = of_kind("qwen2_vl", base)
-        trainer = build(conversation, examples, tmp_path / shared, shared, **fields)
+        checkpoint = of_kind("qwen2_vl", base)
+        trainer = build(checkpoint, examples, tmp_path / shared, shared, **fields)
         trainer.train()
         logs[shared] = trainer.state.log_history[:-1]
     assert len(logs["on"]) == 20
@@ -448,9 +445,9 @@ def test_no_row_is_longer_than_allowed(base, examples, tmp_path, monkeypatch):
     assert losses[30][1] <= 30 < losses[None][1]
 
 
-def test_an_empty_completion_of_an_engine_consists_of_its_end(conversation, examples, tmp_path, monkeypatch):
+def test_an_empty_completion_of_an_engine_consists_of_its_end(checkpoint, examples, tmp_path, monkeypatch):
     """TRL reads the last token of every completion."""
-    trainer = build(conversation, examples, tmp_path, per_device_train_batch_size=4)
+    trainer = build(checkpoint, examples, tmp_path, per_device_train_batch_size=4)
     trainer.shares_rollout = False
     answers = [[21, 22], [], [23], []]
     logps = [[-1.0, -2.0], [], [-3.0], []]
@@ -528,8 +525,8 @@ def test_rows_that_cannot_be_packed_are_refused(any_model, change, said):
         )
 
 
-def test_a_wrong_number_at_the_first_step_stops_the_run(conversation, examples, tmp_path, monkeypatch):
-    sharpened(conversation.checkpoint.model)
+def test_a_wrong_number_at_the_first_step_stops_the_run(checkpoint, examples, tmp_path, monkeypatch):
+    sharpened(checkpoint.model)
     right = prefix_attention.packed_attention
 
     def blind(query, key, value, groups, scale):
@@ -540,50 +537,55 @@ def test_a_wrong_number_at_the_first_step_stops_the_run(conversation, examples, 
 
     monkeypatch.setattr(prefix_attention, "packed_attention", blind)
     with pytest.raises(SharedPrefixMismatch) as caught:
-        build(conversation, examples, tmp_path, learning_rate=0.1).train()
+        build(checkpoint, examples, tmp_path, learning_rate=0.1).train()
     found = re.search(r"Worst token '.*': (\S+) with, (\S+) without; train with --shared_prefix off", str(caught.value))
     assert abs(float(found[1]) - float(found[2])) > 1e-3
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_healthy_runs_pass_the_check_once(conversation, examples, tmp_path, monkeypatch):
+def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkeypatch):
     calls = []
     check = SharedPrefixGRPOTrainer._check_first_group
     monkeypatch.setattr(SharedPrefixGRPOTrainer, "_check_first_group", lambda *args: (calls.append(1), check(*args))[1])
     trainer = grpo.train(
-        conversation, examples, GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO), ["format"], shared_prefix="on"
+        checkpoint,
+        checkpoint.conversation(STYLE),
+        examples,
+        GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO),
+        ["format"],
+        shared_prefix="on",
     )
     assert calls == [1] and trainer.shares_prefix
     assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]
-    build(conversation, examples, tmp_path / "again").train()  # the same model in a second trainer
+    build(checkpoint, examples, tmp_path / "again").train()  # the same model in a second trainer
 
 
-def test_auto_falls_back_and_says_so(conversation, examples, tmp_path, caplog):
-    conversation.checkpoint.model.config.text_config.attention_dropout = 0.1
-    trainer = build(conversation, examples, tmp_path, shared="auto")
+def test_auto_falls_back_and_says_so(checkpoint, examples, tmp_path, caplog):
+    checkpoint.model.config.text_config.attention_dropout = 0.1
+    trainer = build(checkpoint, examples, tmp_path, shared="auto")
     assert not trainer.shares_prefix
     assert "prompts are run once per completion: the model drops out attention weights" in caplog.text
     with pytest.raises(ValueError, match="shared_prefix: on is not possible: the model drops out"):
-        build(conversation, examples, tmp_path, shared="on")
+        build(checkpoint, examples, tmp_path, shared="on")
 
 
-def test_what_does_not_sample_token_by_token_is_left_to_transformers(conversation, examples, tmp_path):
+def test_what_does_not_sample_token_by_token_is_left_to_transformers(checkpoint, examples, tmp_path):
     for number, fields in enumerate([{"num_beams": 2}, {"cache_implementation": "static"}]):
-        trainer = build(conversation, examples, tmp_path / str(number), shared="auto", generation_kwargs=fields)
+        trainer = build(checkpoint, examples, tmp_path / str(number), shared="auto", generation_kwargs=fields)
         assert not trainer.shares_rollout
         assert trainer.shares_prefix
 
 
 @pytest.mark.parametrize("name", ["use_vllm", "is_fsdp_enabled", "is_deepspeed_enabled"])
-def test_engines_and_sharded_weights_sample_by_themselves(conversation, examples, tmp_path, monkeypatch, name):
-    trainer = build(conversation, examples, tmp_path, shared="auto")
+def test_engines_and_sharded_weights_sample_by_themselves(checkpoint, examples, tmp_path, monkeypatch, name):
+    trainer = build(checkpoint, examples, tmp_path, shared="auto")
     assert trainer.shares_rollout and shared_prefix._can_branch(trainer)
     monkeypatch.setattr(trainer, name, True)
     assert not shared_prefix._can_branch(trainer)
 
 
-def test_every_obstacle_is_named(conversation, examples, tmp_path, monkeypatch):
-    trainer = build(conversation, examples, tmp_path, shared="auto")
+def test_every_obstacle_is_named(checkpoint, examples, tmp_path, monkeypatch):
+    trainer = build(checkpoint, examples, tmp_path, shared="auto")
     model = trainer.accelerator.unwrap_model(trainer.model)
     text = model.config.get_text_config()
     assert shared_prefix._obstacle(trainer) is None
@@ -602,10 +604,10 @@ def test_every_obstacle_is_named(conversation, examples, tmp_path, monkeypatch):
             assert said in (shared_prefix._obstacle(trainer) or ""), name
 
 
-def test_off_is_trls_path(conversation, examples, tmp_path, monkeypatch):
+def test_off_is_trls_path(checkpoint, examples, tmp_path, monkeypatch):
     monkeypatch.setattr(shared_prefix, "pack", lambda *args: pytest.fail("packed all the same"))
-    trainer = build(conversation, examples, tmp_path, shared="off", max_steps=1)
+    trainer = build(checkpoint, examples, tmp_path, shared="off", max_steps=1)
     trainer.train()
     assert trainer.state.global_step == 1
-    assert conversation.checkpoint.model.config.text_config._attn_implementation == "sdpa"
+    assert checkpoint.model.config.text_config._attn_implementation == "sdpa"
     assert isinstance(trainer, GRPOTrainer)

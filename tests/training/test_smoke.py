@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from scenerl import cli, data
+from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat
-from scenerl.config import parse, plain
-from scenerl.conversation import Conversation, saved_output_format
+from scenerl.answers.dialogue import save_output_format
+from scenerl.commands import parse
+from scenerl.config import plain
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
-from scenerl.models import tiny
 from scenerl.models.loading import family_named
-from scenerl.training import from_scratch, smoke
+from scenerl.models.output_formats import saved_output_format
+from scenerl.training import smoke
 from scenerl.types import Relation, SceneGraph
 from training.small_run import SHAPE, STYLE, read_rows
 
@@ -62,7 +63,7 @@ def test_detection_gets_questions(words):
 
 
 def test_detection_of_a_checkpoint_at_hand(tmp_path):
-    Conversation(OutputFormat("detections"), None).save(tmp_path)
+    save_output_format(OutputFormat("detections"), tmp_path)
     asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path)))[0]
     assert asked.data.startswith("synthetic_detection:")
     for more in (["--format", "json"], ["--task", "sgdet"]):
@@ -92,22 +93,22 @@ def test_drawn_examples_speak_the_vocabulary():
 def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
     """Of a family that no recipe has; the run's own folder is not touched, and a second smoke run starts over."""
     base, out = tmp_path / "base", tmp_path / "run"
-    output_format = replace(STYLE, box_format=family_named("smolvlm").box_format, template="think")
-    from_scratch.create(base, examples, output_format, SHAPE, model_type="smolvlm")
+    output_format = replace(STYLE, box_format=family_named("qwen3_vl").box_format, template="think")
+    tiny.create(base, examples, output_format, SHAPE, model_type="qwen3_vl")
     for _ in range(2):
         command = ["sft", "--model", str(base), "--data", "none.jsonl", "--out", str(out), "--smoke"]
         assert cli.main(command) == 0
     assert not out.exists()
     made = tmp_path / "run_smoke"
     assert saved_output_format(made) == output_format
-    assert json.loads((made / "config.json").read_text())["model_type"] == "smolvlm"
+    assert json.loads((made / "config.json").read_text())["model_type"] == "qwen3_vl"
     assert [row["step"] for row in read_rows(made / "log.jsonl") if "loss" in row] == [1, 2]
 
 
 def test_without_a_family_there_is_no_small_model(tmp_path, capsys):
     for model, message in (
         ("nothing", "no such folder, and not a hub name"),
-        ("tiny:gpt", "no family 'gpt'; allowed: qwen2_vl"),
+        ("tiny:gpt", "no small model of family 'gpt'; allowed: qwen2_vl"),
     ):
         command = ["grpo", "--model", model, "--data", "none.jsonl", "--out", str(tmp_path / "run"), "--smoke"]
         assert cli.main(command) == 2
@@ -119,5 +120,5 @@ def test_a_launch_can_be_a_smoke_run():
     from test_recipes import FOLDER
 
     recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
-    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
+    job = make_job([recipe], find_profile("4x80gb", recipe), ["smoke=true"])
     assert job.options.smoke and "--smoke=true" in job.arguments

@@ -11,7 +11,7 @@ from trl import GRPOConfig
 
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
-from training.small_run import QUICK_GRPO, examples_of, load_conversation
+from training.small_run import QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
 
 def reward(completion_ids, **_):
@@ -22,23 +22,23 @@ def main(rows: str, base: str, out: str) -> None:
     torch.set_num_threads(1)
     found = {}
     for shared in ("on", "off"):
-        conversation = load_conversation(Path(base))
+        checkpoint = load_checkpoint(Path(base))
         with torch.no_grad():
-            for parameter in conversation.checkpoint.model.parameters():
+            for parameter in checkpoint.model.parameters():
                 if parameter.ndim > 1:
                     parameter *= 6
         fields = {**QUICK_GRPO, "max_steps": 3, "per_device_train_batch_size": 3, "num_generations": 2}
         trainer = SharedPrefixGRPOTrainer(
-            model=conversation.checkpoint.model,
+            model=checkpoint.model,
             reward_funcs=[reward],
             args=GRPOConfig(output_dir=out, use_cpu=True, remove_unused_columns=False, **fields),
-            train_dataset=grpo_dataset(examples_of(Path(rows)), conversation),
-            processing_class=conversation.checkpoint.processor,
+            train_dataset=grpo_dataset(examples_of(Path(rows)), checkpoint.conversation(STYLE)),
+            processing_class=checkpoint.processor,
             shared_prefix=shared,
             max_tokens_per_row=27,  # as some rows are longer, processes would run different numbers of them
         )
         trainer.train()
-        weights = torch.cat([parameter.detach().flatten() for parameter in conversation.checkpoint.model.parameters()])
+        weights = torch.cat([parameter.detach().flatten() for parameter in checkpoint.model.parameters()])
         found[shared] = {
             "processes": trainer.accelerator.num_processes,
             "log": [

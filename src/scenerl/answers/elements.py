@@ -1,7 +1,7 @@
-"""From raw elements to a scene graph: the rules that are the same in every format.
+"""From raw elements to a scene graph: the rules that all formats share.
 
 Model text is untrusted. An element that breaks a rule is dropped and becomes an :class:`~scenerl.types.Issue`; the
-others are kept. Each element gets at most one issue, the first rule it breaks.
+others are kept. Each element gets at most one issue, for the first rule it breaks.
 """
 
 from __future__ import annotations
@@ -91,11 +91,15 @@ def _as_set(vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """Takes elements in order of emission, checks them, and ends in a graph.
+    """Takes elements in order of emission, checks them, and builds a graph of those that are kept.
 
-    ``objects`` and ``predicates`` are closed vocabularies, None for open ones. Objects have a key by which relations
-    name them. A key belongs to the first object that claims it, even if that one is dropped, so that no reference ever
-    moves to another object.
+    Objects have a key by which relations name them. A key belongs to the first object that claims it, even if that one
+    is dropped, so that no reference ever moves to another object.
+
+    Attributes:
+        objects, predicates: closed vocabularies, None for open ones.
+        issues: the elements that were dropped.
+        object_places, relation_places: where each kept element was, ``objects[3]`` or ``line 7``.
     """
 
     objects: tuple[str, ...] | None = None
@@ -163,7 +167,7 @@ class GraphBuilder:
         return not self._labels and not self.issues
 
     def graph(self, to_pixels: Callable[[list], Array]) -> SceneGraph:
-        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from the frame at once."""
+        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from their format at once."""
         boxes = to_pixels(self._boxes).tolist() if self._boxes else []
         objects = tuple(SceneObject(label, tuple(box)) for label, box in zip(self._labels, boxes, strict=True))
         return SceneGraph(objects, tuple(Relation(*relation) for relation in self._relations))

@@ -1,8 +1,8 @@
 """The form of an answer as a grammar, for engines that decode under one.
 
 The text is EBNF in the dialect that xgrammar reads, and with it vLLM and SGLang as structured outputs. A grammar has no
-memory: that ids are unique, that relations name objects that are there, that boxes have an area, that the answer ends
-before the token limit: all that is for :mod:`scenerl.decoding` to see to. Whatever that allows, the grammar allows.
+memory: unique ids, relations that name existing objects, boxes with an area and an end before the token limit take
+:mod:`scenerl.constrain`. Whatever that allows, the grammar allows.
 """
 
 from __future__ import annotations
@@ -17,52 +17,46 @@ from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.template import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
 from scenerl.errors import UserError
 
-MAX_SPACE = 20
-"""White space characters in a row between two marks of JSON: what an indented answer needs."""
-MAX_GAP = 4
-"""White space characters in a row between tags, and between a tag and what stands in it."""
-_MAX_LINE_DIGITS = 4
-"""Digits of a line's number; the parser reads 1,000 objects."""
-FENCE_NAMES = {"json": ("json", ""), "compact": ("text", ""), "detections": ("json", "")}
-"""What a code fence around an answer may name."""
-NOTHING_FOUND = ("none", "None")
-"""The words for an empty list of detections, beside the list itself; a full stop may follow."""
+_MAX_NUMBER_DIGITS = 4
+"""Digits of an object's number; the parser reads 1,000 objects."""
 DIGITS_OF_NORM1 = 4
 _MAX_LISTED = 512
-"""Coordinates on a grid are listed one by one up to so many; beyond, any whole number in the frame passes."""
+"""Multiples of a step are listed one by one up to so many; beyond, any whole number up to the largest passes."""
 
 _BARRED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no label may hold: scenerl.answers.elements.clean_label
 _IN_STRING = rf'([^"\\{_BARRED}] | "\\" ["\\])*'
 _IN_LINE = rf"[^{_BARRED}]*"
-# Tags must not stand in a thought. A rule that bars them and nothing else makes xgrammar a thousand times slower.
+# Reasoning must not hold tags. A rule that bars nothing else makes xgrammar a thousand times slower.
 _REASONING = r'([^<\x00-\x08\x0b-\x1f\x7f] | "<" [^</at\x00-\x08\x0b-\x1f\x7f])*'
+_NUMBER = f"[1-9] [0-9]{{0,{_MAX_NUMBER_DIGITS - 1}}}"
+_BOX = 'x ", " y ", " x ", " y'
 
 
 @dataclass(frozen=True, slots=True)
 class GrammarSpec:
-    """What fixes the form of one answer: the style and the (width, height) of its frame (:func:`build_grammar`)."""
+    """What fixes the form of one answer: the output format and the (width, height) of its box format."""
 
     output_format: OutputFormat
     bounds_wh: tuple[float, float]
 
 
 def largest_steps(output_format: OutputFormat, bounds_wh: tuple[float, float]) -> tuple[int, int]:
-    """The largest x and y that an answer may hold, in steps of the grid (a unit of ``norm1`` is 0.0001).
+    """The largest x and y that an answer may hold, in quantisation steps (a unit of ``norm1`` is 0.0001).
 
-    A frame whose side is no multiple of the grid is rounded up, because the writer rounds to the nearest multiple.
+    A side that is no multiple of the step is rounded up, because the writer rounds to the nearest multiple.
 
     Raises:
-        UserError: a side is shorter than one unit of the frame.
+        UserError: a side is shorter than one unit of the box format.
     """
     step = output_format.step * (10.0**-DIGITS_OF_NORM1 if output_format.box_format == "norm1" else 1.0)
     largest = tuple(math.ceil(round(side / step, 6)) for side in bounds_wh)
     if min(largest) < 1:
-        raise UserError(f"constrain: no box with an area fits a frame of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
+        raise UserError(f"constrain: no box with an area fits an image of {bounds_wh[0]:g} x {bounds_wh[1]:g}")
     return largest
 
 
 def check_vocabularies(output_format: OutputFormat) -> None:
-    """Raise ValueError where a closed vocabulary holds what no answer can hold, or no object at all."""
+    """Raise UserError where a closed vocabulary holds what no answer can hold, or no object at all."""
     if output_format.objects == ():
         raise UserError("constrain: the closed vocabulary of objects is empty, so no answer can hold an object")
     for what, labels in (("object label", output_format.objects), ("predicate", output_format.predicates)):
@@ -75,28 +69,27 @@ def check_vocabularies(output_format: OutputFormat) -> None:
 
 
 def build_grammar(output_format: OutputFormat, bounds_wh: tuple[float, float]) -> str:
-    """The grammar of answers in ``style``.
+    """The grammar of answers in an output format: what the writer writes, and no other spelling.
 
-    It holds what the writer writes, JSON with other white space between its marks, and a code fence around the format.
-    Closed vocabularies are lists; in an open one any label passes that the parser takes for clean. A thought is any
+    Closed vocabularies are lists; in an open one any label passes that the parser takes for clean. Reasoning is any
     text in which no ``<`` stands before ``/``, ``a``, ``t`` or another ``<``, so that it holds no tag.
 
     Args:
-        output_format: format, envelope, vocabularies, frame and grid.
-        bounds_wh: (width, height) of the frame, as :func:`scenerl.box_formats.extent_wh` gives it.
+        output_format: format, response template, vocabularies, box format and quantisation step.
+        bounds_wh: (width, height) of the box format, as :func:`scenerl.box_formats.extent_wh` gives it.
 
     Returns:
         EBNF with the start rule ``root``.
 
     Raises:
-        UserError: a frame without room for a box, a vocabulary that no answer can be written in.
+        UserError: a box format without room for a box, a vocabulary that no answer can be written in.
 
-    >>> print(build_grammar(OutputFormat("compact", objects=("dog",), predicates=("on",), grid=500), (1000, 1000)))
-    root ::= body | "```" ("text" | "") "\\n" body "\\n```"
-    body ::= object+ ("\\n" relation*)? "end" | "\\n"? "end"
+    >>> print(build_grammar(OutputFormat("compact", objects=("dog",), predicates=("on",), step=500), (1000, 1000)))
+    root ::= body
+    body ::= object+ ("\\n" relation+)? "end" | "end"
     object ::= label " " x " " y " " x " " y "\\n"
-    relation ::= ref " " predicate " " ref "\\n"
-    ref ::= [1-9] [0-9]{0,3}
+    relation ::= number " " predicate " " number "\\n"
+    number ::= [1-9] [0-9]{0,3}
     label ::= "dog"
     predicate ::= "on"
     x ::= "0" | "500" | "1000"
@@ -111,63 +104,45 @@ def build_grammar(output_format: OutputFormat, bounds_wh: tuple[float, float]) -
 
 
 def _root(output_format: OutputFormat) -> str:
-    names = " | ".join(map(_quoted, FENCE_NAMES[output_format.format]))
-    fenced = f'"```" ({names}) "\\n" body "\\n```"'
     if output_format.template == "plain":
-        return f"body | {fenced}"
-    gap = rf"[ \n\t]{{0,{MAX_GAP}}}"
-    # in lines, what goes on behind "end" is a label that begins with it
-    body_gap = rf'("\n" [ \n\t]{{0,{MAX_GAP - 1}}})?' if output_format.format == "compact" else gap
-    before = f"{_quoted(THINK)} {_REASONING} {_quoted(END_THINK)} {gap} {_quoted(ANSWER)} {gap}"
-    return f"{before} (body {body_gap} | {fenced} {gap}) {_quoted(END_ANSWER)}"
+        return "body"
+    return _alternating(THINK, _REASONING, f"{END_THINK}\n{ANSWER}\n", "body", f"\n{END_ANSWER}")
 
 
 def _json_rules(output_format: OutputFormat) -> dict[str, str]:
+    relations = _list("relation") if output_format.predicates != () else '""'
     return {
-        "body": _json('{ "objects" : [ @objects ] , "relationships" : [ @relations ] }'),
-        "objects": _list("object"),
-        "relations": _list("relation") if output_format.predicates != () else '""',
-        "object": _json('{ "id" : "@id" , "bbox" : @box }'),
-        "relation": _json('{ "subject" : "@id" , "predicate" : "@predicate" , "object" : "@id" }'),
-        "id": 'label ("." [0-9]+)?' if output_format.objects is not None else "label",
-        **_json_labels(output_format),
+        "body": _alternating('{"objects": [', _list("object"), '], "relationships": [', relations, "]}"),
+        "object": _alternating('{"id": "', "id", '", "bbox": [', _BOX, "]}"),
+        "relation": _alternating('{"subject": "', "id", '", "predicate": "', "predicate", '", "object": "', "id", '"}'),
+        "id": f'label "." {_NUMBER}' if output_format.objects is not None else "label",
+        "label": _label(output_format.objects, json_text, _IN_STRING),
         "predicate": _label(output_format.predicates, json_text, _IN_STRING),
     }
 
 
 def _detection_rules(output_format: OutputFormat) -> dict[str, str]:
-    nothing = " | ".join(map(_quoted, NOTHING_FOUND))
     return {
-        "body": f'({nothing}) "."? | {_json("[ @objects ]")}',
-        "objects": _list("object"),
-        "object": _json('{ "bbox_2d" : @box , "label" : "@label" }'),
-        **_json_labels(output_format),
+        "body": '"None" | "[" object (", " object)* "]"',
+        "object": _alternating('{"bbox_2d": [', _BOX, '], "label": "', "label", '"}'),
+        "label": _label(output_format.objects, json_text, _IN_STRING),
     }
 
 
 def _compact_rules(output_format: OutputFormat) -> dict[str, str]:
-    relations = '"\\n" relation*' if output_format.predicates != () else '"\\n"'
+    relations = ' ("\\n" relation+)?' if output_format.predicates != () else ""
     return {
-        # the reader takes relations without any object for another form
-        "body": f'object+ ({relations})? "end" | "\\n"? "end"',
+        # the parser takes relations without any object for another form
+        "body": f'object+{relations} "end" | "end"',
         "object": 'label " " x " " y " " x " " y "\\n"',
-        "relation": 'ref " " predicate " " ref "\\n"',
-        "ref": f"[1-9] [0-9]{{0,{_MAX_LINE_DIGITS - 1}}}",
+        "relation": 'number " " predicate " " number "\\n"',
+        "number": _NUMBER,
         "label": _label(output_format.objects, str, _IN_LINE),
         "predicate": _label(output_format.predicates, str, _IN_LINE),
     }
 
 
 _BODIES = {"json": _json_rules, "compact": _compact_rules, "detections": _detection_rules}
-
-
-def _json_labels(output_format: OutputFormat) -> dict[str, str]:
-    """Rules that both kinds of JSON need: labels, boxes, and the white space between marks."""
-    return {
-        "label": _label(output_format.objects, json_text, _IN_STRING),
-        "box": _json("[ @x , @y , @x , @y ]"),
-        "ws": rf"[ \n\t]{{0,{MAX_SPACE}}}",
-    }
 
 
 def json_text(label: str) -> str:
@@ -182,19 +157,13 @@ def _label(vocabulary: tuple[str, ...] | None, spell: Callable[[str], str], open
     return open_text
 
 
-def _json(marks: str) -> str:
-    """The rule of marks that are set apart by spaces here and by any white space in an answer; ``@`` names a rule,
-    which stands for itself where quotes are around it."""
-    parts = []
-    for mark in marks.split(" "):
-        quote, name = mark.startswith('"@'), mark.strip('"').removeprefix("@")
-        is_rule = "@" in mark
-        parts.append(f'"\\"" {name} "\\""' if quote else name if is_rule else _quoted(mark))
-    return " ws ".join(parts)
+def _alternating(*parts: str) -> str:
+    """Forced text at even places, rules at odd ones."""
+    return " ".join(part if place % 2 else _quoted(part) for place, part in enumerate(parts))
 
 
 def _list(rule: str) -> str:
-    return f'({rule} (ws "," ws {rule})*)?'
+    return f'({rule} (", " {rule})*)?'
 
 
 def _quoted(text: str) -> str:
@@ -203,7 +172,7 @@ def _quoted(text: str) -> str:
 
 
 def _numbers(output_format: OutputFormat, largest: int) -> str:
-    """Coordinates from 0 to ``largest`` steps of the grid, spelt as the writer does."""
+    """Coordinates from 0 to ``largest`` quantisation steps, spelt as the writer does."""
     if output_format.box_format == "norm1":
         beyond = "[0]" if largest * output_format.step == 10**DIGITS_OF_NORM1 else "[0-9]"
         return rf'"0." [0-9]{{1,{DIGITS_OF_NORM1}}} | "1." {beyond}{{1,{DIGITS_OF_NORM1}}}'

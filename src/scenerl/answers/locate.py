@@ -1,8 +1,7 @@
-"""Where in a model's text the elements stand that the parser kept: the characters of labels, coordinates, predicates.
+"""Where in a model's text the elements are that the parser kept: the characters of labels, coordinates, predicates.
 
-A second look, for those who want it: the parser itself keeps no positions. The same readers run again with a builder
-that notes which raw element each kept one was (``objects[3]``, ``line 7``), so that both agree on what is kept; then
-the places of those elements are looked up in the text. Time and memory are linear in the length of the text.
+The parser keeps no positions. The same readers run a second time; their builder has noted which raw element each kept
+one was (``objects[3]``, ``line 7``), and these are looked up in the text. Time and memory are linear in its length.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class RelationSpans:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The elements of a parsed graph in their order; None for one that stands beyond the bound of what is searched."""
+    """The elements of a parsed graph in their order; None for one beyond the bound of what is searched."""
 
     objects: tuple[ObjectSpans | None, ...] = ()
     relations: tuple[RelationSpans | None, ...] = ()
@@ -55,7 +54,8 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     behind it. White space around labels belongs to none.
 
     Args:
-        text: the model's answer. style: how the model was asked, as for the parser.
+        text: the model's answer.
+        output_format: as for the parser.
 
     Returns:
         One entry for each element of the graph; nothing where the answer is a failure.

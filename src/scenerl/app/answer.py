@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.app.asks import Ask, output_format_of
 from scenerl.app.pictures import Picture
-from scenerl.conversation import Conversation
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
@@ -32,12 +32,12 @@ def answer(ask: Ask, picture: Picture, engine: HFEngine, saved: OutputFormat | N
         UserError: the model takes no image of this shape, or cannot be asked or held to a form like this.
     """
     checkpoint = engine.checkpoint
-    conversation = Conversation(output_format_of(ask, saved, checkpoint.family.box_format), checkpoint)
+    conversation = checkpoint.conversation(output_format_of(ask, saved, checkpoint.family.box_format))
     query = ask.labels if ask.task == "det" else None
     example = Example(ask.name or "image", *picture.image_wh, SceneGraph(), query=query)
     input_wh = conversation.input_wh(example)
     messages = conversation.prompt(example, picture.image)
-    shapes = {"shapes": [conversation.shape(example)]} if ask.constrain else {}
+    shapes = {"shapes": [conversation.grammar_spec(example)]} if ask.constrain else {}
     engine.sampling = _sampling(ask)
     rows, results = [], []
     for sample, reply in enumerate(engine.answer([messages], ask.seed, **shapes)[0]):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
-from scenerl.conversation import saved_output_format
 from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models import adapters
 from scenerl.models.loading import family_of, load
+from scenerl.models.output_formats import saved_output_format
 
 CONFIGS = ("config.json", adapters.CONFIG)
 """A folder with one of them is a checkpoint."""

@@ -32,7 +32,7 @@ from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
 from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
-from scenerl.metrics.candidates import CROWDED
+from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from scenerl import data
-from scenerl.config import DataOptions
 from scenerl.data.inspect.check import Checker
 from scenerl.data.inspect.draw import choose, write_drawings
 from scenerl.data.inspect.statistics import Statistics, tables
@@ -28,6 +27,9 @@ from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
 from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
+
+if TYPE_CHECKING:
+    from scenerl.commands.data import DataOptions
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table

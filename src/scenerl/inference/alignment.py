@@ -11,6 +11,7 @@ MAX_PREFIXES = 2048
 _MAX_GROUP = 8
 """Tokens of a damaged character that are tried for an end one by one; UTF-8 needs four at most."""
 _INCOMPLETE = "\ufffd"
+_DAMAGED = _INCOMPLETE.encode()
 
 
 class TokenAligner:
@@ -39,7 +40,7 @@ class TokenAligner:
 
         Returns:
             A span for each token, empty for one that wrote nothing, as special tokens do; starts and ends of the others
-            never fall. None where the tokens cannot be told apart in the text.
+            never fall. None where the tokens cannot be found in the text.
         """
         visible = [token for token in ids if token not in self._special]
         found = self._by_pieces(visible, text)
@@ -104,3 +105,45 @@ class TokenAligner:
         if token not in self._texts:
             self._texts[token] = self._decode([token])
         return self._texts[token]
+
+
+def spans_of_bytes(pieces: Sequence[bytes], text: str) -> tuple[Span, ...] | None:
+    """The characters [start, end) of ``text`` that each token wrote, from the bytes that each is said to be.
+
+    A token that wrote a part of a character counts as having written all of it. Servers give such a token no bytes and
+    the whole character to the token that finished it, and no token the sign for damaged characters. A token that is not
+    in the text, as special ones are, gets an empty span.
+
+    Returns:
+        None where the bytes do not make the text.
+
+    >>> spans_of_bytes([b"dog", b" 4", b"<|im_end|>"], "dog 4")
+    ((0, 3), (3, 5), (5, 5))
+    """
+    data = text.encode("utf-8", "replace")
+    found: list[Span] = []
+    place = waiting = 0
+    for piece in pieces:
+        start = place
+        while not data.startswith(piece, start) and data.startswith(_DAMAGED, start):
+            start += len(_DAMAGED)
+        if not piece:
+            waiting += 1
+        elif data.startswith(piece, start):
+            end = start + len(piece)
+            found += [(place, end)] * waiting + [(start, end)]
+            place, waiting = end, 0
+        else:
+            found += [(place, place)] * (waiting + 1)
+            waiting = 0
+    found += [(place, len(data))] * waiting
+    if data[place:].replace(_DAMAGED, b""):
+        return None
+    return tuple((_characters(data, start), _characters(data, end, whole=True)) for start, end in found)
+
+
+def _characters(data: bytes, end: int, whole: bool = False) -> int:
+    """How many characters the first ``end`` bytes hold; one that they split counts only if ``whole``."""
+    while whole and end < len(data) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return len(data[:end].decode("utf-8", "ignore"))

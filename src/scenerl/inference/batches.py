@@ -1,27 +1,29 @@
-"""Images in batches: opened, asked about and answered, several batches at a time where the engine likes it."""
+"""Images in batches: opened, made into prompts and answered, several batches at a time where the engine allows it."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
+from queue import SimpleQueue
 
 from scenerl.answers import GrammarSpec
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.data.images import open_image
 from scenerl.errors import DataError, UserError
-from scenerl.inference.engine import Engine, Reply, Unanswered
+from scenerl.inference.engine import Engine, GenerationError, Reply
 from scenerl.types import Example
 
 
 @dataclass(slots=True)
 class Item:
-    """One image: its prompt and then its replies, or why there are none.
+    """One image: its prompt and then its replies, or the error in their place.
 
-    ``input_wh``: size in pixels of the resized input; None where it is not known. ``shape``: the form that its answers
-    are held to; None leaves the model free.
+    ``input_wh``: size in pixels of the resized input; None where it is not known. ``shape``: what its answers are held
+    to; None leaves the model free.
     """
 
     example: Example
@@ -40,7 +42,7 @@ class Batch:
     seed: int
 
 
-def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
+def batched(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
     """Batches by position, seeded by their number, so that they do not depend on what was done before.
 
     Raises:
@@ -57,73 +59,94 @@ def cut(examples: Iterable[Example], size: int, seed: int) -> Iterator[Batch]:
         number += 1
 
 
-def open_images(batch: Batch, conversation: Conversation, engine: Engine | None = None) -> Batch:
-    """The batch with a prompt for each image that can be asked about, and the error of each that cannot.
+def add_prompts(batch: Batch, conversation: Conversation, engine: Engine | None = None) -> Batch:
+    """The batch with a prompt for each image, or an error where its image or labels cannot be used.
 
     Args:
-        engine: answers will be held to their form by it; None: they will not be.
+        engine: answers will be held to their format by it; None: they will not be.
 
     Raises:
-        UserError: no image's answer can be held to its form.
+        UserError: no image's answer can be held to the format.
     """
 
-    def opened(item: Item) -> Item:
+    def with_prompt(item: Item) -> Item:
         example, shape = item.example, None
         try:
             size, image = conversation.input_wh(example), open_image(example)
             prompt = conversation.prompt(example, image)
             if engine is not None:
-                shape = conversation.shape(example)
+                shape = conversation.grammar_spec(example)
                 engine.check(shape)
         except DataError as error:
             return replace(item, error=str(error))
-        except ValueError as error:
+        except UserError as error:
             if example.query is None:  # one vocabulary for all
                 raise
             return replace(item, error=f"image {example.image_id!r}: {error}")
         return replace(item, input_wh=size, prompt=prompt, shape=shape)
 
-    return replace(batch, items=[opened(item) for item in batch.items])
+    return replace(batch, items=[with_prompt(item) for item in batch.items])
 
 
-def answered(batches: Iterable[Batch], engine: Engine, ahead: int = 0) -> Iterator[Batch]:
-    """Batches in order, with the replies to their prompts or the error of the engine; prompts are let go.
+def generate(batches: Iterable[Batch], engine: Engine, concurrency: int = 0) -> Iterator[Batch]:
+    """Batches in order, with the replies to their prompts or the error of the engine; prompts are dropped.
 
     Args:
-        ahead: batches that are answered at a time, each in a thread; 0: one, in this thread.
+        concurrency: batches that are answered at a time, each in a thread; 0: one, in this thread.
     """
-    if not ahead:
-        yield from (_answer(batch, engine) for batch in batches)
+    if not concurrency:
+        yield from (_generate(batch, engine) for batch in batches)
         return
-    pool = ThreadPoolExecutor(ahead)
+    jobs: SimpleQueue[tuple[Batch, Future[Batch]] | None] = SimpleQueue()
+
+    def work() -> None:
+        while job := jobs.get():
+            batch, future = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(_generate(batch, engine))
+                except BaseException as error:
+                    future.set_exception(error)
+
+    for _ in range(
+        concurrency
+    ):  # of the interpreter's pools the threads are not daemons: Ctrl-C waits for a slow server
+        threading.Thread(target=work, daemon=True).start()
     waiting: deque[Future[Batch]] = deque()
     try:
         for batch in batches:
-            waiting.append(pool.submit(_answer, batch, engine))
-            if len(waiting) == 2 * ahead:  # while the first is slow the threads have something to do
+            waiting.append(Future())
+            jobs.put((batch, waiting[-1]))
+            if len(waiting) == 2 * concurrency:  # while the first is slow the threads have something to do
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        for _ in range(concurrency):
+            jobs.put(None)
 
 
-def _answer(batch: Batch, engine: Engine) -> Batch:
-    asked = [item for item in batch.items if item.prompt is not None]
-    if not asked:
+def _generate(batch: Batch, engine: Engine) -> Batch:
+    todo = [item for item in batch.items if item.prompt is not None]
+    if not todo:
         return batch
+    error, replies = None, iter([None] * len(todo))
     try:
-        shapes = {"shapes": [item.shape for item in asked]} if asked[0].shape else {}
-        replies = iter(engine.answer([item.prompt for item in asked], batch.seed, **shapes))
-    except Unanswered as error:
-        items = [
-            item
-            if item.prompt is None
-            else replace(item, prompt=None, error=f"image {item.example.image_id!r}: {error}")
-            for item in batch.items
-        ]
-    else:
-        items = [
-            item if item.prompt is None else replace(item, prompt=None, replies=next(replies)) for item in batch.items
-        ]
+        shapes = {"shapes": [item.shape for item in todo]} if todo[0].shape else {}
+        replies = iter(engine.answer([item.prompt for item in todo], batch.seed, **shapes))
+    except GenerationError as failure:
+        error = failure
+    items = [
+        item
+        if item.prompt is None
+        else replace(
+            item,
+            prompt=None,
+            replies=next(replies),
+            error=error and f"image {item.example.image_id!r}: {error}",
+        )
+        for item in batch.items
+    ]
     return replace(batch, items=items)

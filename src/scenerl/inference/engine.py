@@ -33,10 +33,10 @@ class Sampling:
 class Reply:
     """One answer. ``finish_reason`` is ``stop``, or ``length`` where the token limit cut it off.
 
-    ``logprobs``, where they were asked for, holds the natural logarithm of each token's probability under the whole
+    ``logprobs``, where they were requested, holds the natural logarithm of each token's probability under the whole
     distribution of the model: temperature 1, no ``top_k`` or ``top_p``, no token left out. The token that ends the
     answer is not among them. ``spans`` holds the characters [start, end) of ``text`` that each of these tokens wrote;
-    None where that cannot be told.
+    None where that cannot be known.
     """
 
     text: str
@@ -46,8 +46,8 @@ class Reply:
     spans: tuple[tuple[int, int], ...] | None = None
 
 
-class Unanswered(Exception):
-    """An engine could not answer these prompts, and may well answer the next: predict notes it and goes on."""
+class GenerationError(Exception):
+    """An engine could not answer these prompts and may well answer the next: predict notes it and goes on."""
 
 
 class Engine(Protocol):
@@ -59,15 +59,15 @@ class Engine(Protocol):
         """``num_samples`` replies for each prompt, in order.
 
         Args:
-            prompts: user messages, the images in them (see :class:`scenerl.conversation.Conversation`).
+            prompts: user messages, the images in them (:meth:`scenerl.answers.dialogue.Conversation.prompt`).
             seed: of the sampling; the same prompts and seed give the same replies.
-            shapes: the form that the answers to each prompt are held to; None leaves the model free.
+            shapes: what the answers to each prompt are held to; None leaves the model free.
 
         Raises:
-            Unanswered: there is no answer to one of them; the message says why.
+            GenerationError: there is no answer to one of them; the message gives the reason.
         """
         ...
 
     def check(self, shape: GrammarSpec) -> None:
-        """Raise ValueError where answers cannot be held to this shape."""
+        """Raise UserError where answers cannot be held to this specification."""
         ...

@@ -8,60 +8,66 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scenerl.answers import OutputFormat
-from scenerl.config import PredictOptions, plain
-from scenerl.conversation import Conversation, output_format_for
+from scenerl.answers.dialogue import Conversation
+from scenerl.config import plain
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
+from scenerl.models.output_formats import output_format_for
+from scenerl.runs import default_values
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
-_NEVER = frozenset(
+_WITHOUT_EFFECT = frozenset(
     ("fresh", "out", "shard", "gather", "device", "batch_size", "dtype")
-    + ("server", "checkpoint", "family", "timeout", "tries")
+    + ("server", "server_kind", "checkpoint", "family", "timeout", "tries")
 )
 """Options that no engine's answers depend on, unless it says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A running engine, with the conversation that it is asked in.
+    """A running engine, with the conversation that makes its prompts.
 
     Attributes:
         batch_size: images that one call of ``answer`` gets.
-        ahead: calls of ``answer`` at a time; 0: one, in this thread.
+        concurrency: calls of ``answer`` at a time, each in a thread; 0: one, in this thread.
     """
 
     conversation: Conversation
     engine: Engine
     batch_size: int
-    ahead: int = 0
+    concurrency: int = 0
 
 
 class Choice(Protocol):
     """An engine that has been chosen and not started yet.
 
     Attributes:
-        output_format: how the model is asked and answers.
+        output_format: of the model's answers.
         own: what its answers depend on besides the options that all engines share.
-        sees_conditions: it holds constrained answers also to what no grammar can say.
+        enforces_conditions: it holds constrained answers also to what no grammar can express.
     """
 
     output_format: OutputFormat
     own: dict[str, Any]
-    sees_conditions: bool
+    enforces_conditions: bool
 
     def start(self, sampling: Sampling):
         """A context manager that gives :class:`Started`.
 
         Raises:
-            UserError: the checkpoint cannot be loaded; the server is not there or cannot do what is asked.
+            UserError: the checkpoint cannot be loaded; the server is not there or cannot do what is requested.
         """
         ...
 
@@ -69,12 +75,12 @@ class Choice(Protocol):
 class InProcess:
     """``hf``: transformers in this process."""
 
-    sees_conditions = True
+    enforces_conditions = True
 
     def __init__(self, options: PredictOptions):
         for name in ("checkpoint", "family"):
             if getattr(options, name) is not None:
-                raise UserError(f"{name}: says what a server runs; it goes with --engine openai")
+                raise UserError(f"{name}: names what a server runs; it goes with --engine openai")
         self._options = options
         self.output_format = output_format_for(options, family_of(options.model))
         self._device = device_named(options.device)
@@ -95,14 +101,14 @@ class InProcess:
             trust_remote_code=options.trust_remote_code,
             allow_pickle=options.allow_pickle,
         )
-        conversation = Conversation(self.output_format, checkpoint)
+        conversation = checkpoint.conversation(self.output_format)
         yield Started(conversation, HFEngine(checkpoint, sampling), options.batch_size or DEFAULT_BATCH)
 
 
 class Server:
     """``openai``: a server with OpenAI's API. No weights are loaded here."""
 
-    sees_conditions = False
+    enforces_conditions = False
 
     def __init__(self, options: PredictOptions):
         self._options = options
@@ -117,8 +123,7 @@ class Server:
 
     @contextmanager
     def start(self, sampling: Sampling) -> Iterator[Started]:
-        from scenerl.inference.openai import OpenAIEngine
-        from scenerl.inference.openai_client import Client
+        from scenerl.inference.server import ServerEngine
 
         options, processor = self._options, None
         if self._source is not None:
@@ -126,14 +131,25 @@ class Server:
                 processor = self._family.load_processor(
                     processor_source(self._source), options.min_pixels, options.max_pixels, options.trust_remote_code
                 )
-            except (OSError, TypeError, KeyError) as error:
+            except UserError:
+                raise
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
-        at_once = options.batch_size or DEFAULT_REQUESTS
-        client = Client(options.server, os.environ.get("OPENAI_API_KEY"), options.timeout, options.tries, at_once)
-        engine = OpenAIEngine(client, options.model, sampling, checkpoint, options.constrain)
+        engine = ServerEngine(
+            options.server,
+            options.model,
+            sampling,
+            checkpoint,
+            options.constrain,
+            options.server_kind,
+            os.environ.get("OPENAI_API_KEY"),
+            options.timeout,
+            options.tries,
+        )
         try:
-            yield Started(Conversation(self.output_format, checkpoint), engine, batch_size=1, ahead=at_once)
+            requests = options.batch_size or DEFAULT_REQUESTS
+            yield Started(checkpoint.conversation(self.output_format), engine, batch_size=1, concurrency=requests)
         finally:
             engine.close()
 
@@ -142,12 +158,12 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
     """Folder or hub name of what the server runs; None where only its family is known."""
     if options.family is not None:
         if options.checkpoint is not None:
-            raise UserError("family: the checkpoint's configuration says it; give --checkpoint or --family, not both")
+            raise UserError("family: it is in the checkpoint's configuration; give --checkpoint or --family, not both")
         return None
     source = options.checkpoint or options.model
     if not Path(source).exists() and not is_hub_name(source):
         raise UserError(
-            f"{source!r} is no folder and no hub name (owner/name), so how the model is asked is not known; give what "
+            f"{source!r} is no folder and no hub name (owner/name), so its prompt format is not known; give what "
             "the server runs as --checkpoint FOLDER, or its model_type as --family"
         )
     return source
@@ -159,7 +175,7 @@ def _family_option(options: PredictOptions) -> Family:
     family = importlib.import_module(FAMILIES[options.family]).FAMILY
     if family.box_format == "resized":
         raise UserError(
-            f"family {options.family}: its boxes are in pixels of the resized input, which the processor decides; "
+            f"family {options.family}: its boxes are in pixels of the resized input, which the processor sets; "
             "give the folder or hub name with --checkpoint"
         )
     for name in ("min_pixels", "max_pixels"):
@@ -176,13 +192,14 @@ def _digest(source: str | None) -> str | None:
 
 
 ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
-"""Name of an engine to what is done when it is chosen."""
+"""Option ``engine`` to the class that starts it."""
 
 
-def fingerprint(options: PredictOptions, choice: Choice) -> dict[str, Any]:
-    """Everything the answers depend on: the options, how the model is asked, and what the engine adds."""
-    shared = {key: value for key, value in plain(options).items() if key not in _NEVER}
-    return {**shared, "output_format": plain(choice.output_format), **choice.own}
+def fingerprint_of(options: PredictOptions, choice: Choice) -> Fingerprint:
+    """Of a run: its options, the output format, and what the engine adds."""
+    shared = {key: value for key, value in plain(options).items() if key not in _WITHOUT_EFFECT}
+    values = {**shared, "output_format": plain(choice.output_format), **choice.own}
+    return Fingerprint(values, default_values(type(options)))
 
 
 def device_named(name: str) -> str:

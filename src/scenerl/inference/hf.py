@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from scenerl.answers import GrammarSpec
-from scenerl.decoding import ConstrainedDecoding, Vocabulary
+from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary
 from scenerl.inference.alignment import TokenAligner
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
@@ -20,7 +20,7 @@ class HFEngine:
     """Answers batches of prompts with one model in this process.
 
     Each prompt is read once however many answers it gets. Tokens that stand for visual input are never sampled. A batch
-    that does not fit the memory of the GPU is answered in halves, and so are those after it.
+    that does not fit the memory of the GPU is answered in halves, and so are those after it; the samples are the same.
     """
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling):
@@ -41,12 +41,12 @@ class HFEngine:
         Raises:
             UserError: an answer of one of these shapes cannot be written within the token limit.
         """
-        torch.manual_seed(seed)
         replies: list[list[Reply]] = []
         while len(replies) < len(prompts):
             part = slice(len(replies), None if self._most is None else len(replies) + self._most)
+            torch.manual_seed(seed)  # every part draws the random numbers of the whole batch and uses its own of them
             try:
-                replies += self._generate(prompts[part], shapes and shapes[part])
+                replies += self._generate(prompts[part], shapes and shapes[part], len(replies), len(prompts))
             except torch.cuda.OutOfMemoryError:
                 if len(prompts[part]) == 1:
                     raise
@@ -70,7 +70,7 @@ class HFEngine:
         )
 
     def generation_settings(self) -> dict:
-        """What ``generate`` is told. Anything else comes from the checkpoint's ``generation_config.json``, where some
+        """Arguments of ``generate``. Anything else comes from the checkpoint's ``generation_config.json``, where some
         checkpoints ship a temperature or a repetition penalty; answers are lists, which repeat themselves."""
         sampling = self.sampling
         settings = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # only the first has an effect
@@ -80,7 +80,6 @@ class HFEngine:
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
                 "top_k": sampling.top_k,
-                "num_return_sequences": sampling.num_samples,
             }
         return {
             **settings,
@@ -91,37 +90,32 @@ class HFEngine:
         }
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[list[dict]], shapes: Sequence[GrammarSpec] | None) -> list[list[Reply]]:
+    def _generate(
+        self, prompts: Sequence[list[dict]], shapes: Sequence[GrammarSpec] | None, first: int, total: int
+    ) -> list[list[Reply]]:
+        """Replies to a part of a batch: ``prompts`` from number ``first`` on of ``total``."""
         model = self.checkpoint.model
         inputs = self.encode(prompts).to(model.device)
         settings = self.generation_settings()
         count = self.sampling.num_samples
-        num_prompt = inputs["input_ids"].shape[1]
-        branches = BranchSampler.suits(model.base_model)
+        parts = [count] * len(prompts), 1.0 if self.sampling.logprobs else None, first * count, total * count
         if shapes is not None:
-            each = 1 if branches else count
-            held = self._constrained([shape for shape in shapes for _ in range(each)])
+            held = self._constrained(shapes)
             settings["logits_processor"] = LogitsProcessorList([held])
-        if branches:
-            settings.pop("num_return_sequences", None)
-            sampler = BranchSampler([count] * len(prompts), temperature=1.0 if self.sampling.logprobs else None)
-            completions = model.generate(**inputs, **settings, custom_generate=sampler)[:, num_prompt:]
-            logprobs = sampler.logps
-        elif self.sampling.logprobs:
-            output = model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
-            completions = output.sequences[:, num_prompt:]
-            logprobs = _logprobs(output.logits, completions)
+            sampler: BranchSampler = RunSampler(held, *parts)
         else:
-            completions, logprobs = model.generate(**inputs, **settings)[:, num_prompt:], None
-        rows = [None] * len(completions) if logprobs is None else logprobs.tolist()
-        replies = [self._reply(*row) for row in zip(completions.tolist(), rows, strict=True)]
+            sampler = BranchSampler(*parts)
+        output = model.generate(**inputs, **settings, custom_generate=sampler)
+        completions = output[:, inputs["input_ids"].shape[1] :].tolist()
+        rows = [None] * len(completions) if sampler.logps is None else sampler.logps.tolist()
+        replies = [self._reply(*row) for row in zip(completions, rows, strict=True)]
         return [replies[start : start + count] for start in range(0, len(replies), count)]
 
-    def _constrained(self, shapes: Sequence[GrammarSpec]) -> ConstrainedDecoding:
+    def _constrained(self, shapes: Sequence[GrammarSpec]) -> ConstraintMask:
         """What holds an answer to each shape."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(self.checkpoint, self._stop_ids)
-        return ConstrainedDecoding(shapes, self._vocabulary, self.sampling.max_new_tokens)
+        return ConstraintMask(shapes, self._vocabulary, self.sampling.max_new_tokens)
 
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
@@ -134,9 +128,3 @@ class HFEngine:
 
     def _decode(self, ids: list[int]) -> str:
         return self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def _logprobs(logits: Sequence[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (B, T) of tokens (B, T) under T steps of logits (B, V), before anything was done to them."""
-    steps = [step.float().log_softmax(dim=-1).gather(-1, tokens[:, k, None]) for k, step in enumerate(logits)]
-    return torch.cat(steps, dim=-1)

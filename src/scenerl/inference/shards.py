@@ -13,15 +13,14 @@ from pathlib import Path
 
 from scenerl.data.jsonl import why_no_json
 from scenerl.errors import UserError
-from scenerl.files import only_writer
+from scenerl.files import only_writer, whole_file
 from scenerl.inference.batches import Batch
-from scenerl.inference.marks import Mark, differing, mark_path, write_mark
-from scenerl.inference.tally import Outcome
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.predictions.counts import AnswerCounts
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-"""Variables in which torchrun and accelerate, and srun, tell a process its number and how many there are."""
+"""Variables in which torchrun and accelerate, and srun, give a process its number and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """``2/4``, or ``auto``: what torchrun, accelerate or srun tell this process.
+        """``2/4``, or ``auto``: as torchrun, accelerate or srun number this process.
 
         Raises:
-            UserError: it is neither, a number is out of range, or nobody told this process anything.
+            UserError: it is neither, a number is out of range, or this process has no number.
         """
         if text == "auto":
             for rank, size in _RANKS:
@@ -68,14 +67,16 @@ class Shard:
         return sum(min(batch_size, total - start) for start in starts)
 
 
-def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int, mark: Mark) -> Outcome:
-    """Write ``out`` with its mark: the rows of all parts, as one process would have written them.
+def gather(
+    out: Path, count: int, examples: Iterable[Example], num_samples: int, fingerprint: Fingerprint
+) -> tuple[AnswerCounts, list[str]]:
+    """Write ``out`` with its fingerprint: the rows of all parts, as one process would have written them.
 
     Args:
-        mark: what the whole run is; each part's differs by its ``shard`` only.
+        fingerprint: of the whole run; each part's differs by its ``shard`` only.
 
     Returns:
-        What became of the answers.
+        The counts of the answers, and a message for each image without one.
 
     Raises:
         UserError: a part is missing, of another run, unfinished or being written, or holds a row twice or one of no
@@ -83,51 +84,40 @@ def gather(out: Path, count: int, examples: Iterable[Example], num_samples: int,
     """
     parts = [Shard(number, count) for number in range(1, count + 1)]
     paths = [part.path(out) for part in parts]
-    _check_parts(parts, paths, mark)
+    missing = [f"{path.name} (--shard {part})" for part, path in zip(parts, paths, strict=True) if not path.is_file()]
+    if missing:
+        raise UserError(f"{out.parent}: missing {', '.join(missing)}")
+    for part, path in zip(parts, paths, strict=True):
+        fingerprint.of_shard(part).check(path, advice="")
     counts, problems = AnswerCounts(), []
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with ExitStack() as stack:
-        stack.enter_context(only_writer(*paths))
-        stack.callback(draft.unlink, missing_ok=True)
-        rows = _rows_of(paths)
+    with only_writer(*paths), ExitStack() as stack, whole_file(out) as draft:
         files = [stack.enter_context(path.open("rb")) for path in paths]
+        places = _find_rows(paths)
         with draft.open("wb") as written:
             for example in examples:
                 for sample in range(num_samples):
-                    place = rows.pop((example.image_id, sample), None)
-                    if place is None:
-                        raise UserError(_unfinished(example, parts, paths))
-                    files[place[0]].seek(place[1])
-                    line = files[place[0]].read(place[2])
+                    if (place := places.pop((example.image_id, sample), None)) is None:
+                        raise UserError(
+                            f"{out.parent}: image_id {example.image_id!r} has no answer in any of {count} files; a "
+                            f"part is not finished: run it again ({', '.join(f'--shard {part}' for part in parts)})"
+                        )
+                    index, offset = place
+                    files[index].seek(offset)
+                    line = files[index].readline()
                     row = json.loads(line)
                     counts.add(row)
                     problems += [row["error"]] if "error" in row and sample == 0 else []
                     written.write(line)
-            if rows:
-                (image_id, _), place = next(iter(rows.items()))
-                raise UserError(f"{paths[place[0]]}: image_id {image_id!r} is of no image of the data set")
-            written.flush()
-            os.fsync(written.fileno())
-        out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new mark, nor the new ones without it
-        write_mark(out, mark)
-        os.replace(draft, out)
-    return Outcome(counts, problems)
+        for (image_id, _), (index, _) in places.items():
+            raise UserError(f"{paths[index]}: image_id {image_id!r} is of no image of the data set")
+        out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new fingerprint, nor new ones without
+        fingerprint.write(out)
+    return counts, problems
 
 
-def _check_parts(parts: list[Shard], paths: list[Path], mark: Mark) -> None:
-    missing = [f"{path.name} (--shard {part})" for part, path in zip(parts, paths, strict=True) if not path.is_file()]
-    if missing:
-        raise UserError(f"{paths[0].parent}: missing {', '.join(missing)}")
-    for part, path in zip(parts, paths, strict=True):
-        if not mark_path(path).is_file():
-            raise UserError(f"{path}: was not written by predict")
-        if keys := differing(path, {**mark, "shard": str(part)}):
-            raise UserError(f"{path}: belongs to another run; differing: {keys}")
-
-
-def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
-    """(image_id, sample) to (number of the file, offset, length in bytes)."""
-    rows: dict[tuple[str, int], tuple[int, int, int]] = {}
+def _find_rows(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int]]:
+    """(image_id, sample) to (number of the file, offset of the row in bytes)."""
+    rows: dict[tuple[str, int], tuple[int, int]] = {}
     for index, path in enumerate(paths):
         offset = 0
         with path.open("rb") as file:
@@ -136,20 +126,13 @@ def _rows_of(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int, int]]:
                     try:
                         row = json.loads(line)
                         key = row["image_id"], row.get("sample", 0)
+                        AnswerCounts().add(row)
                         earlier = rows.get(key)
                     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                         raise UserError(f"{path}, row {number}: not a prediction row ({why_no_json(error)})") from error
                     if earlier:
-                        where = f"is in {paths[earlier[0]]} already"
-                        raise UserError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {where}")
-                    rows[key] = (index, offset, len(line))
+                        place = f"is in {paths[earlier[0]]} already"
+                        raise UserError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {place}")
+                    rows[key] = (index, offset)
                 offset += len(line)
     return rows
-
-
-def _unfinished(example: Example, parts: list[Shard], paths: list[Path]) -> str:
-    names = ", ".join(f"--shard {part}" for part in parts)
-    return (
-        f"{paths[0].parent}: image_id {example.image_id!r} has no answer in any of {len(paths)} files; a part is not "
-        f"finished: run it again ({names})"
-    )

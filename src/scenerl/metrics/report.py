@@ -1,8 +1,12 @@
-"""What an evaluation found: metrics with intervals and support, and every convention used."""
+"""What an evaluation found: metrics with intervals and support, failures, and every convention used."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from scenerl.types import INVALID_ISSUES, ParseResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +57,24 @@ class Report:
             "warnings": self.warnings,
             **{key: value for key, value in extra.items() if value},
         }
+
+
+def is_failed(result: ParseResult) -> bool:
+    """Whether R1-SGG's failure rate counts this answer.
+
+    True when it could not be parsed, or when an object or relation in it is invalid
+    (:data:`~scenerl.types.INVALID_ISSUES`).
+
+    Source: R1-SGG (arXiv 2504.13617): not JSON, a key missing, or an invalid object or relation.
+    """
+    return not result.ok or any(issue.kind in INVALID_ISSUES for issue in result.issues)
+
+
+def count_failures(results: Iterable[ParseResult]) -> dict[str, int]:
+    """Failed answers by type, the commonest first; answers that parsed are left out."""
+    return dict(Counter(result.status for result in results if not result.ok).most_common())
+
+
+def count_issues(results: Iterable[ParseResult]) -> dict[str, int]:
+    """Element issues by kind over all answers, the commonest first."""
+    return dict(Counter(issue.kind for result in results for issue in result.issues).most_common())

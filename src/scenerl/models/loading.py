@@ -7,8 +7,11 @@ import hashlib
 import importlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import Conversation
 from scenerl.errors import UserError
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
@@ -26,6 +29,11 @@ class Checkpoint:
     family: Family
     model: object
     processor: object
+
+    def conversation(self, output_format: OutputFormat) -> Conversation:
+        """How this model is prompted and its text is read."""
+        resize = None if self.processor is None else partial(self.family.input_wh, self.processor)
+        return Conversation(output_format, resize, self.family.banned_tokens)
 
     @property
     def banned_ids(self) -> list[int]:

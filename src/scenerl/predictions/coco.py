@@ -1,8 +1,6 @@
-"""COCO's files, and OVDEval's, which are of the same schema: instances as ground truth, lists of results.
+"""COCO's results, and OVDEval's, which have the same schema; the instances are in :mod:`scenerl.data.instances`.
 
-Instances: ``{"images": [{"id", "width", "height"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, w, h],
-"iscrowd"}], "categories": [{"id", "name"}]}``. Results: ``[{"image_id", "category_id", "bbox": [x, y, w, h],
-"score"}]``. OVDEval's images also hold ``text`` and ``neg_text``, the labels that are asked for.
+``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``
 """
 
 from __future__ import annotations
@@ -73,23 +71,22 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
     Returns:
         The path of the instances.
     """
-    labels = sorted({entry.label for example in examples for entry in example.graph.objects})
-    labels += sorted(
-        {entry.label for result in results if result.graph for entry in result.graph.objects} - set(labels)
-    )
-    number = {label: n for n, label in enumerate(labels, start=1)}
+    graphs = [result.graph or SceneGraph() for result in results]
+    targets = {item.label for example in examples for item in (*example.graph.objects, *example.crowds)}
+    others = {item.label for graph in graphs for item in graph.objects} - targets
+    number = {label: n for n, label in enumerate([*sorted(targets), *sorted(others)], start=1)}
     images = [
         {"id": n, "file_name": example.image_id, "width": example.width, "height": example.height}
         for n, example in enumerate(examples, start=1)
     ]
     found = []
-    for image, result in zip(images, results, strict=True):
-        graph = result.graph or SceneGraph()
+    for image, graph in zip(images, graphs, strict=True):
         for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph.objects), strict=True)):
             score = 1.0 - place / (len(graph.objects) + 1) if entry.score is None else max(entry.score, 0.0)
             row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
             found.append(row)
-    instances = instances_json(images, [example.graph for example in examples], number)
+    crowds = [example.crowds for example in examples]
+    instances = instances_json(images, [example.graph for example in examples], number, crowds)
     atomic_write_text(beside(path), json.dumps(instances))
     atomic_write_text(path, json.dumps(found))
     return beside(path)

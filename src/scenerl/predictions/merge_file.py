@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.config import MergeOptions
+from scenerl.commands.merge import MergeOptions
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError

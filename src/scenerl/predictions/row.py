@@ -23,11 +23,13 @@ from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
 from scenerl.data.records import excerpt
+from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 if TYPE_CHECKING:
+    from scenerl.commands.groups import AnswerOptions
     from scenerl.inference.confidence import Confidence
     from scenerl.inference.engine import Reply
 
@@ -170,6 +172,24 @@ def decode(row: Mapping, where: str, conversation: Conversation, example: Exampl
     return parse_row_answer(row, where, conversation, example)
 
 
+def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Conversation:
+    """How a command parses the raw answers in a file.
+
+    Args:
+        options: format, response template and box format.
+        vocabulary: closed; None leaves it open. An example's query takes the place of its object labels.
+    """
+    return Conversation(
+        OutputFormat(
+            format=options.format,
+            template=options.envelope,
+            objects=vocabulary and vocabulary.objects,
+            predicates=vocabulary and vocabulary.predicates,
+            box_format=options.frame,
+        )
+    )
+
+
 def parse_row_answer(
     row: Mapping, where: str, conversation: Conversation, example: Example, strict: bool = False
 ) -> ParseResult:
@@ -195,17 +215,17 @@ def parse_row_answer(
     resize = conversation.resize if input_wh is None else lambda image_wh: input_wh
     if box_format == "resized" and resize is None:
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
-    output_format = replace(conversation.output_format, box_format=box_format)
-    conversation = replace(conversation, output_format=output_format, resize=resize)
+    if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
+        output_format = replace(conversation.output_format, box_format=box_format)
+        conversation = replace(conversation, output_format=output_format, resize=resize)
     return conversation.parse(answer, example, truncated=row.get("finish_reason") == "length", strict=strict)
 
 
 def _input_wh(value: object, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
-    if isinstance(value, list) and len(value) == 2:
-        if all(type(side) in _NUMBER and 0 < side < _FAR for side in value):
-            return value[0], value[1]
+    if isinstance(value, list) and len(value) == 2 and all(type(x) in _NUMBER and 0 < x < _FAR for x in value):
+        return value[0], value[1]
     raise DataError(f"{where}: input_wh must be [width, height] in pixels above 0, found {excerpt(value)}")
 
 
@@ -294,7 +314,6 @@ def _text(item: object, key: str, where: str, name: str, n: int) -> str:
 
 
 def _box(value: object, where: str, n: int) -> tuple[float, float, float, float]:
-    if type(value) is list and len(value) == 4:
-        if all(type(number) in _NUMBER and -_FAR < number < _FAR for number in value):
-            return tuple(map(float, value))
+    if type(value) is list and len(value) == 4 and all(type(x) in _NUMBER and -_FAR < x < _FAR for x in value):
+        return tuple(map(float, value))
     raise DataError(f"{where}: bbox of objects[{n}] must be 4 finite numbers, found {excerpt(value)}")

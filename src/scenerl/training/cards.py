@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scenerl.answers import OutputFormat
 from scenerl.card import FILE_NAME, model_card, origin_of
-from scenerl.conversation import Conversation
 from scenerl.files import atomic_write_text
-from scenerl.models.loading import base_of
+from scenerl.models.loading import Checkpoint, base_of
 
 
 class Carded:
     """For TRL's trainers, which write a card beside each checkpoint and before each upload."""
 
-    conversation: Conversation
+    checkpoint: Checkpoint
+    output_format: OutputFormat
 
     def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
         """Write what the run's files say about its model; there are no metrics yet."""
         if not self.is_world_process_zero():
             return
         folder = Path(self.args.output_dir)
-        checkpoint = self.conversation.checkpoint
+        checkpoint = self.checkpoint
         card = model_card(
             self.args.hub_model_id or model_name or folder.name,
             checkpoint.family.model_type,
-            self.conversation.output_format,
+            self.output_format,
             base_of(checkpoint.name) or checkpoint.name,
             origin_of(folder),
         )

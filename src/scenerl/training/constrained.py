@@ -8,15 +8,17 @@ unasked.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from transformers import LogitsProcessorList
 from trl import GRPOConfig
 
 from scenerl.answers import build_grammar
-from scenerl.conversation import Conversation
-from scenerl.decoding import ConstrainedDecoding, Vocabulary, constraint_of
+from scenerl.answers.dialogue import Conversation
+from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary, constraint_of
 from scenerl.errors import UserError
+from scenerl.models.loading import Checkpoint
 from scenerl.types import Example
 
 
@@ -24,7 +26,8 @@ class ConstrainedRollouts:
     """The constraints of a run's answers.
 
     Args:
-        conversation: how the model is asked.
+        checkpoint: of the model that is trained.
+        conversation: how it is prompted.
         examples: what the data set's ``row`` column counts.
         stop_ids: tokens that end a completion.
         limit: tokens of a completion.
@@ -33,25 +36,43 @@ class ConstrainedRollouts:
         UserError: an example has no answer that the tokenizer can write within the limit.
     """
 
-    def __init__(self, conversation: Conversation, examples: Sequence[Example], stop_ids: Sequence[int], limit: int):
-        self._vocabulary = Vocabulary.of(conversation.checkpoint, stop_ids)
-        self._shapes = [conversation.shape(example) for example in examples]
-        for shape in dict.fromkeys(self._shapes):
-            constraint_of(shape, self._vocabulary).require(limit)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        conversation: Conversation,
+        examples: Sequence[Example],
+        stop_ids: Sequence[int],
+        limit: int,
+    ):
+        self._vocabulary = Vocabulary.of(checkpoint, stop_ids)
+        self._specs = [conversation.grammar_spec(example) for example in examples]
+        for spec in dict.fromkeys(self._specs):
+            constraint_of(spec, self._vocabulary).require(limit)
 
-    def processors(self, rows: Sequence[int], limit: int) -> LogitsProcessorList:
-        """For one call of ``generate`` that answers the examples of these rows."""
-        shapes = [self._shapes[row] for row in rows]
-        return LogitsProcessorList([ConstrainedDecoding(shapes, self._vocabulary, limit)])
+    def sampling(
+        self, rows: Sequence[int], limit: int, counts: Sequence[int] | None = None
+    ) -> tuple[LogitsProcessorList, RunSampler]:
+        """The arguments ``logits_processor`` and ``custom_generate`` of one call of ``generate``.
+
+        Args:
+            rows: which examples the prompts are of.
+            limit: tokens of a completion.
+            counts: completions of each prompt; None: one.
+        """
+        mask = ConstraintMask([self._specs[row] for row in rows], self._vocabulary, limit)
+        return LogitsProcessorList([mask]), RunSampler(mask, counts or [1] * len(rows))
 
 
-def obstacle(args: GRPOConfig) -> str | None:
-    """Why rollouts with these settings cannot be held to the format in this process, or None."""
+def unsupported_reason(args: GRPOConfig) -> str | None:
+    """Why rollouts with these settings cannot be constrained in this process, or None."""
     kwargs = args.generation_kwargs or {}
     found = {
-        "use_vllm: vLLM samples": args.use_vllm,
         "use_transformers_continuous_batching: it takes no constraints": args.use_transformers_continuous_batching,
         "num_beams: beams are no samples": kwargs.get("num_beams", 1) != 1,
+        "FSDP: each process would run sharded weights a different number of times": args.fsdp
+        or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"),
+        "DeepSpeed ZeRO-3: each process would run sharded weights a different number of times": args.deepspeed_plugin
+        and args.deepspeed_plugin.zero_stage == 3,
     }
     return next((why for why, is_so in found.items() if is_so), None)
 
@@ -65,12 +86,12 @@ def send_grammar(args: GRPOConfig, conversation: Conversation, examples: Sequenc
     """
     if args.vllm_mode != "colocate":
         raise UserError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
-    shapes = {conversation.shape(example) for example in examples}
-    if len(shapes) > 1:
+    specs = {conversation.grammar_spec(example) for example in examples}
+    if len(specs) > 1:
         raise UserError(
-            f"constrain: vLLM takes one grammar for the whole run, but the examples need {len(shapes)} (labels asked "
-            "for, or sizes of the frame); leave out use_vllm, or constrain"
+            f"constrain: vLLM takes one grammar for the whole run, but the examples need {len(specs)} (labels to find, "
+            "or image sizes); leave out use_vllm, or constrain"
         )
-    (shape,) = shapes
-    grammar = build_grammar(shape.output_format, shape.bounds_wh)
+    (spec,) = specs
+    grammar = build_grammar(spec.output_format, spec.bounds_wh)
     args.generation_kwargs = {**(args.generation_kwargs or {}), "structured_outputs": {"grammar": grammar}}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.data.images import open_image
 from scenerl.errors import UserError
 from scenerl.types import Example

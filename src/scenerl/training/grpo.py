@@ -11,14 +11,15 @@ import torch
 from accelerate.utils import send_to_device
 from trl import GRPOConfig
 
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
-from scenerl.conversation import Conversation
 from scenerl.errors import UserError
-from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
+from scenerl.models.loading import Checkpoint
+from scenerl.rewards import REWARDS, RewardOptions, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
-from scenerl.training.constrained import ConstrainedRollouts, obstacle, send_grammar
+from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.resume import Resumable, fit
@@ -95,12 +96,13 @@ def check_batch(args: GRPOConfig, num_examples: int) -> None:
         )
 
 
-def check_prompts(conversation: Conversation, examples: Sequence[Example], max_completion_length: int) -> None:
+def check_prompts(
+    checkpoint: Checkpoint, conversation: Conversation, examples: Sequence[Example], max_completion_length: int
+) -> None:
     """Raise ValueError for the first example whose prompt and answer do not fit the model, or whose image is too small.
 
     Nothing is opened: image tokens follow from the sizes, and each distinct text is counted once.
     """
-    checkpoint = conversation.checkpoint
     processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
     text_lengths: dict[Any, int] = {}
     gives_objects = conversation.output_format.provided is not None  # then each prompt is another
@@ -126,6 +128,7 @@ def check_prompts(conversation: Conversation, examples: Sequence[Example], max_c
 
 
 def build_trainer(
+    checkpoint: Checkpoint,
     conversation: Conversation,
     examples: Sequence[Example],
     args: GRPOConfig,
@@ -138,7 +141,7 @@ def build_trainer(
     peft_config=None,
     constrain: bool = False,
 ) -> SceneGRPOTrainer:
-    """A trainer that improves ``conversation``'s model by the named rewards, weighted by ``args.reward_weights``.
+    """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
     Args:
         rewards: names from :data:`scenerl.rewards.REWARDS`.
@@ -156,13 +159,12 @@ def build_trainer(
     """
     check_rewards(rewards, args.reward_weights)
     check_batch(args, len(examples))
-    check_prompts(conversation, examples, args.max_completion_length)
+    check_prompts(checkpoint, conversation, examples, args.max_completion_length)
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
-    checkpoint = conversation.checkpoint
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
-    elif constrain and (why := obstacle(args)):
+    elif constrain and (why := unsupported_reason(args)):
         raise UserError(f"constrain: not possible: {why}")
     batch = RewardBatch(
         rewards,
@@ -185,10 +187,10 @@ def build_trainer(
         max_tokens_per_row=max_tokens_per_row,
         peft_config=peft_config,
     )
-    trainer.conversation = conversation
+    trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     if constrain and not args.use_vllm:
         trainer.constraint = ConstrainedRollouts(
-            conversation, examples, trainer.eos_token_ids, args.max_completion_length
+            checkpoint, conversation, examples, trainer.eos_token_ids, args.max_completion_length
         )
     quiet_console(trainer)
     return trainer
@@ -211,6 +213,7 @@ def rollout_form(trainer: SharedPrefixGRPOTrainer) -> str:
 
 
 def train(
+    checkpoint: Checkpoint,
     conversation: Conversation,
     examples: Sequence[Example],
     args: GRPOConfig,
@@ -224,7 +227,7 @@ def train(
         RolloutMismatch: rollout and trainer disagree about log-probabilities (a ValueError).
     """
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    trainer = build_trainer(conversation, examples, args, rewards, **settings)
+    trainer = build_trainer(checkpoint, conversation, examples, args, rewards, **settings)
     _log.info("rollouts: %s answers, %s", rollout_form(trainer), rollout_path(trainer))
     if rollout_check_tolerance:
         difference = check_rollout(trainer, tolerance=rollout_check_tolerance)
@@ -237,15 +240,10 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
-    reward_options = build_reward_options(
-        similarity=options.similarity,
-        iou_threshold=options.iou_threshold,
-        one_to_one=options.one_to_one,
-        beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
-    )
-    conversation, examples, args = open_run(options, extra, GRPOConfig)
+    reward_options = reward_options_of(options)
+    checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
     train(
+        checkpoint,
         conversation,
         examples,
         args,
@@ -256,6 +254,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         sample_log_every=options.sample_log_every,
         shared_prefix=options.shared_prefix,
         max_tokens_per_row=options.max_tokens_per_row,
-        peft_config=lora_config(options, conversation.checkpoint),
+        peft_config=lora_config(options, checkpoint),
         constrain=options.constrain,
     )

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from scenerl.conversation import Conversation
+from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import save_output_format
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.models.folders import check_folder
@@ -33,10 +34,10 @@ class Resumable:
     """For TRL's trainers: a checkpoint appears whole or not at all, and gives back what it was made from.
 
     Attributes:
-        conversation: written into every checkpoint, so that each can be used for prediction.
+        output_format: written into every checkpoint, so that each can be used for prediction.
     """
 
-    conversation: Conversation
+    output_format: OutputFormat
     _staging: Path | None = None
 
     def _get_output_dir(self, trial) -> str:
@@ -55,7 +56,7 @@ class Resumable:
             self.save_rollout(self._staging / name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                self.conversation.save(self._staging / name)
+                save_output_format(self.output_format, self._staging / name)
                 _publish(self._staging / name, folder / name)
                 rotate_checkpoints(str(folder), self.args.save_total_limit, use_mtime=True)
         finally:
@@ -166,7 +167,7 @@ def fit(trainer: Resumable) -> None:
         stop.leave(trainer.state)
     trainer.save_model(folder)
     if trainer.args.should_save:
-        trainer.conversation.save(folder)
+        save_output_format(trainer.output_format, folder)
 
 
 def _tell(text: str) -> None:

@@ -14,17 +14,18 @@ from accelerate.utils import is_peft_model
 from transformers.integrations import get_available_reporting_integrations
 from trl.import_utils import is_vllm_available
 
-from scenerl import data
+from scenerl import data, tiny
+from scenerl.answers.dialogue import Conversation
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
-from scenerl.conversation import Conversation, output_format_for
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, block_classes, family_of, load
+from scenerl.models.output_formats import output_format_for
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
-from scenerl.training import from_scratch, smoke
+from scenerl.training import smoke
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
 
@@ -115,13 +116,13 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
 
 def open_run(
     options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
-) -> tuple[Conversation, Sequence[Example], Any]:
+) -> tuple[Checkpoint, Conversation, Sequence[Example], Any]:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
 
     Args:
         options: the command's own options.
         extra: the fields given for TRL's configuration class ``cls``; ``defaults`` are ours for it.
-        may_build: build a small model when the options ask for one (:mod:`scenerl.training.from_scratch`); a smoke run
+        may_build: build a small model when the options ask for one (:mod:`scenerl.tiny`); a smoke run
             (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
@@ -130,7 +131,7 @@ def open_run(
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
-    built = from_scratch.family_wanted(options) if may_build else None
+    built = tiny.requested_family(options) if may_build else None
     if options.smoke:
         built = smoke.family(options)
     check_tuning(options)
@@ -155,8 +156,8 @@ def open_run(
         fingerprint, before = {**plain(options), **plain(given)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if built:
-            model = from_scratch.checkpoint_of_run(
+            model = tiny.checkpoint_of_run(
                 options, built, output_format, examples, args.seed, args.per_device_train_batch_size
             )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
-    return Conversation(output_format, checkpoint), examples, args
+    return checkpoint, checkpoint.conversation(output_format), examples, args

@@ -7,13 +7,14 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
+from scenerl.models.loading import Checkpoint
+from scenerl.tiny.optimizer import MuonFactory
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
-from scenerl.training.optimizers import MuonFactory
 from scenerl.training.resume import Resumable, fit
 from scenerl.training.setup import open_run
 from scenerl.types import Example
@@ -24,6 +25,7 @@ class ResumableSFTTrainer(Resumable, Carded, SFTTrainer):
 
 
 def build_trainer(
+    checkpoint: Checkpoint,
     conversation: Conversation,
     examples: Sequence[Example],
     args: SFTConfig,
@@ -32,14 +34,14 @@ def build_trainer(
     peft_config=None,
     reasoning: str = "empty",
 ) -> SFTTrainer:
-    """An SFTTrainer that teaches ``conversation``'s model to answer with the examples' ground truth.
+    """An SFTTrainer that teaches a checkpoint's model to answer with the examples' ground truth.
 
     Args:
         args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only answer
             tokens carry loss.
         peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
         reasoning: what stands in the thoughts of envelope ``think``.
-        muon: use :class:`scenerl.training.optimizers.MuonWithAdamW` in place of ``args.optim``.
+        muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     optimizer = None
@@ -47,27 +49,28 @@ def build_trainer(
         settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
         optimizer = (MuonFactory, settings)
     trainer = ResumableSFTTrainer(
-        model=conversation.checkpoint.model,
+        model=checkpoint.model,
         args=args,
         train_dataset=sft_dataset(examples, conversation, reasoning),
-        processing_class=conversation.checkpoint.processor,
+        processing_class=checkpoint.processor,
         callbacks=[LogFile(args.output_dir)],
         optimizer_cls_and_kwargs=optimizer,
         peft_config=peft_config,
     )
-    trainer.conversation = conversation
+    trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     quiet_console(trainer)
     return trainer
 
 
 def train(
+    checkpoint: Checkpoint,
     conversation: Conversation,
     examples: Sequence[Example],
     args: SFTConfig,
     **settings: Any,
 ) -> SFTTrainer:
     """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there."""
-    trainer = build_trainer(conversation, examples, args, **settings)
+    trainer = build_trainer(checkpoint, conversation, examples, args, **settings)
     fit(trainer)
     return trainer
 
@@ -76,13 +79,14 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would cut answers off, and images where they are large
-    conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
+    checkpoint, conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     train(
+        checkpoint,
         conversation,
         examples,
         args,
         muon=options.muon,
         muon_learning_rate=options.muon_learning_rate,
-        peft_config=lora_config(options, conversation.checkpoint),
+        peft_config=lora_config(options, checkpoint),
         reasoning=options.thought,
     )

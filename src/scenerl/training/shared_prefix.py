@@ -136,7 +136,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         each, by transformers' own loop. ``rows``: of the prompts in the data set, to hold the answers to their form."""
         config = copy.deepcopy(self.generation_config)
         config.max_new_tokens = max_new_tokens or config.max_new_tokens
-        processors = None if rows is None else self.constraint.processors(rows, config.max_new_tokens)
+        processors = None
+        if rows is not None:
+            counts = None if sampler is None else sampler.counts.tolist()
+            processors, sampler = self.constraint.sampling(rows, config.max_new_tokens, counts)
         with unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
@@ -263,7 +266,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             token = self._tokenizer.decode([int(inputs["completion_ids"][rows][seen][worst])])
             raise SharedPrefixMismatch(
                 f"shared_prefix: log-probabilities differ by {difference.mean():.4g} per token on average from those "
-                f"without it, allowed {tolerance:g}. Worst token {ascii(token)}: {shared[worst]:.4f} with, "
+                f"without it, allowed {tolerance:g}. Worst token {token!a}: {shared[worst]:.4f} with, "
                 f"{plain[worst]:.4f} without; train with --shared_prefix off, and please report this"
             )
         _log.info("with and without shared prefix: log-probabilities differ by %.2g per token", difference.mean())

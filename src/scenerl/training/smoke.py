@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
-from scenerl.conversation import saved_output_format
 from scenerl.data.instances import labels_of
-from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
-from scenerl.training import from_scratch
+from scenerl.models.output_formats import saved_output_format
 from scenerl.types import Example, SceneGraph
 
 NUM_STEPS = 2
 IMAGE_SIDE = 112
 """Width and height of the drawn images in pixels."""
 
+_RELEASED = {"qwen25vl": "qwen2_5_vl", "qwen2vl": "qwen2_vl", "qwen3vl": "qwen3_vl"}
+"""What hub names and recipes' names call released models, to their ``model_type``."""
 _PER_PROCESS = 4  # examples or completions that each process sees in a step
 _REPLACED = ("gradient_accumulation_steps", "steps_per_generation", "generation_batch_size")  # sizes set here otherwise
 
@@ -67,7 +69,7 @@ def shrink(options, extra: Mapping[str, Any]):
 
 
 def _is_detection(options) -> bool:
-    """Whether a run's answers are detections, as :func:`scenerl.conversation.output_format_for` has it."""
+    """Whether a run's answers are detections, as :func:`scenerl.models.output_formats.output_format_for` has it."""
     if options.task is not None:
         return options.task == "det"
     saved = saved_output_format(options.model) if Path(options.model).is_dir() else None
@@ -80,10 +82,13 @@ def family(options) -> Family:
     Raises:
         UserError: there is no such checkpoint.
     """
-    if (wanted := from_scratch.family_wanted(options)) is not None:
+    if (wanted := tiny.requested_family(options)) is not None:
         return wanted
-    size = size_named(options.model)
-    return family_named(size.model_type) if size is not None else family_of(options.model)
+    if not Path(options.model).is_dir():
+        name = re.sub("[^a-z0-9]", "", options.model.lower())
+        if released := next((model_type for short, model_type in _RELEASED.items() if short in name), None):
+            return family_named(released)
+    return family_of(options.model)
 
 
 def in_vocabulary(examples: Sequence[Example], output_format: OutputFormat) -> list[Example]:

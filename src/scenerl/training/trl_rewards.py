@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import TrainerState
 
-from scenerl.conversation import Conversation
+from scenerl.answers.dialogue import Conversation
 from scenerl.rewards import Comparison, RewardOptions, select_rewards
 from scenerl.training.logs import take_back
 from scenerl.training.watch import ConstantRewardWatch
@@ -92,7 +92,7 @@ class RewardBatch:
             example = self.examples[row]
             text = completion[-1]["content"]
             truncated = not ids or ids[-1] not in self.stop_ids
-            result = self.conversation.parse(text, example, truncated=truncated)
+            result = self.conversation.parse(text, example, truncated=truncated, strict=self.options.strict_format)
             pair = Comparison(result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids))
             values = {name: reward(pair) for name, reward in self.rewards.items()}
             scored.append(_Scored(example, text, result, values))

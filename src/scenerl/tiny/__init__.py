@@ -1,0 +1,8 @@
+"""Small models of the families' architectures, trained from scratch by the demo and the tests."""
+
+from __future__ import annotations
+
+from scenerl.tiny.architectures import TinyShape
+from scenerl.tiny.checkpoint import build, checkpoint_of_run, create, requested_family, save
+
+__all__ = ["TinyShape", "build", "checkpoint_of_run", "create", "requested_family", "save"]
