@@ -102,7 +102,7 @@ def test_strict_means_the_same_to_grpo_and_score(conversation, examples, answers
     text = "\n".join([*objects, relation, relation, end])
     batch = RewardBatch(list(REWARDS), examples, conversation, options, stop_ids=[2])
     found = {name: values[0] for name, values in Batch([text], [0]).score(batch).items()}
-    direct = score_answer(examples[0], text, conversation.output_format, options, strict=strict, num_tokens=3)
+    direct = score_answer(examples[0], text, conversation, options, strict=strict, num_tokens=3)
     assert found == direct["rewards"]
     assert found["triplet_f1"] == (0.0 if strict else pytest.approx(1.0, abs=0.5)) and direct["issues"]
 
