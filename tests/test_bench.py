@@ -17,7 +17,7 @@ import browser
 BENCH = Path(__file__).parents[1] / "bench"
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 PEERS = {
-    "constrain": ("torch", "xgrammar"),
+    "constrain": ("torch", "transformers"),
     "data": ("h5py",),
     "evaluate": ("sgbench", "faster_coco_eval"),
     "gpu": ("torch", "trl"),
@@ -28,7 +28,7 @@ PEERS = {
     "update": ("torch", "trl"),
 }
 RATIO_COLUMNS = {
-    "constrain": ("overhead",),
+    "constrain": ("of free",),
     "data": ("share",),
     "evaluate": ("ratio to sgbench", "ratio to faster-coco-eval"),
     "gpu": ("faster",),
@@ -39,7 +39,7 @@ RATIO_COLUMNS = {
     "update": ("faster", "limit", "reached"),
 }
 
-DIFFERENCES = ("overhead", "slope")
+DIFFERENCES = ("slope",)
 """Columns of one less than a ratio, or of a logarithm: below zero where the noise of so short a run is larger."""
 
 # One process for all: most of the time would go into importing torch and TRL over and over.

@@ -10,7 +10,7 @@ import pytest
 from scenerl.answers import OutputFormat, write_answer
 from scenerl.commands.eval import EvalOptions
 from scenerl.data import load
-from scenerl.data.statistics import read_training
+from scenerl.data.triplets import read_training
 from scenerl.errors import DataError
 from scenerl.evaluate import run_eval
 from scenerl.predictions import read_predictions

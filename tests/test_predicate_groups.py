@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from metrics.graphs import QUICK, graph, pair
-from scenerl.data.statistics import Statistics
+from scenerl.data.inspect.statistics import Statistics
 from scenerl.metrics import evaluate
 from scenerl.predicate_groups import predicate_groups
 from scenerl.types import Example

@@ -31,7 +31,7 @@ def test_an_answer_behind_a_thought_reads_back(name, query):
 
 
 def test_the_plain_envelope_has_no_place_for_one():
-    with pytest.raises(ValueError, match="use envelope 'think'"):
+    with pytest.raises(ValueError, match="use 'think'"):
         write_answer(GRAPH, OutputFormat("json"), (100, 100), reasoning=REASONING["summary"](GRAPH, None))
 
 

@@ -90,12 +90,12 @@ class Prompted:
         finally:
             del self._engine.generation_settings, self._engine._constrained
 
-    def generate(self, output_format: OutputFormat, sampler_of, limit: int, **sampling):
-        """Token ids and log-probabilities of an answer about each picture."""
-        self._engine.sampling = Sampling(max_new_tokens=limit, **sampling)
-        mask = ConstraintMask(self.specs(output_format), self._vocabulary, limit)
-        processor, sampler = sampler_of(mask, len(self.sizes))
-        inputs = self._engine.encode(self._prompts)
+    def generate(self, output_format: OutputFormat, sampler_of, limit: int, count: int):
+        """Token ids and log-probabilities of an answer about each of the first ``count`` pictures."""
+        self._engine.sampling = Sampling(max_new_tokens=limit)
+        mask = ConstraintMask(self.specs(output_format)[:count], self._vocabulary, limit)
+        processor, sampler = sampler_of(mask)
+        inputs = self._engine.encode(self._prompts[:count])
         output = self._checkpoint.model.generate(
             **inputs,
             **self._engine.generation_settings(),
@@ -207,15 +207,16 @@ def test_right_answers_stay_as_they_are(prompted):
         assert prompted.said(output_format, text, limit=held.num_tokens + 40) == held
 
 
-def test_runs_are_what_single_steps_say(prompted):
+@pytest.mark.parametrize("count", [1, 3])
+def test_runs_are_what_single_steps_say(count, prompted):
     """Greedy answers and their log-probabilities, forced tokens included, where answers move at different pace."""
     for output_format in output_formats(prompted.fmt):
         limit = prompted.least(output_format) + 60
         slow, slow_logps, _ = prompted.generate(
-            output_format, lambda mask, count: (OneByOne(mask.rows), BranchSampler([1] * count, 1.0)), limit
+            output_format, lambda mask: (OneByOne(mask.rows), BranchSampler([1] * count, 1.0)), limit, count
         )
         fast, fast_logps, sampler = prompted.generate(
-            output_format, lambda mask, count: (mask, RunSampler(mask, [1] * count, 1.0)), limit
+            output_format, lambda mask: (mask, RunSampler(mask, [1] * count, 1.0)), limit, count
         )
         assert fast == slow
         assert sampler.num_passes < max(map(len, fast)) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from scenerl import data
-from scenerl.data.check import Checker
+from scenerl.data.inspect.check import Checker
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.vocabulary import Vocabulary
 

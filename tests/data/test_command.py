@@ -12,7 +12,7 @@ from scenerl import data
 from scenerl.commands.data import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
-from scenerl.data.statistics import read_training
+from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.rewards.options import read_predicate_counts
 

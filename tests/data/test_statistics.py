@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from scenerl.data.statistics import Statistics, tables
+from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 

@@ -100,7 +100,7 @@ def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
     [
         (["--task", "detection", "--reward", "triplet_f1"], "not one of task 'detection'; allowed: od_length, ap"),
         (["--reward", "od_length"], "not one of task 'graph'; allowed: triplet_f1, hard_recall"),
-        (["--task", "panoptic"], "is not graph | detection"),
+        (["--task", "panoptic"], "should be 'graph' or 'detection'"),
     ],
 )
 def test_rewards_and_tasks_that_cannot_be(tmp_path, capsys, provided, named):

@@ -264,7 +264,7 @@ def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_pat
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--num_samples", "2"], "num_samples: 2 greedy answers would be equal; give a temperature above 0"),
+        (["--num_samples", "2"], "num_samples: 2 greedy outputs would be equal; set a temperature above 0"),
         (["--device", "quantum"], "device 'quantum' cannot be used"),
         (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
         (["--max_pixels", "100"], "min_pixels 3136 is larger than max_pixels 100"),

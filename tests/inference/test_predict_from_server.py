@@ -182,7 +182,7 @@ def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--model", "sft"], "'sft' is no folder and no hub name (owner/name), so its prompt format is not known"),
         (["--family", "gpt"], "family: unknown model_type 'gpt'; allowed: qwen2_vl"),
@@ -195,9 +195,9 @@ def test_without_the_checkpoint_its_family_will_do(serve, rows, tmp_path):
         (["--tries", "0"], "tries: '0': should be greater than 0"),
     ],
 )
-def test_options_that_cannot_be(folder, rows, tmp_path, capsys, more, told):
+def test_options_that_cannot_be(folder, rows, tmp_path, capsys, more, message):
     out = tmp_path / "out.jsonl"
-    assert told in failing(capsys, [*command("http://127.0.0.1:9", folder, rows, out), *more])
+    assert message in failing(capsys, [*command("http://127.0.0.1:9", folder, rows, out), *more])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -312,7 +312,7 @@ def test_parts_together_are_the_whole_and_the_summary_says_what_is_wrong(serve, 
     assert [len(read_rows(out.with_name(f"p.{k}-of-3.jsonl"))) for k in (1, 2, 3)] == [6, 6, 6]
     capsys.readouterr()
     assert main(sampled(server, out, "--format", format, "--gather", "3")) == 0
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     rows = read_rows(out)
     assert [(row["image_id"], row["sample"]) for row in rows] == [(f"image-{k}", n) for k in range(6) for n in range(3)]
     assert main(sampled(server, whole, "--format", format, "--batch_size", "2")) == 0
@@ -325,10 +325,10 @@ def test_parts_together_are_the_whole_and_the_summary_says_what_is_wrong(serve, 
     failed = [row for row in rows if row["status"] != "ok"]
     issues = Counter(kind for row in rows for kind in {issue["kind"] for issue in row["issues"]})
     assert issues["no_area"] and not issues["unknown_label"]  # beyond a grammar, and within
-    assert told[0].startswith(f"{out}: 18 answers: {len(failed)} failed")
-    assert f"{sum(map(bool, (row['issues'] for row in rows)))} with issues (" in told[0]
-    assert all(f"{kind} {count}" in told[0] for kind, count in issues.items())
-    assert told[1] == "A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)"
+    assert printed[0].startswith(f"{out}: 18 answers: {len(failed)} failed")
+    assert f"{sum(map(bool, (row['issues'] for row in rows)))} with issues (" in printed[0]
+    assert all(f"{kind} {count}" in printed[0] for kind, count in issues.items())
+    assert printed[1] == "A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)"
 
 
 def test_the_grammar_goes_in_the_field_that_sglang_reads(serve, sampled, tmp_path):

@@ -1,4 +1,4 @@
-"""``predict --merge``: the answers stay, and the file asked for holds one merged row per image."""
+"""``predict --merge``: the answers stay, and OUT holds one merged row per image."""
 
 from __future__ import annotations
 

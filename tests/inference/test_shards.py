@@ -20,7 +20,7 @@ from scenerl.types import Example, SceneGraph
 
 @pytest.fixture(scope="module")
 def model(base):
-    """A checkpoint that says how it is asked."""
+    """A checkpoint with its output format beside it."""
     from scenerl.answers.dialogue import save_output_format
     from training.small_run import STYLE
 

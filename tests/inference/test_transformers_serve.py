@@ -81,13 +81,13 @@ def test_parts_together_are_what_one_process_gets(address, predict, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--logprobs"], "transformers serve gives no log-probabilities; leave out --logprobs"),
         (["--model", "nobody/nothing", "--checkpoint", "MODEL"], "requested 'nobody/nothing'"),
     ],
 )
-def test_what_it_cannot_do_is_said(address, model, predict, capsys, more, told):
+def test_what_it_cannot_do_is_said(address, model, predict, capsys, more, message):
     more = [str(model) if word == "MODEL" else word for word in more]
     assert predict("--engine", "openai", "--server", address, *more) == (2, [])
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -165,7 +165,7 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over. Without it an interrupted run continues from its last checkpoint")
     smoke: bool = option(
-        False, "two steps of the same run with a small model of its family on drawn images, in OUT_smoke"
+        False, "two steps of the same run with a small model of its family on synthetic images, in OUT_smoke"
     )
     skip_bad: bool = option(False, "leave out unusable rows and images, with a warning each", ROWS)
     global_batch_size: PositiveInt | None = option(

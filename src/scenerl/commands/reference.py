@@ -28,13 +28,13 @@ def reference() -> str:
         parts.append(f"Usage: `{usage(cls, command)}`\n\n```bash\n{examples}\n```\n")
         if cls.trl_config:
             parts.append(f"Takes every field of TRL's `{cls.trl_config}` as well.\n")
-        parts += [_table(title, entries) for title, entries in option_groups(cls)]
-    parts.append(_table("Every command", list(COMMON.items())))
+        parts += [_table(title, entries) for title, entries in option_groups(cls).items()]
+    parts.append(_table("Every command", COMMON))
     return "\n".join(parts)
 
 
-def _table(title: str, entries: list[tuple[str, str]]) -> str:
-    rows = "\n".join(f"| `{_cell(left)}` | {_cell(right)} |" for left, right in entries)
+def _table(title: str, entries: dict[str, str]) -> str:
+    rows = "\n".join(f"| `{_cell(left)}` | {_cell(right)} |" for left, right in entries.items())
     return f"| {title} | |\n| --- | --- |\n{rows}\n"
 
 

@@ -42,9 +42,9 @@ def command_help(
     """
     lines = [_filled(cls.__doc__ or ""), "", f"usage: {usage(cls, command)}"]
     lines += ["", "examples:", *(f"  {line}" for line in examples)]
-    for title, entries in [*option_groups(cls), ("Always", COMMON), *(names or {}).items()]:
+    for title, entries in {**option_groups(cls), "Always": COMMON, **(names or {})}.items():
         lines += ["", f"{title}:"]
-        for left, right in dict(entries).items():
+        for left, right in entries.items():
             lines += _columns(left, right)
     if cls.trl_config:
         lines += ["", _filled(TRL_NOTE.format(cls=cls.trl_config, command=command))]
@@ -64,13 +64,14 @@ def usage(cls: type[Options], command: str) -> str:
     return " ".join([*words, "[options]"])
 
 
-def option_groups(cls: type[Options]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Title and entries of each group: arguments, required options and options without a group first."""
-    groups: dict[str, list[dataclasses.Field]] = {"Arguments": [], "Options": []}
-    for item in sorted(dataclasses.fields(cls), key=lambda item: default_of(item) is not dataclasses.MISSING):
-        groups.setdefault("Arguments" if item.metadata["positional"] else item.metadata["group"], []).append(item)
+def option_groups(cls: type[Options]) -> dict[str, dict[str, str]]:
+    """Title to entries, option to help text: arguments, required options and options without a group first."""
+    groups: dict[str, dict[str, str]] = {"Arguments": {}, "Options": {}}
     kinds = field_types(cls)
-    return [(title, [entry(item, kinds[item.name]) for item in items]) for title, items in groups.items() if items]
+    for item in sorted(dataclasses.fields(cls), key=lambda item: default_of(item) is not dataclasses.MISSING):
+        left, text = entry(item, kinds[item.name])
+        groups.setdefault("Arguments" if item.metadata["positional"] else item.metadata["group"], {})[left] = text
+    return {title: entries for title, entries in groups.items() if entries}
 
 
 def fields_help(cls: type, omit: Collection[str] = ()) -> str:

@@ -17,9 +17,9 @@ from scenerl.models.branching import SHRINK_BELOW, BranchSampler
 
 _BARRED = -1e9
 """Of a score that was minus infinity: without a chance beside any other."""
-_MAX_RUN = 32
-"""Tokens of an answer in one forward pass at most."""
-_MAX_WASTE = 1.5
+_MAX_RUN = 8
+"""Tokens of an answer in one forward pass at most: others of the batch wait with padding."""
+_MAX_WASTE = 1.25
 """Padding is taken out of the cache once it is so many times as long as the longest answer."""
 
 
@@ -129,7 +129,9 @@ class RunSampler(BranchSampler):
             padded = torch.tensor([[pad] * (width - len(run)) + run for run in runs], device=device)
             ids, mask = torch.cat([ids, padded], dim=1), torch.cat([mask, (steps >= 0).to(mask.dtype)], dim=1)
             kept = 1 if self.temperature is None else width
-            logits = self.forward(model, padded, mask, position + steps.clamp(min=0), cache, kept)
+            # without padding attention needs no mask, and copies less
+            seen = mask if len(batch) > 1 or not bool(mask.all()) else None
+            logits = self.forward(model, padded, seen, position + steps.clamp(min=0), cache, kept)
             self.num_passes += 1
             self._record_rest(batch, runs, logits)
             logits, position = logits[:, -1], position + lengths

@@ -1,7 +1,7 @@
 """The ``data`` command: make, describe, check, draw and convert data sets.
 
 Every action goes through its source row by row, so that a set of any size takes the memory of a small one, but for what
-:class:`~scenerl.data.statistics.Statistics` counts and the image ids that may not repeat.
+:class:`~scenerl.data.inspect.statistics.Statistics` counts and the image ids that may not repeat.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.text import Text
 
 from scenerl import data
-from scenerl.data.check import Checker
-from scenerl.data.draw import choose, write_drawings
+from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.draw import choose, write_drawings
+from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.statistics import Statistics, read_training, tables
+from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
-from scenerl.files import check_out, check_out_folder
+from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _required(value: T | None, action: str, name: str) -> T:
 
 def _write_json(path: Path, value: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n")
     _say(f"wrote {path}")
 
 

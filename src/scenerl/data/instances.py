@@ -28,6 +28,7 @@ KEYS = ("images", "annotations", "categories")
 
 _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
 _FAR = 1e12
+_FOUR_FLOATS = [float] * 4
 
 
 class Annotation(NamedTuple):
@@ -136,6 +137,10 @@ def box_of(value: object) -> Box | None:
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
+    if type(value) is list and list(map(type, value)) == _FOUR_FLOATS:  # by far the most, and files are large
+        x, y, width, height = value
+        if -_FAR < x < _FAR and -_FAR < y < _FAR and -_FAR < width < _FAR and -_FAR < height < _FAR:
+            return x, y, x + width, y + height
     box = box_of(value)
     return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
 

@@ -6,30 +6,14 @@ The rows are described and checked in :mod:`scenerl.data.rows`. Files are read r
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scenerl.data.records import Record, excerpt
-from scenerl.data.rows import example_to_row, label_of, parse_row, read_row
+from scenerl.data.rows import read_row
 from scenerl.errors import DataError
+from scenerl.files import whole_file
 from scenerl.json_files import foreign_layout
-from scenerl.types import Example
-
-__all__ = [
-    "DataError",
-    "example_to_row",
-    "excerpt",
-    "label_of",
-    "load_examples",
-    "parse_row",
-    "read",
-    "read_file",
-    "read_jsonl",
-    "read_rows",
-    "why_no_json",
-    "write_jsonl",
-]
 
 MAX_ROW_BYTES = 64 * 2**20
 """Longest row that is read; a longer one is a file that is no JSONL."""
@@ -55,16 +39,6 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
     """
     for number, line in _lines(Path(path)):
         yield number, *_decode(line)
-
-
-def load_examples(path: Path | str, images_dir: Path | None = None) -> Iterator[Example]:
-    """The examples of a JSONL file. Warnings are dropped: use :func:`scenerl.data.load` to have them counted.
-
-    Raises:
-        DataError: on the first row that cannot be used.
-    """
-    for record in read_file(path, images_dir):
-        yield record.unwrap()
 
 
 def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
@@ -124,22 +98,13 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
         The number of rows written.
 
     Raises:
-        UserError: a row holds NaN or an infinity.
+        ValueError: a row holds NaN or an infinity.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with open(aside, "w", encoding="ascii") as file:
-            for row in rows:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, open(aside, "w", encoding="ascii") as file:
+        for row in rows:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            count += 1
     return count
 
 

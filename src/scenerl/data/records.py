@@ -219,12 +219,22 @@ class Checks:
             self.warnings.append(f"relationships[{n}] repeats an earlier relation ({excerpt(key[1])}): left out")
 
     def query(self, value: Sequence[object], objects: list[SceneObject]) -> tuple[str, ...]:
-        query = tuple(self.text(label, "query", n) for n, label in enumerate(value))
-        if len(set(query)) < len(query):
-            self.errors.append(f"query names a label twice: {excerpt(list(query))}")
+        texts = all(isinstance(label, str) for label in value)
+        query = _clean_query(tuple(value)) if texts else None
+        if query is None:
+            query = tuple(self.text(label, "query", n) for n, label in enumerate(value))
+            if len(set(query)) < len(query):
+                self.errors.append(f"query names a label twice: {excerpt(list(query))}")
         if not self.exact and (missing := sorted({found.label for found in objects} - set(query))):
             self.errors.append(f"labels in detections that query does not list: {excerpt(missing)}")
         return query
+
+
+@lru_cache(256)  # every image of COCO has the same one
+def _clean_query(labels: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The labels of a query, tidied; None where one is no label or comes twice."""
+    query = tuple(map(_clean_text, labels))
+    return query if None not in query and len(set(query)) == len(query) else None
 
 
 @lru_cache(1 << 14)  # labels and predicates repeat, and scoring reads many rows

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import example_to_row, write_jsonl
+from scenerl.data.jsonl import write_jsonl
 from scenerl.data.records import Record
+from scenerl.data.rows import example_to_row
 from scenerl.errors import DataError, UserError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 

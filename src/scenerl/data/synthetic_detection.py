@@ -20,8 +20,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import example_to_row, write_jsonl
+from scenerl.data.jsonl import write_jsonl
 from scenerl.data.records import Record
+from scenerl.data.rows import example_to_row
 from scenerl.data.synthetic import CELLS, Cells, background, gap, read_scenes
 from scenerl.errors import UserError
 from scenerl.types import Example, SceneGraph, SceneObject

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError, UserError
+from scenerl.files import atomic_write_text
 from scenerl.json_files import read_json
 from scenerl.types import Example
 
@@ -81,7 +82,7 @@ class Vocabulary:
         """As a JSON file that :meth:`read` reads."""
         value = {"objects": self.objects, "predicates": self.predicates}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic_write_text(Path(path), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def outside(self, example: Example) -> tuple[Counter[str], Counter[str]]:
         """Object labels and predicates of an example that are not in the vocabulary, with their counts."""

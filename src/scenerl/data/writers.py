@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.data import instances
-from scenerl.data.draw import file_stem
+from scenerl.data.inspect.draw import file_stem
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.rows import example_to_row
 from scenerl.errors import DataError

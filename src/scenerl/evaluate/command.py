@@ -15,7 +15,7 @@ from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names, load_ground_truth
-from scenerl.data.statistics import read_training
+from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, label_mapper, metric_options

@@ -123,12 +123,7 @@ class Server:
 
     @contextmanager
     def start(self, sampling: Sampling) -> Iterator[Started]:
-        try:
-            from scenerl.inference.server import ServerEngine
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"engine openai: the package {error.name} is not installed; pip install 'scenerl[server]'"
-            ) from error
+        from scenerl.inference.server import ServerEngine
 
         options, processor = self._options, None
         if self._source is not None:
@@ -136,7 +131,9 @@ class Server:
                 processor = self._family.load_processor(
                     processor_source(self._source), options.min_pixels, options.max_pixels, options.trust_remote_code
                 )
-            except (OSError, TypeError, KeyError) as error:
+            except UserError:
+                raise
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
         engine = ServerEngine(

@@ -29,16 +29,15 @@ def read(path: Path, names: Names) -> Predictions:
     Raises:
         DataError: the file is not a list of results.
     """
-    value = read_json(path, "COCO results: a JSON list")
-    if not isinstance(value, list):
-        raise DataError(f"{path}: expected COCO results, a JSON list, found {excerpt(value)}")
-    predictions = Predictions(path)
     with collector_paused():
-        found = _objects_by_image(value, names, predictions.notes)
-    for image_id, objects in found.items():
-        predictions.add(
-            image_id, RawPrediction(f"{path}, image {image_id}", result=ParseResult("ok", SceneGraph(tuple(objects))))
-        )
+        value = read_json(path, "COCO results: a JSON list")
+        if not isinstance(value, list):
+            raise DataError(f"{path}: expected COCO results, a JSON list, found {excerpt(value)}")
+        predictions = Predictions(path)
+        for image_id, objects in _objects_by_image(value, names, predictions.notes).items():
+            result = ParseResult("ok", SceneGraph(tuple(objects)))
+            predictions.add(image_id, RawPrediction(f"{path}, image {image_id}", result=result))
+        del value  # its parts are not gone through when the collector runs again
     return predictions.require_some()
 
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from scenerl.data import load
-from scenerl.data.records import excerpt
+from scenerl.data.triplets import Triplet
 from scenerl.data.vocabulary import by_frequency
-from scenerl.errors import DataError
-from scenerl.json_files import first_element, is_object, read_json
 from scenerl.predicate_groups import predicate_groups
-from scenerl.progress import track
 from scenerl.types import Example
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-Triplet = tuple[str, str, str]
 
 
 class Statistics:
@@ -100,46 +94,6 @@ class Statistics:
         """What zero-shot recall and predicate-weighted rewards need to know of a training set: the list of triplet
         types ``[subject, predicate, object]``, most frequent first, and the count of every predicate."""
         return {"triplets": _rows(self.triplets), "predicate_counts": _sorted(self.predicates)}
-
-
-def read_training(source: str, split: str | None = None) -> tuple[set[Triplet], dict[str, int] | None]:
-    """Label triplets of the training data, and how often each predicate occurs in them (None where unknown).
-
-    Args:
-        source: a data source, or a JSON file with a list of [subject, predicate, object], bare or under
-            ``triplets`` beside ``predicate_counts``, as ``scenerl data triplets`` writes it.
-        split: which one, where a data source has several.
-
-    Raises:
-        DataError: the file or a row of it cannot be used, or there is no such split.
-    """
-    if not _is_triplets_file(source):
-        statistics = Statistics.of(track(load(source, split), "training rows"))
-        return set(statistics.triplets), dict(statistics.predicates)
-    if split is not None:
-        raise DataError(f"{source} is a file of triplets and has no split {split!r}")
-    expected = "a JSON list of [subject, predicate, object], bare or under 'triplets'"
-    value = read_json(source, expected)
-    entries = value.get("triplets") if isinstance(value, dict) else value
-    if not isinstance(entries, list):
-        raise DataError(f"{source}: expected {expected}")
-    for n, entry in enumerate(entries):
-        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(part, str) for part in entry)):
-            raise DataError(f"{source}, entry {n}: expected {expected}, found {excerpt(entry)}")
-    counts = value.get("predicate_counts") if isinstance(value, dict) else None
-    if counts is not None and not (isinstance(counts, dict) and all(type(number) is int for number in counts.values())):
-        raise DataError(f"{source}: predicate_counts must be an object of whole numbers, found {excerpt(counts)}")
-    return {(subject, predicate, object_) for subject, predicate, object_ in entries}, counts or None
-
-
-def _is_triplets_file(source: str) -> bool:
-    """Whether a source is a ``.json`` file, and neither COCO instances nor psg.json."""
-    if Path(source).suffix != ".json":
-        return False
-    try:
-        return not is_object(source, "triplets") or first_element(source, ("data", "images"), "triplets") is None
-    except DataError:
-        return True  # whose reader says what is wrong
 
 
 def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top: int = 15) -> Group:

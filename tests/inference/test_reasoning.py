@@ -1,5 +1,4 @@
-"""Answers with a thought before them, from the server to the report: the thought is kept and shown, and counts for
-nothing."""
+"""Answers with reasoning before them, from the server to the report: it is kept and shown, and counts for nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +11,18 @@ from scenerl.cli import main
 from scenerl.config import load_yaml
 from training.small_run import read_rows, write_rows
 
-THOUGHT = 'A <b>book</b> & an apple.\n<script>alert("x")</script>'
+REASONING = 'A <b>book</b> & an apple.\n<script>alert("x")</script>'
 GRAPH = "apple 0 0 500 1000\nbook 500 0 1000 1000\n\n1 left of 2\nend"
 BOXES = '[{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}]'
 
 
-def enveloped(answer: str) -> str:
-    return f"<think>\n{THOUGHT}\n</think>\n<answer>\n{answer}\n</answer>"
+def in_template(answer: str) -> str:
+    return f"<think>\n{REASONING}\n</think>\n<answer>\n{answer}\n</answer>"
 
 
 @pytest.fixture(params=["compact", "detections"])
 def case(request, rows, tmp_path):
-    """(options of predict, data, an answer inside its envelope, task)"""
+    """(options of predict, data, the answer without its template, task)"""
     if request.param == "compact":
         return ["--format", "compact"], rows, GRAPH, "sgdet"
     detection = [
@@ -40,28 +39,28 @@ def case(request, rows, tmp_path):
 
 def test_from_a_server_to_the_report(serve, case, base, tmp_path):
     options, data, inside, task = case
-    answer = enveloped(inside)
+    answer = in_template(inside)
 
     def do(number, body):
-        asked.append(body["messages"][0]["content"][1]["text"])
-        # the third image's thought is never ended, the fourth has none
+        questions.append(body["messages"][0]["content"][1]["text"])
+        # the third image's reasoning never ends, the fourth has none
         said_now = {3: answer.partition("</think>")[0], 4: inside}.get(number, answer)
         pieces = [*(character.encode() for character in said_now), b"<|im_end|>"]
         return said(said_now, logprobs=logprobs_of(pieces, -0.25))
 
-    asked: list[str] = []
+    questions: list[str] = []
     out, metrics, report = (tmp_path / name for name in ("out.jsonl", "metrics.json", "report.html"))
     words = ["--engine", "openai", "--server", serve(do).address, "--model", str(base), "--batch_size", "1"]
     words += ["--data", str(data), "--out", str(out), "--envelope", "think", "--logprobs", *options]
     assert main(["predict", *words]) == 0
     assert load_yaml(tmp_path / "out.jsonl.yaml")["output_format"]["template"] == "think"
-    assert all("<think>" in text and "<answer>" in text for text in asked[1:])
+    assert all("<think>" in text and "<answer>" in text for text in questions[1:])
     rows = read_rows(out)
     assert [row["status"] for row in rows] == ["ok", "ok", "truncated", "ok", "ok", "ok"]
     assert rows[0]["answer"] == answer and not any(row["issues"] for row in rows)
     apple = rows[0]["graph"]["objects"][0]
     assert (apple["id"], apple["bbox"]) == ("apple.1", [0, 0, 28, 56])
-    assert apple["logprobs"]["label"] == -0.25 * len("apple")  # those of the answer, not of the thought
+    assert apple["logprobs"]["label"] == -0.25 * len("apple")  # those of the answer, not of the reasoning
 
     assert main(["eval", str(out), "--data", str(data), "--task", task, "--out", str(metrics)]) == 0
     assert json.loads(metrics.read_text())["metrics"]["failure_rate"]["value"] == pytest.approx(1 / 6)
