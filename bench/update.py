@@ -33,7 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from scenerl.tiny.architectures import ARCHITECTURES, TinyShape, build_model
 from scenerl.tiny.tokenizer import build_tokenizer, chat_template
-from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
+from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 
 PACKAGES = ("torch", "transformers", "trl")
 CLASSES = {"TRL": GRPOTrainer, "SceneRL": SharedPrefixGRPOTrainer}

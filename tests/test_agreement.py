@@ -39,7 +39,7 @@ def box(rng):
 
 
 def examples(rng, task, count=25):
-    """Ground truth; a detection example asks for some of the labels only."""
+    """Ground truth; the query of a detection example has some of the labels only."""
     made = []
     for n in range(count):
         query = tuple(rng.sample(LABELS, 2)) if task == "detections" else None
@@ -82,7 +82,7 @@ def cases(task):
 
 
 def test_a_query_is_the_closed_vocabulary_of_its_row(tmp_path):
-    """As the trainer sees it: what was not asked for is an issue and no detection."""
+    """As in training: a label outside the query is an issue and no detection."""
     row = {
         "image_id": "1", "width": 100, "height": 100, "query": ["dog", "cat"],
         "detections": [{"label": "dog", "bbox_2d": [0, 0, 50, 50]}],
@@ -102,17 +102,20 @@ def test_a_query_is_the_closed_vocabulary_of_its_row(tmp_path):
     assert json.loads(metrics.read_text())["issues"] == {"unknown_label": 1}
 
 
-def test_score_pays_what_the_trainer_pays(tmp_path, task, cases):
-    trl_rewards = pytest.importorskip("scenerl.training.trl_rewards")
+@pytest.mark.parametrize("strict", [False, True])
+def test_score_pays_what_the_trainer_pays(tmp_path, task, cases, strict):
+    rewards = pytest.importorskip("scenerl.training.rewards")
     output_format = OutputFormat(task, box_format="pixels")
     rows = [{**example_to_row(example), "answer": text, "num_tokens": 3} for example, text in cases]
     out = tmp_path / "scores.jsonl"
     options = ScoreOptions(
-        rows=write_jsonl(tmp_path / "rows.jsonl", rows), out=out, format=task, frame="pixels", rewards=list(REWARDS)
-    )
+        rows=write_jsonl(tmp_path / "rows.jsonl", rows), out=out, format=task, frame="pixels", rewards=list(REWARDS),
+        strict=strict,
+    )  # fmt: skip
     run_score(options)
-    batch = trl_rewards.RewardBatch(
-        list(REWARDS), [example for example, _ in cases], Conversation(output_format), RewardOptions(), stop_ids=[2]
+    conventions = RewardOptions(strict_format=strict)
+    batch = rewards.RewardBatch(
+        list(REWARDS), [example for example, _ in cases], Conversation(output_format), conventions, stop_ids=[2]
     )
     completions = [[{"role": "assistant", "content": text}] for _, text in cases]
     token_ids, numbers = [[1, 1, 2]] * len(cases), list(range(len(cases)))

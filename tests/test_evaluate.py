@@ -106,7 +106,7 @@ def test_detection(tmp_path):
     found = run(tmp_path, write(tmp_path / "p.jsonl", rows), data, format="detections", task="det")
     assert found["metrics"]["AP"]["value"] == found["metrics"]["F1_mean"]["value"] == 1
     assert "R@50" not in found["metrics"]
-    # asked for scene graph metrics, the command says what is amiss
+    # without --task, a warning says what is missing
     found = run(tmp_path, tmp_path / "p.jsonl", data, format="detections")
     assert any("--task det" in warning for warning in found["warnings"])
     assert found["metrics"]["R@50"]["value"] is None
@@ -236,11 +236,11 @@ def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
 )  # fmt: skip
 def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
     found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, box_format=written)), data, frame=read)
-    told = [warning for warning in found["warnings"] if "would be" in warning]
-    assert bool(told) == bool(suspected)
+    suspicions = [warning for warning in found["warnings"] if "would be" in warning]
+    assert bool(suspicions) == bool(suspected)
     assert found["options"]["frame"] == read
     if suspected:
-        assert f"read as {suspected!r} it would be 1.00" in told[0]
+        assert f"read as {suspected!r} it would be 1.00" in suspicions[0]
         assert found["metrics"]["object_recall"]["value"] < 0.5  # nothing was converted
 
 
@@ -455,6 +455,17 @@ def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
     assert "puppy → dog: 1 (table)" in capsys.readouterr().out
 
 
+def test_labels_outside_a_query_can_be_mapped_into_it(tmp_path):
+    data = write(tmp_path / "data.jsonl", DETECTIONS)
+    answer = json.dumps([{"bbox_2d": [0, 0, 20, 20], "label": "puppy"}])
+    pred = write(tmp_path / "p.jsonl", [{"image_id": "a", "answer": answer}])
+    table = write(tmp_path / "table.json", [{"objects": {"puppy": "dog"}, "predicates": {}}])
+    options = {"format": "detections", "frame": "pixels", "task": "det"}
+    assert run(tmp_path, pred, data, **options)["issues"] == {"unknown_label": 1}
+    found = run(tmp_path, pred, data, map_table=table, **options)
+    assert found["issues"] == {} and found["mapped"]["metrics"]["AP"]["value"] == 1
+
+
 def test_a_comparison_maps_the_labels_of_both(tmp_path, data, capsys):
     rows = parsed_rows()
     good = write(tmp_path / "good.jsonl", rows)
@@ -576,3 +587,18 @@ def test_a_single_answer_that_can_be_read_settles_the_format(tmp_path, data, cap
 def test_a_folder_without_answers_says_what_is_expected(tmp_path, data):
     with pytest.raises(DataError, match=r"holds no \*.json; a folder of predictions is R1-SGG's"):
         run_eval(EvalOptions(pred=tmp_path, data=str(data)))
+
+
+def test_coco_files_list_images_in_any_order(tmp_path):
+    """pycocotools sorts images by id before it ranks equal scores; the order of the file used to decide (AP 1.0)."""
+    truth = {
+        "images": [{"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in (2, 1)],
+        "annotations": [{"id": 1, "image_id": 2, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    found = [{"image_id": n, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 1.0} for n in (2, 1)]
+    data, pred, out = tmp_path / "instances.json", tmp_path / "results.json", tmp_path / "metrics.json"
+    data.write_text(json.dumps(truth))
+    pred.write_text(json.dumps(found))
+    run_eval(EvalOptions(pred=pred, data=str(data), out=out, input="coco", resamples=0))
+    assert json.loads(out.read_text())["metrics"]["AP"]["value"] == pytest.approx(0.5)

@@ -125,7 +125,7 @@ def test_gold_in_every_format_and_frame(form, template, box_format):
     assert [match["target"] for match in output["matches"]["relations"]] == [0, 1]
 
 
-def test_strict_turns_issues_into_failures_and_wants_the_envelope(tmp_path):
+def test_strict_turns_issues_into_failures_and_needs_the_template(tmp_path):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     good = gold_answer(ROW, PIXELS)
     write_rows(rows, [{**ROW, "answer": json.dumps(ANSWER)}, {**ROW, "answer": f"Here you are: {good}"}])

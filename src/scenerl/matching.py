@@ -1,4 +1,4 @@
-"""The only assignment code: pairs of prediction and target indices."""
+"""Assignment: pairs of prediction and target indices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Whole answers: typed failures, envelopes, text around, second answers, answers that break off."""
+"""Whole answers: typed failures, response templates, text around, second answers, answers that break off."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +150,7 @@ def test_the_last_complete_answer_counts(fmt):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_envelopes(fmt):
+def test_templates(fmt):
     dog, _ = ANSWERS[fmt]
     fenced = f"```json\n{dog}\n```"
     plain = [dog, f"\n {dog} \n", fenced, f"```\n{dog}\n```", f"```JSON \r\n{dog}\n```"]
@@ -178,7 +180,7 @@ def test_envelopes(fmt):
             assert result.in_template == (text in (plain if template == "plain" else think)), (text, template)
 
 
-def test_an_unclosed_thought_is_read_only_if_the_model_stopped_by_itself():
+def test_unclosed_reasoning_is_parsed_only_if_the_model_stopped_by_itself():
     text = f"<think>perhaps {DOG}"
     assert label(read(text, template="think")) == ["dog"]
     assert read(text, template="think", truncated=True).status == "truncated"
@@ -241,14 +243,14 @@ def test_a_repeated_prompt_is_no_answer(fmt, template, step):
     output_format = OutputFormat(fmt, template, box_format="norm1000", step=step, objects=("dog", "ball"))
     prompt = build_prompt(output_format)
     assert not parse_answer(prompt, output_format, IMAGE_WH).ok
-    dog, cat = ANSWERS[fmt]
+    dog, _ = ANSWERS[fmt]
     echoed = f"{prompt}\n<think>so</think><answer>{dog}</answer>" if template == "think" else f"{prompt}\n{dog}"
     result = parse_answer(echoed, output_format, IMAGE_WH)
     assert (label(result), result.in_template) == (["dog"], False)
 
 
 def test_failures_here_are_all_there_are():
-    source = open(__file__, encoding="utf-8").read()
+    source = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in FAILURES if f'"{name}"' not in source] == []
 
 

@@ -15,7 +15,7 @@ from scenerl.answers.json_text import MAX_DEPTH, scan_values
 from scenerl.types import FAILURES, ISSUES, ParseResult
 
 IMAGE_WH = (640, 480)
-STYLES = [OutputFormat(fmt, template) for fmt in FORMATS for template in TEMPLATES]
+OUTPUT_FORMATS = [OutputFormat(fmt, template) for fmt in FORMATS for template in TEMPLATES]
 M = 10_000_000
 DEEP = 100_000
 
@@ -49,7 +49,7 @@ HOSTILE = {
     "long string": '["' + "a" * M,
     "broken objects": '{"a" ' * (M // 5),
     "answer tags": "<answer>" * (M // 8),
-    "thoughts": "<think></think>" * (M // 15),
+    "reasoning": "<think></think>" * (M // 15),
     "fences": "```json\n" * (M // 8),
     "fence and spaces": "```json\n" + " " * M + "``",
     "NUL": "\x00" * M,
@@ -72,11 +72,11 @@ def test_nesting_beyond_the_recursion_limit_is_found_without_recursion():
     for depth in (MAX_DEPTH, MAX_DEPTH + 1, sys.getrecursionlimit() + 100, 60_000):
         text = "x" + "[" * depth + "]" * depth + "y"
         assert scan_values(text).values == [(1, depth)]
-        for output_format in STYLES:
+        for output_format in OUTPUT_FORMATS:
             assert not parse_answer(text, output_format, IMAGE_WH).ok
 
 
-def test_an_answer_behind_a_very_long_thought_is_found():
+def test_an_answer_behind_very_long_reasoning_is_found():
     answer = '{"objects": [{"id": "dog.1", "bbox": [0, 0, 10, 10]}], "relationships": []}'
     text = f"<think>{'so ' * (M // 3)}</think><answer>{answer}</answer>"
     result = parse_answer(text, OutputFormat("json", "think"), IMAGE_WH)
@@ -128,7 +128,7 @@ alphabet = st.characters(codec=None, exclude_categories=())
 @given(text=st.one_of(st.text(alphabet, max_size=200), st.lists(pieces, max_size=40).map("".join)))
 @settings(max_examples=250, deadline=None)
 def test_any_text_gives_a_sound_result(text):
-    for output_format in STYLES:
+    for output_format in OUTPUT_FORMATS:
         for truncated in (False, True):
             assert_sound(parse_answer(text, output_format, IMAGE_WH, truncated=truncated))
         strict = parse_answer(text, output_format, IMAGE_WH, strict=True)

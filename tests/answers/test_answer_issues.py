@@ -245,7 +245,7 @@ def test_a_bad_relation_line_is_dropped(line, kind):
         "man 0 0 9 9\n1 riding 2\nbike 5.0 5e0 +20 20\nend",
     ],
 )
-def test_compact_forgives_blank_lines_spaces_and_order(text):
+def test_compact_allows_blank_lines_spaces_and_any_order(text):
     result = parse_answer(text, COMPACT, IMAGE_WH, strict=True)
     assert [result.graph.triplet(r) for r in result.graph.relations] == [("man", "riding", "bike")]
     assert result.in_template

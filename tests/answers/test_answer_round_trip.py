@@ -17,7 +17,7 @@ from scenerl.types import Relation, SceneGraph, SceneObject
 from .strategies import IMAGE_WH, INPUT_WH, graphs
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "real" / "scene_graphs.jsonl"
-STYLES = [(fmt, template, box_format) for fmt in FORMATS for template in TEMPLATES for box_format in BOX_FORMATS]
+CASES = [(fmt, template, box_format) for fmt in FORMATS for template in TEMPLATES for box_format in BOX_FORMATS]
 
 
 def assert_read_back(graph: SceneGraph, output_format: OutputFormat, image_wh, input_wh=None, reasoning=None) -> None:
@@ -41,7 +41,7 @@ def assert_read_back(graph: SceneGraph, output_format: OutputFormat, image_wh, i
         assert not short.all() or read.box[0] < read.box[2]
 
 
-@pytest.mark.parametrize(("fmt", "template", "box_format"), STYLES)
+@pytest.mark.parametrize(("fmt", "template", "box_format"), CASES)
 @given(graph=graphs(), step=st.sampled_from([1, 1, 5, 20]))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_style_reads_back_what_it_writes(fmt, template, box_format, graph, step):

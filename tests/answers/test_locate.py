@@ -26,7 +26,7 @@ def cut(text: str, span) -> str:
 
 
 def shown(text: str, output_format: OutputFormat) -> tuple[list, list]:
-    """What stands at the places of the elements."""
+    """The text at the places of the elements."""
     found = locate_elements(text, output_format)
     return (
         [[cut(text, span) for span in (item.label, *item.box)] for item in found.objects],
@@ -70,7 +70,7 @@ def check(text: str, output_format: OutputFormat) -> int:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("template", ["plain", "think"])
 @given(data=st.data())
-def test_ideal_answers(format, template, data):
+def test_target_answers(format, template, data):
     output_format = OutputFormat(format, template)
     graph = data.draw(graphs(FORMATS[format].graph))
     reasoning = data.draw(st.sampled_from(["", "hm", '{"objects": []}', "1 2 3"])) if template == "think" else None

@@ -73,7 +73,7 @@ def test_boxes_that_are_none_are_refused(box):
         write_answer(graph(box=box), OutputFormat(), IMAGE_WH)
 
 
-def test_thoughts():
+def test_reasoning():
     text = write_answer(SceneGraph(), OutputFormat("detections", "think"), IMAGE_WH, reasoning=" Nothing. ")
     assert text == "<think>Nothing.</think>\n<answer>\nNone\n</answer>"
     with pytest.raises(ValueError, match="must not hold"):
@@ -110,7 +110,7 @@ def test_compact_lines():
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("box_format", BOX_FORMATS)
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_prompts_say_format_frame_and_envelope(fmt, box_format, template):
+def test_prompts_state_format_box_format_and_template(fmt, box_format, template):
     prompt = build_prompt(OutputFormat(fmt, template, box_format=box_format, objects=("dog", "red ball")))
     assert ("0 to 1000" in prompt) == (box_format == "norm1000")
     assert ("decimals from 0 to 1" in prompt) == (box_format == "norm1")

@@ -1,4 +1,4 @@
-"""What SFT writes into a thought."""
+"""The reasoning in SFT targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_summary_counts_what_is_asked_for_and_what_is_there():
 
 @pytest.mark.parametrize("name", REASONING)
 @pytest.mark.parametrize("query", [None, ("cat", "dog")])
-def test_an_answer_behind_a_thought_reads_back(name, query):
+def test_an_answer_behind_reasoning_reads_back(name, query):
     output_format = OutputFormat("json" if query is None else "detections", "think", objects=query)
     text = write_answer(GRAPH, output_format, (100, 100), reasoning=REASONING[name](GRAPH, query))
     result = parse_answer(text, output_format, (100, 100))
@@ -30,7 +30,7 @@ def test_an_answer_behind_a_thought_reads_back(name, query):
     assert sorted(found.label for found in result.graph.objects) == ["cat", "dog", "dog"]
 
 
-def test_the_plain_envelope_has_no_place_for_one():
+def test_the_plain_template_has_no_place_for_it():
     with pytest.raises(ValueError, match="use 'think'"):
         write_answer(GRAPH, OutputFormat("json"), (100, 100), reasoning=REASONING["summary"](GRAPH, None))
 

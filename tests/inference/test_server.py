@@ -319,7 +319,7 @@ def test_grammars(serve, engine_for, kind, field):
     assert [body[field] for body in server.bodies] == [wrapped(text) for text in (WORD_GRAMMAR, *grammars)]
     impossible = GrammarSpec(OutputFormat("compact"), (0, 9))
     for use in (engine.check, lambda shape: engine.answer(prompt_of("x"), 0, [shape])):
-        with pytest.raises(ValueError, match="no box with an area fits a frame of 0 x 9"):
+        with pytest.raises(ValueError, match="no box with an area fits an image of 0 x 9"):
             use(impossible)
 
 

@@ -245,5 +245,5 @@ def test_without_slurm_nothing_is_submitted(capsys, monkeypatch, tmp_path):
 
 
 def test_the_code_is_that_of_training():
-    stop = pytest.importorskip("scenerl.training.stop")
-    assert stop.REQUEUE == REQUEUE
+    preemption = pytest.importorskip("scenerl.training.preemption")
+    assert preemption.REQUEUE == REQUEUE

@@ -1,4 +1,4 @@
-"""Boxes for labels that are asked for and absent."""
+"""Boxes for labels of the query that the image lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOX = (0, 0, 10, 10)
 QUERY = ("dog", "cat", "hat")
 
 
-def asked(predicted: list[str], target: list[str], image_id: str = "1", query=QUERY, **kwargs):
+def queried(predicted: list[str], target: list[str], image_id: str = "1", query=QUERY, **kwargs):
     graphs = [graph([(label, BOX) for label in labels]) for labels in (predicted, target)]
     return replace(pair(*graphs, image_id=image_id, **kwargs), query=query)
 
@@ -23,9 +23,9 @@ def asked(predicted: list[str], target: list[str], image_id: str = "1", query=QU
 def test_boxes_and_share_of_absent_labels():
     found = values(
         [
-            asked(["dog", "cat", "cat"], ["dog"], "1"),  # absent: cat (2 boxes), hat (none)
-            asked(["dog"], [], "2"),  # absent: dog (1 box), cat, hat
-            asked(["dog", "dog"], ["dog", "cat", "hat"], "3"),  # none absent
+            queried(["dog", "cat", "cat"], ["dog"], "1"),  # absent: cat (2 boxes), hat (none)
+            queried(["dog"], [], "2"),  # absent: dog (1 box), cat, hat
+            queried(["dog", "dog"], ["dog", "cat", "hat"], "3"),  # none absent
         ],
         DET,
     )
@@ -36,9 +36,9 @@ def test_boxes_and_share_of_absent_labels():
 def test_other_labels_crowds_and_failed_answers_do_not_count():
     found = values(
         [
-            asked(["sofa"], [], "1"),  # not asked for
-            asked(["cat"], [], "2", crowds=[SceneObject("cat", BOX)]),  # a crowd of cats is there
-            asked([], [], "3", status="empty"),
+            queried(["sofa"], [], "1"),  # not in the query
+            queried(["cat"], [], "2", crowds=[SceneObject("cat", BOX)]),  # a crowd of cats is there
+            queried([], [], "3", status="empty"),
         ],
         DET,
     )
@@ -46,15 +46,15 @@ def test_other_labels_crowds_and_failed_answers_do_not_count():
     assert found["absent_answered"] == 0  # of 3 + 2 + 3 labels
 
 
-def test_where_nothing_absent_is_asked_for_there_is_no_such_metric():
-    for one in (asked(["dog"], ["dog"], query=("dog",)), asked(["dog"], ["dog"], query=None)):
+def test_without_absent_labels_in_the_queries_there_is_no_such_metric():
+    for one in (queried(["dog"], ["dog"], query=("dog",)), queried(["dog"], ["dog"], query=None)):
         assert not any(name.startswith("absent") for name in values([one], DET))
-    assert not any(name.startswith("absent") for name in values([asked(["dog"], [])]))  # task sgdet
+    assert not any(name.startswith("absent") for name in values([queried(["dog"], [])]))  # task sgdet
 
 
 def test_intervals():
     report = evaluate(
-        [asked(["dog"], [], str(n)) for n in range(5)] + [asked([], [], "none")],
+        [queried(["dog"], [], str(n)) for n in range(5)] + [queried([], [], "none")],
         MetricOptions(task="det", bootstrap_samples=200),
     )
     (low, high), value = report.metrics["absent_answered"].interval, report.metrics["absent_answered"].value

@@ -1,4 +1,4 @@
-"""The recall family on hand-computed cases."""
+"""Recall on hand-computed cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole recall and counting family against the slow second implementation, on random data sets."""
+"""Recall and counting against the slow second implementation, on random data sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KS = (1, 2, 5, 20)
     st.sampled_from(("scored", "always", "never")),
     st.booleans(),
 )
-def test_recall_family(data, hits, constraint, plus_one):
+def test_recall(data, hits, constraint, plus_one):
     options = dataclasses.replace(QUICK, ks=KS, hits=hits, graph_constraint=constraint, plus_one=plus_one)
     seen = {("dog", "on", "cat"), ("dog", "near", "dog")}
     found = values(pairs_of(*data), options, seen)
@@ -140,6 +140,6 @@ def test_large_graphs_with_repetitions_ties_and_empty_images(seed):
         for k in (20, 100):
             assert found[f"R@{k}"] == pytest.approx(reference.recall(*data, k, **rest), abs=1e-12)
             assert found[f"mR@{k}"] == pytest.approx(reference.mean_recall(*data, k, **rest), abs=1e-12)
-    precision, recall, f1 = reference.precision_recall_f1(*data, "relations")
+    precision, recall, _ = reference.precision_recall_f1(*data, "relations")
     assert 0 < recall < 1
     assert (found["triplet_precision"], found["triplet_recall"]) == (pytest.approx(precision), pytest.approx(recall))

@@ -133,7 +133,7 @@ def test_tasks_that_do_not_fit(tmp_path):
         output_format_for(options(tmp_path, boxes=tmp_path / "boxes.json"), FAMILY)
     with pytest.raises(ValueError, match="unknown provided 'labels'; allowed: None, boxes, objects"):
         OutputFormat(provided="labels")
-    with pytest.raises(ValueError, match="the task predcls asks for relations, which 'detections' cannot hold"):
+    with pytest.raises(ValueError, match="the task predcls needs relations, which 'detections' cannot hold"):
         OutputFormat("detections", provided="objects")
 
 

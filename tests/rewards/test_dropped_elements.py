@@ -9,11 +9,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from scenerl.inference.rows import prediction_row
 
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.inference.engine import Reply
 from scenerl.metrics import MetricOptions, Pair, evaluate
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_parsed, prediction_row
 from scenerl.rewards import REWARDS, Comparison
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
@@ -118,7 +119,6 @@ def test_what_was_dropped_survives_predicts_rows():
     """`eval` of an answer and of the row that `predict` writes of it give the same precision."""
     result = scene(OBJECTS + [{"id": "dog.7", "bbox": [3, 3, 3, 3]}], [EDGE, EDGE | {"object": "bird.9"}])
     row = prediction_row(Example("1", *WH, TARGET), result, Reply("{}", 5, "stop"), GRAPH, WH)
-    issues = tuple(Issue(**issue) for issue in json.loads(json.dumps(row))["issues"])
-    again = ParseResult("ok", result.graph, issues)
+    again = decode_parsed(json.loads(json.dumps(row)), "row 1", Notes("file"))
     assert (again.num_dropped_objects, again.num_dropped_relations) == (1, 1)
     assert {name: value(name, again) for name in REWARDS} == {name: value(name, result) for name in REWARDS}

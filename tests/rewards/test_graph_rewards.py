@@ -123,7 +123,7 @@ def test_the_threshold_is_inclusive():
     assert value("hard_recall", graph([("man", (0, 0, 40, 20)), ("bike", BIKE)], [(0, "on", 1)])) == 0.5
 
 
-def test_one_prediction_serves_several_targets_unless_told_otherwise():
+def test_one_prediction_serves_several_targets_unless_one_to_one():
     # Two nearly equal men on the bike in the target (IoU 38/42 with each other), one in the answer.
     target = graph([("man", MAN), ("man", (2, 0, 42, 40)), ("bike", BIKE)], [(0, "on", 2), (1, "on", 2)])
     predicted = graph([("man", MAN), ("bike", BIKE)], [(0, "on", 1)])
@@ -163,8 +163,8 @@ def test_soft_recall_goes_by_the_node_match_whatever_the_iou():
 
 def test_soft_recall_does_not_depend_on_which_twin_was_matched():
     for subject in (0, 1):
-        twins = graph([("man", MAN), ("man", MAN), ("bike", BIKE)], [(subject, "on", 2)])
-        assert value("soft_recall", twins) == 0.5
+        repeated = graph([("man", MAN), ("man", MAN), ("bike", BIKE)], [(subject, "on", 2)])
+        assert value("soft_recall", repeated) == 0.5
 
 
 def test_predicate_weighted_recall():

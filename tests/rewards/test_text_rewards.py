@@ -1,4 +1,4 @@
-"""Repetition and length: the two rewards that read the text."""
+"""Repetition and length: the two rewards that look at the text."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if importlib.util.find_spec("trl") is None:
 else:
     import torch
 
-    from training.small_run import STYLE, examples_of, load_checkpoint, save_base, write_data
+    from training.small_run import STYLE, load_checkpoint
 
     @pytest.fixture(scope="session", autouse=True)
     def one_thread():
@@ -20,20 +20,6 @@ else:
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
-
-    @pytest.fixture(scope="session")
-    def rows(tmp_path_factory):
-        """Path of a JSONL file of six examples."""
-        return write_data(tmp_path_factory.mktemp("data"))
-
-    @pytest.fixture(scope="session")
-    def examples(rows):
-        return examples_of(rows)
-
-    @pytest.fixture(scope="session")
-    def base(tmp_path_factory, examples):
-        """Folder of an untrained checkpoint."""
-        return save_base(tmp_path_factory.mktemp("base"), examples)
 
     @pytest.fixture
     def checkpoint(base):

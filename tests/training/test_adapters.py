@@ -129,7 +129,7 @@ def test_the_digest_follows_adapter_and_base(folder, base, tmp_path):
         (lambda f: edit(f, base_model_name_or_path=str(f)), "is an adapter itself"),
         (lambda f: edit(f, peft_type="PROMPT_TUNING"), "peft_type 'PROMPT_TUNING' is not supported; allowed: LORA"),
         (lambda f: edit(f, r=8), "does not fit its base model"),
-        (lambda f: edit(f, target_modules=["q_proj"]), "not those its configuration asks for"),
+        (lambda f: edit(f, target_modules=["q_proj"]), "not those of its configuration"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\0" * 40), "damaged or cut off"),
         (lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"), "training_args.bin: pickled"),
         (lambda f: (f / "config.json").write_text('{"model_type": "qwen2_vl"}'), "keep one of them"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,10 @@ from trl import GRPOConfig
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
 from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.data.images import open_image
+from scenerl.errors import UserError
 from scenerl.training import grpo
 from scenerl.training.constrained import send_grammar, unsupported_reason
 from training.small_run import PREDICATES, QUICK_GRPO
-
-pytest.importorskip("xgrammar")
 
 CLOSED = {"objects": ("apple", "book"), "predicates": PREDICATES}
 
@@ -62,7 +62,7 @@ def test_rollouts_are_answers_with_the_models_own_probabilities(
         checkpoint, conversation, examples, config(tmp_path, max_completion_length=limit, **size), ["format"],
         constrain=True, shared_prefix=shared,
     )  # fmt: skip
-    assert trainer.shares_prefix == (shared == "on") and grpo.rollout_form(trainer) == "constrained"
+    assert trainer.shares_prefix == (shared == "on") and grpo.describe_rollout(trainer).startswith("constrained")
     tokenizer = checkpoint.processor.tokenizer
     for example, ids, logps in rolled_out(trainer, examples):
         assert len(ids) <= limit and int(ids[-1]) == tokenizer.eos_token_id
@@ -139,9 +139,22 @@ def test_errors_before_training(checkpoint, conversation, examples, tmp_path):
         build(generation_kwargs={"num_beams": 2})
 
 
-def test_what_stands_in_the_way(tmp_path):
+def test_settings_that_cannot_be_constrained(tmp_path, monkeypatch):
     assert unsupported_reason(config(tmp_path)) is None
     assert unsupported_reason(config(tmp_path, generation_kwargs={"num_beams": 2})).startswith("num_beams")
+    for stage in (2, 3):
+        args = config(tmp_path)
+        args.deepspeed_plugin = SimpleNamespace(zero_stage=stage)
+        assert (unsupported_reason(args) or "").startswith("DeepSpeed ZeRO-3") == (stage == 3)
+    args = config(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch does
+    assert unsupported_reason(args).startswith("FSDP")
+
+
+def test_sharded_weights_are_refused_in_one_line(checkpoint, conversation, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr("scenerl.training.constrained.os.environ", {"ACCELERATE_USE_FSDP": "true"})
+    with pytest.raises(UserError, match="^constrain: not possible: FSDP: "):
+        grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path), ["format"], constrain=True)
 
 
 def test_vllm_gets_the_grammar(conversation, examples, tmp_path):

@@ -19,8 +19,9 @@ from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup
-from scenerl.training.trl_rewards import RewardBatch, scene_metrics
-from training.small_run import QUICK_GRPO, examples_of, load_conversation, read_rows, words
+from scenerl.training.checks import check_prompts
+from scenerl.training.rewards import RewardBatch, scene_metrics
+from training.small_run import QUICK_GRPO, examples_of, load_checkpoint, read_rows, words
 
 NAMES = ["format", "node_box", "triplet_f1"]
 
@@ -87,9 +88,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert parsed == answers
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
-        direct = score_answer(
-            examples[0], text, Conversation(conversation.output_format), options, num_tokens=3
-        )
+        direct = score_answer(examples[0], text, Conversation(conversation.output_format), options, num_tokens=3)
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
@@ -167,11 +166,11 @@ def test_samples_hold_a_group_with_its_rewards(conversation, examples, answers, 
     assert rows[1]["answer"] == hostile and rows[1]["status"] != "ok"
 
 
-def test_sampling_never_meets_a_vision_token(conversation, examples, tmp_path):
+def test_sampling_never_meets_a_vision_token(checkpoint, conversation, examples, tmp_path):
     """An untrained model at temperature 5 samples nearly evenly: 2 x 128 x 4 tokens of about 300 kinds."""
     args = config(tmp_path, temperature=5.0, max_completion_length=128, per_device_train_batch_size=8)
-    trainer = grpo.build_trainer(conversation, examples, args, ["format"])
-    banned = set(conversation.checkpoint.banned_ids)
+    trainer = grpo.build_trainer(checkpoint, conversation, examples, args, ["format"])
+    banned = set(checkpoint.banned_ids)
     assert len(banned) == 4 and banned <= set(trainer.generation_config.suppress_tokens)
     with torch.no_grad():  # a model that would say nothing else
         trainer.model.model.language_model.embed_tokens.weight[sorted(banned)] *= 50
@@ -180,9 +179,9 @@ def test_sampling_never_meets_a_vision_token(conversation, examples, tmp_path):
     assert not sampled & banned and len(sampled) > 20
 
 
-def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, conversation):
+def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, checkpoint, conversation):
     args = config(tmp_path, use_vllm=True, generation_kwargs={"logit_bias": {7: 1.0}, "seed": 1})
-    banned = conversation.checkpoint.banned_ids
+    banned = checkpoint.banned_ids
     grpo.ban_vision_tokens(args, banned)
     assert args.generation_kwargs == {"logit_bias": {7: 1.0} | dict.fromkeys(banned, -100.0), "seed": 1}
     own = config(tmp_path, generation_kwargs={"suppress_tokens": [7]})
@@ -192,22 +191,24 @@ def test_vllm_gets_a_bias_against_vision_tokens(tmp_path, conversation):
 
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_rollouts_of_vllm_are_said_to_be_its_own(mode):
-    trainer = SimpleNamespace(use_vllm=True, vllm_mode=mode, shares_rollout=False)
-    assert grpo.rollout_path(trainer).startswith(f"vLLM ({mode}); its own prefix caching")
+    trainer = SimpleNamespace(use_vllm=True, vllm_mode=mode, args=SimpleNamespace(generation_kwargs=None))
+    assert grpo.describe_rollout(trainer).startswith(f"free completions, vLLM ({mode}); its prefix cache")
 
 
 @pytest.mark.parametrize("shared, often", [("on", "once per group"), ("off", "once per completion")])
-def test_the_log_says_how_often_a_rollout_reads_prompts(conversation, examples, tmp_path, caplog, shared, often):
+def test_the_log_says_how_often_a_rollout_reads_prompts(
+    checkpoint, conversation, examples, tmp_path, caplog, shared, often
+):
     caplog.set_level("INFO", logger=grpo.__name__)
     args = config(tmp_path, max_steps=1, max_completion_length=2)
-    grpo.train(conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
+    grpo.train(checkpoint, conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
     (said,) = [record.message for record in caplog.records if record.message.startswith("rollouts: ")]
     assert "in process" in said and said.endswith(often)
 
 
-def test_weights_and_breakdown_reach_the_log(conversation, examples, tmp_path):
+def test_weights_and_breakdown_reach_the_log(checkpoint, conversation, examples, tmp_path):
     args = config(tmp_path, reward_weights=[0.5, 1.0, 3.0], max_completion_length=12)
-    trainer = grpo.train(conversation, examples, args, NAMES, sample_log_every=1)
+    trainer = grpo.train(checkpoint, conversation, examples, args, NAMES, sample_log_every=1)
     assert trainer.reward_weights.tolist() == [0.5, 1.0, 3.0]
     log = read_rows(tmp_path / "log.jsonl")
     assert [row["step"] for row in log] == [1, 2, 2]
@@ -239,7 +240,7 @@ def test_a_recipe_trains_a_model_and_warns_of_a_constant_reward(base, rows, tmp_
     assert all("truncated" in message and "max_completion_length" in message for message in warned)
     assert "reward_weights:" in (out / "config.yaml").read_text()
     assert "triplet_f1" in capsys.readouterr().err
-    assert load_conversation(out).checkpoint.model.config.model_type == "qwen2_vl"
+    assert load_checkpoint(out).model.config.model_type == "qwen2_vl"
 
 
 @pytest.mark.parametrize(
@@ -269,21 +270,21 @@ def test_too_few_examples_for_a_batch_of_prompts(base, rows, tmp_path, capsys):
     assert "1 examples, but a rollout takes 2 different prompts" in capsys.readouterr().err
 
 
-def test_a_prompt_that_does_not_fit_is_found_before_training(conversation, examples, tmp_path, monkeypatch):
-    model, processor = conversation.checkpoint.model, conversation.checkpoint.processor
+def test_a_prompt_that_does_not_fit_is_found_before_training(checkpoint, conversation, examples, tmp_path, monkeypatch):
+    model, processor = checkpoint.model, checkpoint.processor
     text = conversation.prompt(examples[0], Image.new("RGB", (56, 56)))
     encoded = processor.apply_chat_template(
         [text], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
     fits = encoded["input_ids"].shape[1] + 8  # images of 56 x 56 make four tokens, the third is wider and makes six
     monkeypatch.setattr(model.config.text_config, "max_position_embeddings", fits)
-    grpo.check_prompts(conversation, examples[:2], 8)
+    check_prompts(checkpoint, conversation, examples[:2], 8)
     with pytest.raises(ValueError, match=rf"'image-2': \d+ tokens of text, 6 of .* are {fits + 2}, but .* {fits}"):
-        grpo.build_trainer(conversation, examples, config(tmp_path), ["format"])
-    blind = replace(conversation.checkpoint.family, image_tokens=lambda processor, image_wh: 0)
-    blind = replace(conversation, checkpoint=replace(conversation.checkpoint, family=blind))
+        grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path), ["format"])
+    blind = replace(checkpoint.family, image_tokens=lambda processor, image_wh: 0)
+    blind = replace(checkpoint, family=blind)
     with pytest.raises(ValueError, match="'image-0': 56 x 56 pixels make no token"):
-        grpo.check_prompts(blind, examples, 8)
+        check_prompts(blind, conversation, examples, 8)
 
 
 def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
@@ -293,7 +294,8 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
-        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
+        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5,
+        constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
     assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)

@@ -12,6 +12,7 @@ from scenerl import cli
 from scenerl.answers.dialogue import Conversation
 from scenerl.models.output_formats import saved_output_format
 from scenerl.training import grpo
+from scenerl.training.checks import check_prompts
 from training.small_run import QUICK, QUICK_GRPO, read_rows, words, write_rows
 
 
@@ -84,4 +85,4 @@ def test_rollouts_ask_with_given_objects(checkpoint, conversation, examples, tmp
     longest = max(len(prompt) for prompt in prompts)
     monkeypatch.setattr(trainer.model.config.get_text_config(), "max_position_embeddings", longest // 8)
     with pytest.raises(ValueError, match="tokens of text"):
-        grpo.check_prompts(checkpoint, provided, examples, 8)
+        check_prompts(checkpoint, provided, examples, 8)

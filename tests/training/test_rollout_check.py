@@ -1,8 +1,9 @@
-"""The check before GRPO: both sides must give the same tokens the same probability."""
+"""The check of the first rollout: both sides must give the same tokens the same probability."""
 
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from trl import GRPOConfig
 from scenerl.models.qwen2_vl import set_pixel_bounds
 from scenerl.training import grpo, rollout_check
 from scenerl.training.rollout_check import RolloutMismatch, check_rollout
+from scenerl.training.shared_prefix import trainer as trainer_module
 from training.small_run import QUICK_GRPO
 
 
@@ -21,7 +23,7 @@ def build(checkpoint, conversation, examples, folder, **fields):
         for parameter in checkpoint.model.parameters():
             if parameter.ndim > 1:
                 parameter *= 8
-    return grpo.build_trainer(conversation, examples[1:], args, ["format"])  # images of two sizes
+    return grpo.build_trainer(checkpoint, conversation, examples[1:], args, ["format"])  # images of two sizes
 
 
 @pytest.fixture
@@ -29,10 +31,15 @@ def trainer(checkpoint, conversation, examples, tmp_path):
     return build(checkpoint, conversation, examples, tmp_path)
 
 
+def check(trainer) -> float:
+    """With the first two prompts, whose images differ in size."""
+    return check_rollout(trainer, [trainer.train_dataset[index] for index in range(2)])
+
+
 def mismatch(trainer) -> tuple[str, float, float]:
     """The message, and the two log-probabilities of the worst token that it names."""
     with pytest.raises(RolloutMismatch) as caught:
-        check_rollout(trainer)
+        check(trainer)
     message = str(caught.value)
     found = re.search(r"rollout (\S+), trainer (\S+)\. ", message)
     return message, float(found[1]), float(found[2])
@@ -44,7 +51,7 @@ def test_passes_on_a_healthy_trainer_and_leaves_no_trace(checkpoint, conversatio
     trainer.model.train()
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     state = torch.random.get_rng_state()
-    assert 0 <= check_rollout(trainer) < 1e-4
+    assert 0 <= check(trainer) < 1e-4
     assert trainer.model.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
@@ -126,7 +133,7 @@ def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer
     trainer.use_vllm, trainer.vllm_generation = True, Engine()
     monkeypatch.setattr(trainer, "_generate_single_turn", generate)
     seen["healthy"] = True
-    assert check_rollout(trainer) < 1e-4
+    assert check(trainer) < 1e-4
     assert (seen["top_p"], seen["top_k"], seen["min_p"], seen["repetition_penalty"]) == (1.0, 0, 0.0, 1.0)
     kept = trainer.vllm_generation
     assert (kept.top_p, kept.top_k, kept.min_p, kept.repetition_penalty) == (0.9, 50, None, 1.1)
@@ -135,10 +142,44 @@ def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer
     assert rollout != rollout and "differ by nan" in message
 
 
-def test_training_stops_before_it_begins(trainer, checkpoint, conversation, examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(grpo, "build_trainer", lambda *args, **settings: trainer)
+def test_a_mismatch_ends_the_run_at_its_first_rollout(trainer, tmp_path, monkeypatch):
+    trainer.rollout_check_tolerance = 0.05
     monkeypatch.setattr(rollout_check, "_score", lambda trainer, p, ids, fields: [[-99.0] * len(row) for row in ids])
-    monkeypatch.setattr(trainer, "train", lambda **kwargs: pytest.fail("trained all the same"))
     with pytest.raises(RolloutMismatch, match="trainer -99.0000"):
-        grpo.train(checkpoint, conversation, examples, trainer.args, ["format"])
-    assert not (tmp_path / "model.safetensors").exists()
+        trainer.train()
+    assert trainer.state.global_step == 0 and not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_check_comes_after_the_model_is_placed_and_once(trainer, monkeypatch):
+    """Under DeepSpeed or FSDP the model is sharded, or on its device, only when training has begun."""
+    trainer.rollout_check_tolerance = 0.05
+    placed, checked = [], []
+    prepare = trainer.accelerator.prepare
+    monkeypatch.setattr(trainer.accelerator, "prepare", lambda *args, **kw: (placed.append(1), prepare(*args, **kw))[1])
+    monkeypatch.setattr(grpo, "check_rollout", lambda *args: checked.append(len(placed)) or check_rollout(*args))
+    trainer.train()
+    assert len(checked) == 1 and checked[0] > 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_weights_are_gathered_as_trl_gathers_them(trainer, monkeypatch, shared):
+    """FSDP's and ZeRO-3's weights are whole while completions are sampled, in the check and in the rollout."""
+    trainer.shares_rollout = shared
+    trainer.args.ds3_gather_for_generation = False
+    settings, gathered = [], []
+    unwrap = trainer_module.unwrap_model_for_generation
+    monkeypatch.setattr(
+        trainer_module,
+        "unwrap_model_for_generation",
+        lambda *args, **kw: (settings.append(kw), unwrap(*args, **kw))[1],
+    )
+    monkeypatch.setattr(
+        trainer._dist, "summon_full_params", lambda *args, **kw: (gathered.append(kw), nullcontext())[1]
+    )
+    check(trainer)
+    assert gathered == [{"recurse": False}]
+    (found,) = settings
+    assert not found["gather_deepspeed3_params"] and "gradient_checkpointing_kwargs" in found
+    if shared:
+        trainer.train()
+        assert len(gathered) == len(settings) > 1

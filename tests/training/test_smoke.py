@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from scenerl import cli, data, tiny
+from scenerl import cli, tiny
 from scenerl.answers import OutputFormat
-from scenerl.answers.dialogue import save_output_format
 from scenerl.commands import parse
 from scenerl.config import plain
 from scenerl.launch.job import make_job
@@ -17,7 +16,6 @@ from scenerl.launch.profiles import find_profile
 from scenerl.models.loading import family_named
 from scenerl.models.output_formats import saved_output_format
 from scenerl.training import smoke
-from scenerl.types import Relation, SceneGraph
 from training.small_run import SHAPE, STYLE, read_rows
 
 
@@ -49,48 +47,33 @@ def test_only_sizes_data_and_places_change(monkeypatch):
     options, extra = options_of("grpo", *words, "--smoke")
     shrunk, fields = smoke.shrink(options, extra)
     changed = {key for key, value in plain(shrunk).items() if value != plain(options)[key]}
-    assert changed == {"data", "out", "fresh", "limit", "global_batch_size", "max_pixels"}
+    assert changed == {"out", "fresh", "limit", "global_batch_size", "max_pixels"}
     assert (shrunk.out.as_posix(), shrunk.global_batch_size) == ("runs/x_smoke", 12)
-    assert len(list(data.load(shrunk.data, need_images=True))) == 12
+    assert len(smoke.draw_examples(shrunk, OutputFormat())) == 12
     assert fields["beta"] == "0.04" and fields["max_steps"] == 2 and fields["push_to_hub"] is False
     assert "gradient_accumulation_steps" not in fields
 
 
-@pytest.mark.parametrize("words", [["--format", "detections"], ["--task", "det"]])
-def test_detection_gets_questions(words):
-    shrunk, _ = smoke.shrink(*options_of("sft", "--smoke", *words))
-    assert all(example.query for example in data.load(shrunk.data))
+def test_detection_has_queries():
+    options, _ = smoke.shrink(*options_of("sft", "--smoke"))
+    assert all(example.query for example in smoke.draw_examples(options, OutputFormat("detections")))
+    assert not any(example.query for example in smoke.draw_examples(options, OutputFormat()))
 
 
-def test_detection_of_a_checkpoint_at_hand(tmp_path):
-    save_output_format(OutputFormat("detections"), tmp_path)
-    asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path)))[0]
-    assert asked.data.startswith("synthetic_detection:")
-    for more in (["--format", "json"], ["--task", "sgdet"]):
-        asked = smoke.shrink(*options_of("sft", "--smoke", "--model", str(tmp_path), *more))[0]
-        assert asked.data.startswith("synthetic:")
+@pytest.mark.parametrize("name", ["json", "detections"])
+def test_drawn_examples_use_the_vocabulary(name):
+    options, _ = smoke.shrink(*options_of("sft", "--smoke"))
+    output_format = OutputFormat(name, objects=("man", "dog"), predicates=("on",))
+    examples = smoke.draw_examples(options, output_format)
+    for example in examples:
+        assert {item.label for item in example.graph.objects} <= {*(example.query or ("man", "dog"))}
+        assert {edge.predicate for edge in example.graph.relations} <= {"on"}
+    assert any(example.graph.relations for example in examples) == (name == "json")
+    (example, *_) = smoke.draw_examples(options, OutputFormat(objects=("man",), predicates=()))
+    assert example.graph.relations == () and {item.label for item in example.graph.objects} == {"man"}
 
 
-def test_drawn_examples_speak_the_vocabulary():
-    """By hand: words in the order of the alphabet get the vocabulary's, which begins again where it is too short."""
-    first, *_ = data.load("synthetic:count=1")
-    names = ["lamp", "apple", "box"]
-    objects = tuple(replace(found, label=name) for found, name in zip(first.graph.objects, names, strict=True))
-    graph = SceneGraph(objects, (Relation(0, "near", 1), Relation(2, "above", 1)))
-    example = replace(first, graph=graph)
-    (found,) = smoke.in_vocabulary([example], OutputFormat(objects=("man", "dog"), predicates=("on", "by", "in")))
-    assert [obj.label for obj in found.graph.objects] == ["man", "man", "dog"]  # of apple, box, lamp: man, dog, man
-    assert [edge.predicate for edge in found.graph.relations] == ["by", "on"]
-    assert [obj.box for obj in found.graph.objects] == [obj.box for obj in objects]
-    (found,) = smoke.in_vocabulary([example], OutputFormat(objects=("man",), predicates=()))
-    assert found.graph.relations == () and {obj.label for obj in found.graph.objects} == {"man"}
-    asked = replace(example, graph=SceneGraph(objects[:1], ()), query=("lamp", "zebra", "bat"))
-    (found,) = smoke.in_vocabulary([asked], OutputFormat("detections", objects=("man", "dog"), predicates=()))
-    assert found.query == ("dog", "man") and found.graph.objects[0].label == "dog"
-    assert smoke.in_vocabulary([example], OutputFormat()) == [example]
-
-
-def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
+def test_a_checkpoint_at_hand_keeps_its_output_format(examples, tmp_path, small):
     """Of a family that no recipe has; the run's own folder is not touched, and a second smoke run starts over."""
     base, out = tmp_path / "base", tmp_path / "run"
     output_format = replace(STYLE, box_format=family_named("qwen3_vl").box_format, template="think")
@@ -120,5 +103,5 @@ def test_a_launch_can_be_a_smoke_run():
     from test_recipes import FOLDER
 
     recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
-    job = make_job([recipe], find_profile("4x80gb", recipe), ["smoke=true"])
+    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
     assert job.options.smoke and "--smoke=true" in job.arguments

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scenerl.answers import OutputFormat
-from scenerl.answers.dialogue import Conversation
 from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.data.triplets import read_training
@@ -26,6 +24,7 @@ from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, snif
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
+from scenerl.predictions.row import conversation_of
 from scenerl.progress import progress_bar
 
 
@@ -101,15 +100,7 @@ class Evaluation:
         self.mapper = label_mapper(options)
         # Labels outside the vocabulary have to be kept where they are to be mapped.
         closed = None if self.mapper else self.vocabulary
-        self.conversation = Conversation(
-            OutputFormat(
-                format=options.format,
-                template=options.envelope,
-                objects=closed and closed.objects,
-                predicates=closed and closed.predicates,
-                box_format=options.frame,
-            )
-        )
+        self.conversation = conversation_of(options, closed)
         self.training = (None, None) if options.train is None else read_training(options.train, options.train_split)
         self.warnings: list[str] = []
 

@@ -234,10 +234,7 @@ class ServerEngine:
         try:
             listed = ModelList.model_validate_json(client.models.with_raw_response.list().content)
             return {model.id: model for model in listed.data}
-        except (
-            openai.APIStatusError,
-            ValidationError,
-        ):  # of transformers serve where the hub's cache has no folder yet
+        except (openai.APIStatusError, ValidationError):  # transformers serve has no list without a cache of the hub
             return {}
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error

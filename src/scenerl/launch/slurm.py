@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scenerl.commands.launch import LaunchOptions
 
 REQUEUE = 75
-"""Exit code of a run that was stopped by a signal and can continue, as ``scenerl.training.stop`` has it."""
+"""Exit code of a run that was stopped by a signal and can continue, as ``scenerl.training.preemption`` has it."""
 PORT, SERVER_PORT = 29500, 8000
 STEP = "training"
 """Name of the job step that trains, by which the script finds it."""

@@ -15,32 +15,14 @@ from scenerl.metrics.compare import Comparison, Difference, compare
 from scenerl.metrics.evaluation import evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.matches import ElementMatches, Matches, matches_of
-from scenerl.metrics.protocols import (
-    F1_AVERAGES,
-    FAILED,
-    GRAPH_CONSTRAINTS,
-    HITS,
-    PROTOCOLS,
-    TASKS,
-    TIES,
-    MetricOptions,
-    Pair,
-    Protocol,
-    protocol,
-)
+from scenerl.metrics.protocols import PROTOCOLS, MetricOptions, Pair, Protocol, protocol
 from scenerl.metrics.registry import METRICS, MetricSpec, headline, ordered, spec, spec_or_plain
 from scenerl.metrics.report import Metric, Report
 from scenerl.metrics.wordnet import WordNetSynonyms
 
 __all__ = [
-    "F1_AVERAGES",
-    "FAILED",
-    "GRAPH_CONSTRAINTS",
-    "HITS",
     "METRICS",
     "PROTOCOLS",
-    "TASKS",
-    "TIES",
     "Comparison",
     "Difference",
     "ElementMatches",

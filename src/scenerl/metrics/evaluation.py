@@ -42,9 +42,9 @@ def evaluate(
         pairs: one per image. An answer that failed or is missing must be there as a failed result; it counts as an
             empty prediction unless the options say otherwise.
         options: the conventions; by default those of docs/metrics.md.
-        training_triplets: label triplets of the training data; zR@K is computed when they are given.
-        predicate_counts: number of training relations per predicate; means over head, body and tail are computed when
-            they are given.
+        training_triplets: label triplets of the training data; with them zR@K is computed.
+        predicate_counts: number of training relations per predicate; with them means over head, body and tail are
+            computed.
 
     Returns:
         The report; every value in [0, 1], except the counts per image.

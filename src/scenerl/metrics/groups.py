@@ -40,7 +40,7 @@ def build(
     predicate_counts: Mapping[str, int] | None = None,
 ) -> MetricGroups:
     """All metrics of the options' task over a data set. Arguments as for :func:`scenerl.metrics.evaluate`."""
-    # A set of plain tuples, whatever was given: membership is tested once per target relation.
+    # A set of plain tuples: membership is tested once per target relation.
     seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
     kept = np.flatnonzero([_counts(pair, options) for pair in pairs])
     chosen = [pairs[n] for n in kept]

@@ -53,7 +53,7 @@ class Pair:
     """One image: the parsed answer and the ground truth. Boxes in pixels of the original image.
 
     ``crowds`` are regions that hold many objects of a class (COCO's ``iscrowd``): a prediction on one is neither right
-    nor wrong in the COCO family. ``query`` holds the requested labels, where there were some.
+    nor wrong in COCO's metrics. ``query`` holds the requested labels, where there were some.
     """
 
     image_id: str
@@ -71,13 +71,13 @@ class MetricOptions:
     Args:
         task: a name from :data:`TASKS`.
         ks: the K of R@K, ng-R@K, mR@K, zR@K and their like.
-        iou_threshold: least IoU of a hit, inclusive.
-        plus_one: add one pixel to widths and heights in the IoU of relation and object hits, as evaluators descended
-            from Motifs do. The COCO family never does.
-        hits: a name from :data:`HITS`; for the recall family. Precision and F1 are always one to one (of the hits
+        iou_threshold: least IoU of a match, inclusive.
+        plus_one: add one pixel to widths and heights in the IoU of matches, as evaluators descended from Motifs do.
+            COCO's metrics never do.
+        hits: a name from :data:`HITS`; for recall. Precision and F1 are always one to one (of the hits
             that ``best_target`` leaves).
         graph_constraint: a name from :data:`GRAPH_CONSTRAINTS`; for R@K, mR@K, zR@K and their like.
-        ties: a name from :data:`TIES`; for the recall family. AP always follows the order of emission, as COCO's does.
+        ties: a name from :data:`TIES`; for recall. AP always follows the order of emission, as COCO's does.
         failed: a name from :data:`FAILED`.
         absent_predicates_as_zero: count predicates without a target as recall 0 in mR@K and mRecall; needs
             ``predicates``.
@@ -138,7 +138,7 @@ class MetricOptions:
 
     @property
     def box_offset(self) -> float:
-        """What the IoU of hits adds to widths and heights."""
+        """What the IoU of matches adds to widths and heights."""
         return 1.0 if self.plus_one else 0.0
 
 
@@ -201,7 +201,7 @@ PROTOCOLS: dict[str, Protocol] = {
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
         settings={"f1_average": "classes", "failed": "empty"},
-        differs="F1 is averaged over classes as in the paper, but its released evaluator gives other numbers: it takes "
+        differs="its released evaluator, which averages F1 over classes too, gives other numbers: it takes "
         "precision at the rank of the last true positive, averages IoU levels within a class before it leaves zeros "
         "out, and gives a class without a true positive the precision of the class before",
     ),

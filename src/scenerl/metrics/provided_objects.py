@@ -10,7 +10,7 @@ from scenerl.boxes import as_boxes, iou_matrix
 from scenerl.matching import hungarian
 from scenerl.types import SceneGraph
 
-_TIE = 1e-6  # what a label is worth in SGCls, and 1,000 times what the order is worth
+_TIE = 1e-6  # weight of an equal label in SGCls; the order has a thousandth of it
 
 
 def with_provided_objects(graph: SceneGraph, target: SceneGraph, task: str) -> SceneGraph:

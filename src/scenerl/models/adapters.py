@@ -1,4 +1,4 @@
-"""LoRA adapters: folders that hold what training added to a base model, and name that model."""
+"""LoRA adapters: folders with the weights that training added to a base model, and the name of that model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config_of(name: str | Path) -> dict | None:
 
 
 def require_safetensors(name: str | Path) -> None:
-    """See that PEFT will find an adapter's weights in safetensors: it would take pickled ones instead, unasked.
+    """Check that an adapter's weights are in safetensors: PEFT would load pickled ones instead.
 
     Raises:
         UserError: the hub, or its local copy, has none, or cannot be reached.
@@ -75,7 +75,7 @@ def attach(model, name: str | Path, trainable: bool = False):
     loaded = get_peft_model_state_dict(peft_model)
     wrong = sorted(set(saved) ^ set(loaded))
     if wrong:  # PEFT leaves what is missing as it was initialised, and what is too much aside
-        raise UserError(f"{name}: the adapter's tensors are not those its configuration asks for: {wrong[0]} …")
+        raise UserError(f"{name}: the adapter's tensors are not those of its configuration: {wrong[0]} …")
     if not all(bool(torch.isfinite(value).all()) for value in saved.values()):
         raise UserError(f"{name}: the adapter holds values that are no numbers")
     return peft_model if trainable else peft_model.merge_and_unload(safe_merge=True)

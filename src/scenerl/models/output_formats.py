@@ -1,4 +1,4 @@
-"""Which output format a run uses: what its options say, else what its checkpoint was trained with."""
+"""The output format of a run: from its options, else from its checkpoint."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def output_format_for(options, family: Family, is_new: bool = False) -> OutputFo
     if options.vocabulary is not None:
         vocabulary = Vocabulary.read(options.vocabulary)
         objects, predicates = vocabulary.objects, vocabulary.predicates
-    answer_format, provided = options.format or output_format.format, output_format.provided
+    name, provided = options.format or output_format.format, output_format.provided
     if options.task is not None:
-        provided = {task: name for name, task in PROVIDED.items()}.get(options.task)
-        if FORMATS[answer_format].graph == (options.task == "det"):
+        provided = {task: kind for kind, task in PROVIDED.items()}.get(options.task)
+        if FORMATS[name].graph == (options.task == "det"):
             if options.format is not None:
                 raise UserError(f"task {options.task} and format {options.format} do not go together")
-            answer_format = "detections" if options.task == "det" else OutputFormat().format
+            name = "detections" if options.task == "det" else OutputFormat().format
     if options.boxes is not None and provided is None:
         raise UserError(f"boxes are for the tasks {' and '.join(PROVIDED.values())}; choose one with task")
     output_format = OutputFormat(
-        format=answer_format,
+        format=name,
         template=options.envelope or output_format.template,
         objects=objects,
         predicates=predicates,

@@ -54,8 +54,8 @@ def pair_up(
         if entry is None:
             absent.append(example.image_id)
         elif result is None:
-            asked = replace(example, query=None) if keep_labels else example
-            result = decode(entry.row, entry.where, conversation, asked, predictions.notes)
+            unrestricted = replace(example, query=None) if keep_labels else example
+            result = decode(entry.row, entry.where, conversation, unrestricted, predictions.notes)
         pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, example.crowds, example.query))
     warnings = predictions.notes.warnings()
     means = "count as empty" if missing is MISSING else "have no detection"

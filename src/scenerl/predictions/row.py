@@ -23,11 +23,13 @@ from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
 from scenerl.data.records import excerpt
+from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 if TYPE_CHECKING:
+    from scenerl.commands.groups import AnswerOptions
     from scenerl.inference.confidence import Confidence
     from scenerl.inference.engine import Reply
 
@@ -170,6 +172,24 @@ def decode(row: Mapping, where: str, conversation: Conversation, example: Exampl
     return parse_row_answer(row, where, conversation, example)
 
 
+def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Conversation:
+    """How a command parses the raw answers in a file.
+
+    Args:
+        options: format, response template and box format.
+        vocabulary: closed; None leaves it open. An example's query takes the place of its object labels.
+    """
+    return Conversation(
+        OutputFormat(
+            format=options.format,
+            template=options.envelope,
+            objects=vocabulary and vocabulary.objects,
+            predicates=vocabulary and vocabulary.predicates,
+            box_format=options.frame,
+        )
+    )
+
+
 def parse_row_answer(
     row: Mapping, where: str, conversation: Conversation, example: Example, strict: bool = False
 ) -> ParseResult:
@@ -195,8 +215,9 @@ def parse_row_answer(
     resize = conversation.resize if input_wh is None else lambda image_wh: input_wh
     if box_format == "resized" and resize is None:
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
-    output_format = replace(conversation.output_format, box_format=box_format)
-    conversation = replace(conversation, output_format=output_format, resize=resize)
+    if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
+        output_format = replace(conversation.output_format, box_format=box_format)
+        conversation = replace(conversation, output_format=output_format, resize=resize)
     return conversation.parse(answer, example, truncated=row.get("finish_reason") == "length", strict=strict)
 
 

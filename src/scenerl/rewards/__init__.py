@@ -1,6 +1,6 @@
 """Rewards: pure functions of one :class:`Comparison` (an answer beside its target), without weights.
 
-Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the module of its family (`format`, `nodes`,
+Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the module where it belongs (`format`, `nodes`,
 `edges`, `detection`, `density`), saying its range, its empty case and what a failed parse gets; add its line to
 :data:`REWARDS`; test it on a graph that can be worked out by hand.
 

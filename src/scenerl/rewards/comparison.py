@@ -184,9 +184,8 @@ class Comparison:
         pairs = []
         for n, (box, label) in enumerate(self.predicted_keys):
             row = iou[n]
-            for m in targets_of.get(label, ()):
-                if row[m] >= threshold:
-                    pairs.append((-row[m], box, self.target_keys[m], n, m))
+            near = [m for m in targets_of.get(label, ()) if row[m] >= threshold]
+            pairs += [(-row[m], box, self.target_keys[m], n, m) for m in near]
         pairs.sort()
         taken_n, taken_m, match = set(), set(), []
         for *_, n, m in pairs:

@@ -7,8 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from scenerl.answers import OutputFormat
-from scenerl.answers.dialogue import Conversation
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
@@ -18,6 +16,7 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
+from scenerl.predictions.row import conversation_of
 from scenerl.progress import track
 from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
 from scenerl.score.rows import ScoredRow, score_row
@@ -72,15 +71,7 @@ class _Scoring:
     def __init__(self, options: ScoreOptions) -> None:
         self.options = options
         vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-        self.conversation = Conversation(
-            OutputFormat(
-                format=options.format,
-                template=options.envelope,
-                objects=vocabulary and vocabulary.objects,
-                predicates=vocabulary and vocabulary.predicates,
-                box_format=options.frame,
-            )
-        )
+        self.conversation = conversation_of(options, vocabulary)
         suitable = [name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS]
         self.rewards = select_rewards(options.rewards or suitable)
         self.reward_options = reward_options_of(options)

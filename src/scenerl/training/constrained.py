@@ -1,9 +1,8 @@
-"""Rollouts whose answers are held to the format (``constrain: true``).
+"""Constrained rollouts (``constrain: true``).
 
-The update knows nothing of it: TRL scores the sampled tokens under the whole distribution of the policy, so that old
-and new log-probabilities are of the same model, while the samples come from what the constraint leaves of it. A token
-that was the only one allowed has the probability that the policy gives it; what is learnt from it is to write it
-unasked.
+Completions are sampled from the masked distribution. The update is as without constraints: TRL scores all their tokens
+under the policy's whole distribution. A forced token has the probability that the policy gives it, so that the policy
+learns to write it without being forced.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary, constraint
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
 from scenerl.types import Example
+
+_SHARDED = "processes would run sharded weights a different number of times each"
 
 
 class ConstrainedRollouts:
@@ -69,10 +70,8 @@ def unsupported_reason(args: GRPOConfig) -> str | None:
     found = {
         "use_transformers_continuous_batching: it takes no constraints": args.use_transformers_continuous_batching,
         "num_beams: beams are no samples": kwargs.get("num_beams", 1) != 1,
-        "FSDP: each process would run sharded weights a different number of times": args.fsdp
-        or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"),
-        "DeepSpeed ZeRO-3: each process would run sharded weights a different number of times": args.deepspeed_plugin
-        and args.deepspeed_plugin.zero_stage == 3,
+        f"FSDP: {_SHARDED}": args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"),
+        f"DeepSpeed ZeRO-3: {_SHARDED}": getattr(args.deepspeed_plugin, "zero_stage", 0) == 3,
     }
     return next((why for why, is_so in found.items() if is_so), None)
 

@@ -1,8 +1,8 @@
-"""Examples as the data sets that TRL's trainers read: rows are made when they are asked for, images opened last."""
+"""Examples as the data sets of TRL's trainers: rows are made on access, and images opened last."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from datasets import Dataset
 
@@ -12,26 +12,11 @@ from scenerl.errors import UserError
 from scenerl.types import Example
 
 
-def _rows(examples: Sequence[Example], make_row) -> Dataset:
-    if not examples:
-        raise UserError("the training data set has no examples")
-
-    def transform(batch):
-        made = {index: make_row(index) for index in dict.fromkeys(batch["row"])}  # a group asks for one row many times
-        rows = [made[index] for index in batch["row"]]
-        return {key: [row[key] for row in rows] for key in rows[0]}
-
-    dataset = Dataset.from_dict({"row": list(range(len(examples)))})
-    # set_format itself, without the wrapper that pickles the transform, model and images included, to hash it
-    Dataset.set_format.__wrapped__(dataset, "custom", transform=transform)
-    return dataset
-
-
 def sft_dataset(examples: Sequence[Example], conversation: Conversation, reasoning: str = "empty") -> Dataset:
     """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them.
 
     Args:
-        reasoning: what stands in the completions' thoughts, see :meth:`Conversation.completion`.
+        reasoning: what the reasoning part of the completions holds, see :meth:`Conversation.completion`.
     """
 
     def make_row(index: int) -> dict:
@@ -42,7 +27,7 @@ def sft_dataset(examples: Sequence[Example], conversation: Conversation, reasoni
             "images": [open_image(example)],
         }
 
-    return _rows(examples, make_row)
+    return _dataset(len(examples), make_row)
 
 
 def grpo_dataset(examples: Sequence[Example], conversation: Conversation) -> Dataset:
@@ -52,4 +37,19 @@ def grpo_dataset(examples: Sequence[Example], conversation: Conversation) -> Dat
         example = examples[index]
         return {"prompt": conversation.prompt(example, None), "images": [open_image(example)], "row": index}
 
-    return _rows(examples, make_row)
+    return _dataset(len(examples), make_row)
+
+
+def _dataset(count: int, make_row: Callable[[int], dict]) -> Dataset:
+    if not count:
+        raise UserError("the training data set has no examples")
+
+    def transform(batch):
+        made = {index: make_row(index) for index in dict.fromkeys(batch["row"])}  # a group takes one row many times
+        rows = [made[index] for index in batch["row"]]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    dataset = Dataset.from_dict({"row": list(range(count))})
+    # set_format itself, without the wrapper that pickles the transform, model and images included, to hash it
+    Dataset.set_format.__wrapped__(dataset, "custom", transform=transform)
+    return dataset

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -33,10 +32,10 @@ _COLUMNS = {
 }
 
 
-def take_back(path: Path, first_step: int) -> None:
-    """Drop from a JSONL file of steps what a run that goes on at ``first_step`` will write again.
+def truncate_log(path: Path, first_step: int) -> None:
+    """Remove from a JSONL file of steps what a run that goes on at ``first_step`` writes again.
 
-    That is every row from this step on, the summary that ends a run, and a line that a kill has cut off.
+    That is every row from this step on, the summary at the end of a run, and an incomplete line.
     """
     if not path.exists():
         return
@@ -52,7 +51,7 @@ def take_back(path: Path, first_step: int) -> None:
 
 
 class LogFile(TrainerCallback):
-    """Appends TRL's log dictionaries to ``log.jsonl``. A resumed run takes back the lines it will write again."""
+    """Appends TRL's log dictionaries to ``log.jsonl``; a resumed run first removes the lines it writes again."""
 
     def __init__(self, folder: str | Path):
         self.path = Path(folder) / LOG_NAME
@@ -61,12 +60,12 @@ class LogFile(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        take_back(self.path, state.global_step + 1)
+        truncate_log(self.path, state.global_step + 1)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs:
             row = {"step": state.global_step, "time": round(time.time(), 3)}
-            row |= {key: None if _is_no_number(value) else value for key, value in logs.items()}
+            row |= {key: None if _is_nan(value) else value for key, value in logs.items()}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
 
@@ -103,22 +102,19 @@ class ConsoleTable(TrainerCallback):
         columns = [key for key in _COLUMNS if key in logs]
         rewards = [key for key in logs if key.startswith("rewards/") and key.endswith("/mean")]
         keys = columns[:2] + rewards + columns[2:] if rewards else columns
-        columns = {"step": str(state.global_step).rjust(6)}
-        room = self.console.width - len(columns["step"])
+        names, texts = ["step".rjust(6)], [str(state.global_step).rjust(6)]
+        room = self.console.width - 6
         for key in keys:
             name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean"))
             width = max(_NUMBER_WIDTH, len(name))
             room -= width + 1
-            if room < 0:  # on a narrow terminal the last columns, the least telling ones, are left to the log file
+            if room < 0:  # a narrow terminal shows the first columns; the log file holds all
                 break
-            columns[name] = _number(logs[key]).rjust(width)
-        heading = list(columns) != self._shown
-        self._shown = list(columns)
-        table = Table(box=None, show_header=heading, pad_edge=False, padding=(0, 1, 0, 0))
-        for name, text in columns.items():
-            table.add_column(Text(name), justify="right", min_width=len(text), no_wrap=True)
-        table.add_row(*map(Text, columns.values()))
-        self.progress.console.print(table)
+            names.append(name.rjust(width))
+            texts.append(_number(logs[key]).rjust(width))
+        for line in [texts] if names == self._shown else [names, texts]:
+            self.progress.console.print(Text(" ".join(line)), soft_wrap=True)
+        self._shown = names
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.progress:
@@ -126,8 +122,8 @@ class ConsoleTable(TrainerCallback):
             self.progress = None
 
 
-def _is_no_number(value) -> bool:
-    """Whether JSON has no way to write it."""
+def _is_nan(value) -> bool:
+    """Whether a value is NaN or infinite, which JSON cannot hold."""
     return isinstance(value, float) and not math.isfinite(value)
 
 

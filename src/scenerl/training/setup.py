@@ -1,10 +1,11 @@
-"""What both training commands do before and beside TRL: data, checkpoint, run folder, TRL's configuration."""
+"""What SFT and GRPO share: TRL's configuration, data, run folder and checkpoint."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,72 +30,73 @@ from scenerl.training import smoke
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
 
-# Fields that change what is shown or kept, never what is learnt: a run may go on with others.
 _FREE = (
-    "constant_reward_window",
-    "dataloader_num_workers",
-    "dataloader_pin_memory",
-    "disable_tqdm",
-    "fresh",
-    "log_completions",
-    "logging_steps",
-    "logging_strategy",
-    "out",
-    "report_to",
-    "rollout_check_tolerance",
-    "run_name",
-    "sample_log_every",
-    "save_steps",
-    "save_strategy",
-    "save_total_limit",
-    "max_tokens_per_row",
+    "constant_reward_window", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "fresh",
+    "log_completions", "logging_steps", "logging_strategy", "max_tokens_per_row", "out", "report_to",
+    "rollout_check_tolerance", "run_name", "sample_log_every", "save_steps", "save_strategy", "save_total_limit",
     "shared_prefix",
-)
+)  # fmt: skip
+"""Options that change what is shown or kept, never what is learnt: a run may go on with others."""
 
 # TRL 1.16 sets these fields by their old names itself; nobody who runs a command can do anything about it.
 warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
 
 
 def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **defaults: Any):
-    """TRL's configuration from the fields given, over our defaults, over TRL's; and the fields given, converted.
+    """TRL's configuration from the provided fields, over our defaults, over TRL's; and the provided fields, converted.
 
     Without an accelerator TRL's default of bfloat16 becomes float32, and memory is not pinned.
 
     Raises:
-        UserError: an unknown field, a value that is not allowed, or one that asks for a package that is missing.
+        UserError: an unknown field, a value that is not allowed, or one that needs a package that is not installed.
     """
-    given = resolve_extra(cls, extra, own=own)
-    values = {**defaults, **given}
-    if not torch.cuda.is_available() and values.get("bf16") is None and not values.get("fp16"):
-        values["bf16"] = False
+    provided = resolve_extra(cls, extra, own=own)
+    values = {**defaults, **provided}
     if not torch.cuda.is_available():
+        if values.get("bf16") is None and not values.get("fp16"):
+            values["bf16"] = False
         values.setdefault("dataloader_pin_memory", False)
-    args = cls(output_dir=str(output_dir), **values)
+    with trl_checks():
+        args = cls(output_dir=str(output_dir), **values)
     installed = get_available_reporting_integrations()
-    missing = [name for name in args.report_to if name not in installed]
-    if missing:
+    if missing := [name for name in args.report_to if name not in installed]:
         raise UserError(
             f"report_to: {', '.join(missing)} is not installed or not known; allowed: {', '.join(['none', *installed])}"
         )
     if getattr(args, "use_vllm", False) and not is_vllm_available():
         raise UserError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
-    return args, given
+    return args, provided
+
+
+@contextmanager
+def trl_checks() -> Iterator[None]:
+    """TRL and transformers refuse options that do not go together with a ValueError or ImportError; it is the user's.
+
+    Raises:
+        UserError: in place of them.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, ImportError) as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _accumulation(options, extra: Mapping[str, Any], cls) -> dict[str, int]:
-    """Gradient accumulation that makes this run's processes share the global batch, where one is given."""
+    """Gradient accumulation by which this run's processes reach the global batch, where one is given."""
     if options.global_batch_size is None:
         return {}
     if "gradient_accumulation_steps" in extra:
         raise UserError("gradient_accumulation_steps: follows from global_batch_size; give one of the two")
-    given = resolve_extra(cls, extra, own=type(options))
-    per_device = given.get("per_device_train_batch_size", cls.per_device_train_batch_size)
+    provided = resolve_extra(cls, extra, own=type(options))
+    per_device = provided.get("per_device_train_batch_size", cls.per_device_train_batch_size)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {"gradient_accumulation_steps": accumulation_steps(options.global_batch_size, per_device, num_processes)}
 
 
 def load_for_training(options, model: str | Path, trust_remote_code: bool = False) -> Checkpoint:
-    """The checkpoint to train, with what the options say to keep as it is kept."""
+    """The checkpoint to train, with the vision modules frozen where the options say so."""
     checkpoint = load(
         model,
         options.dtype,
@@ -122,7 +124,7 @@ def open_run(
     Args:
         options: the command's own options.
         extra: the fields given for TRL's configuration class ``cls``; ``defaults`` are ours for it.
-        may_build: build a small model when the options ask for one (:mod:`scenerl.tiny`); a smoke run
+        may_build: build a small model where the options request one (:mod:`scenerl.tiny`); a smoke run
             (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
@@ -130,30 +132,20 @@ def open_run(
             checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
-    args, given = trl_config(cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls))
-    built = tiny.requested_family(options) if may_build else None
-    if options.smoke:
-        built = smoke.family(options)
+    args, provided = trl_config(
+        cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls)
+    )
+    built = smoke.family(options) if options.smoke else tiny.requested_family(options) if may_build else None
     check_tuning(options)
-    # where a smoke run's checkpoint is at hand it says how it is asked
     is_new = built is not None and not Path(options.model).is_dir()
     output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
-    boxes = boxes_for(options)
-    which = {"split": options.split, "limit": options.limit, "skip_bad": options.skip_bad}
-    stored = options.limit is None  # for a few rows the whole set is neither fetched nor stored
-    examples = []
-    with progress_bar("rows", None) as advance:  # of a large set every image's header is read
-        for example in data.load(options.data, **which, need_images=True, boxes=boxes, stored=stored):
-            examples.append(example)
-            advance(1)
-    if options.smoke:
-        examples = smoke.in_vocabulary(examples, output_format)
+    examples = smoke.draw_examples(options, output_format) if options.smoke else _read_examples(options)
     if output_format.objects is not None and output_format.predicates is not None:
         Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
-        fingerprint, before = {**plain(options), **plain(given)}, default_values(type(options))
+        fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if built:
             model = tiny.checkpoint_of_run(
@@ -161,3 +153,21 @@ def open_run(
             )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     return checkpoint, checkpoint.conversation(output_format), examples, args
+
+
+def _read_examples(options) -> list[Example]:
+    """The training set. Every row is checked now, images are opened later."""
+    with progress_bar("rows", None) as advance:  # of a large set every image's header is read
+        examples = []
+        for example in data.load(
+            options.data,
+            split=options.split,
+            limit=options.limit,
+            skip_bad=options.skip_bad,
+            need_images=True,
+            boxes=boxes_for(options),
+            stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
+        ):
+            examples.append(example)
+            advance(1)
+    return examples

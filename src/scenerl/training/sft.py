@@ -1,4 +1,4 @@
-"""The ``sft`` command: build TRL's SFTTrainer and run it. The loss is on the answer only."""
+"""The ``sft`` command: build TRL's SFTTrainer and run it. The loss is on the completion only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scenerl.models.loading import Checkpoint
 from scenerl.tiny.optimizer import MuonFactory
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
-from scenerl.training.cards import Carded
+from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
-from scenerl.training.resume import Resumable, fit
-from scenerl.training.setup import open_run
+from scenerl.training.model_card import ModelCardMixin
+from scenerl.training.setup import open_run, trl_checks
 from scenerl.types import Example
 
 
-class ResumableSFTTrainer(Resumable, Carded, SFTTrainer):
-    """TRL's trainer, whose checkpoints give their weights back."""
+class SceneSFTTrainer(CheckpointMixin, ModelCardMixin, SFTTrainer):
+    """TRL's trainer, with our checkpoints and model card."""
 
 
 def build_trainer(
@@ -34,13 +34,13 @@ def build_trainer(
     peft_config=None,
     reasoning: str = "empty",
 ) -> SFTTrainer:
-    """An SFTTrainer that teaches a checkpoint's model to answer with the examples' ground truth.
+    """A trainer that teaches a checkpoint's model to write the examples' ground truth.
 
     Args:
-        args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only answer
-            tokens carry loss.
-        peft_config: PEFT's configuration of the adapter to train; None: the weights themselves.
-        reasoning: what stands in the thoughts of envelope ``think``.
+        args: TRL's configuration. ``completion_only_loss`` is TRL's default for prompts with completions: only
+            completion tokens enter the loss.
+        peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
+        reasoning: what the reasoning part holds with the response template ``think``.
         muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
@@ -48,15 +48,16 @@ def build_trainer(
     if muon:
         settings = {"lr": args.learning_rate, "muon_lr": muon_learning_rate, "weight_decay": args.weight_decay}
         optimizer = (MuonFactory, settings)
-    trainer = ResumableSFTTrainer(
-        model=checkpoint.model,
-        args=args,
-        train_dataset=sft_dataset(examples, conversation, reasoning),
-        processing_class=checkpoint.processor,
-        callbacks=[LogFile(args.output_dir)],
-        optimizer_cls_and_kwargs=optimizer,
-        peft_config=peft_config,
-    )
+    with trl_checks():
+        trainer = SceneSFTTrainer(
+            model=checkpoint.model,
+            args=args,
+            train_dataset=sft_dataset(examples, conversation, reasoning),
+            processing_class=checkpoint.processor,
+            callbacks=[LogFile(args.output_dir)],
+            optimizer_cls_and_kwargs=optimizer,
+            peft_config=peft_config,
+        )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     quiet_console(trainer)
     return trainer
@@ -78,7 +79,7 @@ def train(
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
-    # TRL's limit of 1,024 tokens would cut answers off, and images where they are large
+    # TRL's limit of 1,024 tokens would truncate completions, and large images
     checkpoint, conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     train(
         checkpoint,

@@ -41,7 +41,7 @@ EVALUATORS = (pycocotools_evaluator, faster_evaluator)
 
 
 def coco_values(pairs, evaluator):
-    """The family from one of the maintained evaluators. Crowd regions are annotations with ``iscrowd``."""
+    """What one of the maintained evaluators says. Crowd regions are annotations with ``iscrowd``."""
     coco, cocoeval = evaluator()
     labels = sorted({entry.label for both in pairs for entry in both.target.objects})
 

@@ -8,20 +8,25 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers.trainer
+from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from trl import SFTConfig
+from trl import GRPOConfig, SFTConfig
 
 from scenerl import cli
 from scenerl.training import sft
+from scenerl.training.checkpoints import last_checkpoint
+from scenerl.training.datasets import grpo_dataset
 from scenerl.training.grpo import SceneGRPOTrainer
-from scenerl.training.logs import LogFile, take_back
-from scenerl.training.resume import last_checkpoint
+from scenerl.training.logs import LogFile, truncate_log
 from training.small_run import QUICK, QUICK_GRPO, load_checkpoint, read_rows, words
 
 # Three batches are an epoch: 7 steps end in the middle of one, which is where transformers would train on.
@@ -33,6 +38,7 @@ import torch
 from transformers import TrainerCallback
 from scenerl import cli
 from scenerl.training import sft
+from scenerl.training.checkpoints import last_checkpoint
 
 torch.set_num_threads(1)
 
@@ -131,14 +137,95 @@ def test_a_finished_run_stays_as_it_is(whole, base, rows, tmp_path, capsys):
     assert_equal_weights(out, whole)
 
 
+def test_a_finished_run_needs_no_engine_to_save_its_model(whole, base, rows, tmp_path, monkeypatch):
+    """DeepSpeed has none before training: a run killed before its final save must still be able to finish."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for name in ("model.safetensors", "scenerl.json", "processor_config.json"):
+        (out / name).unlink(missing_ok=True)
+    monkeypatch.setattr(sft.SceneSFTTrainer, "save_model", lambda *args, **kwargs: pytest.fail("saved by the trainer"))
+    assert cli.main(command(base, rows, out, "--muon")) == 0
+    assert_equal_weights(out, whole)
+    found, wanted = (
+        {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".jinja")}
+        for folder in (out, whole)
+    )
+    assert found == wanted
+    assert not list(out.glob("optimizer*")) and not (out / "trainer_state.json").exists()
+
+
+class FakeApi:
+    """Stands in for HfApi: notes the files of every upload at the moment it is requested."""
+
+    def __init__(self):
+        self.uploads: list[set[str]] = []
+
+    def create_repo(self, name, **kwargs):
+        return SimpleNamespace(repo_id=name)
+
+    def upload_folder(self, folder_path, ignore_patterns=(), **kwargs):
+        names = {path.relative_to(folder_path).as_posix() for path in Path(folder_path).rglob("*") if path.is_file()}
+        patterns = ignore_patterns or ()
+        self.uploads.append({name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)})
+        done = Future()
+        done.set_result(None)
+        return done
+
+
+@pytest.mark.parametrize("strategy", ["every_save", "end"])
+def test_what_is_uploaded_is_whole(base, rows, tmp_path, monkeypatch, strategy):
+    api = FakeApi()
+    monkeypatch.setattr(transformers.trainer, "hf_api", lambda *args, **kwargs: api)
+    out = tmp_path / "run"
+    argv = ["sft", "--model", str(base), "--data", str(rows), "--out", str(out), "--push_to_hub", "true"]
+    argv += ["--hub_strategy", strategy, *words({**FIELDS, "max_steps": 2, "save_steps": 1})]
+    assert cli.main(argv) == 0
+    assert len(api.uploads) == (3 if strategy == "every_save" else 1)
+    (out / "model.safetensors").unlink()
+    assert cli.main(argv) == 0  # killed before the final model was saved
+    assert len(api.uploads) == (4 if strategy == "every_save" else 2)
+    for names in api.uploads:
+        assert {"scenerl.json", "model.safetensors", "README.md", "config.json"} <= names
+        assert not any("checkpoint" in name or "unfinished" in name for name in names)
+
+
+def test_trainers_made_by_hand_save_checkpoints_as_trls_do(checkpoint, conversation, examples, tmp_path):
+    fields = {**QUICK_GRPO, "max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = SceneGRPOTrainer(
+        model=checkpoint.model,
+        reward_funcs=[lambda completions, **_: [0.5] * len(completions)],
+        args=GRPOConfig(output_dir=str(tmp_path), remove_unused_columns=False, **fields),
+        train_dataset=grpo_dataset(examples, conversation),
+        processing_class=checkpoint.processor,
+    )
+    trainer.train()
+    saved = tmp_path / "checkpoint-1"
+    assert (saved / "model.safetensors").is_file() and not (saved / "scenerl.json").exists()
+
+
+def test_adapters_come_back_in_their_number_type(checkpoint, conversation, examples, tmp_path):
+    """QLoRA trains adapters in bfloat16; PEFT loads them in float32."""
+    args = SFTConfig(output_dir=str(tmp_path), **{**QUICK, "max_steps": 1})
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    trainer = sft.build_trainer(checkpoint, conversation, examples, args, peft_config=config)
+    adapters = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    for value in adapters.values():
+        value.data = torch.randn_like(value).to(torch.bfloat16)
+    trainer.save_model(str(tmp_path / "saved"))
+    before = {name: value.detach().clone() for name, value in adapters.items()}
+    for value in adapters.values():
+        value.data.zero_()
+    trainer._load_from_checkpoint(str(tmp_path / "saved"))
+    for name, value in trainer.model.named_parameters():
+        if name in before:
+            assert value.dtype == torch.bfloat16 and torch.equal(value, before[name])
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:500]),
-        lambda folder: (folder / "rng_state.pth").write_bytes(b""),
         lambda folder: os.truncate(folder / "model.safetensors", 5000),
         lambda folder: (folder / "model.safetensors").unlink(),
-        lambda folder: (folder / "optimizer.pt").unlink(),
         lambda folder: (folder / "trainer_state.json").unlink(),
         lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 6, "max_'),
         lambda folder: (folder / "trainer_state.json").write_text("{}"),
@@ -159,12 +246,10 @@ def test_after_damage_the_run_ends_the_same(whole, base, rows, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     for number in (6, 7):
-        os.truncate(out / f"checkpoint-{number}" / "optimizer.pt", 100)
-    (out / "checkpoint-4" / "scenerl.json").unlink()  # killed between a checkpoint and its conversation
+        os.truncate(out / f"checkpoint-{number}" / "model.safetensors", 100)
     assert cli.main(command(base, rows, out, "--muon")) == 0
     assert steps(out) == [1, 2, 3, 4, 5, 6, 7]
     assert_equal_weights(out, whole)
-    assert (out / "checkpoint-4" / "scenerl.json").is_file()
 
 
 def test_no_checkpoint_is_a_start(tmp_path):
@@ -223,22 +308,11 @@ def test_adapters_go_on_too(base, rows, tmp_path, monkeypatch):
 def test_what_a_checkpoint_lacks_is_said(whole, tmp_path, caplog):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    os.truncate(out / "checkpoint-7" / "training_args.bin", 10)
-    (out / "checkpoint-6" / "scheduler.pt").unlink()
-    assert last_checkpoint(out) == out / "checkpoint-4"
-    said = [record.getMessage() for record in caplog.records]
-    assert "checkpoint-7 is damaged and passed over: training_args.bin is 10 bytes, was saved with" in said[0]
-    assert "checkpoint-6 is damaged and passed over: scheduler.pt is missing" in said[1]
-
-
-def test_checkpoints_of_earlier_versions_have_no_manifest(whole, tmp_path):
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    for path in out.glob("checkpoint-*"):
-        (path / "manifest.json").unlink()
-    assert last_checkpoint(out) == out / "checkpoint-7"
-    (out / "checkpoint-7" / "optimizer.pt").unlink()
+    (out / "checkpoint-7" / "model.safetensors").unlink()
     assert last_checkpoint(out) == out / "checkpoint-6"
+    (record,) = caplog.records
+    assert "checkpoint-7 is damaged and passed over: " in record.getMessage()
+    assert "missing model.safetensors" in record.getMessage()
 
 
 def test_another_run_is_refused_and_fresh_starts_over(whole, base, rows, tmp_path, capsys):
@@ -286,13 +360,13 @@ def test_weights_that_do_not_fit_are_an_error_not_a_silent_start(whole, checkpoi
 
 def test_rows_that_will_be_written_again_are_taken_back(tmp_path):
     path = tmp_path / "log.jsonl"
-    take_back(path, 3)
+    truncate_log(path, 3)
     assert not path.exists()
     path.write_text('{"step": 1}\n{"step": 2, "train_runtime": 9}\n{"step": 2}\n{"step": 3}\n{"step": 2, "x": tru')
-    take_back(path, 3)
+    truncate_log(path, 3)
     assert read_rows(path) == [{"step": 1}, {"step": 2}]
     path.write_text('{"step": 1}\n[]\n{"step": 2}\n')
-    take_back(path, 9)
+    truncate_log(path, 9)
     assert read_rows(path) == [{"step": 1}]
 
 

@@ -8,13 +8,34 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.training.packing import PackedGroup, pack, parts_within, runs, shuffle_groups, split_further, visible
-from scenerl.training.prefix_attention import packed_attention, portable_attention
+from scenerl.training.shared_prefix.attention import packed_attention, portable_attention
+from scenerl.training.shared_prefix.packing import (
+    PackedGroup,
+    pack,
+    parts_within,
+    runs,
+    shuffle_groups,
+    split_further,
+)
 
 GROUPS = st.lists(
     st.tuples(st.integers(1, 6), st.lists(st.integers(0, 5), min_size=1, max_size=4)), min_size=1, max_size=4
 )
 """Of each group the length of the prompt and those of the completions."""
+
+
+def visible(groups: tuple[PackedGroup, ...]) -> torch.Tensor:
+    """(N, N) which token (row) attends to which (column): the definition."""
+    length = groups[-1].end
+    seen = torch.zeros(length, length, dtype=torch.bool)
+    for group in groups:
+        seen[group.start : group.middle, group.start : group.middle] = True
+        seen[group.middle : group.end, group.start : group.middle] = True
+        start = group.middle
+        for size in group.suffixes:
+            seen[start : start + size, start : start + size] = True
+            start += size
+    return seen.tril()
 
 
 def packed_from(sizes):

@@ -1,7 +1,7 @@
-"""Our rewards as the functions that GRPOTrainer calls: each answer is parsed and compared once, however many rewards.
+"""Our rewards as GRPOTrainer's functions: each completion is parsed and compared once, however many rewards there are.
 
 TRL calls one function per reward with the same list of completions. The first call scores the whole batch; the others
-read their column. Weights are TRL's ``reward_weights``; nothing here weighs.
+read their column. Weights are TRL's ``reward_weights``; no weight is applied here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from transformers import TrainerState
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.rewards import Comparison, RewardOptions, select_rewards
-from scenerl.training.logs import take_back
-from scenerl.training.watch import ConstantRewardWatch
+from scenerl.training.logs import truncate_log
+from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.types import FAILURES, Example, ParseResult
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """One completion: what it parsed to and its rewards by name."""
+    """One completion: its parse result and its rewards by name."""
 
     example: Example
     text: str
@@ -36,11 +36,11 @@ class RewardBatch:
 
     Args:
         names: rewards from :data:`scenerl.rewards.REWARDS`, in the order of TRL's weights.
-        examples: what the data set's ``row`` column counts.
-        conversation: parses the answers.
+        examples: the training set; the ``row`` column holds their indices.
+        conversation: parses the completions.
         options: conventions of the rewards.
         stop_ids: tokens that end a completion; one without is truncated.
-        watch: told every batch's rewards; None to leave constant rewards unwatched.
+        monitor: receives every batch's rewards; None: constant rewards are not reported.
         samples_path: JSONL file for samples of completions with their rewards; None for none.
         sample_every: steps between samples.
 
@@ -55,7 +55,7 @@ class RewardBatch:
         conversation: Conversation,
         options: RewardOptions,
         stop_ids: Sequence[int],
-        watch: ConstantRewardWatch | None = None,
+        monitor: RewardMonitor | None = None,
         samples_path: Path | None = None,
         sample_every: int = 10,
     ):
@@ -64,7 +64,7 @@ class RewardBatch:
         self.conversation = conversation
         self.options = options
         self.stop_ids = frozenset(stop_ids)
-        self.watch = watch
+        self.monitor = monitor
         self.samples_path = samples_path
         self.sample_every = sample_every
         self._completions: object = None
@@ -105,11 +105,11 @@ class RewardBatch:
         if state is not None and not state.is_world_process_zero:
             return
         step = 1 + (state.global_step if state else 0)  # the step that learns from these completions, as logs count
-        if self.watch:
-            self.watch.see(step, [(scored.text, scored.result, scored.rewards) for scored in self._scored])
+        if self.monitor:
+            self.monitor.add(step, [(scored.text, scored.result, scored.rewards) for scored in self._scored])
         if self.samples_path and self.sample_every:
-            if self._last_step is None:  # a resumed run takes back the rows that it will write again
-                take_back(self.samples_path, step)
+            if self._last_step is None:  # a resumed run writes later rows again
+                truncate_log(self.samples_path, step)
                 self._last_step = step - 1
             # rollouts may serve several steps, so that not every step has one
             if (step - 1) // self.sample_every != (self._last_step - 1) // self.sample_every:
@@ -135,12 +135,12 @@ class RewardBatch:
 
 
 def scene_metrics(results: Sequence[ParseResult]) -> dict[str, float]:
-    """What a batch of answers looks like, for the training log.
+    """Statistics of a batch of parse results, for the training log.
 
     Returns:
-        ``scene/failure_rate`` (whole-answer failures), ``scene/failures/<name>`` for each kind,
+        ``scene/failure_rate`` (failed parses), ``scene/failures/<name>`` for each kind,
         ``scene/issues_per_answer``, and ``scene/objects_per_image`` and ``scene/relations_per_image``, in which a
-        failed answer counts as empty.
+        failed parse counts as empty.
     """
     count = len(results)
     statuses = Counter(result.status for result in results)

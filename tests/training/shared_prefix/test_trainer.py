@@ -26,10 +26,13 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 from scenerl.models.loading import Checkpoint
-from scenerl.training import grpo, prefix_attention, shared_prefix
+from scenerl.training import grpo
 from scenerl.training.datasets import grpo_dataset
-from scenerl.training.padded_rows import join_images, share_images
-from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer, SharedPrefixMismatch
+from scenerl.training.shared_prefix import attention, self_check, support
+from scenerl.training.shared_prefix import trainer as trainer_module
+from scenerl.training.shared_prefix.padded_rows import join_images, share_images
+from scenerl.training.shared_prefix.self_check import SharedPrefixMismatch
+from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 from training.small_run import QUICK_GRPO, STYLE, load_checkpoint, read_rows
 
 VISION_25 = {
@@ -348,7 +351,7 @@ def test_two_processes_with_a_group_between_them(base, rows, tmp_path):
     environment = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([str(script.parents[2]), *sys.path]),
     }  # fmt: skip
     processes = [
         subprocess.Popen(
@@ -430,9 +433,9 @@ def test_a_rollout_reads_each_prompt_once_and_samples_what_trl_samples(base, exa
 
 def test_no_row_is_longer_than_allowed(base, examples, tmp_path, monkeypatch):
     lengths = []
-    pack = shared_prefix.pack
+    pack = trainer_module.pack
     monkeypatch.setattr(
-        shared_prefix, "pack", lambda *args: (row := pack(*args), lengths.append(row.input_ids.shape[1]))[0]
+        trainer_module, "pack", lambda *args: (row := pack(*args), lengths.append(row.input_ids.shape[1]))[0]
     )
     fields = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 6}
     losses = {}
@@ -462,7 +465,7 @@ def test_an_empty_completion_of_an_engine_consists_of_its_end(checkpoint, exampl
     assert batch["completion_mask"].sum(dim=1).tolist() == [2, 1, 1, 1]
     assert trainer._compute_loss(trainer.model, batch).isfinite()
     with pytest.raises(IndexError):  # what happens without; when TRL minds it, ours can go
-        monkeypatch.setattr(shared_prefix, "with_an_end", lambda answers, logps, end: (answers, logps))
+        monkeypatch.setattr(trainer_module, "ensure_eos", lambda completions, logps, eos: (completions, logps))
         trainer._generate_and_score_completions(rows)
 
 
@@ -527,7 +530,7 @@ def test_rows_that_cannot_be_packed_are_refused(any_model, change, said):
 
 def test_a_wrong_number_at_the_first_step_stops_the_run(checkpoint, examples, tmp_path, monkeypatch):
     sharpened(checkpoint.model)
-    right = prefix_attention.packed_attention
+    right = attention.packed_attention
 
     def blind(query, key, value, groups, scale):
         """The second completion also sees the first."""
@@ -535,7 +538,7 @@ def test_a_wrong_number_at_the_first_step_stops_the_run(checkpoint, examples, tm
         wrong = (type(group)(group.start, group.prefix, (sum(group.suffixes),)), *groups[1:])
         return right(query, key, value, wrong, scale)
 
-    monkeypatch.setattr(prefix_attention, "packed_attention", blind)
+    monkeypatch.setattr(attention, "packed_attention", blind)
     with pytest.raises(SharedPrefixMismatch) as caught:
         build(checkpoint, examples, tmp_path, learning_rate=0.1).train()
     found = re.search(r"Worst token '.*': (\S+) with, (\S+) without; train with --shared_prefix off", str(caught.value))
@@ -545,8 +548,8 @@ def test_a_wrong_number_at_the_first_step_stops_the_run(checkpoint, examples, tm
 
 def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkeypatch):
     calls = []
-    check = SharedPrefixGRPOTrainer._check_first_group
-    monkeypatch.setattr(SharedPrefixGRPOTrainer, "_check_first_group", lambda *args: (calls.append(1), check(*args))[1])
+    check = self_check.check_first_group
+    monkeypatch.setattr(trainer_module, "check_first_group", lambda *args: (calls.append(1), check(*args))[1])
     trainer = grpo.train(
         checkpoint,
         checkpoint.conversation(STYLE),
@@ -558,6 +561,23 @@ def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkey
     assert calls == [1] and trainer.shares_prefix
     assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]
     build(checkpoint, examples, tmp_path / "again").train()  # the same model in a second trainer
+
+
+def test_every_process_checks_as_many_completions(checkpoint, examples, tmp_path, monkeypatch):
+    """Forward passes of sharded weights wait for all processes; another one's first group may be smaller."""
+    trainer = build(checkpoint, examples, tmp_path, per_device_train_batch_size=6, num_generations=3)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    rows = [trainer.train_dataset[index] for index in (0, 0, 0, 2, 2, 2)]
+    batch = trainer._generate_and_score_completions(rows)
+    passes = []
+    trainer.model.register_forward_hook(lambda *args: passes.append(1))
+    for smallest in (3, 2, 1):
+        passes.clear()
+        others = torch.tensor([3, smallest])
+        monkeypatch.setattr(trainer.accelerator, "gather", lambda value, others=others: others)
+        self_check.check_first_group(trainer, trainer.model, batch)
+        assert len(passes) == smallest + 1  # TRL's, one by one, and the packed row
 
 
 def test_auto_falls_back_and_says_so(checkpoint, examples, tmp_path, caplog):
@@ -579,16 +599,16 @@ def test_what_does_not_sample_token_by_token_is_left_to_transformers(checkpoint,
 @pytest.mark.parametrize("name", ["use_vllm", "is_fsdp_enabled", "is_deepspeed_enabled"])
 def test_engines_and_sharded_weights_sample_by_themselves(checkpoint, examples, tmp_path, monkeypatch, name):
     trainer = build(checkpoint, examples, tmp_path, shared="auto")
-    assert trainer.shares_rollout and shared_prefix._can_branch(trainer)
+    assert trainer.shares_rollout and support.can_share_rollout(trainer)
     monkeypatch.setattr(trainer, name, True)
-    assert not shared_prefix._can_branch(trainer)
+    assert not support.can_share_rollout(trainer)
 
 
-def test_every_obstacle_is_named(checkpoint, examples, tmp_path, monkeypatch):
+def test_every_reason_is_named(checkpoint, examples, tmp_path, monkeypatch):
     trainer = build(checkpoint, examples, tmp_path, shared="auto")
     model = trainer.accelerator.unwrap_model(trainer.model)
     text = model.config.get_text_config()
-    assert shared_prefix._obstacle(trainer) is None
+    assert support.unsupported_reason(trainer) is None
     for owner, name, value, said in (
         (model.config, "model_type", "llava", "model_type 'llava' is not one of qwen2_vl, qwen2_5_vl, qwen3_vl"),
         (text, "_attn_implementation", "eager", "the attention is 'eager', not 'sdpa'"),
@@ -601,11 +621,11 @@ def test_every_obstacle_is_named(checkpoint, examples, tmp_path, monkeypatch):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value)
-            assert said in (shared_prefix._obstacle(trainer) or ""), name
+            assert said in (support.unsupported_reason(trainer) or ""), name
 
 
 def test_off_is_trls_path(checkpoint, examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(shared_prefix, "pack", lambda *args: pytest.fail("packed all the same"))
+    monkeypatch.setattr(trainer_module, "pack", lambda *args: pytest.fail("packed all the same"))
     trainer = build(checkpoint, examples, tmp_path, shared="off", max_steps=1)
     trainer.train()
     assert trainer.state.global_step == 1

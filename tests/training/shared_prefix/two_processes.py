@@ -10,7 +10,7 @@ import torch
 from trl import GRPOConfig
 
 from scenerl.training.datasets import grpo_dataset
-from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
+from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 from training.small_run import QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
 

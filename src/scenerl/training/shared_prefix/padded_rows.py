@@ -1,4 +1,4 @@
-"""Completions as TRL hands them to the model, taken apart again: which of them share a prompt and its images."""
+"""Padded batches of TRL taken apart, to find the completions that share a prompt and its images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from trl.trainer.utils import split_pixel_values_by_grid
 
 from scenerl.errors import UserError
-from scenerl.training.packing import runs
+from scenerl.training.shared_prefix.packing import runs
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedRows:
-    """Completions as TRL hands them over, without padding and on the CPU.
+    """A batch of TRL without padding, on the CPU.
 
     Attributes:
-        prompts, types: token ids and their kinds (0 text, 1 image), (P,) of each row.
+        prompts, types: token ids and token types (0 text, 1 image) of each row's prompt (P,).
         completions: token ids (C,) of each row.
         pixels, grids: each row's patches (n, D) and image sizes (k, 3), or None where it has no image.
     """
@@ -32,7 +32,7 @@ class PaddedRows:
     def unpad(
         cls, input_ids, attention_mask, num_completion, mm_token_type_ids, pixel_values, image_grid_thw, num_images
     ) -> PaddedRows:
-        """Take padded rows apart.
+        """Remove the padding.
 
         Args:
             input_ids, attention_mask: (B, P + C), prompts and completions padded anywhere.
@@ -42,8 +42,7 @@ class PaddedRows:
             num_images: (B) images of each row; not needed with lists.
 
         Raises:
-            UserError: a prompt without a token, an image in or at the end of it that does not fit its tokens, an
-                image in a completion, or a completion with a hole.
+            UserError: a prompt is empty or ends with an image, or a completion holds an image or a gap.
         """
         images = split_images(
             {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw, "num_images": num_images}
@@ -80,13 +79,13 @@ class PaddedRows:
         """M-RoPE positions (3, P) of a row's prompt.
 
         Raises:
-            UserError: image tokens and images differ in number.
+            ValueError: image tokens and images differ in number.
         """
         prompt, types, grid = self.prompts[row], self.types[row], self.grids[row]
         merge = backbone.config.vision_config.spatial_merge_size
         sizes = [] if grid is None else (grid.prod(dim=-1) // merge**2).tolist()
         if int(types.count_nonzero()) != sum(sizes) or 0 in sizes:
-            raise UserError(
+            raise ValueError(
                 f"a prompt holds {int(types.count_nonzero())} image tokens, but its images make {sizes}, a number each"
             )
         if grid is None:
@@ -105,7 +104,7 @@ class PaddedRows:
         )
 
     def groups(self, rows: range) -> list[range]:
-        """Neighbours with the same prompt and images, whatever they were meant to be."""
+        """Neighbouring rows with the same prompt and images."""
         keys = []
         for row in rows:
             keys.append(keys[-1] if keys and self.same_prompt(row - 1, row) else row)
@@ -117,13 +116,14 @@ def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 
 
 def split_images(images: dict[str, Any]) -> dict[str, Any]:
-    """Pixels and grids row by row, as lists, which a buffered batch has already."""
+    """Pixels and grids as lists with one entry per row; a buffered batch has them already."""
     if images["pixel_values"] is None or isinstance(images["pixel_values"], list):
         return images
     return split_pixel_values_by_grid(images)
 
 
 def join_images(images: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`split_images`."""
     return {
         key: torch.cat(value) if key != "num_images" and isinstance(value, list) else value
         for key, value in images.items()
@@ -131,7 +131,7 @@ def join_images(images: dict[str, Any]) -> dict[str, Any]:
 
 
 def share_images(batch: dict[str, Any]) -> dict[str, Any]:
-    """Let neighbours with equal images hold one tensor, and drop the copies."""
+    """Let neighbouring rows with equal images share one tensor."""
     shared = dict(batch)
     for key in ("pixel_values", "image_grid_thw"):
         values = batch.get(key)

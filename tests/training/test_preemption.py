@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scenerl.training.stop import REQUEUE
+from scenerl.training.checkpoints import UNFINISHED
+from scenerl.training.preemption import REQUEUE
 from training.processes import run
 from training.small_run import QUICK, QUICK_GRPO, read_rows, words
 
@@ -54,7 +55,7 @@ def assert_the_same(found: Path, wanted: Path) -> None:
             ]
     checkpoints = [sorted(path.name for path in folder.glob("checkpoint-*")) for folder in (found, wanted)]
     assert checkpoints[0] == checkpoints[1]
-    assert not (found / "unfinished").exists()
+    assert not (found / UNFINISHED).exists()
 
 
 def kill_and_compare(base, rows, folder, ends: dict[str, list[dict]], steps: dict[str, int]) -> dict[str, list[int]]:

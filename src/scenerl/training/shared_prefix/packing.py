@@ -1,14 +1,14 @@
-"""How the completions of one prompt share one row of tokens: which tokens, at which positions, and who sees whom.
+"""How the completions of one prompt share one row of tokens: the tokens, their positions, and who attends to whom.
 
 A group of G completions c1 … cG of the prompt p1 … pP is laid out as::
 
     p1 … p(P-1) | pP c1[:-1] | pP c2[:-1] | … | pP cG[:-1]
     prefix        suffix 1     suffix 2         suffix G
 
-A prefix token sees the prefix up to itself. A suffix token sees the whole prefix and its own suffix up to itself,
-nothing of the other suffixes, and its position counts on from the prompt's as if no other suffix were there. So the
-hidden state of every token is the one it has in a row of its own, and every suffix token predicts one token of its
-completion: suffix i is as long as completion i. Groups follow each other in one row without padding.
+A prefix token attends to the prefix up to itself. A suffix token attends to the whole prefix and to its own suffix up
+to itself, not to other suffixes, and its position follows the prompt's as if there were no other suffix. So every token
+has the hidden state that it would have in a row of its own. Every suffix token predicts one token of its completion:
+suffix i is as long as completion i. Groups follow each other in one row without padding.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from dataclasses import dataclass
 
 import torch
 
-from scenerl.errors import UserError
-
 
 @dataclass(frozen=True, slots=True)
 class PackedGroup:
-    """Where one group stands in a row: ``prefix`` tokens from ``start`` on, then suffixes of ``suffixes`` tokens."""
+    """The place of one group in a row: ``prefix`` tokens from ``start`` on, then suffixes of ``suffixes`` tokens."""
 
     start: int
     prefix: int
@@ -44,7 +42,7 @@ class PackedRow:
     """Groups in one row of N tokens, of which S predict one.
 
     Attributes:
-        groups: where each group stands, in order and without gaps.
+        groups: their places, in order and without gaps.
         input_ids: (1, N).
         position_ids: (3, 1, N), M-RoPE: time, height and width.
         scored: (S,) positions of the suffix tokens.
@@ -72,15 +70,15 @@ def pack(
     Args:
         prompts: token ids (P,) of each group's prompt, at least one token each.
         positions: their M-RoPE positions (3, P).
-        completions: token ids (C,) of each group's completions; an empty one takes no room.
+        completions: token ids (C,) of each group's completions; may be empty.
 
     Raises:
-        UserError: a prompt without a token, or positions of another number than tokens.
+        ValueError: a prompt without a token, or a number of positions other than that of tokens.
     """
     groups, ids, places, scored, labels, start = [], [], [], [], [], 0
     for prompt, position, members in zip(prompts, positions, completions, strict=True):
         if not len(prompt) or position.shape != (3, len(prompt)):
-            raise UserError(f"a prompt of {len(prompt)} tokens with positions of shape {tuple(position.shape)}")
+            raise ValueError(f"a prompt of {len(prompt)} tokens with positions of shape {tuple(position.shape)}")
         group = PackedGroup(start, len(prompt) - 1, tuple(len(member) for member in members))
         ids.append(prompt[:-1])
         places.append(position[:, :-1])
@@ -106,8 +104,8 @@ def parts_within(
 ) -> list[range]:
     """Neighbouring completions that share a packed row of at most ``limit`` tokens.
 
-    A group that fits a row is not split; one that does not has its prompt in each of its rows. A single completion
-    that is longer than the limit has a row of its own.
+    A group that fits in a row is not split; the prompt of one that does not is in each of its rows. A completion longer
+    than the limit has a row of its own.
 
     Args:
         groups: ranges of completions with one prompt each, without gaps.
@@ -136,7 +134,7 @@ def parts_within(
 
 
 def split_further(parts: Sequence[range], count: int) -> list[range]:
-    """At least ``count`` ranges: the longest are halved. For processes that must all run the same number of rows."""
+    """At least ``count`` ranges, by halving the longest: all processes must run the same number of rows."""
     parts = list(parts)
     while len(parts) < count and max(map(len, parts)) > 1:
         k = max(range(len(parts)), key=lambda index: len(parts[index]))
@@ -145,25 +143,11 @@ def split_further(parts: Sequence[range], count: int) -> list[range]:
     return parts
 
 
-def visible(groups: Sequence[PackedGroup]) -> torch.Tensor:
-    """(N, N) which token (row) sees which (column): the definition that the attention kernels are held to."""
-    length = groups[-1].end
-    seen = torch.zeros(length, length, dtype=torch.bool)
-    for group in groups:
-        seen[group.start : group.middle, group.start : group.middle] = True
-        seen[group.middle : group.end, group.start : group.middle] = True
-        start = group.middle
-        for size in group.suffixes:
-            seen[start : start + size, start : start + size] = True
-            start += size
-    return seen.tril()
-
-
 def shuffle_groups(permutation: Sequence[int], group_of: Sequence[int]) -> list[int]:
-    """An order of rows in which groups stay together: each where its first member stands in a shuffle of the rows.
+    """An order of rows in which groups stay together, sorted by their first members in a shuffle of the rows.
 
     Args:
-        permutation: a shuffle of the B rows; it is what TRL draws, so that the random numbers after it are the same.
+        permutation: a shuffle of the B rows, drawn as TRL draws it, so that later random numbers are the same.
         group_of: (B) the group of each row.
     """
     turn: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Says when a reward has stopped teaching: the same value for every completion over a window of steps."""
+"""Warns when a reward is constant over a window of steps, so that nothing is learnt from it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GENERAL_ADVICE = (
 )
 
 
-class ConstantRewardWatch:
-    """Collects the rewards of every step and warns once per window in which one never changed.
+class RewardMonitor:
+    """Collects the rewards of every step and warns once per window in which one was constant.
 
     Args:
         names: the rewards.
@@ -39,8 +39,8 @@ class ConstantRewardWatch:
         self._kinds: dict[str, Counter] = {name: Counter() for name in names}
         self._examples: dict[str, str] = {}
 
-    def see(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
-        """Take one step's completions: (text, parse result, rewards by name) each."""
+    def add(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
+        """Add one step's completions: (text, parse result, rewards by name) each."""
         kinds: Counter = Counter()
         for text, result, _ in batch:
             found = {result.status} if not result.ok else {issue.kind for issue in result.issues}
@@ -67,14 +67,14 @@ class ConstantRewardWatch:
             f"{self.window} steps, so it teaches nothing."
         )
         if self._values[name] >= 1:
-            return f"{head} It is saturated, every answer gets it in full: lower its weight, or take it out."
-        problem, advice = "The answers can be read, but it does not tell them apart", _GENERAL_ADVICE
+            return f"{head} It is saturated: lower its weight, or remove it."
+        problem, advice = "The completions parse, but it does not distinguish them", _GENERAL_ADVICE
         if self._kinds[name]:
             kind, count = self._kinds[name].most_common(1)[0]
             share = count / (self.window * batch_size)
             meaning = FAILURES.get(kind) or ISSUES[kind]
             example = ascii(self._examples[kind][:_EXAMPLE_CHARS])
-            problem = f"Commonest problem: {kind} in {share:.0%} of the answers ({meaning}), e.g. {example}"
+            problem = f"Most common problem: {kind} in {share:.0%} of the completions ({meaning}), e.g. {example}"
             if share >= 0.5:
                 advice = _ADVICE.get(kind, "look at samples.jsonl, and at the prompt against the model's training")
         return f"{head} {problem}. What to do: {advice}."

@@ -1,9 +1,9 @@
-"""Attention over a packed row (:mod:`scenerl.training.packing`) at the cost of what is visible.
+"""Attention over a packed row (:mod:`scenerl.training.shared_prefix.packing`) at the cost of the visible pairs.
 
-Masked attention computes every pair of tokens and throws most of them away: in a row of eight completions three of
-four. Here a prefix is attended to once per group without a mask, a suffix attends to itself causally, and the two
-halves are put together by their log-sum-exp, which gives the softmax over both exactly (the same step by which flash
-attention joins its blocks; Dao et al. 2022, Juravsky et al. 2024 for shared prefixes).
+Masked attention computes every pair of tokens and discards most of them: three of four in a row of eight completions.
+Here all suffixes of a group attend to its prefix at once, without a mask, and each suffix attends to itself causally.
+The two parts are merged by their log-sum-exp, which gives the exact softmax over both, as flash attention merges its
+blocks (Dao et al. 2022; Juravsky et al. 2024 for shared prefixes).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from scenerl.training.packing import PackedGroup
+from scenerl.training.shared_prefix.packing import PackedGroup
 
 NAME = "scenerl_shared_prefix"
-"""The name under which transformers knows this attention; without packed groups it is transformers' ``sdpa``."""
+"""The name of this attention in transformers; without packed groups it is transformers' ``sdpa``."""
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -50,8 +50,8 @@ def packed_attention(
 
 
 class _Merged(torch.autograd.Function):
-    """With the CPU's flash kernel, whose backward pass needs only a block's inputs, the merged output and its
-    log-sum-exp: each half is differentiated by itself as if it were a block of the whole."""
+    """With the CPU's flash kernel. Its backward pass needs a block's inputs, the merged output and the merged
+    log-sum-exp, so that each part is differentiated by itself."""
 
     @staticmethod
     def forward(ctx, query, key, value, groups, scale):
@@ -96,7 +96,7 @@ class _Merged(torch.autograd.Function):
 
 
 def _own_blocks(groups: Sequence[PackedGroup]):
-    """The prefixes and suffixes, each of which sees itself causally: every token is in one of them."""
+    """The prefixes and suffixes, each of which attends to itself causally: every token is in one of them."""
     for group in groups:
         start = group.start
         for size in (group.prefix, *group.suffixes):
@@ -107,7 +107,7 @@ def _own_blocks(groups: Sequence[PackedGroup]):
 
 
 def _prefix_blocks(groups: Sequence[PackedGroup]):
-    """All suffixes of a group against its prefix, which they see in full."""
+    """All suffixes of a group against its prefix, to which they attend in full."""
     for group in groups:
         if group.prefix and group.end > group.middle:
             yield slice(group.middle, group.end), slice(group.start, group.middle)
@@ -118,8 +118,8 @@ def portable_attention(
 ) -> torch.Tensor:
     """:func:`packed_attention` from public functions of torch alone, on any device.
 
-    A group's suffixes are a batch, each with the prefix's keys in front of its own; the causal mask aligned to the
-    lower right corner is known to the flash kernels, which skip what it hides.
+    A group's suffixes are a batch, each with the prefix's keys in front of its own. Flash kernels know the causal mask
+    aligned to the lower right corner and skip what it hides.
     """
     gqa = query.shape[1] != key.shape[1]
     parts = []
@@ -137,7 +137,7 @@ def portable_attention(
             continue
 
         def batch(states: torch.Tensor) -> torch.Tensor:
-            """The suffixes (G, heads, longest, D), padded at the end, where no suffix token looks."""
+            """The suffixes (G, heads, longest, D), padded at the end, to which no suffix token attends."""
             own = states[0, :, group.middle : group.end].transpose(0, 1).split(sizes)  # noqa: B023
             return pad_sequence(own, batch_first=True).transpose(1, 2)
 

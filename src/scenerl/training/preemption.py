@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGTERM, which SLURM sends before it kills, ends a run at a checkpoint, not in the middle."""
+"""Preemption: SIGTERM, which SLURM sends before it kills, ends a run with a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 REQUEUE = 75
-"""Exit code of a run that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
+"""Exit code of a preempted run, which can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-class StopOnSignal(TrainerCallback):
+class PreemptionCallback(TrainerCallback):
     """While it is entered, SIGTERM and SIGUSR1 end training with a checkpoint after the current step.
 
-    Every process has to stop after the same step, or the others would wait for it forever. So they agree after each:
-    when one was asked, all stop.
+    Processes agree after each step: all stop when one received a signal, as none can go on without the others.
     """
 
     def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         self._stops = False
         self._before: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> StopOnSignal:
+    def __enter__(self) -> PreemptionCallback:
         for number in SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._note)
@@ -39,33 +38,33 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
 
     def _note(self, number: int, frame) -> None:
-        self.asked = signal.Signals(number)
+        self.received = signal.Signals(number)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs
     ) -> TrainerControl:
-        self._stops = self._any_was_asked(args.device)
+        self._stops = self._any_received(args.device)
         if self._stops:
             control.should_save = control.should_training_stop = True
         return control
 
-    def _any_was_asked(self, device: torch.device) -> bool:
-        asked = self.asked is not None
+    def _any_received(self, device: torch.device) -> bool:
+        received = self.received is not None
         if not torch.distributed.is_initialized():
-            return asked
-        votes = torch.tensor(int(asked), device=device)
+            return received
+        votes = torch.tensor(int(received), device=device)
         torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX)
         return bool(votes.item())
 
     def leave(self, state: TrainerState) -> None:
-        """End the process where training was stopped before its last step.
+        """End the process if training was stopped before its last step.
 
         Raises:
             SystemExit: with :data:`REQUEUE`.
         """
         if self._stops and state.global_step < state.max_steps:
             if state.is_world_process_zero:
-                name = self.asked.name if self.asked else "another process"
+                name = self.received.name if self.received else "another process"
                 text = f"stopped by {name} with a checkpoint after {state.global_step} of {state.max_steps} steps"
                 print(f"scenerl: {text}; the same command goes on", file=sys.stderr)
             raise SystemExit(REQUEUE)

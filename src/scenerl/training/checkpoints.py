@@ -1,0 +1,183 @@
+"""Checkpoints that appear whole or not at all, and training that goes on from the newest of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+from transformers import PreTrainedModel
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
+
+from scenerl.answers import OutputFormat
+from scenerl.answers.dialogue import save_output_format
+from scenerl.files import whole_file
+from scenerl.models.folders import check_folder
+from scenerl.models.loading import load
+from scenerl.training.preemption import PreemptionCallback
+
+UNFINISHED = "_unfinished"
+"""Folder in a run folder in which a checkpoint is written before it is renamed. Uploads leave out names with ``_``."""
+
+_TRAINING_STATE = (
+    TRAINER_STATE_NAME, "optimizer*", "scheduler*", "scaler*", "rng_state*", "rollout_*", "pytorch_model_fsdp*",
+    "latest", "zero_to_fp32.py", "manifest.json",
+)  # fmt: skip
+"""Files of a checkpoint that are not the model's. Versions before 0.2 wrote the last."""
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointMixin:
+    """For TRL's trainers: atomic checkpoints that hold the output format and restore weights and rollouts.
+
+    Attributes:
+        output_format: saved with every checkpoint, so that each can be used for prediction; None: not saved.
+    """
+
+    output_format: OutputFormat | None = None
+    _staging: Path | None = None
+
+    def _get_output_dir(self, trial) -> str:
+        return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """All processes write the checkpoint in a staging folder; when all have written, one renames it."""
+        folder = Path(self.args.output_dir)
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self._staging = folder / UNFINISHED
+        if self.args.should_save:
+            shutil.rmtree(self._staging, ignore_errors=True)  # of a process that was killed
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+            self.save_rollout(self._staging / name)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                _publish(self._staging / name, folder / name)
+                rotate_checkpoints(str(folder), self.args.save_total_limit, use_mtime=True)
+        finally:
+            self._staging = None
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / name))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As transformers, which may upload the folder at the end: the output format is in it before."""
+        if self.args.should_save and self.output_format is not None:
+            save_output_format(self.output_format, output_dir or self.args.output_dir)
+        super().save_model(output_dir, _internal_call)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """As transformers, once the checkpoint is complete and the run folder holds the output format."""
+        if self._staging is not None:
+            return
+        if self.is_world_process_zero() and self.output_format is not None:
+            save_output_format(self.output_format, self.args.output_dir)
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def save_rollout(self, checkpoint: Path) -> None:
+        """Write the state of a rollout that training is in the middle of; only trainers that sample have one."""
+
+    def load_rollout(self, checkpoint: Path) -> None:
+        """Restore what :meth:`save_rollout` wrote."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """Load weights as ``from_pretrained`` does.
+
+        Tensor names in a checkpoint are those of the released models and differ from the names in memory.
+        transformers' trainer does not translate them: it finds no tensor, warns, and goes on from the initial weights.
+        """
+        if model is None and isinstance(self.model, PreTrainedModel):
+            self.model.load_state_dict(load(resume_from_checkpoint, dtype="float32").model.state_dict())
+            return
+        dtypes = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # FSDP, and adapters
+        for name, parameter in self.model.named_parameters():  # PEFT loads adapters in float32
+            parameter.data = parameter.data.to(dtypes.get(name, parameter.dtype))
+
+
+def _publish(draft: Path, checkpoint: Path) -> None:
+    """Flush a finished draft's files to the disk and rename the folder."""
+    for path in draft.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    if checkpoint.exists():  # a damaged one, which the run has passed over
+        checkpoint.rename(draft.with_name(f"replaced-{checkpoint.name}"))
+    draft.rename(checkpoint)
+    shutil.rmtree(draft.parent, ignore_errors=True)
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The newest usable checkpoint in a run folder; a warning names each newer one that is damaged."""
+    numbered = [
+        (int(number), path)
+        for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if (number := path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")).isdecimal()
+    ]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            check_folder(path)
+            _progress(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s is damaged and passed over: %s", path, " ".join(str(error).split()))
+        else:
+            return path
+    return None
+
+
+def _progress(checkpoint: Path) -> tuple[int, int]:
+    """Steps that a checkpoint has behind it, and steps of the whole run."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return state["global_step"], state["max_steps"]
+
+
+def fit(trainer: CheckpointMixin) -> None:
+    """Train from the newest checkpoint on, or from the start, and save the final model in the run folder.
+
+    A run with all its steps done is not trained further; transformers would do so where the last epoch is not a full
+    one. Its final model is copied from its last checkpoint.
+
+    Raises:
+        SystemExit: stopped by a signal, with a checkpoint; the code is
+            :data:`~scenerl.training.preemption.REQUEUE`.
+    """
+    folder = Path(trainer.args.output_dir)
+    checkpoint = last_checkpoint(folder)
+    step, num_steps = _progress(checkpoint) if checkpoint else (0, None)
+    if checkpoint and trainer.is_world_process_zero():
+        done = "all" if step >= num_steps else f"{step} of {num_steps}"
+        text = f"{folder}: {done} steps were done before; --fresh starts over"
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+    if checkpoint and step >= num_steps:
+        _finish(trainer, checkpoint, folder)
+        return
+    if checkpoint:
+        trainer.load_rollout(checkpoint)
+    with PreemptionCallback() as preemption:
+        trainer.add_callback(preemption)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    preemption.leave(trainer.state)
+    trainer.save_model(str(folder))
+
+
+def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:
+    """Put the model of a run's last checkpoint in the run folder: without training there is no engine to save it."""
+    if trainer.args.should_save:
+        for path in checkpoint.iterdir():
+            if path.is_file() and not any(path.match(pattern) for pattern in _TRAINING_STATE):
+                with whole_file(folder / path.name) as draft:
+                    shutil.copyfile(path, draft)
+        if trainer.output_format is not None:
+            save_output_format(trainer.output_format, folder)
+    if trainer.args.push_to_hub:
+        trainer.args.hub_strategy = HubStrategy.EVERY_SAVE  # with END transformers uploads after training only
+        trainer.create_model_card()
+        trainer._push_from_checkpoint(str(checkpoint))
+        trainer._finish_current_push()
+    trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,77 @@
+"""What can be wrong with a GRPO run, found before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trl import GRPOConfig
+
+from scenerl.answers.dialogue import Conversation
+from scenerl.errors import DataError, UserError
+from scenerl.models.loading import Checkpoint
+from scenerl.rewards import REWARDS, select_rewards
+from scenerl.types import Example
+
+
+def check_rewards(rewards: Sequence[str], weights: Sequence[float] | None) -> None:
+    """See that rewards are known, and that there is a weight for each where weights are given.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not select_rewards(rewards):
+        raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+    if weights is not None and len(weights) != len(rewards):
+        raise UserError(
+            f"reward_weights: {len(weights)} weights for {len(rewards)} rewards ({', '.join(rewards)}); give one each"
+        )
+
+
+def check_batch(args: GRPOConfig, num_examples: int) -> None:
+    """See that the data fill one batch of prompts: TRL leaves incomplete ones out.
+
+    Raises:
+        UserError: there are too few examples.
+    """
+    num_prompts = args.generation_batch_size // args.num_generations
+    if num_examples < num_prompts:
+        raise UserError(
+            f"the data set has {num_examples} examples, but a rollout takes {num_prompts} different prompts "
+            f"({args.generation_batch_size} completions in groups of {args.num_generations}); lower "
+            "per_device_train_batch_size or raise num_generations"
+        )
+
+
+def check_prompts(
+    checkpoint: Checkpoint, conversation: Conversation, examples: Sequence[Example], max_completion_length: int
+) -> None:
+    """See that every prompt, with the longest completion, fits the model.
+
+    No image is opened: image tokens follow from the sizes, and each distinct text is counted once.
+
+    Raises:
+        DataError: a prompt does not fit, or an image is too small; names the image.
+    """
+    processor, limit = checkpoint.processor, checkpoint.model.config.get_text_config().max_position_embeddings
+    text_lengths: dict[Any, int] = {}
+    provides_objects = conversation.output_format.provided is not None  # then every prompt differs
+    for example in examples:
+        key = example.image_id if provides_objects else example.query
+        if key not in text_lengths:
+            text = processor.apply_chat_template(
+                conversation.prompt(example, None), add_generation_prompt=True, tokenize=False
+            )
+            text_lengths[key] = len(processor.tokenizer(text)["input_ids"]) - 1  # without the image's placeholder
+        width, height = conversation.input_wh(example)
+        num_image = checkpoint.family.image_tokens(processor, example.image_wh)
+        if not num_image:
+            raise DataError(f"image {example.image_id!r}: {width} x {height} pixels make no token")
+        num_text = text_lengths[key]
+        needed = num_text + num_image + max_completion_length
+        if needed > limit:
+            raise DataError(
+                f"image {example.image_id!r}: {num_text} tokens of text, {num_image} of the image and "
+                f"{max_completion_length} of the completion are {needed}, but the model takes {limit}; lower "
+                "max_pixels or max_completion_length, or shorten the vocabulary"
+            )
