@@ -28,7 +28,7 @@ help:
 	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
-	@echo "make lint    style checks"
+	@echo "make lint    style checks, and types of the public modules"
 	@echo "make clean   remove .venv, .venv-vllm and caches; runs/ stays"
 
 demo: $(STAMP)
@@ -60,16 +60,17 @@ test-vllm: $(STAMP) $(VLLM_STAMP)
 	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm tests/inference $(ARGS)
 
 bench: $(STAMP)
-	@for name in data rewards evaluate report update step scaling constrain plan; do echo "== bench/$$name.py"; \
+	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff mypy types-pyyaml
 	@$(BIN)/ruff check src tests bench
 	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"

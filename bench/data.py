@@ -24,8 +24,8 @@ import numpy as np
 from common import print_conditions, print_head, print_row
 
 from scenerl import data
-from scenerl.data.check import Checker
-from scenerl.data.statistics import Statistics
+from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.statistics import Statistics
 from scenerl.data.vocabulary import Vocabulary
 
 OBJECTS, RELATIONS = 11, 6

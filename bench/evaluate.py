@@ -27,9 +27,8 @@ from common import print_conditions, print_head, print_row
 
 from scenerl.boxes import xyxy_to_xywh
 from scenerl.metrics import MetricOptions, Pair, evaluate
-from scenerl.metrics.candidates import collect
-from scenerl.metrics.columns import Array
-from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall
+from scenerl.metrics.arrays import Array, collect
+from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
 from scenerl.types import ParseResult, Relation, SceneGraph, SceneObject
 
 NUM_LABELS, NUM_PREDICATES, KS = 150, 50, (20, 50, 100)
@@ -101,13 +100,14 @@ def detection_pairs(num_images: int, seed: int = 0) -> list[Pair]:
 def recall_family(pairs: list[Pair]) -> dict[str, float]:
     """R@K and mR@K, which sgbench has too, without intervals."""
     data = collect(pairs, MetricOptions())
-    relations, num_targets = data.relations, len(data.relations.image_T)
-    hits = {k: hit_targets(relations.hits, relations.constrained, num_targets, k) for k in KS}
+    relations, target = data.relations, data.relations.target
+    _, constrained = rank(relations.predicted, data.num_images, "scored")
+    hits = {k: hit_targets(relations.fits, constrained, len(target), k) for k in KS}
     found = {}
     for k, hit_T in hits.items():
-        recall_N, counts_N = image_recall(hit_T, relations.image_T, data.num_images)
+        recall_N, counts_N = image_recall(hit_T, target.image_R, data.num_images)
         found[f"R@{k}"] = recall_N.sum() / counts_N.sum()
-    means = PredicateMeans(relations.predicate_T, relations.image_T, hits, data.num_images)
+    means = PredicateMeans(target.predicate_R, target.image_R, hits, data.num_images)
     found.update(zip([f"mR@{k}" for k in KS], means(np.ones((len(pairs), 1)))[:, 0], strict=True))
     return found
 
@@ -222,7 +222,7 @@ def detection(num_images: int) -> None:
 
 
 def command(num_images: int) -> None:
-    from scenerl.config.options import EvalOptions
+    from scenerl.commands.eval import EvalOptions
     from scenerl.data.rows import example_to_row
     from scenerl.evaluate import run_eval
     from scenerl.types import Example

@@ -18,16 +18,33 @@ import gc
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
 import torch
 from common import print_conditions, print_head, print_row
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from update import CLASSES, PACKAGES, SMALL, SMOKE, Setting, batch_of, build, operations, small_tokenizer
 
-from scenerl.launch.sizes import ModelSize, size_named
 
-NAME = "Qwen/Qwen2-VL-2B-Instruct"
-TINY = ModelSize("qwen2_vl", 2, 256, 512, 2, 1, 2048, True, 2, 128, 512, gated_vision=False)
+@dataclass(frozen=True)
+class ModelSize:
+    """The shape of a Qwen2-VL: language model, then vision tower."""
+
+    layers: int
+    width: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    tied: bool
+    vision_layers: int
+    vision_width: int
+    vision_intermediate: int
+
+
+RELEASED = ModelSize(28, 1536, 8960, 12, 2, 151936, True, 32, 1280, 5120)
+"""Qwen/Qwen2-VL-2B-Instruct, from its config.json."""
+TINY = ModelSize(2, 256, 512, 2, 1, 2048, True, 2, 128, 512)
 
 
 def config_of(size: ModelSize) -> Qwen2VLConfig:
@@ -139,7 +156,7 @@ def main() -> None:
         options.group, options.completion, options.rounds = [2], [4], 1
     if device == "cpu":
         torch.set_num_threads(1)
-    size = TINY if options.smoke else size_named(NAME)
+    size = TINY if options.smoke else RELEASED
     rate = matrix_rate(device, 256 if options.smoke else 8192)
     clock = "wall time, 1 thread"
     if device == "cuda":

@@ -32,7 +32,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from scenerl.tiny.architectures import ARCHITECTURES, TinyShape, build_model
-from scenerl.tiny.tokenizer import build_tokenizer
+from scenerl.tiny.tokenizer import build_tokenizer, chat_template
 from scenerl.training.shared_prefix import SharedPrefixGRPOTrainer
 
 PACKAGES = ("torch", "transformers", "trl")

@@ -96,10 +96,11 @@ NUMBERS = st.tuples(*[st.floats(0, 1000)] * 8)
 @given(st.lists(NUMBERS, min_size=1, max_size=6).map(np.array), st.sampled_from([0.0, 1.0]))
 def test_pairs_are_the_diagonal_of_the_matrix_to_the_last_bit(rows, offset):
     a, b = rows[:, :4], rows[:, 4:]
-    assert boxes.iou_of_pairs(a, b, offset).tolist() == np.diagonal(boxes.iou_matrix(a, b, offset)).tolist()
+    n, m = (index.ravel() for index in np.indices((len(a), len(b))))
+    assert boxes.iou_of_pairs(a, b, n, m, offset).tolist() == boxes.iou_matrix(a, b, offset).ravel().tolist()
 
 
 def test_hulls_and_overlaps_of_pairs():
     a, b = as_boxes([[0, 0, 4, 4], [0, 0, 1, 1]]), as_boxes([[2, 1, 6, 3], [5, 5, 6, 7]])
-    assert boxes.overlap_of_pairs(a, b).tolist() == [4.0, 0.0]  # 2 x 2, and none
+    assert boxes.overlap_of_pairs(a, b, np.arange(2), np.arange(2)).tolist() == [4.0, 0.0]  # 2 x 2, and none
     assert boxes.hull_of_pairs(a, b).tolist() == [[0, 0, 6, 4], [0, 0, 6, 7]]

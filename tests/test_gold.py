@@ -26,7 +26,8 @@ from data.published_folders import VG150_IMAGES, write_psg, write_vcoco, write_v
 from scenerl import data
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import BOX_FORMATS, extent_wh
-from scenerl.config import EvalOptions, ScoreOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import example_to_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.evaluate import run_eval

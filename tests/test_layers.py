@@ -14,11 +14,12 @@ import scenerl
 ROOT = Path(scenerl.__file__).parent
 
 # From the ground up: a room may import rooms on lower floors, and itself. Rooms on one floor do not know each other.
-# `config`, `progress` and `file_kinds` stand on the ground because they import nothing of ours.
+# `config`, `progress` and `files` stand near the ground because they import nothing of ours but errors. So do the
+# commands when they are imported: only their functions `run` import the rooms that they start.
 FLOORS = [
     {"errors"},
-    {"types", "config", "progress", "files", "json_files"},
-    {"boxes", "runs"},
+    {"types", "config", "progress", "files", "json_files", "predicate_groups"},
+    {"boxes", "commands", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
     {"answers"},
@@ -43,6 +44,8 @@ ONLY_IN = {
     "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report"},
+    "openai": {"inference"},
+    "pydantic": {"commands", "config", "inference"},
 }
 
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -53,7 +56,7 @@ def room_of(path: Path) -> str:
 
 
 def imported_names(path: Path) -> list[tuple[str, int, bool]]:
-    """(dotted name, line, whether it is for type checkers only) of every import, those inside functions included."""
+    """(dotted name, line, whether the module loads without it) of every import, those inside functions included."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     typing_only = {
         child
@@ -61,6 +64,9 @@ def imported_names(path: Path) -> list[tuple[str, int, bool]]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for child in ast.walk(node)
     }
+    if room_of(path) == "commands":
+        runs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+        typing_only |= {child for run in runs for child in ast.walk(run)}
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -90,6 +96,20 @@ def test_heavy_packages_stay_in_their_rooms(path):
     for name, line, _ in imported_names(path):
         rooms = ONLY_IN.get(name.split(".")[0])
         assert rooms is None or room_of(path) in rooms, f"{path}:{line}: {name} belongs in {', '.join(sorted(rooms))}"
+
+
+def test_modules_import_on_windows():
+    """What only POSIX systems have is imported where it is used, if at all."""
+    posix = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not names & posix, f"{path}: {names & posix}"
+    block = f"import sys; sys.modules.update(dict.fromkeys({sorted(posix - {'posix'})}))\n"
+    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server, scenerl.inference.hf\n"
+    done = subprocess.run([sys.executable, "-c", block + script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scoring_and_evaluation_never_need_torch():

@@ -10,7 +10,7 @@ import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import ScoreOptions
+from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import parse_row
 from scenerl.errors import DataError
 from scenerl.inference.engine import Reply
@@ -278,6 +278,22 @@ def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):
     assert (gold["sample"], gold["rewards"]["hard_recall"], gold["rewards"]["node_box"]) == (0, 1.0, 1.0)
     assert (failed["image_id"], failed["status"]) == ("the other", "invalid_json")
     assert "1 images of" in capsys.readouterr().err  # image 9
+
+
+def test_ground_truth_may_be_another_projects_file(tmp_path):
+    instances = {
+        "images": [{"id": 8, "file_name": "8.jpg", "width": 200, "height": 100}],
+        "annotations": [{"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 40, 40], "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
+    }
+    rows, data, out = tmp_path / "rows.jsonl", tmp_path / "instances.json", tmp_path / "out.jsonl"
+    data.write_text(json.dumps(instances))
+    answer = '[{"bbox_2d": [0, 0, 40, 40], "label": "cat"}, {"bbox_2d": [0, 0, 9, 9], "label": "lamp"}]'
+    write_rows(rows, [{"image_id": 8, "answer": answer}])
+    for source in (data, f"coco:{data}"):
+        run_score(ScoreOptions(rows=rows, data=str(source), out=out, format="detections", frame="pixels"))
+        (row,) = read_rows(out)
+        assert row["rewards"]["ap"] == 1.0 and [issue["kind"] for issue in row["issues"]] == ["unknown_label"]
 
 
 def test_ground_truth_beside_the_rows_replaces_theirs(tmp_path):

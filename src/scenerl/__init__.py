@@ -1,3 +1,3 @@
 """SceneRL: images to structured scenes with vision-language models, and reinforcement learning that improves them."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

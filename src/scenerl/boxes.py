@@ -1,4 +1,4 @@
-"""The only box arithmetic of the project: numpy, ``xyxy``, any leading shape, any one frame for both arguments."""
+"""Box arithmetic in numpy: ``xyxy``, any leading shape, both arguments in the same coordinates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ def as_boxes(boxes) -> Array:
 
 def area(boxes: Array, offset: float = 0.0) -> Array:
     """Areas of boxes (..., 4); reversed corners count as no area. ``offset`` as in :func:`iou_matrix`."""
-    size = np.maximum(boxes[..., 2:] - boxes[..., :2] + offset, 0.0)
-    return size[..., 0] * size[..., 1]
+    return _side(boxes[..., 0], boxes[..., 2], offset) * _side(boxes[..., 1], boxes[..., 3], offset)
+
+
+def _side(low: Array, high: Array, offset: float) -> Array:
+    """Lengths from ``low`` to ``high``, 0 where they are reversed. Columns of boxes, because numpy is slow on pairs."""
+    side = high - low
+    if offset:
+        side += offset
+    return np.maximum(side, 0.0, out=side)
 
 
 _SIGNS = np.array([[-1.0], [-1.0], [1.0], [1.0]])
@@ -53,7 +60,7 @@ def iou_matrix(a_N: Array, b_M: Array, offset: float = 0.0) -> Array:
     """Intersection over union of every pair.
 
     Args:
-        a_N: (N, 4) boxes. b_M: (M, 4) boxes of the same frame.
+        a_N: (N, 4) boxes. b_M: (M, 4) boxes in the same coordinates.
         offset: added to widths and heights; 1.0 reproduces the evaluators descended from Motifs, whose boxes include
             their last pixel. Continuous coordinates, and everything else here, use 0.
 
@@ -66,20 +73,30 @@ def iou_matrix(a_N: Array, b_M: Array, offset: float = 0.0) -> Array:
     return iou_and_union(a_N, b_M, offset)[0]
 
 
-def overlap_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
-    """Areas of the overlap of box pairs, (C, 4) and (C, 4) to (C,). ``offset`` as in :func:`iou_matrix`."""
-    size = np.maximum(np.minimum(a_C[:, 2:], b_C[:, 2:]) - np.maximum(a_C[:, :2], b_C[:, :2]) + offset, 0.0)
-    return size[:, 0] * size[:, 1]
+def overlap_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: float = 0.0) -> Array:
+    """Areas of the overlap of chosen pairs, (C,): box ``n_C`` of (N, 4) with box ``m_C`` of (M, 4).
 
-
-def iou_of_pairs(a_C: Array, b_C: Array, offset: float = 0.0) -> Array:
-    """Intersection over union of box pairs, (C, 4) and (C, 4) to (C,): the diagonal of :func:`iou_matrix`, bit for bit.
-
-    >>> iou_of_pairs(as_boxes([[0, 0, 10, 10]]), as_boxes([[5, 0, 15, 10]])).round(4).tolist()
-    [0.3333]
+    ``offset`` as in :func:`iou_matrix`.
     """
-    overlap = overlap_of_pairs(a_C, b_C, offset)
-    union = area(a_C, offset) + area(b_C, offset) - overlap
+    a_4C, b_4C = (
+        [np.ascontiguousarray(column).take(index) for column in boxes.T] for boxes, index in ((a_N, n_C), (b_M, m_C))
+    )
+    width, height = (
+        _side(np.maximum(a_4C[axis], b_4C[axis]), np.minimum(a_4C[axis + 2], b_4C[axis + 2]), offset) for axis in (0, 1)
+    )
+    return width * height
+
+
+def iou_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: float = 0.0) -> Array:
+    """Intersection over union of chosen pairs, (C,): entries (n, m) of :func:`iou_matrix`, bit for bit.
+
+    >>> boxes = as_boxes([[0, 0, 10, 10], [5, 0, 15, 10]])
+    >>> iou_of_pairs(boxes, boxes, np.array([0, 1]), np.array([1, 1])).round(4).tolist()
+    [0.3333, 1.0]
+    """
+    overlap = overlap_of_pairs(a_N, b_M, n_C, m_C, offset)
+    union = area(a_N, offset).take(n_C) + area(b_M, offset).take(m_C)
+    union -= overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
@@ -87,7 +104,7 @@ def giou_matrix(a_N: Array, b_M: Array, iou_union: tuple[Array, Array] | None = 
     """Generalised IoU of every pair (Rezatofighi et al. 2019): IoU less the empty share of the enclosing box.
 
     Args:
-        a_N: (N, 4) boxes. b_M: (M, 4) boxes of the same frame.
+        a_N: (N, 4) boxes. b_M: (M, 4) boxes in the same coordinates.
         iou_union: what :func:`iou_and_union` gave for them, where it is known already.
 
     Returns:

@@ -14,7 +14,8 @@ from typing import Any
 
 from scenerl import __version__
 from scenerl.answers import OutputFormat, build_prompt
-from scenerl.config import OPTIONS, dump_yaml, load_yaml
+from scenerl.commands import options_of
+from scenerl.config import dump_yaml, load_yaml
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.runs import CONFIG_NAME
@@ -59,7 +60,7 @@ def origin_of(run: str | Path) -> Origin | None:
     command = "grpo" if "rewards" in resolved else "sft"
     defaults = {
         item.name: item.default_factory() if item.default is dataclasses.MISSING else item.default
-        for item in dataclasses.fields(OPTIONS[command])
+        for item in dataclasses.fields(options_of(command))
         if item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
     }
     recipe = {

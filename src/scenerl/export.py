@@ -7,18 +7,21 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
-from scenerl.config.tuning import ExportOptions
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder
 from scenerl.models import adapters
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import base_of, family_of, load
 from scenerl.models.output_formats import saved_output_format
+
+if TYPE_CHECKING:
+    from scenerl.commands.export import ExportOptions
 
 _log = logging.getLogger(__name__)
 

@@ -1,13 +1,16 @@
 """Reading JSON files: whole, or the elements of their top-level lists one at a time, with errors that name the file.
 
-psg.json and COCO's instances are one JSON object of some hundred megabytes each; read whole, they take several times
-that as Python objects. ``ijson`` reads them as events, of which one element at a time is put together here: its own
-``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.
+``orjson`` reads whole files, several times as fast as the standard library. psg.json and COCO's training instances are
+one JSON object of some hundred megabytes each, which take several times that as Python objects: files above
+:data:`WHOLE_BYTES` are read with ``ijson`` as events, of which one element at a time is put together here. (Its own
+``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.) What
+``orjson`` refuses goes to the slower readers: they accept NaN and lone surrogates, or say what is wrong.
 """
 
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ijson
+import orjson
 
 from scenerl.errors import DataError
 
@@ -74,10 +78,46 @@ def read_json(path: Path | str, expected: str) -> Any:
     if kind := foreign_kind(content):
         raise DataError(f"{path} {kind}; expected {expected}")
     try:
+        return _loads(content)
+    except orjson.JSONDecodeError:
+        pass
+    try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
 
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from running while many objects are made that all stay: it would go through them
+    again and again, which takes half the time of reading a large file."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _loads(content: bytes) -> Any:
+    """A JSON text as ``orjson`` reads it."""
+    with collector_paused():
+        return orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+
+
+def _whole(path: Path | str) -> Any:
+    """The value in a file of at most :data:`WHOLE_BYTES`; None where it is larger or has to be read as events."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(WHOLE_BYTES + 1)
+        return None if len(content) > WHOLE_BYTES else _loads(content)
+    except (OSError, orjson.JSONDecodeError):
+        return None
+
+
+WHOLE_BYTES = 2**27
+"""Largest file that is read whole where its elements are wanted one at a time."""
 
 MAX_VALUES = 2**24
 """Values, keys and brackets that one element may have; one of more is a file of another kind."""
@@ -107,6 +147,10 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
             what stands under a key is no list. It comes when the place is reached, so that elements may have been
             yielded before.
     """
+    value = _whole(path)
+    if isinstance(value, dict) and all(isinstance(value.get(key, []), list) for key in keys):
+        yield from ((key, element) for key, elements in value.items() if key in keys for element in elements)
+        return
     with _reading(path, expected) as events:
         for key in _members(events):
             if key in keys:
@@ -118,6 +162,10 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
 
 def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
     """The elements of a file that holds one JSON list. Arguments and errors as for :func:`iter_lists`."""
+    value = _whole(path)
+    if isinstance(value, list):
+        yield from value
+        return
     with _reading(path, expected) as events:
         yield from _elements(events, "no JSON list")
 
@@ -127,6 +175,9 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
 
     Arguments and errors as for :func:`iter_lists`.
     """
+    value = _whole(path)
+    if isinstance(value, dict):
+        return {key: value[key] for key in keys if key in value}
     found = {}
     with _reading(path, expected) as events:
         for key in _members(events):
@@ -137,14 +188,24 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
     return found
 
 
-def top_keys(path: Path | str, expected: str) -> set[str]:
-    """The keys of the JSON object in a file. Errors as for :func:`iter_lists`."""
-    found = set()
-    with _reading(path, expected) as events:
+def first_element(path: Path | str, keys: Collection[str], expected: str) -> tuple[str, Any] | None:
+    """The first of what :func:`iter_lists` yields, without going on from there; None where there is nothing."""
+    with _opened(path, expected) as events:
         for key in _members(events):
-            found.add(key)
-            _skip(events)
-    return found
+            if key in keys:
+                for element in _elements(events, f"no list under {key!r}"):
+                    return key, element
+            else:
+                _skip(events)
+    return None
+
+
+def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
+    """The first key of the JSON object in a file, and its value, without going on from there; None of an empty one."""
+    with _opened(path, expected) as events:
+        for key in _members(events):
+            return key, _value(*next(events), events)
+    return None
 
 
 def is_object(path: Path | str, expected: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 Array = np.ndarray
 
@@ -17,6 +16,8 @@ def hungarian(cost_NM: Array) -> tuple[Array, Array]:
     Returns:
         Two integer arrays of length min(N, M): prediction indices and their target indices.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a third of the start-up time of `score`
+
     return linear_sum_assignment(cost_NM)
 
 

@@ -88,29 +88,34 @@ def claim_folder(
 
 
 def refuse_other_run(
-    path: Path, earlier: Mapping[str, Any], fingerprint: Mapping[str, Any], free: Collection[str] = ()
+    path: Path,
+    earlier: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    free: Collection[str] = (),
+    advice: str = "; use --fresh to replace it, or another --out",
 ) -> None:
     """Raise UserError where two fingerprints differ: ``path`` holds the output of another run.
 
     Args:
         earlier: of the run that wrote ``path``. fingerprint: of this one. A mapping inside counts key by key.
         free: keys that may differ.
+        advice: end of the message.
     """
     earlier, now = _flat(earlier), _flat(fingerprint)
     differing = [
-        f"{key} ({earlier.get(key)!r} there, {now.get(key)!r} now)"
+        f"{key} ({earlier.get(key)!r:.60} there, {now.get(key)!r:.60} now)"
         for key in sorted({*earlier, *now})
         if key.partition(".")[0] not in free and earlier.get(key) != now.get(key)
     ]
     if differing:
         raise UserError(
             f"{path}: belongs to another run; differing: {', '.join(differing[:5])}"
-            f"{' …' if len(differing) > 5 else ''}; use --fresh to replace it, or another --out"
+            f"{' …' if len(differing) > 5 else ''}{advice}"
         )
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, Mapping) else {key: value}
     return flat

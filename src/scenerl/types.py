@@ -1,8 +1,8 @@
 """The nouns of the project: objects, relations, scene graphs, examples and parse results.
 
 Frozen dataclasses on the standard library only, so that data, rewards and metrics can be used where torch is not
-installed. All boxes are float ``(x1, y1, x2, y2)`` in absolute pixels of the *original* image; other coordinate frames
-exist only at the edges (see :mod:`scenerl.box_formats`).
+installed. All boxes are float ``(x1, y1, x2, y2)`` in absolute pixels of the *original* image; other box
+formats exist only at the edges (see :mod:`scenerl.box_formats`).
 """
 
 from __future__ import annotations
@@ -78,10 +78,16 @@ class StoredImage:
 class Example:
     """An image with its ground truth.
 
-    ``image`` is a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
-    (scoring needs no pixels). ``query`` holds the labels asked for in open-vocabulary detection, absent ones included;
-    it is None for scene graphs. ``width`` and ``height`` are pixels of the original image. ``given`` holds a detector's
-    objects, for tasks whose prompt gives objects; where it is None, those of the ground truth are given.
+    Attributes:
+        image_id: unique within a data set.
+        width, height: of the original image, in pixels; 0 where a file that is only evaluated does not state them.
+        graph: the annotation; boxes are xyxy in pixels of the original image.
+        image: a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
+            (scoring needs no pixels).
+        query: the labels that open-vocabulary detection prompts for, absent ones included; None for scene graphs.
+        provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
+        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
+            metrics ignore predictions that lie on them, as pycocotools does.
     """
 
     image_id: str
@@ -91,6 +97,7 @@ class Example:
     image: Path | bytes | StoredImage | None = None
     query: tuple[str, ...] | None = None
     provided: tuple[SceneObject, ...] | None = None
+    crowds: tuple[SceneObject, ...] = ()
 
     @property
     def image_wh(self) -> tuple[int, int]:
@@ -100,8 +107,8 @@ class Example:
 FAILURES = {
     "no_answer": "there is no answer at all (null, or the engine gave up)",
     "empty": "the answer holds nothing but white space",
-    "invalid_json": "no JSON value of the asked kind can be read",
-    "wrong_schema": "it reads, but is not what the format asks for (a missing key, a list for an object)",
+    "invalid_json": "it holds no JSON value of the requested kind",
+    "wrong_schema": "it parses, but is not what the format requires (a missing key, a list in place of an object)",
     "truncated": "it breaks off in the middle",
 }
 """Whole-answer failures: name to meaning."""
@@ -117,18 +124,53 @@ ISSUES = {
     "self_relation": "a relation from an object to itself",
     "unknown_label": "an object label outside the closed vocabulary",
     "unknown_predicate": "a predicate outside the closed vocabulary",
+    "unknown_end": "a relation of an object whose label is outside the closed vocabulary",
     "too_many": "elements beyond the parser's bound",
 }
 """Element issues: the element is dropped and counted, the rest is kept."""
 
+OBJECT_ISSUES = frozenset({"malformed_object", "bad_box", "no_area", "duplicate_id", "unknown_label"})
+"""Issues of one dropped object each."""
+
+RELATION_ISSUES = frozenset(ISSUES) - OBJECT_ISSUES - {"too_many"}
+"""Issues of one dropped relation each."""
+
+INVALID_ISSUES = frozenset({"malformed_object", "malformed_relation", "bad_box", "no_area", "dangling_relation"})
+"""Issues of elements that are not well-formed. The failure rate counts an answer with one of them as failed.
+
+Duplicates, self-relations, labels outside a vocabulary (with the relations that go with them) and elements beyond a
+bound are well-formed. Source: R1-SGG, arXiv 2504.13617.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One dropped element: a name from :data:`ISSUES`, where it stood (``objects[3]``, ``line 4``), and an excerpt."""
+    """One dropped element: a name from :data:`ISSUES`, where it stood (``objects[3]``, ``line 4``), and an excerpt.
+
+    ``too_many`` stands for all elements beyond the bound; ``detail`` begins with their number.
+    """
 
     kind: str
     where: str
     detail: str = ""
+
+    @property
+    def num_objects(self) -> int:
+        """How many objects were dropped."""
+        return int(self.kind in OBJECT_ISSUES) + (self._excess if self.where.startswith(_OBJECT_LISTS) else 0)
+
+    @property
+    def num_relations(self) -> int:
+        """How many relations were dropped."""
+        return int(self.kind in RELATION_ISSUES) + (0 if self.where.startswith(_OBJECT_LISTS) else self._excess)
+
+    @property
+    def _excess(self) -> int:
+        number = self.detail.split(" ", 1)[0]
+        return int(number) if self.kind == "too_many" and number.isascii() and number.isdigit() else 0
+
+
+_OBJECT_LISTS = ("object", "detection")  # how `where` of `too_many` begins where objects are meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +178,7 @@ class ParseResult:
     """What an answer turned out to be. ``graph`` is None exactly when ``status`` is a failure: could not parse is never
     the same as found nothing.
 
-    ``in_template`` says whether the answer stood in the envelope asked for and nothing but it.
+    ``in_template`` says whether the answer was in the requested response template, with nothing around it.
     """
 
     status: str
@@ -150,3 +192,13 @@ class ParseResult:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def num_dropped_objects(self) -> int:
+        """Objects of a parsed answer that the parser dropped. They count as predictions that match nothing."""
+        return sum(issue.num_objects for issue in self.issues) if self.ok else 0
+
+    @property
+    def num_dropped_relations(self) -> int:
+        """Relations of a parsed answer that the parser dropped. They count as predictions that match nothing."""
+        return sum(issue.num_relations for issue in self.issues) if self.ok else 0

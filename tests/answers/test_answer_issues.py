@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.answers.elements import MAX_EXCERPT, MAX_LABEL, MAX_OBJECTS, MAX_RELATIONS
-from scenerl.types import ISSUES
+from scenerl.types import ISSUES, OBJECT_ISSUES, Issue, ParseResult, SceneGraph
 
 IMAGE_WH = (100, 100)
 GRAPH = OutputFormat("json", box_format="pixels")
@@ -126,6 +127,22 @@ def test_closed_vocabularies_compare_exactly():
     assert labels(result) == ["man", "bike", "man"]
 
 
+def test_a_relation_of_an_object_outside_the_vocabulary_is_well_formed():
+    """R1-SGG's evaluator skips it with its object; a relation of an object that never was is invalid there."""
+    output_format = OutputFormat("json", box_format="pixels", objects=("man",))
+    edges = [RIDES, RIDES | {"object": "cat.9"}, {"subject": "bike.2", "predicate": "on", "object": "cat.9"}]
+    result = read([MAN, BIKE], edges, output_format)
+    assert [kind for kind, _ in kinds(result)] == [
+        "unknown_label",
+        "unknown_end",
+        "dangling_relation",
+        "dangling_relation",
+    ]
+    compact = OutputFormat("compact", box_format="pixels", objects=("man",))
+    result = parse_answer("man 0 0 9 9\nbike 5 5 20 20\n\n1 on 2\n1 on 3\nend", compact, IMAGE_WH)
+    assert [kind for kind, _ in kinds(result)] == ["unknown_label", "unknown_end", "dangling_relation"]
+
+
 def test_labels_lose_outer_white_space_and_nothing_else():
     result = read([{"id": "  Red  Ball.1", "bbox": [0, 0, 5, 5]}, {"id": "tree", "bbox": [0, 0, 5, 5]}])
     assert labels(result) == ["Red  Ball", "tree"]
@@ -136,15 +153,18 @@ def test_elements_beyond_the_bound_are_one_issue():
     relations = [{"subject": "a.0", "predicate": f"p{n}", "object": "a.1"} for n in range(MAX_RELATIONS + 2)]
     result = read(objects, relations)
     assert kinds(result) == [("too_many", f"objects[{MAX_OBJECTS}:]"), ("too_many", f"relationships[{MAX_RELATIONS}:]")]
+    assert (result.num_dropped_objects, result.num_dropped_relations) == (3, 2)
     assert (len(result.graph.objects), len(result.graph.relations)) == (MAX_OBJECTS, MAX_RELATIONS)
     lines = [f"a 0 0 5 {n + 1}" for n in range(MAX_OBJECTS + 3)] + [""]
     lines += [f"1 p{n}q 2" for n in range(MAX_RELATIONS + 2)] + ["end"]
     result = parse_answer("\n".join(lines), COMPACT, IMAGE_WH)
     assert [issue.kind for issue in result.issues] == ["too_many", "too_many"]
+    assert (result.num_dropped_objects, result.num_dropped_relations) == (3, 2)
     assert (len(result.graph.objects), len(result.graph.relations)) == (MAX_OBJECTS, MAX_RELATIONS)
     many = [{"bbox_2d": [0, 0, 5, 5], "label": "a"}] * (MAX_OBJECTS + 1)
     result = parse_answer(json.dumps(many), DETECTIONS, IMAGE_WH)
     assert kinds(result) == [("too_many", f"detections[{MAX_OBJECTS}:]")]
+    assert (result.num_dropped_objects, result.num_dropped_relations) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +209,8 @@ def test_a_bad_object_line_keeps_its_number(line, kind):
     output_format = OutputFormat("compact", box_format="pixels", objects=("man", "cat", "bike"))
     text = f"man 0 0 9 9\n{line}\nbike 5 5 20 20\n\n1 riding 3\n2 under 1\nend"
     result = parse_answer(text, output_format, IMAGE_WH)
-    assert kinds(result) == [(kind, "line 2"), ("dangling_relation", "line 6")]
+    end = "unknown_end" if kind == "unknown_label" else "dangling_relation"
+    assert kinds(result) == [(kind, "line 2"), (end, "line 6")]
     assert [result.graph.triplet(r) for r in result.graph.relations] == [("man", "riding", "bike")]
 
 
@@ -247,5 +268,15 @@ def test_excerpts_are_short_and_can_be_written_to_a_file(value):
 
 
 def test_every_issue_kind_has_a_case_here():
-    source = open(__file__, encoding="utf-8").read()
+    source = Path(__file__).read_text(encoding="utf-8")
     assert [kind for kind in ISSUES if f'"{kind}"' not in source] == []
+
+
+def test_every_dropped_element_is_an_object_or_a_relation():
+    for kind in ISSUES:
+        result = ParseResult("ok", SceneGraph(), (Issue(kind, "objects[3:]", "4 elements beyond the bound"),))
+        expected = {"too_many": (4, 0)}.get(kind, (1, 0) if kind in OBJECT_ISSUES else (0, 1))
+        assert (result.num_dropped_objects, result.num_dropped_relations) == expected
+    # a kind from another version's file, and an answer that failed as a whole, drop nothing that could be counted
+    assert ParseResult("ok", SceneGraph(), (Issue("novel", ""),)).num_dropped_relations == 0
+    assert ParseResult("wrong_schema", None, (Issue("no_area", ""),)).num_dropped_objects == 0

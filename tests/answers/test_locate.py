@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from answers.strategies import IMAGE_WH, INPUT_WH, graphs
 from scenerl.answers import FORMATS, OutputFormat, locate_elements, parse_answer, write_answer
-from scenerl.answers.json_graph import label_of
+from scenerl.answers.elements import label_of
 from scenerl.answers.json_text import MAX_TOKENS
 
 PIXELS = (100, 100)

@@ -6,7 +6,7 @@ import pytest
 
 from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
-from scenerl.answers.json_graph import label_of
+from scenerl.answers.elements import label_of
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.types import Relation, SceneGraph, SceneObject
 
@@ -78,7 +78,7 @@ def test_thoughts():
     assert text == "<think>Nothing.</think>\n<answer>\nNone\n</answer>"
     with pytest.raises(ValueError, match="must not hold"):
         write_answer(SceneGraph(), OutputFormat(template="think"), IMAGE_WH, reasoning="a </think> b")
-    with pytest.raises(ValueError, match="no thought"):
+    with pytest.raises(ValueError, match="no place for reasoning"):
         write_answer(SceneGraph(), OutputFormat(), IMAGE_WH, reasoning="hm")
 
 

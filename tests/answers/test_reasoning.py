@@ -6,7 +6,7 @@ import pytest
 
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.reasoning import REASONING, summary
-from scenerl.config.options import SFTOptions
+from scenerl.commands.sft import SFTOptions
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 DOG, CAT = SceneObject("dog", (0, 0, 10, 10)), SceneObject("cat", (20, 20, 40, 40))
@@ -31,7 +31,7 @@ def test_an_answer_behind_a_thought_reads_back(name, query):
 
 
 def test_the_plain_envelope_has_no_place_for_one():
-    with pytest.raises(ValueError, match="use envelope 'think'"):
+    with pytest.raises(ValueError, match="use 'think'"):
         write_answer(GRAPH, OutputFormat("json"), (100, 100), reasoning=REASONING["summary"](GRAPH, None))
 
 

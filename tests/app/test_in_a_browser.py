@@ -11,7 +11,7 @@ import pytest
 from app.conftest import FewCheckpoints
 from app.image_files import png
 from scenerl.app.command import build
-from scenerl.config import AppOptions
+from scenerl.commands.app import AppOptions
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from scenerl import data
-from scenerl.data.check import Checker
+from scenerl.data.inspect.check import Checker
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.vocabulary import Vocabulary
 
@@ -100,3 +100,11 @@ def test_an_image_that_exif_turns_without_a_trace_is_a_warning(tmp_path):
     (problem,) = checker.problems(data.read(tmp_path / "rows.jsonl"))
     assert problem.level == "warning" and "EXIF orientation 3, which is ignored" in problem.message
     assert checker.counts["warnings"] == 1 and checker.counts["bad_rows"] == 0
+
+
+def test_errors_that_repeat_within_a_row_are_summed_up():
+    errors = [f"the box of objects[{n}] ('x.{n}') must be four finite numbers, found [{n}]" for n in range(68)]
+    checker = Checker()
+    found = [problem.message for problem in checker.problems([data.Record("row 1", None, (*errors, "width is bad"))])]
+    assert found == [*errors[:3], "width is bad", "and 65 more like these in this row"]
+    assert checker.counts["errors"] == 69

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenerl.config import parse
+from scenerl.commands import parse
 from scenerl.data import DATASETS, psg, vcoco, vg150
 from scenerl.data.vocabulary import NAMED
 

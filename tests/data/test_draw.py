@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from scenerl.data.draw import choose, draw_example, file_stem, write_drawings
+from scenerl.data.inspect.draw import choose, draw_example, file_stem, write_drawings
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 

@@ -9,15 +9,14 @@ import pytest
 
 from data.published_folders import PSG_ROWS, psg_value, write_image, write_psg
 from scenerl import data
-from scenerl.data import psg
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.errors import DataError
-from scenerl.predictions import read_truth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def test_boxes_classes_and_relations(tmp_path):
-    record, other = psg.read(write_psg(tmp_path), "train")
+    record, other = data.read(f"psg:{write_psg(tmp_path)}", "train")
     example = record.unwrap()
     assert (example.image_id, example.width, example.height, example.image) == ("107", 80, 60, None)
     assert [(found.label, found.box) for found in example.graph.objects] == [
@@ -31,7 +30,7 @@ def test_boxes_classes_and_relations(tmp_path):
         ("person", "over", "horse"),
         ("horse", "over", "grass-merged"),
     ]
-    assert len(record.warnings) == 2 and "no area" in record.warnings[0] and "repeats" in record.warnings[1]
+    assert len(record.warnings) == 2 and "without area" in record.warnings[0] and "repeats" in record.warnings[1]
     assert other.unwrap().image_id == "108" and not other.example.graph.relations
 
 
@@ -42,7 +41,7 @@ def test_splits_and_ways_to_name_it(tmp_path):
     with pytest.raises(DataError, match="needs a split; allowed: train, test"):
         list(data.load(f"psg:{folder}"))
     with pytest.raises(DataError, match=r"holds none of: psg\.json"):
-        list(psg.read(tmp_path, "test"))
+        list(data.read(f"psg:{tmp_path}", "test"))
 
 
 @pytest.mark.parametrize("place", [".", "coco", "../coco"])
@@ -57,7 +56,7 @@ def test_images_where_openpsg_puts_them(tmp_path, place):
 def test_reads_what_the_evaluator_reads(tmp_path):
     """The reader of psg.json as sgbench's ground truth and this one agree."""
     folder = write_psg(tmp_path)
-    assert [example.graph for example in read_truth(str(folder / "psg.json")).examples] == [
+    assert [example.graph for example in load_ground_truth(str(folder / "psg.json")).examples] == [
         example.graph for example in data.load(f"psg:{folder}", split="test")
     ]
 
@@ -65,7 +64,7 @@ def test_reads_what_the_evaluator_reads(tmp_path):
 def test_classes_may_stand_before_or_after_the_data(tmp_path):
     value = psg_value(PSG_ROWS, ["109"])
     (tmp_path / "psg.json").write_text(json.dumps(dict(reversed(value.items()))))
-    assert [record.unwrap().image_id for record in psg.read(tmp_path, "test")] == ["109"]
+    assert [record.unwrap().image_id for record in data.read(f"psg:{tmp_path}", "test")] == ["109"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_classes_may_stand_before_or_after_the_data(tmp_path):
 )
 def test_rows_that_do_not_fit(tmp_path, change, message):
     write_psg(tmp_path, [{**PSG_ROWS[2], **change}, PSG_ROWS[2]])
-    bad, good = psg.read(tmp_path, "test")
+    bad, good = data.read(f"psg:{tmp_path}", "test")
     assert bad.example is None and good.example is not None
     with pytest.raises(DataError, match=rf"data\[0\]: .*{message}"):
         bad.unwrap()
@@ -100,7 +99,7 @@ def test_files_that_do_not_fit(tmp_path):
     for text in ("[]", "{}", '{"data": 3}', json.dumps({**psg_value([]), "predicate_classes": [1]}), "{"):
         (tmp_path / "psg.json").write_text(text)
         with pytest.raises(DataError, match=r"psg\.json"):
-            list(psg.read(tmp_path, "train"))
+            list(data.read(f"psg:{tmp_path}", "train"))
 
 
 def test_the_real_record(tmp_path):
@@ -109,7 +108,7 @@ def test_the_real_record(tmp_path):
     row = json.loads((SHARED / "real" / "psg_record.json").read_text())
     value = {**json.loads((SHARED / "vocab" / "psg.json").read_text()), "data": [row], "test_image_ids": ["1"]}
     (tmp_path / "psg.json").write_text(json.dumps(value))
-    (record,) = psg.read(tmp_path, "train")
+    (record,) = data.read(f"psg:{tmp_path}", "train")
     example = record.unwrap()
     assert example.image_id == "107902" and not record.warnings
     assert len(example.graph.objects) == 7 and len(example.graph.relations) == 6

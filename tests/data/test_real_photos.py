@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from scenerl import data
-from scenerl.data.check import Checker
-from scenerl.data.draw import write_drawings
 from scenerl.data.images import open_image
+from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.draw import write_drawings
+from scenerl.data.inspect.statistics import Statistics
 from scenerl.data.rows import example_to_row, parse_row
-from scenerl.data.statistics import Statistics
 
 ROWS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
 pytestmark = pytest.mark.skipif(not ROWS.is_file(), reason=f"there are no real photos at {ROWS}")

@@ -163,7 +163,7 @@ def test_bad_row(path, value, message):
         ("query", "man", "query must be a list"),
         ("query", ["man", 3], "query[1] must be a text"),
         ("query", ["man", "man"], "query names a label twice"),
-        ("query", ["dog"], "labels in detections that query does not ask for: ['man']"),
+        ("query", ["dog"], "labels in detections that query does not list: ['man']"),
     ],
 )
 def test_bad_detection_row(path, value, message):

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from scenerl.data.statistics import Statistics, long_tail, tables
+from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
@@ -48,8 +48,12 @@ def test_zero_shot_triplets_are_those_unseen_in_training():
         [example(MAN, DOG, relations=[(0, "on", 1), (0, "by", 1)]), example(MAN, DOG, relations=[(0, "by", 1)])]
     )
     seen = Statistics.of(EXAMPLES)
-    assert test.as_dict(seen)["zero_shot"] == {"num_types": 1, "num_relations": 2, "triplets": [["man", "by", "dog"]]}
-    assert seen.zero_shot(seen)["num_types"] == 0
+    assert test.as_dict(seen.triplets)["zero_shot"] == {
+        "num_types": 1,
+        "num_relations": 2,
+        "triplets": [["man", "by", "dog"]],
+    }
+    assert seen.zero_shot(seen.triplets)["num_types"] == 0
 
 
 def test_triplets_file():
@@ -66,14 +70,6 @@ def test_absent_queries_are_counted_and_belong_to_the_vocabulary():
     assert value["objects"] == ["man", "unicorn"]
 
 
-def test_long_tail_is_in_thirds_by_frequency():
-    groups = long_tail({f"p{n:02}": 100 - n for n in range(50)})
-    assert [len(group) for group in groups.values()] == [16, 17, 17]
-    assert groups["head"][0] == "p00" and groups["tail"][-1] == "p49"
-    assert long_tail({}) == {"head": (), "body": (), "tail": ()}
-    assert long_tail({"on": 1}) == {"head": (), "body": (), "tail": ("on",)}
-
-
 def test_the_file_serves_as_a_vocabulary(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(Statistics.of(EXAMPLES).as_dict()))
     assert Vocabulary.read(tmp_path / "s.json") == Vocabulary.from_examples(EXAMPLES)
@@ -83,7 +79,7 @@ def test_the_file_serves_as_a_vocabulary(tmp_path):
 def test_tables_print_whatever_is_there(examples):
     console = Console(file=io.StringIO(), width=120)
     statistics = Statistics.of(examples)
-    console.print(tables(statistics, seen=statistics, top=1))
+    console.print(tables(statistics, seen=statistics.triplets, top=1))
     assert f"{len(examples)}" in console.file.getvalue()
     if examples and examples[-1].query:
         assert "[red]x[/]" in console.file.getvalue()

@@ -52,12 +52,12 @@ def test_relations():
 
 def test_a_scene_knows_no_other_phrases():
     for number in range(50):
-        assert set(phrases(made.ask(str(number))[1])) <= set(made.PHRASES)
+        assert set(phrases(made.draw_query(str(number))[1])) <= set(made.PHRASES)
 
 
 def test_a_picture_shows_its_shapes():
     for number in range(40):
-        _, shapes = made.ask(f"look/{number}")
+        _, shapes = made.draw_query(f"look/{number}")
         pixels = np.asarray(made.draw(shapes, f"look/{number}", size=100)).astype(int)
         assert 1 <= len(shapes) <= made.NUM_SHAPES
         for item in shapes:
@@ -68,11 +68,11 @@ def test_a_picture_shows_its_shapes():
             assert is_filled == (item.shape == "square")
 
 
-@pytest.mark.parametrize("asking", made.ABSENT)
-def test_answers_are_complete_and_every_phrase_is_absent_as_often_as_said(asking):
+@pytest.mark.parametrize("split", made.ABSENT)
+def test_answers_are_complete_and_every_phrase_is_absent_as_often_as_said(split):
     asked, absent = Counter(), Counter()
     for number in range(SCENES):
-        phrase, shapes = made.ask(f"ask/{number}", asking)
+        phrase, shapes = made.draw_query(f"ask/{number}", split)
         example = made.example(phrase, shapes, str(number), size=100)
         fitting = phrases(shapes)[phrase]
         assert example.query == (phrase,)
@@ -80,16 +80,16 @@ def test_answers_are_complete_and_every_phrase_is_absent_as_often_as_said(asking
         assert [(item.label, item.box) for item in example.graph.objects] == expected
         asked[phrase] += 1
         absent[phrase] += not fitting
-    assert absent.total() / SCENES == pytest.approx(made.ABSENT[asking], abs=0.05)
+    assert absent.total() / SCENES == pytest.approx(made.ABSENT[split], abs=0.05)
     assert set(asked) == set(made.PHRASES)
     for phrase, number in asked.items():  # six standard deviations: the phrase alone does not tell
-        assert absent[phrase] / number == pytest.approx(made.ABSENT[asking], abs=3 / number**0.5)
+        assert absent[phrase] / number == pytest.approx(made.ABSENT[split], abs=3 / number**0.5)
 
 
 def test_negatives_are_hard():
     absent = hard = 0
     for number in range(SCENES):
-        phrase, shapes = made.ask(f"hard/{number}")
+        phrase, shapes = made.draw_query(f"hard/{number}")
         if not phrases(shapes)[phrase]:
             absent += 1
             hard += bool({word for item in shapes for word in item.name.split()} & set(phrase.split()))

@@ -133,7 +133,9 @@ def test_a_box_outside_its_image_goes_with_its_relations(tmp_path):
     assert [example.graph.triplet(relation) for relation in example.graph.relations] == [("hat", "on", "man")]
     # the hat ends at 105 of 100 pixels, more than the scale's rounding explains
     assert (
-        len(record.warnings) == 2 and "no area in the image" in record.warnings[0] and "clipped" in record.warnings[1]
+        len(record.warnings) == 2
+        and "without area in the image" in record.warnings[0]
+        and "clipped" in record.warnings[1]
     )
 
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.detection_folders import VLMR1, write_d3, write_vlmr1
+from data.detection_folders import VLMR1, write_vlmr1
 from scenerl import data
-from scenerl.data import vlmr1
-from scenerl.errors import DataError
+from scenerl.data import vlmr1_jsonl
 
 ASKED = ("railings being crossed by horses", "equestrian rider's helmet", "person holding a torch")
 
@@ -127,17 +126,9 @@ def test_rows_that_cannot_be_used(tmp_path, row, message):
 
 @given(st.text(alphabet="[]'\"\\, :.\naobjects", max_size=200))
 def test_any_question_is_read(question):
-    assert all(label == " ".join(label.split()) != "" for label in vlmr1.labels_asked(question))
+    assert all(label == " ".join(label.split()) != "" for label in vlmr1_jsonl.queried_labels(question))
 
 
 @pytest.mark.parametrize("question", ["['" * 50_000, "['a', " * 20_000, "describes: " * 20_000, "image: a" * 20_000])
 def test_no_question_takes_long(question):
-    vlmr1.labels_asked(question)  # the suite's time limit would stop it
-
-
-def test_round_trip(tmp_path):
-    examples = list(data.load(f"d3:{write_d3(tmp_path)},negatives=2"))
-    vlmr1.write(tmp_path / "vlmr1.jsonl", examples)
-    assert list(data.load(f"vlmr1_jsonl:{tmp_path / 'vlmr1.jsonl'}")) == examples
-    with pytest.raises(DataError, match="need labels that are asked for"):
-        vlmr1.write(tmp_path / "graphs.jsonl", data.load("synthetic:count=1"))
+    vlmr1_jsonl.queried_labels(question)  # the suite's time limit would stop it

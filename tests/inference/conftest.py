@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 
 import pytest
 
@@ -36,6 +37,12 @@ else:
         """Folder of an untrained checkpoint; not to be changed."""
         return save_base(tmp_path_factory.mktemp("base") / "checkpoint", examples)
 
+    @pytest.fixture(scope="module")
+    def folder(base, tmp_path_factory):
+        """What predict has to know of a checkpoint that a server runs: everything but the weights."""
+        files = shutil.ignore_patterns("*.safetensors")
+        return shutil.copytree(base, tmp_path_factory.mktemp("known") / "checkpoint", ignore=files)
+
     @pytest.fixture
     def checkpoint(base):
         """A freshly loaded model, which a test may change."""
@@ -46,8 +53,9 @@ else:
         return checkpoint.conversation(STYLE)
 
     @pytest.fixture
-    def serve():
-        """Starts servers and stops them at the end."""
+    def serve(monkeypatch):
+        """Starts servers and stops them at the end. Nobody waits between the tries of a request."""
+        monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.0)
         running = []
 
         def start(do, **more) -> Loopback:

@@ -32,16 +32,17 @@ class Loopback:
     Args:
         do: (number of the chat request from 0, its body) to what happens: a dict to answer with, bytes to answer with,
             (status, dict or text, headers), or one of the words ``drop``, ``half`` and ``late``.
+        kind: which program it says it is (:data:`scenerl.inference.server.KINDS`).
 
     Attributes:
-        bodies: of the chat requests. headers: theirs.
+        bodies: of the chat requests. headers: theirs, names in lower case.
         models: names that it lists, with what it says of each; None: it has no list.
     """
 
-    def __init__(self, do: Callable[[int, dict], object], models: tuple[str, ...] | None = ("m",)):
+    def __init__(self, do: Callable[[int, dict], object], models: tuple[str, ...] | None = ("m",), kind: str = "vllm"):
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
-        self.models = None if models is None else {name: {} for name in models}
+        self.models = None if models is None else {name: {"owned_by": kind} for name in models}
         self.stopped = threading.Event()
         server, lock = self, threading.Lock()
 
@@ -52,7 +53,9 @@ class Loopback:
                 pass
 
             def do_GET(self):
-                if server.models is None:
+                if self.path == "/openapi.json":
+                    self.send(200, {"paths": {"/load_model": {}} if kind == "transformers" else {}})
+                elif server.models is None:
                     self.send(404, "no such page")
                 else:
                     self.send(200, {"data": [{"id": name, **more} for name, more in server.models.items()]})
@@ -62,7 +65,7 @@ class Loopback:
                 with lock:
                     number = len(server.bodies)
                     server.bodies.append(body)
-                    server.headers.append(dict(self.headers))
+                    server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 action = do(number, body)
                 if action == "late":
                     server.stopped.wait(30)
@@ -81,7 +84,8 @@ class Loopback:
                 text = content if isinstance(content, bytes) else None
                 text = text or (content if isinstance(content, str) else json.dumps(content)).encode()
                 self.send_response(status)
-                for key, value in {"Content-Length": str(len(text)), **(headers or {})}.items():
+                known = {"Content-Length": str(len(text)), "Content-Type": "application/json"}
+                for key, value in {**known, **(headers or {})}.items():
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(text)

@@ -171,6 +171,25 @@ def test_a_batch_too_large_for_the_memory_is_answered_in_parts(lively, monkeypat
         engine.answer(prompts)
 
 
+@pytest.mark.parametrize("more", [{}, {"top_k": 5, "logprobs": True}], ids=["plain", "limited"])
+def test_too_little_memory_does_not_change_the_samples_of_a_seed(lively, monkeypatch, more):
+    prompts, sampling = prompts_of(lively), Sampling(10, temperature=1.5, num_samples=3, **more)
+    whole = HFEngine(lively, sampling).answer(prompts, seed=7)
+    generate, tries = lively.model.generate, []
+
+    def cramped(**kwargs):
+        tries.append(len(kwargs["input_ids"]))
+        output = generate(**kwargs)  # the memory runs out after random numbers were drawn
+        if tries[-1] > 1:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return output
+
+    monkeypatch.setattr(lively.model, "generate", cramped)
+    parts = HFEngine(lively, sampling).answer(prompts, seed=7)
+    assert tries == [5, 2, 1, 1, 1, 1, 1] and len({reply.text for group in whole for reply in group}) > 10
+    assert [[reply.text for reply in group] for group in parts] == [[reply.text for reply in group] for group in whole]
+
+
 def test_several_greedy_answers_are_refused():
     with pytest.raises(ValueError, match="num_samples 2 with temperature 0"):
         Sampling(num_samples=2)

@@ -135,9 +135,9 @@ def broken(examples, tmp_path):
 
 
 def test_a_label_that_the_model_takes_for_an_image_leaves_a_row(conversation, examples, tmp_path):
-    asked = replace(examples[0], query=("apple", "<|image_pad|>"))
+    example = replace(examples[0], query=("apple", "<|image_pad|>"))
     conversation = replace(conversation, output_format=replace(conversation.output_format, format="detections"))
-    [problem] = predict([asked], conversation, Oracle(conversation, []), tmp_path / "out.jsonl")[1]
+    [problem] = predict([example], conversation, Oracle(conversation, []), tmp_path / "out.jsonl")[1]
     [row] = read_rows(tmp_path / "out.jsonl")
     assert row["error"] == problem and "image 'image-0': a label holds '<|image_pad|>'" in problem
 
@@ -158,7 +158,7 @@ def test_an_image_that_cannot_be_read_leaves_a_row_and_the_others_are_done(conve
         assert (row["status"], row["answer"], row["graph"], row["input_wh"]) == ("no_answer", None, None, None)
     assert all(rows[example.image_id]["status"] == "ok" for example in good)
 
-    # once more: nothing is answered again, no row is added, and the same problems are told
+    # once more: nothing is answered again, no row is added, and the same problems are reported
     before = out.read_bytes()
     engine = Oracle(conversation, good)
     assert predict(broken, conversation, engine, out, batch_size=3)[1] == problems
@@ -243,7 +243,14 @@ def test_images_that_recover_cost_one_rewrite_however_many(conversation, example
 def test_two_images_of_one_id_are_refused(conversation, examples, tmp_path, concurrency):
     twice = [examples[0], examples[1], examples[0]]
     with pytest.raises(ValueError, match="two images of the data set have the image_id 'image-0'"):
-        predict(twice, conversation, Oracle(conversation, examples), tmp_path / "out.jsonl", batch_size=1, concurrency=concurrency)
+        predict(
+            twice,
+            conversation,
+            Oracle(conversation, examples),
+            tmp_path / "out.jsonl",
+            batch_size=1,
+            concurrency=concurrency,
+        )
     written = [row["image_id"] for row in read_rows(tmp_path / "out.jsonl")]
     assert written == (["image-0", "image-1"] if not concurrency else [])  # none had been waited for
 

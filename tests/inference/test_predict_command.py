@@ -109,11 +109,9 @@ def test_killed_in_the_middle_and_run_again(model, scenes, tmp_path):
 @pytest.mark.parametrize(
     ("more", "key"),
     [
-        (["--seed", "4"], "seed"),
-        (["--temperature", "0.5"], "temperature"),
-        (["--grid", "5"], "grid, output_format"),
-        (["--batch_size", "2"], "batch_size"),
-        (["--max_pixels", "4000"], "max_pixels"),
+        (["--seed", "4"], "seed (3 there, 4 now)"),
+        (["--grid", "5"], "grid (None there, 5 now), output_format.step (20 there, 5 now)"),
+        (["--batch_size", "2"], "batch_size (None there, 2 now)"),
     ],
 )
 def test_the_file_of_another_run_is_refused(model, scenes, tmp_path, capsys, more, key):
@@ -129,20 +127,21 @@ def test_the_file_of_another_run_is_refused(model, scenes, tmp_path, capsys, mor
     assert main([*words, *more]) == 0  # it is the owner now
 
 
-def test_the_file_of_an_earlier_version_is_gone_on_with(model, scenes, tmp_path, capsys):
+def test_a_run_goes_on_with_the_file_of_an_earlier_version(model, scenes, tmp_path, capsys):
     """Its .yaml lacks what came later."""
     out = tmp_path / "out.jsonl"
     words = command(model, scenes / "test.jsonl", out, *SHORT, "--limit", "2")
     assert main(words) == 0
     config = tmp_path / "out.jsonl.yaml"
-    mark = load_yaml(config)
+    fingerprint = load_yaml(config)
     for key in ("engine", "constrain", "task", "boxes"):
-        del mark[key]
-    assert mark["output_format"].pop("provided", 0) is None
-    config.write_text(dump_yaml(mark))
+        del fingerprint[key]
+    assert fingerprint["output_format"].pop("provided", 0) is None
+    config.write_text(dump_yaml(fingerprint))
     assert main(words) == 0
-    config.write_text(dump_yaml({**mark, "output_format": {**mark["output_format"], "provided": "boxes"}}))
-    assert "belongs to another run; differing: output_format;" in failing(capsys, words)
+    fingerprint["output_format"]["provided"] = "boxes"
+    config.write_text(dump_yaml(fingerprint))
+    assert "differing: output_format.provided ('boxes' there, None now);" in failing(capsys, words)
 
 
 def test_a_model_that_was_trained_on_is_another_run(model, scenes, tmp_path, capsys):
@@ -155,11 +154,12 @@ def test_a_model_that_was_trained_on_is_another_run(model, scenes, tmp_path, cap
     with torch.no_grad():
         checkpoint.model.model.language_model.norm.weight.mul_(1.01)
     checkpoint.model.save_pretrained(folder)
-    assert "belongs to another run; differing: weights;" in failing(capsys, words)
+    assert "belongs to another run; differing: weights (" in failing(capsys, words)
     settings = json.loads((folder / "scenerl.json").read_text())
     settings["output_format"]["objects"] = ["apple"]
     (folder / "scenerl.json").write_text(json.dumps(settings))
-    assert "belongs to another run; differing: output_format, weights;" in failing(capsys, words)
+    error = failing(capsys, words)
+    assert "differing: output_format.objects (None there, ['apple'] now), weights (" in error
 
 
 def test_files_that_predict_did_not_write_are_never_touched(model, scenes, tmp_path, capsys):
@@ -189,8 +189,8 @@ def test_fresh_keeps_the_old_rows_until_nothing_can_be_wrong_any_more(model, sce
 def test_images_that_cannot_be_read_are_counted_at_the_end(model, tmp_path, capsys):
     data, out = write_data(tmp_path / "data"), tmp_path / "out.jsonl"
     (data.parent / "images" / "1.png").unlink()
-    cut = data.parent / "images" / "4.png"
-    cut.write_bytes(cut.read_bytes()[:100])
+    damaged = data.parent / "images" / "4.png"
+    damaged.write_bytes(damaged.read_bytes()[:100])
     message = failing(capsys, command(model, data, out, *SHORT))
     assert message.startswith(f"{data}: 2 of 6 images have no answer in {out}, the first: ")
     assert "'image-1'" in message
@@ -264,11 +264,11 @@ def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_pat
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--num_samples", "2"], "num_samples: 2 greedy answers would be equal; give a temperature above 0"),
+        (["--num_samples", "2"], "num_samples: 2 greedy outputs would be equal; set a temperature above 0"),
         (["--device", "quantum"], "device 'quantum' cannot be used"),
         (["--device", "cuda:77"], "device 'cuda:77' cannot be used"),
         (["--max_pixels", "100"], "min_pixels 3136 is larger than max_pixels 100"),
-        (["--limit", "0"], "limit: 0 is out of range"),
+        (["--limit", "0"], "limit: '0': should be greater than 0"),
         (["--format", "xml"], "format"),
         (["--vocabulary", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--split", "test"], "has no split"),

@@ -1,4 +1,4 @@
-"""``predict --merge``: the answers stay, and the file asked for holds one merged row per image."""
+"""``predict --merge``: the answers stay, and OUT holds one merged row per image."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ def test_a_file_of_another_run_stays(base, rows, tmp_path, capsys):
 @pytest.mark.parametrize("more", [[], ["--temperature", "1"]])
 def test_one_answer_cannot_be_merged(base, rows, tmp_path, capsys, more):
     assert main(command(base, rows, tmp_path / "p.jsonl", "--merge", *more)) == 2
-    assert "nothing to merge in one answer" in capsys.readouterr().err
+    assert "merge: one output cannot be merged" in capsys.readouterr().err

@@ -9,14 +9,18 @@ import shutil
 import pytest
 
 from scenerl import cli
+from scenerl.answers import OutputFormat
+from scenerl.config import plain
 from scenerl.files import only_writer
 from scenerl.inference.engines import device_named
-from scenerl.inference.shards import Shard
+from scenerl.inference.fingerprint import Fingerprint
+from scenerl.inference.shards import Shard, gather
+from scenerl.types import Example, SceneGraph
 
 
 @pytest.fixture(scope="module")
 def model(base):
-    """A checkpoint that says how it is asked."""
+    """A checkpoint with its output format beside it."""
     from scenerl.answers.dialogue import save_output_format
     from training.small_run import STYLE
 
@@ -194,7 +198,7 @@ def test_what_is_no_part(text):
 
 
 def test_parts_share_all_images():
-    for total in range(0, 23):
+    for total in range(23):
         for size in (1, 2, 5):
             for count in (1, 2, 3, 7):
                 shares = [Shard(number, count).num_images(total, size) for number in range(1, count + 1)]
@@ -216,3 +220,58 @@ def test_merged_parts_are_what_one_process_merges(command, tmp_path, capsys):
     assert cli.main(command(whole, "--merge")) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert out.with_name("p.samples.jsonl").read_bytes() == whole.with_name("whole.samples.jsonl").read_bytes()
+
+
+# parts that an earlier version wrote
+
+DEFAULTS = {"seed": 0, "logprobs": False, "constrain": False}
+EXAMPLES = [Example(name, 8, 8, SceneGraph((), ())) for name in "ab"]
+FINGERPRINT = {
+    "model": "m",
+    "seed": 0,
+    "logprobs": False,
+    "constrain": False,
+    "output_format": plain(OutputFormat(step=20)),
+}
+
+
+def write_parts(folder, first: dict, second: dict):
+    for number, (example, fingerprint) in enumerate(zip(EXAMPLES, (first, second), strict=True), start=1):
+        path = folder / f"p.{number}-of-2.jsonl"
+        path.write_text(json.dumps({"image_id": example.image_id, "sample": 0}) + "\n")
+        Fingerprint(fingerprint, {}).of_shard(f"{number}/2").write(path)
+    return folder / "p.jsonl"
+
+
+def without(fingerprint: dict, *keys: str) -> dict:
+    output_format = {key: value for key, value in fingerprint["output_format"].items() if key not in keys}
+    return {key: value for key, value in fingerprint.items() if key not in keys} | {"output_format": output_format}
+
+
+def test_what_an_earlier_version_did_not_write_is_the_default(tmp_path):
+    out = write_parts(tmp_path, without(FINGERPRINT, "constrain", "logprobs", "provided"), FINGERPRINT)
+    assert gather(out, 2, EXAMPLES, 1, Fingerprint(FINGERPRINT, DEFAULTS))[1] == []
+    assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "now", "named"),
+    [
+        ("constrain", {"constrain": True}, "constrain"),
+        (
+            "provided",
+            {"output_format": {**FINGERPRINT["output_format"], "provided": "boxes"}},
+            "output_format.provided",
+        ),
+        ("step", {}, "output_format.step"),  # it was 20 and 1 is the default
+        ("model", {}, "model"),  # has none
+    ],
+)
+def test_other_differences_are_refused(tmp_path, missing, now, named):
+    fingerprint = {**FINGERPRINT, **now}
+    out = write_parts(tmp_path, fingerprint, without(fingerprint, missing))
+    with pytest.raises(
+        ValueError, match=rf"p\.2-of-2\.jsonl: belongs to another run; differing: {named} \(\S+ there, \S+ now\)$"
+    ):
+        gather(out, 2, EXAMPLES, 1, Fingerprint(fingerprint, DEFAULTS))
+    assert not out.exists()

@@ -16,9 +16,9 @@ def graph(objects, relations=()):
     return SceneGraph(tuple(SceneObject(*entry) for entry in objects), tuple(Relation(*entry) for entry in relations))
 
 
-def pair(predicted, target, image_id="1", status="ok", issues=(), crowds=()):
+def pair(predicted, target, image_id="1", status="ok", issues=(), crowds=(), query=None):
     result = ParseResult("ok", predicted, issues) if status == "ok" else ParseResult(status, None, issues)
-    return Pair(image_id, result, target, (100, 100), tuple(crowds))
+    return Pair(image_id, result, target, (100, 100), tuple(crowds), query)
 
 
 def pairs_of(predicted, targets):

@@ -11,21 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.graphs import QUICK, boxes, data_sets, graph, pair, pairs_of, values
-from scenerl.metrics.average_precision import NAMES, CocoFamily, greedy_matches, scan
-from scenerl.metrics.bootstrap import resample_weights
-from scenerl.metrics.candidates import collect
+from scenerl.metrics.arrays import collect
+from scenerl.metrics.detection import NAMES, CocoMetrics, coco_order, greedy_matches
 from scenerl.types import SceneGraph, SceneObject
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
 
 
-def family(pairs):
+def coco_metrics(pairs):
     objects = collect(pairs, QUICK).objects
-    return CocoFamily(objects, greedy_matches(objects))
+    return CocoMetrics(objects, greedy_matches(objects), coco_order([both.image_id for both in pairs]))
 
 
 def own_values(pairs):
-    return dict(zip(NAMES, family(pairs)(np.ones((len(pairs), 1)))[:, 0].tolist(), strict=True))
+    return dict(zip(NAMES, coco_metrics(pairs)(np.ones((len(pairs), 1)))[:, 0].tolist(), strict=True))
 
 
 def pycocotools_evaluator():
@@ -110,6 +109,28 @@ def test_order_decides_when_scores_are_equal_or_missing():
     assert values([pair(graph([wrong, right]), target)])["F1@0.5"] == 2 / 3
 
 
+def test_images_are_taken_in_the_order_of_their_ids():
+    """As pycocotools takes them; the order of the file used to decide, which gave 1.0 here."""
+    target, found = graph([("dog", A)]), graph([("dog", A, 1.0)])
+    pairs = [pair(found, target, "2"), pair(found, graph([]), "1")]
+    assert values(pairs)["AP"] == values(pairs[::-1])["AP"] == 1 / 2
+    # whole numbers by value, other names as text
+    pairs = [pair(found, target, "10"), pair(found, graph([]), "9")]
+    assert values(pairs)["AP"] == 1 / 2
+    pairs = [pair(found, target, "10.jpg"), pair(found, graph([]), "9.jpg")]
+    assert values(pairs)["AP"] == 1
+
+
+@settings(max_examples=20)
+@given(data_sets(scored=True), st.randoms(use_true_random=False))
+def test_average_precision_does_not_depend_on_the_order_of_the_images(data, random):
+    pairs = pairs_of(*data)
+    shuffled = random.sample(pairs, len(pairs))
+    assert own_values(shuffled) == pytest.approx(own_values(pairs), abs=1e-12, nan_ok=True)
+    if any(target.objects for target in data[1]):
+        assert own_values(shuffled) == pytest.approx(coco_values(pairs, pycocotools_evaluator), abs=1e-9)
+
+
 def test_classes_are_averaged_and_classes_without_a_target_play_no_part():
     target = graph([("dog", A), ("cat", B)])
     found = values([pair(graph([("dog", A), ("hat", C)]), target)])
@@ -172,7 +193,7 @@ def test_an_image_weight_is_a_number_of_copies(data, draw):
     predicted = [numbered(found, 10 * n + 1) for n, found in enumerate(data[0])]
     weights = draw.draw(st.lists(st.integers(0, 3), min_size=len(predicted), max_size=len(predicted)))
     copies = [n for n, weight in enumerate(weights) for _ in range(weight)]
-    weighted = family(pairs_of(predicted, data[1]))(np.array(weights, dtype=float)[:, None])[:, 0]
+    weighted = coco_metrics(pairs_of(predicted, data[1]))(np.array(weights, dtype=float)[:, None])[:, 0]
     repeated = pairs_of([predicted[n] for n in copies], [data[1][n] for n in copies])
     if any(both.target.objects for both in repeated):
         expected = coco_values(repeated, pycocotools_evaluator)
@@ -201,55 +222,3 @@ def test_a_prediction_on_a_crowd_is_neither_right_nor_wrong():
     assert own_values([pair(found, target)])["AP50"] == pytest.approx(1 / 3)
     assert own_values([pair(found, target, crowds=crowd)])["AP50"] == 1
     assert values([pair(found, target, crowds=crowd)])["greedy_precision"] == 1
-
-
-def test_the_bootstraps_fast_curve_is_the_exact_one():
-    """Whole-number weights in single precision; class sizes whose recalls never fall on a recall point but 0 and 1."""
-    generator = np.random.default_rng(3)
-    target, found = [], []
-    for n in range(97):
-        target.append(graph([("dog", A), ("cat", B)] if n % 3 else [("dog", A)]))
-        miss = generator.integers(0, 7, size=3).tolist()
-        guesses = [("dog", (0, miss[0], 10, 10)), ("cat", (20, miss[1], 30, 10)), ("dog", (0, 0, 10, 10 - miss[2]))]
-        scores = generator.random(3).tolist()
-        found.append(graph([(*guess, score) for guess, score in zip(guesses, scores, strict=True)]))
-    both = family(pairs_of(found, target))
-    weights = generator.integers(0, 3, size=(97, 40)).astype(np.float32)
-    exact, fast = both(weights.astype(np.float64)), both(weights)
-    assert 0.2 < exact[0].min() and exact[0].std() > 0.005
-    close = np.abs(exact - fast) < 1e-5
-    # A recall that falls on a point may move by that point, and only then.
-    assert close.mean() > 0.8 and np.abs(exact - fast).max() < 1 / 101
-
-
-def test_intervals_of_a_class_with_many_true_positives():
-    """Its curve is read at 200 rows, yet the bootstrap gives what the exact curve gives."""
-    generator = np.random.default_rng(5)
-    found, target = [], []
-    for _ in range(500):
-        target.append(graph([("dog", A), ("dog", B), ("dog", C)]))
-        score = generator.random(6)
-        right = [("dog", box, 0.4 + 0.6 * s) for box, s in zip((A, B, C), score[:3].tolist(), strict=True) if s > 0.2]
-        wrong = [("dog", (60, 0, 70, 10), s) for s in score[3:].tolist()]
-        found.append(graph(right + wrong))
-    both = family(pairs_of(found, target))
-    assert both.classes[0].is_long
-    weights = next(resample_weights(500, 200, 0))
-    exact, fast = both(weights.astype(np.float64)), both(weights)
-    for precise, quick in zip(exact, fast, strict=True):
-        assert precise.std() > 0.003
-        ends = np.quantile(precise, [0.025, 0.975]), np.quantile(quick, [0.025, 0.975])
-        assert np.abs(ends[0] - ends[1]).max() < 0.15 * precise.std()
-    ones = np.ones((500, 1))
-    assert both(ones) == pytest.approx(both(ones.astype(np.float32)), abs=1e-6)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 50])
-def test_scan_accumulates_along_rows_in_place_forwards_and_backwards(rows):
-    values = np.random.default_rng(rows).integers(0, 9, (rows, 5)).astype(np.float32)
-    forwards = values.copy()
-    assert scan(np.add, forwards) is forwards
-    assert (forwards == np.cumsum(values, axis=0)).all()
-    backwards = values.copy()
-    scan(np.maximum, backwards[::-1])
-    assert (backwards == np.maximum.accumulate(values[::-1], axis=0)[::-1]).all()

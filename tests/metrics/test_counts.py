@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics import reference
 from metrics.graphs import QUICK, graph, pair, scene_graphs, values
-from scenerl.metrics import counts, evaluate
-from scenerl.metrics.columns import Codes, object_columns, relation_columns
-from scenerl.metrics.failures import is_failed
+from scenerl.answers import OutputFormat, parse_answer
+from scenerl.metrics import MetricOptions, Pair, evaluate, precision, protocol
+from scenerl.metrics.arrays import Codes, object_columns, relation_columns
+from scenerl.metrics.report import is_failed
 from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
@@ -52,7 +55,7 @@ def test_object_matching_is_the_largest_and_greedy_is_greedy():
 
 def count_duplicates(*found):
     columns = object_columns([entry.objects for entry in found], Codes()), relation_columns(found, Codes())
-    return tuple(int(repeated.sum()) for repeated in counts.duplicates(*columns))
+    return tuple(int(repeated.sum()) for repeated in precision.duplicates(*columns))
 
 
 def test_duplicates():
@@ -82,7 +85,7 @@ def test_duplicates_are_those_of_the_plain_definition(found, joined):
                 for other in entry.relations[:n]
             )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts, "_JOINED", joined)
+        patch.setattr(precision, "_JOINED", joined)
         assert count_duplicates(*found) == (objects, relations)
 
 
@@ -96,6 +99,22 @@ def test_duplicates_that_the_parser_dropped_count_too():
 def test_failure_rate_counts_invalid_elements_only(kind):
     counted = {"malformed_object", "malformed_relation", "bad_box", "no_area", "dangling_relation"}
     assert is_failed(ParseResult("ok", SceneGraph(), (Issue(kind, ""),))) == (kind in counted)
+
+
+def test_what_was_dropped_for_its_label_takes_its_relations_along_without_a_failure():
+    """R1-SGG skips both. The relation used to count as dangling, so that the whole answer failed."""
+    output_format = OutputFormat("json", box_format="pixels", objects=("dog", "cat"), predicates=("on",))
+    objects = [{"id": "dog.1", "bbox": [0, 0, 10, 10]}, {"id": "bird.2", "bbox": [20, 0, 30, 10]}]
+    edge = {"subject": "dog.1", "predicate": "on", "object": "bird.2"}
+
+    def failure_rate(relations):
+        text = json.dumps({"objects": objects, "relationships": relations})
+        result = parse_answer(text, output_format, (100, 100))
+        options = MetricOptions(predicates=("on",), bootstrap_samples=0, **protocol("r1-sgg").settings)
+        return evaluate([Pair("1", result, SceneGraph())], options).metrics["failure_rate"].value
+
+    assert failure_rate([edge]) == 0
+    assert failure_rate([edge, edge | {"object": "hat.9"}]) == 1
 
 
 def test_failures_by_type():

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 
 from metrics.graphs import QUICK, data_sets, graph, pair, pairs_of
 from scenerl.metrics import MetricOptions, evaluate
+from scenerl.metrics.arrays import collect
 from scenerl.metrics.bootstrap import intervals, resample_weights
-from scenerl.metrics.counts import Ratios
-from scenerl.metrics.recall import PredicateMeans
+from scenerl.metrics.precision import RatioMetrics
+from scenerl.metrics.recall import PredicateMeans, hit_targets, rank
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
 THREE = [("dog", A), ("cat", B), ("hat", C)]
@@ -115,7 +116,7 @@ def test_json_holds_and_intervals_hold_the_value(data):
             low, high = metric["interval"]
             assert low <= high
             if not name.endswith("_per_image"):
-                assert -1e-12 <= low and high <= 1 + 1e-12, name
+                assert low >= -1e-12 and high <= 1 + 1e-12, name
 
 
 def test_resamples_are_seeded_and_draw_as_many_images_as_there_are():
@@ -131,7 +132,7 @@ def test_resamples_are_seeded_and_draw_as_many_images_as_there_are():
 
 def test_interval_of_a_mean_is_that_of_the_normal_approximation():
     draws = np.random.default_rng(0).random(400)
-    ratios = Ratios()
+    ratios = RatioMetrics()
     ratios.add("mean", draws)
     low, high = intervals([ratios], 400, 4000, seed=1)["mean"]
     half = 1.96 * draws.std() / np.sqrt(400)
@@ -143,14 +144,13 @@ def test_interval_of_a_mean_is_that_of_the_normal_approximation():
 @given(data_sets())
 def test_a_resample_is_the_data_set_with_repeated_images(data):
     """Weights give the value of the data set with each image repeated, for ratios and predicate means alike."""
-    from scenerl.metrics.candidates import collect
-    from scenerl.metrics.recall import hit_targets
-
     num_images = len(data[0])
     weights = next(resample_weights(num_images, 5, 0))
     relations = collect(pairs_of(*data), QUICK).relations
-    hit_T = hit_targets(relations.hits, relations.free, len(relations.image_T), np.inf)
-    means = PredicateMeans(relations.predicate_T, relations.image_T, {"mRecall": hit_T}, num_images)
+    free, _ = rank(relations.predicted, num_images, "never")
+    hit_T = hit_targets(relations.fits, free, len(relations.target), np.inf)
+    target = relations.target
+    means = PredicateMeans(target.predicate_R, target.image_R, {"mRecall": hit_T}, num_images)
     for column in weights.T:
         copies = [n for n, weight in enumerate(column) for _ in range(int(weight))]
         again = evaluate(pairs_of([data[0][n] for n in copies], [data[1][n] for n in copies]), QUICK)

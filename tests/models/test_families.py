@@ -238,6 +238,34 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         assert all(len(reply.logprobs) == reply.num_tokens for own in replies for reply in own)
 
 
+def test_samples_are_those_of_transformers_loop_in_one_batch_or_in_parts(
+    checkpoint, conversation, examples, monkeypatch
+):
+    """So that a seed gives the same samples however much memory there is."""
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(3)
+    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=1.5, num_samples=2))
+    prompts = [conversation.prompt(example, open_image(example)) for example in examples[:3]]
+    inputs, generate = engine.encode(prompts), checkpoint.model.generate
+    torch.manual_seed(5)
+    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=2)
+    tokenizer, num_prompt = checkpoint.processor.tokenizer, inputs["input_ids"].shape[1]
+    expected = [tokenizer.decode(row[num_prompt:], skip_special_tokens=True) for row in output]
+    assert len(set(expected)) > 3
+    monkeypatch.setattr(checkpoint.model, "generate", generate)
+    assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
+
+    def cramped(**kwargs):
+        if len(kwargs["input_ids"]) > 1:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return generate(**kwargs)
+
+    monkeypatch.setattr(checkpoint.model, "generate", cramped)
+    assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
+
+
 def test_banned_tokens_are_never_sampled(checkpoint, conversation, examples):
     """Even by a model that would say nothing else."""
     with torch.no_grad():

@@ -15,6 +15,8 @@ from transformers.processing_utils import ProcessorMixin
 
 from scenerl.models.loading import load
 from scenerl.models.qwen2_vl import FAMILY, input_wh, load_processor
+from scenerl.tiny.architectures import ARCHITECTURES
+from scenerl.tiny.tokenizer import chat_template
 from training.small_run import SHAPE
 
 TEMPLATE = chat_template(ARCHITECTURES["qwen2_vl"])

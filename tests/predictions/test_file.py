@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-from dataclasses import replace
 
 import pytest
 
@@ -12,70 +11,19 @@ from scenerl.answers import OutputFormat
 from scenerl.inference.engine import Reply
 from scenerl.predictions.counts import AnswerCounts
 from scenerl.predictions.file import PredictionFile
-from scenerl.predictions.row import encode_graph, error_row, prediction_row
-from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
+from scenerl.predictions.row import error_row, prediction_row
+from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 from training.small_run import read_rows
 
-STYLE = OutputFormat(box_format="norm1000", provided="boxes")
-EXAMPLE = Example("a", 101, 57, SceneGraph())
-GRAPH = SceneGraph(
-    (SceneObject("dog", (0, 1.23456, 10, 20)), SceneObject("red ball", (5, 5, 9, 9), 0.5)), (Relation(1, "near", 0),)
-)
+FORMAT = OutputFormat(box_format="norm1000")
+GRAPH = SceneGraph((SceneObject("dog", (0, 1.23456, 10, 20)),))
 
 
 def row(name: str, sample: int = 0) -> dict:
     reply = Reply("dog 0 0 100 200\nend", 7, "stop")
     return prediction_row(
-        Example(name, 101, 57, SceneGraph()), ParseResult("ok", GRAPH), reply, STYLE, (112, 56), sample
+        Example(name, 101, 57, SceneGraph()), ParseResult("ok", GRAPH), reply, FORMAT, (112, 56), sample
     )
-
-
-def test_a_row_holds_everything():
-    issues = (Issue("bad_box", "line 3", "cat 1"),)
-    result = ParseResult("ok", GRAPH, issues, True)
-    assert prediction_row(EXAMPLE, result, Reply("text", 7, "length"), STYLE, (112, 56), 2) == {
-        "image_id": "a",
-        "sample": 2,
-        "file_name": None,
-        "width": 101,
-        "height": 57,
-        "answer": "text",
-        "status": "ok",
-        "issues": [{"kind": "bad_box", "where": "line 3", "detail": "cat 1"}],
-        "graph": {
-            "objects": [
-                {"id": "dog.1", "bbox": [0, 1.23, 10, 20]},
-                {"id": "red ball.2", "bbox": [5, 5, 9, 9], "score": 0.5},
-            ],
-            "relationships": [{"subject": "red ball.2", "predicate": "near", "object": "dog.1"}],
-        },
-        "task": "sgcls",
-        "frame": "norm1000",
-        "input_wh": [112, 56],
-        "num_tokens": 7,
-        "finish_reason": "length",
-    }
-
-
-def test_a_detectors_objects_make_it_sgdet():
-    assert row("a")["task"] == "sgcls"
-    assert error_row(replace(EXAMPLE, provided=()), STYLE, 0, "no such file")["task"] == "sgdet"
-
-
-def test_the_row_of_an_image_without_answer_says_why():
-    found = error_row(EXAMPLE, STYLE, 0, "no such file")
-    assert found.keys() - {"error"} == row("a").keys()
-    assert (found["status"], found["answer"], found["graph"], found["error"]) == (
-        "no_answer",
-        None,
-        None,
-        "no such file",
-    )
-
-
-def test_the_score_of_a_relation_is_kept():
-    scored = SceneGraph(GRAPH.objects, (Relation(0, "on", 1, 0.25),))
-    assert encode_graph(scored)["relationships"][0]["score"] == 0.25
 
 
 def test_a_row_is_in_the_file_when_it_is_appended(tmp_path):
@@ -155,7 +103,7 @@ def test_rows_of_images_that_can_be_read_now_are_taken_out(tmp_path):
     with PredictionFile(path) as file:
         file.append(row("a"))
         for name, sample in (("b", 0), ("b", 1), ("d", 0)):
-            file.append(error_row(Example(name, 5, 5, SceneGraph()), STYLE, sample, "gone"))
+            file.append(error_row(Example(name, 5, 5, SceneGraph()), FORMAT, sample, "gone"))
         file.append(row("c"))
         assert file.failed == set()  # those of this run are not tried again
     with PredictionFile(path) as file:

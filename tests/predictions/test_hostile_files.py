@@ -11,7 +11,9 @@ import pytest
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.predictions import Names, Truth, read_predictions, read_truth, toon
+from scenerl.data import toon
+from scenerl.data.ground_truth import GroundTruth, Names, load_ground_truth
+from scenerl.predictions import read_predictions
 from scenerl.predictions.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
@@ -50,6 +52,9 @@ PREDICTIONS = {
     "sgbench": ("p.json", "sgbench", {"version": 1, "images": [
         {"id": "1", "triplets": [[1, 0, 1]], "annotation": [{"category": n, "bbox": BOXES[n]} for n in (0, 1)]}]}),
     "gathered": ("p.json", "r1-sgg", {"1": GATHERED | {
+        "names_target": ["dog", "cat"], "relation_tuples": [["dog", BOXES[0], "cat", BOXES[1], "on"]],
+        "graph": {"all_node_pairs": [[0, 1]]}}}),
+    "gathered by an old script": ("p.json", "r1-sgg", {"1": GATHERED | {
         "graph": {"all_node_pairs": [[0, 1]], "all_relation": [[0, 0, 1]]}}}),
     "gathered tuples": ("p.json", "r1-sgg", {"1": GATHERED | {
         "relation_tuples": [["dog.1", BOXES[0], "cat.2", BOXES[1], "on"]]}}),
@@ -98,7 +103,7 @@ def save(path, value):
 
 
 def paired(predictions):
-    truth = Truth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
+    truth = GroundTruth([Example(image_id, 100, 100, SceneGraph()) for image_id in predictions.entries])
     return pair_up(predictions, truth, Conversation(OutputFormat(box_format="pixels")))
 
 
@@ -123,11 +128,11 @@ def test_predictions_with_one_thing_wrong(tmp_path, kind):
 @pytest.mark.parametrize("kind", TRUTH)
 def test_ground_truth_with_one_thing_wrong(tmp_path, kind):
     name, good = TRUTH[kind]
-    assert len(read_truth(str(save(tmp_path / name, good))).examples) == 1
+    assert len(load_ground_truth(str(save(tmp_path / name, good))).examples) == 1
     for place, value in spoilt(good):
         path = save(tmp_path / name, value)
         try:
-            read_truth(str(path))
+            load_ground_truth(str(path))
         except ValueError as error:
             assert str(path) in str(error), (place, value)
 

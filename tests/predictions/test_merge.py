@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from scenerl import cli
 from scenerl.predictions.merge import merge_graphs
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_parsed, read_rows
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 MAN, HORSE, FAR = (0, 0, 10, 20), (20, 0, 40, 20), (60, 60, 80, 80)
@@ -89,7 +91,7 @@ boxes = st.tuples(numbers, numbers, st.integers(1, 6), st.integers(1, 6)).map(
 def graphs(draw, scored=None):
     score = draw(st.sampled_from([st.none(), st.floats(0, 1)])) if scored is None else scored
     objects = draw(st.lists(st.builds(SceneObject, st.sampled_from("ab"), boxes, score), max_size=5))
-    pairs = [pair for pair in itertools.permutations(range(len(objects)), 2)]
+    pairs = list(itertools.permutations(range(len(objects)), 2))
     chosen = (
         draw(st.lists(st.tuples(st.sampled_from(pairs), st.sampled_from("xy")), max_size=4, unique=True))
         if (pairs)
@@ -199,14 +201,11 @@ def test_files(tmp_path, capsys):
     assert "answer" not in b
 
 
-def test_eval_and_report_read_merged_rows(tmp_path):
-    from scenerl.predictions import read_predictions
-    from scenerl.report.predictions import read_predictions as read_for_report
-
+def test_merged_rows_are_read_like_those_of_predict(tmp_path):
     _, merged = merge(tmp_path, [row("a", k, [("man", MAN)]) for k in range(2)])
-    path = tmp_path / "merged.jsonl"
-    assert read_predictions(path).entries["a"].row == merged[0]
-    assert read_for_report(path, ["a"])["a"].graph == graph(("man", MAN, 1.0))
+    ((where, read),) = read_rows(tmp_path / "merged.jsonl")
+    assert read == merged[0]
+    assert decode_parsed(read, where, Notes(where)).graph == graph(("man", MAN, 1.0))
 
 
 @pytest.mark.parametrize(

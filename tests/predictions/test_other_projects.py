@@ -12,9 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scenerl.config.options import EvalOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.data import toon
+from scenerl.data.ground_truth import Names, load_ground_truth
 from scenerl.evaluate import run_eval
-from scenerl.predictions import Names, read_predictions, read_truth, sniff, toon, write_predictions
+from scenerl.predictions import read_predictions, sniff, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject
 
 DOG, CAT = (0.0, 0.0, 20.0, 20.0), (50.0, 50.0, 90.0, 90.0)
@@ -94,6 +96,14 @@ def test_coco_results_and_instances(tmp_path):
     # the detection on the crowd counts neither way: 2 hits of 4
     assert found["metrics"]["greedy_precision"]["value"] == 2 / 4
     assert run(tmp_path, pred, data, task="det")["metrics"] == found["metrics"]  # by its content
+    assert run(tmp_path, pred, f"coco:{data}", task="det")["metrics"] == found["metrics"]
+
+
+def test_what_is_exported_for_coco_gives_the_same_numbers_there(tmp_path):
+    data, pred = save(tmp_path / "instances.json", INSTANCES), save(tmp_path / "results.json", RESULTS)
+    found = run(tmp_path, pred, data, task="det", export=[f"coco={tmp_path / 'export.json'}"])["metrics"]
+    for name, value in coco_evaluation(tmp_path / "export_instances.json", tmp_path / "export.json").items():
+        assert found[name]["value"] == pytest.approx(value, abs=1e-9), name
 
 
 def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
@@ -117,7 +127,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
     with pytest.raises(ValueError, match="expected COCO results, a JSON list"):
         run(tmp_path, save(tmp_path / "results.json", {}), data, task="det", input="coco")
     broken = {**INSTANCES, "annotations": [{"image_id": 139, "category_id": 5, "bbox": [0, 0, 1, 1]}]}
-    with pytest.raises(ValueError, match=r"instances\.json: annotations\[0\] must name an image and a category"):
+    with pytest.raises(ValueError, match=r"instances\.json, image 139: annotations\[0\] must name an image"):
         run(tmp_path, pred, save(tmp_path / "instances.json", broken), task="det")
     with pytest.raises(ValueError, match="neither COCO instances"):
         run(tmp_path, pred, save(tmp_path / "other.json", {"a": 1}), task="det")
@@ -125,7 +135,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
 
 def test_categories_of_one_name_stay_two(tmp_path):
     twice = {**INSTANCES, "categories": [{"id": 17, "name": "pet"}, {"id": 18, "name": "pet"}]}
-    truth = read_truth(str(save(tmp_path / "instances.json", twice)))
+    truth = load_ground_truth(str(save(tmp_path / "instances.json", twice)))
     assert truth.names.objects == {17: "pet #17", 18: "pet #18"}
 
 
@@ -150,29 +160,37 @@ def test_ovdeval_subsets_and_their_mean(tmp_path):
     assert found["NMS-AP/negation"]["value"] == 0
     assert found["NMS-AP"]["value"] == found["NMS-AP50"]["value"] == 1 / 2
     assert found["NMS-AP"]["support"] == 2 and found["AP"]["value"] == 1
-    assert read_truth(str(tmp_path / "annotations" / "color.json")).examples[0].query == ("lit lamp", "dark lamp")
+    assert load_ground_truth(str(tmp_path / "annotations" / "color.json")).examples[0].query == (
+        "lit lamp",
+        "dark lamp",
+    )
+    subset, pred = tmp_path / "annotations" / "negation.json", tmp_path / "results" / "negation_results.json"
+    alone = run(tmp_path, pred, subset, input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone == run(tmp_path, pred, f"ovdeval:{subset}", input="ovdeval", protocol="ovdeval")["metrics"]
+    assert alone["NMS-AP"]["value"] == found["NMS-AP/negation"]["value"]
     with pytest.raises(ValueError, match=r"holds neither color\.json nor color_results\.json"):
         run(tmp_path, tmp_path / "annotations" / "..", tmp_path / "annotations", input="ovdeval")
 
 
 def test_sgbench_predictions_and_psg(tmp_path):
     data, pred = save(tmp_path / "psg.json", PSG), save(tmp_path / "predictions.json", SGBENCH)
-    truth = read_truth(str(data))
+    truth = load_ground_truth(str(data))
     assert [example.image_id for example in truth.examples] == ["107902"]  # the other is no test image
     assert truth.examples[0].graph.relations == (Relation(0, "near", 1), Relation(1, "watching", 0))
     assert sniff(pred) == "sgbench"
     found = run(tmp_path, pred, data, protocol="sgbench")
+    assert run(tmp_path, pred, f"psg:{data}", protocol="sgbench", split="test")["metrics"] == found["metrics"]
     # one of two targets, and InstR: both objects are there
     assert found["metrics"]["R@20"]["value"] == 1 / 2 and found["metrics"]["InstR"]["value"] == 1
     assert found["per_predicate"]["watching"]["recall"] == 1 and found["per_predicate"]["near"]["recall"] == 0
     for change, message in (
-        ({"test_image_ids": ["5"]}, "has no test image"),
+        ({"test_image_ids": ["5"]}, "is empty"),
         ({"test_image_ids": 5}, "'test_image_ids' must be a list"),
         ({"data": {}}, "no list under 'data'"),
-        ({"data": [{"annotations": []}]}, r"data\[0\] must be an object with an image_id"),
+        ({"data": [{"annotations": []}]}, r"data\[0\]: must be an object with an image_id"),
     ):
         with pytest.raises(ValueError, match=rf"other\.json.*{message}"):
-            read_truth(str(save(tmp_path / "other.json", {**PSG, **change})))
+            load_ground_truth(str(save(tmp_path / "other.json", {**PSG, **change})))
     with pytest.raises(ValueError, match="their names come from --data psg.json"):
         read_predictions(pred, "sgbench", Names())
 
@@ -188,7 +206,7 @@ def test_sgbench_reads_what_is_written_for_it(tmp_path, monkeypatch):
     beside = write_predictions("sgbench", tmp_path / "p.json", examples, results)
     found = sgbench_file.evaluate(beside, tmp_path / "p.json")
     assert found["R@20"] == pytest.approx(2 / 3) and found["InstR"] == pytest.approx(2 / 3)
-    again = read_predictions(tmp_path / "p.json", "sgbench", read_truth(str(beside)).names)
+    again = read_predictions(tmp_path / "p.json", "sgbench", load_ground_truth(str(beside)).names)
     assert again.entries["1"].result.graph.relations == (Relation(1, "near", 0), Relation(0, "near", 1))
 
 
@@ -238,23 +256,59 @@ def test_r1_sgg_folder_of_answers_in_either_frame(tmp_path, data):
     assert found["metrics"]["Recall"]["value"] == 1 / 2
 
 
-def test_r1_sgg_gathered_file(tmp_path, data):
+def gathered(**changes):
+    """An entry as R1-SGG's sgg_gather_preds.py writes it: the model's ids in ``names``, mapped labels elsewhere."""
+    one_hot = [0] * 51
+    one_hot[29] = 1
+    boxes = [[0, 0, 20, 20], [50, 50, 90, 90]]
+    return {
+        "image_id": "2343729", "boxes": boxes, "labels": [37, 27], "scores": [1.0, 1.0],
+        "names": ["puppy.1", "cat.2"], "names_target": ["dog", "cat"],
+        "relation_tuples": [["dog", boxes[0], "cat", boxes[1], "near"]],
+        "graph": {"all_node_pairs": [[0, 1]], "all_relation": [one_hot], "pred_boxes": boxes,
+                  "pred_boxes_class": [37, 27], "pred_boxes_score": [1.0, 1.0]},
+        **changes,
+    }  # fmt: skip
+
+
+FAILED = {
+    "image_id": "2343730", "boxes": [[1e-41, 0.0, 3e10, 4e-41]], "labels": [0], "scores": [0], "names": ["unknown"],
+    "names_target": ["unknown"], "relation_tuples": [],
+    "graph": {"all_node_pairs": [[0, 0]], "all_relation": [[0.0] * 51], "pred_boxes": [[1e-41, 0.0, 3e10, 4e-41]],
+              "pred_boxes_class": [0], "pred_boxes_score": [0]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "graph", [gathered()["graph"], {}, {"all_node_pairs": []}], ids=["with pairs", "without", "no pairs"]
+)
+def test_r1_sgg_gathered_file(tmp_path, data, graph):
+    pred = save(tmp_path / "gathered.json", {"2343729": gathered(graph=graph), "2343730": FAILED})
+    assert sniff(pred) == "r1-sgg"
+    found = run(tmp_path, pred, data)
+    assert found["metrics"]["Recall"]["value"] == 1 / 2
+    assert found["metrics"]["object_precision"]["value"] == 1  # mapped labels, and nothing of the failed answer
+    assert found["counts"]["lost_relations"] == 0 and found["failures"] == {"no_answer": 1}
+
+
+def test_relations_of_a_gathered_file_do_not_vanish(tmp_path, data):
+    strange = gathered(relation_tuples=[["dog", [1, 1, 2, 2], "cat", [50, 50, 90, 90], "near"]] * 2)
+    found = run(tmp_path, save(tmp_path / "gathered.json", {"2343729": strange}), data)
+    assert found["counts"]["lost_relations"] == 2
+    assert any("2 relations name no object of their image" in warning for warning in found["warnings"])
+
+
+def test_r1_sgg_gathered_file_of_an_older_version(tmp_path, data):
     one_hot = [0] * 151
     one_hot[2] = 1
-    entry = {
-        "image_id": "2343729", "boxes": [[0, 0, 20, 20], [50, 50, 90, 90]], "labels": [37, 27], "scores": [1.0, 1.0],
-        "names": ["dog.1", "cat.2"],
-        "graph": {"all_node_pairs": [[0, 1]], "all_relation": [one_hot], "pred_boxes": [[0, 0, 20, 20]],
-                  "pred_boxes_class": [37], "pred_boxes_score": [1.0]},
-    }  # fmt: skip
+    entry = gathered(names=["dog.1", "cat.2"], graph={"all_node_pairs": [[0, 1]], "all_relation": [one_hot]})
+    del entry["names_target"], entry["relation_tuples"]
     pred = save(tmp_path / "gathered.json", {"2343729": entry})
     vocabulary = save(tmp_path / "vocabulary.json", {"objects": ["dog", "cat"], "predicates": ["above", "near"]})
     found = run(tmp_path, pred, data, vocabulary=vocabulary)
     assert found["metrics"]["Recall"]["value"] == 1 / 2 and found["counts"]["missing_answers"] == 1
     with pytest.raises(ValueError, match="name them with --vocabulary"):
         run(tmp_path, pred, data)
-    named = {**entry, "relation_tuples": [["dog.1", [0, 0, 20, 20], "cat.2", [50, 50, 90, 90], "near"]]}
-    assert run(tmp_path, save(pred, {"2343729": named}), data)["metrics"]["Recall"]["value"] == 1 / 2
 
 
 TOON = """<answer>
@@ -277,7 +331,7 @@ def test_scene_graph_vlm_lines(tmp_path):
     path = tmp_path / "predictions.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     assert sniff(path) == "toon"
-    truth = read_truth(str(path))
+    truth = load_ground_truth(str(path))
     assert truth.examples[0] == Example("107902", 640, 480, GRAPH)
     found = run(tmp_path, path, path)
     assert found["metrics"]["Recall"]["value"] == 1 / 2 and found["failures"] == {"wrong_schema": 1}
@@ -293,12 +347,65 @@ def test_rows_without_an_answer_in_the_line_format(tmp_path):
 @pytest.mark.parametrize(
     ("line", "issue"),
     [("3,bird,0,0,5", "malformed_object"), ("3,bird,a,0,5,5", "bad_box"), ("3,bird,5,0,5,5", "no_area"),
-     ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object")],
+     ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object"),
+     ('3,"bird,0,0,5,5', "malformed_object")],
 )  # fmt: skip
 def test_a_bad_line_costs_that_line(line, issue):
     found = toon.parse(TOON.replace("  2,cat", f"  2,cat,50,50,90,90\n  {line}\n  7,cat", 1))
     assert [entry.kind for entry in found.issues] == [issue]
     assert len(found.graph.objects) == 3 and len(found.graph.relations) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (TOON.replace("\n", " "), "wrong_schema"),  # all on one line
+        (TOON[: TOON.index("rel[1]")], "truncated"),
+        (TOON[: TOON.index("rel[1]")] + "</answer>", "wrong_schema"),
+        (TOON.replace("  2,cat,50,50,90,90\nrel[1]{subj,pred,obj}:\n  1,near,2\n", ""), "wrong_schema"),
+        ("obj[0]{id,name,x1,y1,x2,y2}:\nrel[0]{subj,pred,obj}:", "ok"),
+        (TOON.removesuffix("</answer>"), "ok"),
+    ],
+)
+def test_line_answers_without_all_of_their_parts(text, status):
+    assert toon.parse(text).status == status
+
+
+def test_names_in_quotes_and_further_fields():
+    text = TOON.replace("1,dog,", r'1,"dog, \"big\"",').replace("1,near,2", '1,"next to",2,0.9')
+    found = toon.parse(text)
+    assert [item.label for item in found.graph.objects] == ['dog, "big"', "cat"]
+    assert found.graph.relations == (Relation(0, "next to", 1),) and found.issues == ()
+    wide = TOON.replace("{id,name,x1", "{id,name,color,x1").replace("dog,", "dog,brown,").replace("cat,", "cat,,")
+    assert toon.parse(wide).graph == GRAPH
+
+
+def test_an_element_behind_its_header_is_read():
+    assert toon.parse(TOON.replace(":\n  1,near", ": 1,near")).graph == GRAPH
+
+
+ACTION_GENOME = """<answer>
+      obj[3]{id,name,x1,y1,x2,y2}:
+        1,person,24,71,259,268
+        2,table,222,143,479,244
+        3,chair,56,179,249,269
+      rel_pairs[2]{subj,attention,spatial,contacting,obj}:
+        1,[unsure],[in_front_of],[],2
+        1,[not_looking_at],[beneath,behind],[sitting_on,leaning_on],3
+</answer>
+"""
+
+
+def test_action_genome_lists_predicates_by_kind():
+    found = toon.parse(ACTION_GENOME)
+    assert found.issues == ()
+    assert {found.graph.triplet(relation) for relation in found.graph.relations} == {
+        ("person", "unsure", "table"), ("table", "in_front_of", "person"), ("person", "not_looking_at", "chair"),
+        ("chair", "beneath", "person"), ("chair", "behind", "person"), ("person", "sitting_on", "chair"),
+        ("person", "leaning_on", "chair"),
+    }  # fmt: skip
+    bad = toon.parse(ACTION_GENOME.replace("[],2", "2").replace("[unsure]", "unsure").replace(",3\n</", ",9\n</"))
+    assert [issue.kind for issue in bad.issues] == ["malformed_relation", "dangling_relation"]
 
 
 def test_line_answers_never_raise():

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from report.report_run import COMPLETE, build_run, write_json, write_rows
-from scenerl.config import ReportOptions
+from scenerl.commands.report import ReportOptions
 from scenerl.report.build import build_report
 from scenerl.report.combine import combine_runs
 from scenerl.report.command import run

@@ -15,7 +15,7 @@ from PIL import Image
 
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
-from scenerl.config import ReportOptions
+from scenerl.commands.report import ReportOptions
 from scenerl.report.build import build_report
 from scenerl.report.card import encode_image
 from scenerl.report.command import run
@@ -72,8 +72,8 @@ def test_page_has_every_section_stage_and_target(page):
 def test_tables_have_scoped_headers_and_every_row_is_full(page):
     tree = read(page)
     assert all(element.attributes.get("scope") in ("col", "row") for element in tree.all("th"))
-    for table in re.findall(r"<table.*?</table>", page, re.S):
-        rows = [len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.S)]
+    for table in re.findall(r"<table.*?</table>", page, re.DOTALL):
+        rows = [len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
         assert len(set(rows)) == 1, rows
 
 

@@ -20,7 +20,7 @@ from scenerl.rewards import (
 )
 from scenerl.types import FAILURES, ParseResult, Relation, SceneGraph, SceneObject
 
-RANGES = {name: (0.0, 1.0) for name in REWARDS} | {"repetition": (-1.0, 0.0), "cosine_length": (-0.5, 1.0)}
+RANGES = dict.fromkeys(REWARDS, (0.0, 1.0)) | {"repetition": (-1.0, 0.0), "cosine_length": (-0.5, 1.0)}
 IN_ORDER_OF_EMISSION = {"ap", "ap50", "od_length"}  # average precision ranks equal scores by order
 
 
@@ -118,7 +118,7 @@ def test_gold_the_target_as_answer_gets_the_best_of_every_reward(options, data, 
 @pytest.mark.parametrize("target", [SceneGraph(), SceneGraph((SceneObject("cat", (0.0, 0.0, 1.0, 1.0)),))])
 def test_a_failed_parse_gets_the_worst_of_every_reward(status, target):
     comparison = Comparison(ParseResult(status, None), target, (10, 10), text="", num_tokens=0)
-    worst = {name: 0.0 for name in REWARDS} | {"hallucination": 1.0, "cosine_length": -0.5}
+    worst = dict.fromkeys(REWARDS, 0.0) | {"hallucination": 1.0, "cosine_length": -0.5}
     assert {name: reward(comparison) for name, reward in REWARDS.items()} == worst
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hub_cache import fill_cache
 from scenerl import cli, tiny
-from scenerl.config import parse
+from scenerl.commands import parse
 from scenerl.errors import UserError
 from scenerl.models.loading import base_of, family_of, load, weights_digest
 from scenerl.training import adapters, setup
@@ -178,7 +178,7 @@ def test_options_become_pefts_configuration(checkpoint, conversation):
         (["--load_in_4bit"], "load_in_4bit: quantised weights cannot be trained themselves; add --use_peft"),
         (["--load_in_4bit", "--load_in_8bit", "--use_peft"], "only one of them"),
         (["--load_in_8bit", "--use_peft"], r"bitsandbytes is not installed; pip install 'scenerl\[qlora\]'"),
-        (["--lora_r", "0", "--use_peft"], "lora_r: 0 is out of range"),
+        (["--lora_r", "0", "--use_peft"], "lora_r: '0': should be greater than 0"),
         (["--lora_rank", "4"], "did you mean .*lora_r"),
     ],
 )

@@ -14,7 +14,8 @@ from trl import GRPOConfig
 from scenerl import cli
 from scenerl.answers import write_answer
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import GRPOOptions, dump_yaml
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_answer
 from scenerl.training import grpo, setup
@@ -92,6 +93,19 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_strict_means_the_same_to_grpo_and_score(conversation, examples, answers, strict):
+    """An output with an issue, here a relation that stands twice, is a whole failure to both, or to neither."""
+    options = RewardOptions(strict_format=strict, cosine_max_tokens=7, cosine_correct=0.9)
+    *objects, relation, end = answers[0].splitlines()
+    text = "\n".join([*objects, relation, relation, end])
+    batch = RewardBatch(list(REWARDS), examples, conversation, options, stop_ids=[2])
+    found = {name: values[0] for name, values in Batch([text], [0]).score(batch).items()}
+    direct = score_answer(examples[0], text, conversation.output_format, options, strict=strict, num_tokens=3)
+    assert found == direct["rewards"]
+    assert found["triplet_f1"] == (0.0 if strict else pytest.approx(1.0, abs=0.5)) and direct["issues"]
 
 
 def test_each_completion_meets_the_target_of_its_row(conversation, examples):
@@ -281,10 +295,10 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
-        predicate_counts=counts, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
+        predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5, constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
-    assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts)
+    assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)
     # 4 ** -0.5 against 100 ** -0.5: 5 times the weight
     assert seen["reward_options"].predicate_weights["above"] == pytest.approx(5.0)
     assert (seen["constant_reward_window"], seen["sample_log_every"], seen["rollout_check_tolerance"]) == (5, 3, 0.1)

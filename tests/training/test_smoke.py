@@ -10,7 +10,8 @@ import pytest
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
-from scenerl.config import parse, plain
+from scenerl.commands import parse
+from scenerl.config import plain
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.models.loading import family_named
@@ -107,7 +108,7 @@ def test_a_checkpoint_at_hand_says_how_it_is_asked(examples, tmp_path, small):
 def test_without_a_family_there_is_no_small_model(tmp_path, capsys):
     for model, message in (
         ("nothing", "no such folder, and not a hub name"),
-        ("tiny:gpt", "no family 'gpt'; allowed: qwen2_vl"),
+        ("tiny:gpt", "no small model of family 'gpt'; allowed: qwen2_vl"),
     ):
         command = ["grpo", "--model", model, "--data", "none.jsonl", "--out", str(tmp_path / "run"), "--smoke"]
         assert cli.main(command) == 2
@@ -119,5 +120,5 @@ def test_a_launch_can_be_a_smoke_run():
     from test_recipes import FOLDER
 
     recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
-    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
+    job = make_job([recipe], find_profile("4x80gb", recipe), ["smoke=true"])
     assert job.options.smoke and "--smoke=true" in job.arguments

@@ -1,11 +1,12 @@
-"""What a model may say: formats, envelopes, prompts, the writer of ideal answers and the parser of real ones.
+"""Prompts and answers as text: formats, response templates, the writer of target answers and the parser of real ones.
 
-An answer stands in an *envelope* and holds a *format*; :class:`OutputFormat` names both, with the frame of the boxes and
-the vocabularies. The same style asks (:func:`build_prompt`), writes (:func:`write_answer`) and reads
-(:func:`parse_answer`), so that training, rollout and prediction cannot drift apart.
+:class:`OutputFormat` names the *format* of an answer (``json``, ``compact``, ``detections``), the *response template*
+around it (``plain``, ``think``), the format of its boxes and its vocabularies. Prompts (:func:`build_prompt`), SFT
+targets (:func:`write_answer`) and parsing (:func:`parse_answer`) all follow it, so that training, rollout and
+prediction cannot drift apart. :class:`~scenerl.answers.dialogue.Conversation` puts them together for one model.
 
-To add a format: one module with ``write``, ``read`` and ``INSTRUCTION`` (see :mod:`scenerl.answers.compact`), one line
-in :data:`FORMATS`, one in :mod:`scenerl.answers.locate`, one entry in the round-trip test. Nothing here imports torch.
+To add a format, write a module with ``write``, ``read`` and ``INSTRUCTION`` (see :mod:`scenerl.answers.compact`), and
+add it to :data:`FORMATS`, to :mod:`scenerl.answers.locate` and to the round-trip test. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@
     end
 
 Object lines end in four numbers. After an empty line, relation lines name the subject and the object by the numbers of
-their object lines, from 1. ``end`` closes the answer, so that an answer which breaks off can be told. No relations:
+their object lines, from 1. ``end`` closes the answer, so that a truncated answer is recognised. No relations:
 objects and ``end``. Nothing at all: ``end``.
 
 Length, an estimate: in Qwen2's vocabulary each digit and each space before a digit is a token, so an object line takes
 about 17 tokens and a relation line about 6. A graph of 11 objects and 7 relations takes about 235, against about 520 in
 the ``json`` format.
 
-Reading forgives: the empty line may be missing, stray ones are skipped, and other text before the first object line or
-after ``end`` is skipped as long as it does not end in a number. A dropped object keeps its number, so that later
+Parsing is lenient: the empty line may be missing, stray ones are skipped, and so is other text before the first object
+line or after ``end``, as long as it does not end in a number. A dropped object keeps its number, so that later
 references do not shift.
 """
 
@@ -50,7 +50,6 @@ _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.
 _REFERENCE = re.compile(r"[0-9]{1,9}")
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _FENCE = re.compile(r"```\w*")
-_TAG_LINE = "\n```\n"
 
 
 def _is_number(token: str) -> bool:
@@ -77,7 +76,7 @@ def split_relation(line: str) -> tuple[int, str, int] | None:
 
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
-    """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices.
+    """The answer's text; ``boxes`` are in the answer's box format, relations hold object indices.
 
     Raises:
         UserError: a predicate that ends in three numbers (or is two): its line would end in four, as object lines do.
@@ -94,10 +93,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
 
 
 def line_spans(inner: str) -> list[tuple[int, int]]:
-    """The characters [start, end) of each numbered line of an unfenced body, as :func:`read` numbers them.
-
-    A tag is a boundary on a line of its own, wherever it stands.
-    """
+    """The characters [start, end) of each line of an unfenced body. A tag is a line of its own, wherever it is."""
     spans = []
     start = 0
     for tag in [*_TAG.finditer(inner), None]:
@@ -123,15 +119,15 @@ class _Block:
         return any(line for _, line in self.lines)
 
 
-def _blocks(text: str) -> list[_Block]:
-    """The text cut at ``end`` and at code fences; (line number from 1, stripped line) in each block."""
+def _blocks(inner: str) -> list[_Block]:
+    """The text cut at ``end``, at code fences and at tags; (line number from 1, stripped line) in each block."""
     blocks = [_Block()]
-    for number, raw in enumerate(text.split("\n", MAX_LINES)[:MAX_LINES], 1):
-        line = raw.strip()
+    for number, (start, end) in enumerate(line_spans(inner), 1):
+        line = inner[start:end].strip()
         if line == "end":
             blocks[-1].complete = True
             blocks.append(_Block())
-        elif _FENCE.fullmatch(line):
+        elif _FENCE.fullmatch(line) or line in TAGS:
             blocks.append(_Block())
         else:
             blocks[-1].lines.append((number, line))
@@ -139,7 +135,7 @@ def _blocks(text: str) -> list[_Block]:
 
 
 def _without_preface(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The lines from the first that ends in a number: what stands before is other text, not a numbered object."""
+    """The lines from the first that ends in a number: what comes before is other text, not a numbered object."""
     for index, (_, line) in enumerate(lines):
         if line and _is_number(line.rsplit(None, 1)[-1]):
             return lines[index:]
@@ -194,11 +190,9 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     """Put the elements of the last complete answer in ``body`` into ``builder``.
 
     Returns:
-        ``truncated`` where lines of an answer stand there but no ``end``; ``wrong_schema`` where no line is one.
+        ``truncated`` where there are lines of an answer but no ``end``; ``wrong_schema`` where no line is one.
     """
-    inner = unfence(body)
-    text = _TAG.sub(_TAG_LINE, inner) if "<" in inner else inner
-    blocks = _blocks(text)
+    blocks = _blocks(unfence(body))
     answers = [lines for block in blocks if block.complete and _has_object(lines := _without_preface(block.lines))]
     if answers:
         lines = answers[-1]

@@ -66,7 +66,7 @@ class Conversation:
             ) from error
 
     def format_for(self, example: Example) -> OutputFormat:
-        """The output format, with the labels asked for as its vocabulary where the example has a query."""
+        """The output format, with the requested labels as its vocabulary where the example has a query."""
         if example.query is None:
             return self.output_format
         return replace(self.output_format, objects=example.query)
@@ -122,7 +122,7 @@ class Conversation:
         )
 
     def locate(self, answer: str | None, example: Example) -> Located:
-        """Where in an answer the elements stand that :meth:`parse` keeps."""
+        """Where in an answer the elements are that :meth:`parse` keeps."""
         return locate_elements(answer, self.format_for(example))
 
     def grammar_spec(self, example: Example) -> GrammarSpec:

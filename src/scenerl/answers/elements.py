@@ -1,7 +1,7 @@
-"""From raw elements to a scene graph: the rules that are the same in every format.
+"""From raw elements to a scene graph: the rules that all formats share.
 
 Model text is untrusted. An element that breaks a rule is dropped and becomes an :class:`~scenerl.types.Issue`; the
-others are kept. Each element gets at most one issue, the first rule it breaks.
+others are kept. Each element gets at most one issue, for the first rule it breaks.
 """
 
 from __future__ import annotations
@@ -91,19 +91,26 @@ def _as_set(vocabulary: tuple[str, ...] | None) -> frozenset[str] | None:
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """Takes elements in order of emission, checks them, and ends in a graph.
+    """Takes elements in order of emission, checks them, and builds a graph of those that are kept.
 
-    ``objects`` and ``predicates`` are closed vocabularies, None for open ones. Objects have a key by which relations
-    name them. A key belongs to the first object that claims it, even if that one is dropped, so that no reference ever
-    moves to another object.
+    Objects have a key by which relations name them. A key belongs to the first object that claims it, even if that one
+    is dropped, so that no reference ever moves to another object.
+
+    Attributes:
+        objects, predicates: closed vocabularies, None for open ones.
+        issues: the elements that were dropped.
+        object_places, relation_places: where each kept element was, ``objects[3]`` or ``line 7``.
     """
 
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
     issues: list[Issue] = field(default_factory=list)
+    object_places: list[str] = field(default_factory=list)
+    relation_places: list[str] = field(default_factory=list)
     _labels: list[str] = field(default_factory=list)
     _boxes: list[list] = field(default_factory=list)
     _index: dict[Hashable, int | None] = field(default_factory=dict)
+    _unknown: set[Hashable] = field(default_factory=set)
     _relations: dict[tuple[int, str, int], None] = field(default_factory=dict)
 
     def drop(self, kind: str, where: str, raw: object = "") -> None:
@@ -127,8 +134,10 @@ class GraphBuilder:
             self.drop("no_area", where, raw)
         elif self.objects is not None and label not in _as_set(self.objects):
             self.drop("unknown_label", where, raw)
+            self._unknown.add(key)
         else:
             self._index[key] = len(self._labels)
+            self.object_places.append(where)
             self._labels.append(label)
             self._boxes.append(box)
 
@@ -140,7 +149,9 @@ class GraphBuilder:
         """Check and keep a relation whose ``predicate`` is clean; call after every object has been added."""
         source, target = self._index.get(subject), self._index.get(object_)
         if source is None or target is None:
-            self.drop("dangling_relation", where, raw)
+            missing = {end for end, index in ((subject, source), (object_, target)) if index is None}
+            # A relation of an object that was dropped for its label is well-formed, as that object is.
+            self.drop("unknown_end" if missing <= self._unknown else "dangling_relation", where, raw)
         elif source == target:
             self.drop("self_relation", where, raw)
         elif self.predicates is not None and predicate not in _as_set(self.predicates):
@@ -149,13 +160,14 @@ class GraphBuilder:
             self.drop("duplicate_relation", where, raw)
         else:
             self._relations[source, predicate, target] = None
+            self.relation_places.append(where)
 
     def is_empty(self) -> bool:
         """Whether no element has been seen, neither kept nor dropped."""
         return not self._labels and not self.issues
 
     def graph(self, to_pixels: Callable[[list], Array]) -> SceneGraph:
-        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from the frame at once."""
+        """The graph of everything kept; ``to_pixels`` converts all boxes, (N, 4), from their format at once."""
         boxes = to_pixels(self._boxes).tolist() if self._boxes else []
         objects = tuple(SceneObject(label, tuple(box)) for label, box in zip(self._labels, boxes, strict=True))
         return SceneGraph(objects, tuple(Relation(*relation) for relation in self._relations))

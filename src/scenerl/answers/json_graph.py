@@ -1,7 +1,7 @@
 """The ``json`` format: a scene graph as R1-SGG writes it.
 
 ``{"objects": [{"id": "person.1", "bbox": [x1, y1, x2, y2]}], "relationships": [{"subject": "person.1", "predicate":
-"riding", "object": "bike.2"}]}``. The label is the id up to its last dot-number. Ids are compared as they stand.
+"riding", "object": "bike.2"}]}``. The label is the id up to its last dot-number. Ids are compared literally.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ An id is the label, a dot and the object's number. Boxes are left, top, right, b
 
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
-    """The answer's text; ``boxes`` are numbers of the frame, relations hold object indices."""
+    """The answer's text; ``boxes`` are in the answer's box format, relations hold object indices."""
     ids = object_ids(labels)
     graph = {
         "objects": [{"id": id_, "bbox": box} for id_, box in zip(ids, boxes, strict=True)],

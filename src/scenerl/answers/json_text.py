@@ -3,7 +3,7 @@
 The usual answer is one JSON value and goes through the C decoder at once. Only when that fails does a scanner look for
 the complete values between other text. It checks the grammar token by token with its own stack, so that brackets and
 quotes in prose do not mislead it, nesting cannot exhaust the interpreter's stack, and a value that breaks off at the
-end of the text is told from a broken one.
+end of the text is distinguished from a broken one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CLOSER = {"[": "]", "{": "}"}
 
 @dataclass(slots=True)
 class Scan:
-    """``values``: (start, depth) of complete objects and lists that stand in no other value, in order. ``broken``: some
+    """``values``: (start, depth) of complete outermost objects and lists, in order. ``broken``: some
     value began like JSON and went wrong. ``breaks_off``: the text ends inside a value."""
 
     values: list[tuple[int, int]]
@@ -79,7 +79,7 @@ def scan_values(text: str) -> Scan:
             scan.broken |= not _is_prose(text, start, position)
             stack.clear()
             continue
-        string, scalar, mark = token.groups()
+        string, _, mark = token.groups()
         if mark is None:
             if expect <= _FIRST_VALUE:
                 expect = _AFTER
@@ -129,7 +129,7 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], noth
     Args:
         text: where to look.
         inner: ``text`` without the one code fence around it, if there is one; tried first, as a whole.
-        is_answer: whether a decoded value is of the asked kind.
+        is_answer: whether a decoded value has the form of an answer.
         nothing: a pattern whose match, at a later place, stands for an empty list.
 
     Returns:

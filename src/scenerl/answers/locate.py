@@ -1,14 +1,12 @@
-"""Where in a model's text the elements stand that the parser kept: the characters of labels, coordinates, predicates.
+"""Where in a model's text the elements are that the parser kept: the characters of labels, coordinates, predicates.
 
-A second look, for those who want it: the parser itself keeps no positions. The same readers run again with a builder
-that notes which raw element each kept one was (``objects[3]``, ``line 7``), so that both agree on what is kept; then
-the places of those elements are looked up in the text. Time and memory are linear in the length of the text.
+The parser keeps no positions. The same readers run a second time; their builder has noted which raw element each kept
+one was (``objects[3]``, ``line 7``), and these are looked up in the text. Time and memory are linear in its length.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from scenerl.answers import detections, json_graph
@@ -43,29 +41,10 @@ class RelationSpans:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The elements of a parsed graph in their order; None for one that stands beyond the bound of what is searched."""
+    """The elements of a parsed graph in their order; None for one beyond the bound of what is searched."""
 
     objects: tuple[ObjectSpans | None, ...] = ()
     relations: tuple[RelationSpans | None, ...] = ()
-
-
-class _Noting(GraphBuilder):
-    """A builder that remembers where the elements it keeps came from."""
-
-    def __init__(self, output_format: OutputFormat):
-        super().__init__(output_format.objects, output_format.predicates)
-        self.object_places: list[str] = []
-        self.relation_places: list[str] = []
-
-    def add_object(self, key: Hashable, label: str, raw_box: object, where: str, raw: object) -> None:
-        super().add_object(key, label, raw_box, where, raw)
-        if len(self._labels) > len(self.object_places):
-            self.object_places.append(where)
-
-    def add_relation(self, subject: Hashable, predicate: str, object_: Hashable, where: str, raw: object) -> None:
-        super().add_relation(subject, predicate, object_, where, raw)
-        if len(self._relations) > len(self.relation_places):
-            self.relation_places.append(where)
 
 
 def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
@@ -75,7 +54,8 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     behind it. White space around labels belongs to none.
 
     Args:
-        text: the model's answer. style: how the model was asked, as for the parser.
+        text: the model's answer.
+        output_format: as for the parser.
 
     Returns:
         One entry for each element of the graph; nothing where the answer is a failure.
@@ -91,7 +71,7 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     # The last place: the body runs up to the end of the text or of its last closing tag.
     offset = text.rfind(body)
     body = body[:MAX_CHARS]
-    builder = _Noting(output_format)
+    builder = GraphBuilder(output_format.objects, output_format.predicates)
     if FORMATS[output_format.format].read(body, builder).failure or not builder.object_places:
         return Located()
     located = _LOCATORS[output_format.format](body, builder)
@@ -107,7 +87,7 @@ def _inner_start(body: str) -> int:
     return body.index(inner, body.index("\n", start))
 
 
-def _locate_json(body: str, builder: _Noting) -> Located:
+def _locate_json(body: str, builder: GraphBuilder) -> Located:
     spans = _leaf_spans(body, find_answer(body, unfence(body), json_graph.is_answer).start)
     objects = [_object(body, spans, place, "id", "bbox") for place in builder.object_places]
     relations = []
@@ -117,7 +97,7 @@ def _locate_json(body: str, builder: _Noting) -> Located:
     return Located(tuple(objects), tuple(relations))
 
 
-def _locate_detections(body: str, builder: _Noting) -> Located:
+def _locate_detections(body: str, builder: GraphBuilder) -> Located:
     spans = _leaf_spans(body, find_answer(body, unfence(body), detections.is_answer).start)
     return Located(tuple(_object(body, spans, place, "label", "bbox_2d") for place in builder.object_places))
 
@@ -162,7 +142,7 @@ def _inside(body: str, span: Span | None) -> Span | None:
     return start, start + len(raw.strip())
 
 
-def _locate_compact(body: str, builder: _Noting) -> Located:
+def _locate_compact(body: str, builder: GraphBuilder) -> Located:
     start = _inner_start(body)
     lines = line_spans(unfence(body))
     objects = []

@@ -1,4 +1,4 @@
-"""How a model is asked and how it answers, in one value that training, rollout, prediction and scoring share."""
+"""What fixes prompts and answers apart from the image; training, rollout, prediction and scoring share it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from scenerl.box_formats import BOX_FORMATS
 from scenerl.errors import UserError
 
 PROVIDED = {"boxes": "sgcls", "objects": "predcls"}
-"""What a prompt may tell of the objects, with the task of the literature that it makes: their boxes only (SGCls), or
+"""What a prompt may provide of the objects, and the name of that task in the literature: their boxes only (SGCls), or
 their labels too (PredCls). In both the answer is the whole graph."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """Everything that fixes the text of an answer, and of the question, apart from the image.
+    """Format, response template, box format and vocabularies of answers.
 
     Args:
         format: a name from :data:`~scenerl.answers.formats.FORMATS`.
         template: a name from :data:`~scenerl.answers.template.TEMPLATES`.
-        objects: closed vocabulary of object labels; None leaves it open. For ``detections``, the labels asked for.
+        objects: closed vocabulary of object labels; None leaves it open. For ``detections``, the
+            labels to look for.
         predicates: closed vocabulary of predicates; None leaves it open.
-        box_format: the frame of the boxes in the answer, a name from :data:`~scenerl.box_formats.BOX_FORMATS`.
-        step: coordinates are written in multiples of this many units of the frame (a unit of ``norm1`` is 0.0001).
-        provided: what the prompt tells of the objects, a name from :data:`PROVIDED`; None: nothing.
+        box_format: of the boxes in the answer, a name from :data:`~scenerl.box_formats.BOX_FORMATS`.
+        step: quantisation step; coordinates are multiples of this many units of the box format (a unit of ``norm1`` is
+            0.0001).
+        provided: what the prompt provides of the objects, a name from :data:`PROVIDED`; None: nothing.
 
     Raises:
-        UserError: a name that is none of those allowed, a grid below 1, a vocabulary that is not a list of strings,
-            objects given for a format without relations.
+        UserError: an unknown name, a step below 1, a vocabulary that is not a list of strings, objects provided for a
+            format without relations.
     """
 
     format: str = "json"
@@ -50,7 +52,7 @@ class OutputFormat:
             if value not in allowed:
                 raise UserError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
         if self.provided is not None and not FORMATS[self.format].graph:
-            raise UserError(f"the task {PROVIDED[self.provided]} asks for relations, which {self.format!r} cannot hold")
+            raise UserError(f"the task {PROVIDED[self.provided]} needs relations, which {self.format!r} cannot hold")
         if type(self.step) is not int or self.step < 1:
             raise UserError(f"step must be a whole number of at least 1, not {self.step!r}")
         for name in ("objects", "predicates"):
@@ -59,7 +61,7 @@ class OutputFormat:
                 continue
             if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
                 raise UserError(f"{name} must be a list of strings or None, not {labels!r:.80}")
-            # lists come from YAML and JSON; a tuple makes the style hashable
+            # lists come from YAML and JSON; a tuple makes the output format hashable
             object.__setattr__(self, name, tuple(labels))
 
     @property

@@ -1,7 +1,7 @@
-"""Model text to a scene graph or a typed failure: the one place where model text is read.
+"""Model text to a scene graph or a typed failure: the one place where model text is parsed.
 
-Model text is untrusted. No text raises, hangs or takes memory out of proportion; mistakes of the caller (a frame
-without its size) do raise.
+Model text is untrusted. No text raises, hangs or takes memory out of proportion; mistakes of the caller (the box format
+``resized`` without a size) do raise.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from scenerl.box_formats import extent_wh, to_pixels
 from scenerl.types import ParseResult
 
 MAX_CHARS = 1_000_000
-"""What stands in the envelope is read up to here, as if the engine had stopped there. The largest graph that is kept,
-1,000 objects with 5,000 relations, takes half of it."""
+"""Characters inside the response template that are parsed, as if the engine had stopped there. The largest graph that
+is kept, 1,000 objects with 5,000 relations, takes half of them."""
 
 
 def parse_answer(
@@ -26,27 +26,28 @@ def parse_answer(
     strict: bool = False,
     truncated: bool = False,
 ) -> ParseResult:
-    """Read a model's answer.
+    """Parse a model's answer.
 
-    The last complete answer in the text counts, fenced or not, with or without the envelope asked for. Labels lose the
-    white space around them and nothing else. Boxes are neither rounded nor clipped to the image.
+    The last complete answer in the text counts, fenced or not, with or without the requested response template. Labels
+    lose the white space around them and nothing else. Boxes are neither rounded nor clipped to the image.
 
     Args:
         text: the model's answer; None (or anything but a string) is the failure ``no_answer``.
-        output_format: how the model was asked. Labels outside its vocabularies are dropped as issues.
-        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
+        output_format: of the prompt. Labels outside its vocabularies are dropped as issues.
+        image_wh: size of the original image in pixels.
+        input_wh: size of the resized input in pixels, for the box format ``resized``.
         strict: any issue turns the result into the failure ``wrong_schema`` (the issues are kept).
-        truncated: the engine stopped at its token limit. An answer from which no graph can be read is then
-            ``truncated``, whatever else it looks like.
+        truncated: the engine stopped at its token limit. An answer without a graph is then ``truncated``, whatever
+            else it looks like.
 
     Returns:
         ``ok`` with a graph whose boxes are pixels of the original image (an empty one where the answer says that
-        nothing is there), or a name of :data:`~scenerl.types.FAILURES`; and the elements dropped, as issues.
-        ``in_template`` is true for exactly the envelope asked for around one answer, which may stand in one code fence;
-        it is false for every failure but ``wrong_schema``.
+        nothing is there), or a name of :data:`~scenerl.types.FAILURES`; and the dropped elements, as issues.
+        ``in_template`` is true for exactly the requested template around one answer, which may be in one code fence; it
+        is false for every failure but ``wrong_schema``.
 
     Raises:
-        UserError: frame ``resized`` without ``input_wh``.
+        UserError: the box format ``resized`` without ``input_wh``.
     """
     extent_wh(output_format.box_format, image_wh, input_wh)  # the caller's mistake must not depend on the text
     if not isinstance(text, str):

@@ -1,6 +1,6 @@
-"""The question that goes with the image, in our own words. The image itself is put before it by the model family.
+"""The text of a prompt, in our own words; the image comes before it.
 
-The shapes shown hold names such as ``x1`` where numbers belong: a model that only repeats its prompt has not answered.
+The examples in it have names such as ``x1`` where numbers belong: a model that repeats its prompt has not answered.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KEEP = {
 
 
 def _provided_lines(output_format: OutputFormat, provided: Sequence[tuple[str, list]]) -> list[str]:
-    """The objects that an answer is to hold, numbered as answers number them."""
+    """The provided objects, numbered as answers number them."""
     lines = [_PROVIDED[output_format.provided]]
     for number, (label, box) in enumerate(provided, start=1):
         parts = [number, label, *box] if output_format.provided == "objects" else [number, *box]
@@ -49,12 +49,12 @@ def _provided_lines(output_format: OutputFormat, provided: Sequence[tuple[str, l
 def build_prompt(
     output_format: OutputFormat, query: tuple[str, ...] | None = None, provided: Sequence[tuple[str, list]] = ()
 ) -> str:
-    """The user text that asks for an answer in ``style``.
+    """The text that requests an answer in an output format.
 
     Args:
-        output_format: format, envelope, frame and vocabularies; a closed vocabulary is listed.
-        query: for ``detections``, the labels to look for; the style's ``objects`` if None.
-        provided: where the style gives objects, their labels and their boxes as numbers of its frame.
+        output_format: of the answer; a closed vocabulary is listed in the prompt.
+        query: for ``detections``, the labels to look for; None: the ``objects`` of the output format.
+        provided: where objects are provided, their labels and their boxes as numbers of the box format.
 
     Raises:
         UserError: ``detections`` without labels to look for, or a query with another format.
@@ -70,7 +70,7 @@ def build_prompt(
     fmt = FORMATS[output_format.format]
     if fmt.graph:
         if query is not None:
-            raise UserError(f"format {output_format.format!r} asks for a whole scene graph and takes no query")
+            raise UserError(f"format {output_format.format!r} requests a whole scene graph and takes no query")
         lines = [fmt.instruction.format(unit=_unit(output_format))]
         if output_format.objects is not None:
             lines.append(f"Use only these object labels: {', '.join(output_format.objects)}.")
@@ -81,7 +81,9 @@ def build_prompt(
     else:
         labels = query if query is not None else output_format.objects
         if not labels:
-            raise UserError("a detection prompt needs the labels to look for: pass query, or objects in the style")
+            raise UserError(
+                "a detection prompt needs the labels to look for: pass query, or objects in the output format"
+            )
         lines = [fmt.instruction.format(unit=_unit(output_format), query=", ".join(labels))]
     lines.append(TEMPLATES[output_format.template].instruction)
     return "\n".join(lines)

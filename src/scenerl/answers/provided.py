@@ -1,4 +1,4 @@
-"""The answer that a prompt with provided objects asks for."""
+"""The target answer where the prompt provides objects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ MIN_IOU = 0.5
 
 
 def answer_graph(example: Example, provided: str | None) -> SceneGraph:
-    """The graph that an ideal answer holds: the ground truth, or the given objects with its relations between them.
+    """The graph of the target answer: the ground truth, or a detector's objects with its relations between them.
 
-    A detector's objects, best score first, each stand for the object of the ground truth that they overlap most, at IoU
-    0.5 or above, and of the same label where labels are given; where only boxes are, they take that object's label. One
-    that stands for nothing keeps the detector's label and has no relations.
+    Each of a detector's objects, best score first, is matched to the object of the ground truth that it overlaps most,
+    at IoU 0.5 or above, and of the same label where labels are provided. Where only boxes are, it takes that object's
+    label. An object without a match keeps the detector's label and has no relations.
 
     Args:
-        example: the image. given: what the prompt tells, as in :class:`~scenerl.answers.OutputFormat`.
+        example: the image.
+        provided: what the prompt provides, as in :class:`~scenerl.answers.OutputFormat`.
     """
     if provided is None or example.provided is None:
         return example.graph

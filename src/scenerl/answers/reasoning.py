@@ -1,4 +1,4 @@
-"""What SFT puts between the tags of a thought, where annotations hold none: nothing, or a summary of the answer."""
+"""The reasoning in SFT targets with the template ``think``, as annotations hold none: nothing, or a summary."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scenerl.types import SceneGraph
 
 
 def empty(graph: SceneGraph, query: Sequence[str] | None) -> str | None:
-    """No thought."""
+    """No reasoning."""
     return None
 
 
 def summary(graph: SceneGraph, query: Sequence[str] | None) -> str:
-    """What the answer will hold, in a sentence or two: a plan that the model writes before its boxes.
+    """How many objects of each label the answer has, and how many relations: a plan before the boxes.
 
     >>> from scenerl.types import SceneObject
     >>> dog = SceneObject("dog", (0, 0, 1, 1))
@@ -31,4 +31,4 @@ def summary(graph: SceneGraph, query: Sequence[str] | None) -> str:
 
 
 REASONING: dict[str, Callable[[SceneGraph, Sequence[str] | None], str | None]] = {"empty": empty, "summary": summary}
-"""Name of a thought to its writer, from the graph and the labels asked for."""
+"""Name to a function that writes the reasoning, from the target graph and the requested labels."""

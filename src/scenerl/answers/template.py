@@ -1,4 +1,4 @@
-"""What stands around an answer: nothing (``plain``) or a thought before it (``think``)."""
+"""Response templates: the answer alone (``plain``), or reasoning and then the answer, in tags (``think``)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def unfence(body: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An envelope's content. ``exact``: the envelope was the one asked for. ``unfinished``: a thought that was never
-    closed, so that the content may be a draft."""
+    """What a template holds. ``exact``: the text followed the requested template. ``unfinished``: the reasoning was
+    never closed, so that the body may be a draft."""
 
     body: str
     exact: bool
     unfinished: bool = False
 
 
-def _opened_anyhow(text: str) -> Opened:
+def _open_leniently(text: str) -> Opened:
     """The part of ``text`` where the answer is, whatever tags there are.
 
-    Behind the first closed thought; from the first ``<answer>`` to the last ``</answer>`` that closes one. The closing
-    tag stays in the body: JSON that is cut off by it is broken, not broken off.
+    Behind the first reasoning that is closed; from the first ``<answer>`` to the last ``</answer>`` that closes one.
+    The closing tag stays in the body: JSON that is cut off by it is broken, not truncated.
     """
     head, tag, body = text.partition(END_THINK)
     unfinished = False
@@ -60,7 +60,7 @@ def _opened_anyhow(text: str) -> Opened:
 
 def _open_plain(text: str) -> Opened:
     if "<" in text and any(tag in text for tag in TAGS):
-        return _opened_anyhow(text)
+        return _open_leniently(text)
     return Opened(text, True)
 
 
@@ -70,25 +70,25 @@ def _open_think(text: str) -> Opened:
         end_think, answer = text.index(END_THINK), text.index(ANSWER)
         if end_think < answer and not text[end_think + len(END_THINK) : answer].strip():
             return Opened(text[answer + len(ANSWER) : -len(END_ANSWER)], True)
-    return _opened_anyhow(text)
+    return _open_leniently(text)
 
 
 def _wrap_plain(body: str, reasoning: str | None) -> str:
     if reasoning is not None:
-        raise UserError("the plain envelope holds no thought; use envelope 'think'")
+        raise UserError("the response template 'plain' has no place for reasoning; use 'think'")
     return body
 
 
 def _wrap_think(body: str, reasoning: str | None) -> str:
     reasoning = (reasoning or "").strip()
     if any(tag in reasoning for tag in TAGS):
-        raise UserError(f"a thought must not hold {', '.join(TAGS)}: {reasoning[:80]!r}")
+        raise UserError(f"reasoning must not hold {', '.join(TAGS)}: {reasoning[:80]!r}")
     return f"{THINK}{reasoning}{END_THINK}\n{ANSWER}\n{body}\n{END_ANSWER}"
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTemplate:
-    """``wrap(body, thought)`` writes it, ``open(text)`` takes it off, ``instruction`` asks for it in a prompt."""
+    """``wrap(body, reasoning)`` writes it, ``open(text)`` removes it, ``instruction`` requests it in a prompt."""
 
     meaning: str
     wrap: Callable[[str, str | None], str]
@@ -104,10 +104,10 @@ TEMPLATES: dict[str, ResponseTemplate] = {
         "Write nothing else.",
     ),
     "think": ResponseTemplate(
-        "a thought in <think></think>, then the format in <answer></answer>",
+        "reasoning in <think></think>, then the format in <answer></answer>",
         _wrap_think,
         _open_think,
         "First think, inside <think></think>. Then give the answer inside <answer></answer>, and nothing else.",
     ),
 }
-"""Envelope name to what it is."""
+"""Name to template."""

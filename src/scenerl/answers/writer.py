@@ -1,4 +1,4 @@
-"""The text of the ideal answer: what SFT imitates and what the parser reads back without loss but rounding."""
+"""The text of the target answer: what SFT imitates, and what the parser reads back without loss but rounding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scenerl.errors import UserError
 from scenerl.types import SceneGraph
 
 
-def _sayable(raw: str, what: str, vocabulary: tuple[str, ...] | None) -> str:
+def _checked(raw: str, what: str, vocabulary: tuple[str, ...] | None) -> str:
     label = clean_label(raw)
     if label is None or any(tag in label for tag in TAGS):
         raise UserError(f"{what} {excerpt(raw)} cannot be written: empty, too long, or with line breaks or tags")
@@ -28,12 +28,13 @@ def box_coordinates(
 ) -> list[list[int | float]]:
     """Boxes as the numbers that an answer holds.
 
-    Each coordinate goes to the nearest multiple of the style's grid, so it moves by at most half a step. A side
-    shorter than that would vanish; it becomes one step wide where it is, so its ends move by at most one step.
+    Each coordinate is rounded to the nearest multiple of the step, so it moves by at most half a step. A side shorter
+    than that would vanish; it becomes one step wide where it is, so its ends move by at most one step.
 
     Args:
         boxes: (N, 4) in pixels of the original image.
-        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
+        image_wh: size of the original image in pixels.
+        input_wh: size of the resized input in pixels, for the box format ``resized``.
 
     Returns:
         N lists of four ints (four-decimal floats in ``norm1``).
@@ -64,22 +65,23 @@ def write_answer(
     input_wh: tuple[float, float] | None = None,
     reasoning: str | None = None,
 ) -> str:
-    """The ideal answer for ``graph``, envelope included.
+    """The target answer for ``graph``, response template included.
 
     What the parser would drop is not written: relations of an object with itself and repeated relations. ``detections``
     has no place for relations and leaves all of them out. White space around labels goes.
 
     Args:
         graph: boxes in pixels of the original image.
-        image_wh: size of the original image in pixels. input_wh: size of the resized input, for frame ``resized``.
-        reasoning: text between the think tags; None leaves them empty. Only with envelope ``think``.
+        image_wh: size of the original image in pixels.
+        input_wh: size of the resized input in pixels, for the box format ``resized``.
+        reasoning: text between the think tags; None leaves them empty. Only with the template ``think``.
 
     Returns:
         Text from which :func:`~scenerl.answers.parse_answer` reads the graph back.
 
     Raises:
         UserError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
-            a predicate that the format cannot hold; a box that is not finite or has no area; a thought where it has no
+            a predicate that the format cannot hold; a box that is not finite or has no area; reasoning where it has no
             place.
 
     >>> from scenerl.types import Relation, SceneObject
@@ -92,12 +94,12 @@ def write_answer(
     1 chasing 2
     end
     """
-    labels = [_sayable(item.label, "object label", output_format.objects) for item in graph.objects]
+    labels = [_checked(item.label, "object label", output_format.objects) for item in graph.objects]
     boxes = box_coordinates([item.box for item in graph.objects], output_format, image_wh, input_wh)
     relations = []
     if FORMATS[output_format.format].graph:
         relations = [
-            (relation.subject, _sayable(relation.predicate, "predicate", output_format.predicates), relation.object)
+            (relation.subject, _checked(relation.predicate, "predicate", output_format.predicates), relation.object)
             for relation in graph.relations
             if relation.subject != relation.object
         ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from scenerl.app.answer import answer
 from scenerl.app.asks import Limits
 from scenerl.app.checkpoints import Checkpoints, named_models
 from scenerl.app.server import App, Settings
-from scenerl.config import AppOptions
 from scenerl.inference.engines import device_named
+
+if TYPE_CHECKING:
+    from scenerl.commands.app import AppOptions
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATIENCE = 30.0

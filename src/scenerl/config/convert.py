@@ -1,19 +1,20 @@
-"""From what a YAML file or a command line says to the type of a dataclass field, or a clear refusal.
+"""Values of recipes and command lines to the types of options: pydantic does it, errors become one line.
 
-One function serves our own options and TRL's configuration classes, whose fields are unions such as
-``dict | str | None``.
+One function serves our options and TRL's configuration classes, whose fields are unions such as ``dict | str | None``.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
 
 from scenerl.errors import UserError
 
@@ -22,38 +23,40 @@ FALSE = ("false", "no", "off", "0")
 
 
 def convert(value: Any, kind: Any, text: bool = False) -> Any:
-    """Make ``value`` an instance of the annotation ``kind``.
+    """``value`` as an instance of the annotation ``kind``.
 
     Args:
         value: a YAML value, or the words of a command line: one as a string, several as a list of strings.
-        kind: a resolved annotation of bool, int, float, str, Path, list, dict, Literal, an Enum, None, Any and unions.
+        kind: a resolved annotation, ranges as pydantic takes them.
         text: the value came as words, so that ``5`` may become a number and ``none`` may become None.
 
     Returns:
-        The value; a member of an Enum is returned as its plain value, so that it can be written back to YAML.
+        The value; a member of an Enum as its plain value, so that it can be written back to YAML.
 
     Raises:
-        UserError: the value does not fit, with what is allowed.
+        UserError: the value does not fit; says what is allowed.
 
     >>> convert("1e-5", float, text=True), convert(["20", "50"], list[int], text=True)
     (1e-05, [20, 50])
     >>> convert("yes", int | None, text=True)
     Traceback (most recent call last):
     ...
-    UserError: 'yes' is not a whole number or none
+    scenerl.errors.UserError: 'yes': should be a valid integer, unable to parse string as an integer
     """
-    for member in _in_order(_members(kind), value, text):
-        try:
-            return _convert_one(value, member, text)
-        except _Unfit:
-            continue
-    unquoted = not text and takes(kind, str) and isinstance(value, bool | int | float)
-    raise UserError(f"{_shown(value)} is not {describe(kind)}{'; put it in quotes' if unquoted else ''}")
-
-
-def describe(kind: Any) -> str:
-    """The annotation in words: ``a whole number or none``, ``json | compact``."""
-    return " or ".join(dict.fromkeys(_describe_one(member) for member in _members(kind)))
+    if value == "" and takes(kind, Path):
+        raise UserError("'': should be a path")
+    if isinstance(value, dict) and takes(kind, dict):
+        return dict(value)  # as it is: JSON would make text of keys that are numbers
+    try:
+        if text:
+            found = _adapter(kind).validate_python(_from_words(value, kind))
+        else:  # YAML's types are JSON's: numbers are not taken for text, nor text for numbers
+            found = _adapter(kind).validate_json(json.dumps(_from_yaml(value, kind), default=str), strict=True)
+    except ValidationError as error:
+        raise UserError(_reason(error, kind, text)) from None
+    if found != found:
+        raise UserError(f"{value!r}: should be a number")
+    return found.value if isinstance(found, Enum) else found
 
 
 def choices(kind: Any) -> list[str]:
@@ -63,7 +66,7 @@ def choices(kind: Any) -> list[str]:
             return choices(get_args(member)[0])
         if get_origin(member) is Literal:
             return [str(value) for value in get_args(member)]
-        if isinstance(member, type) and issubclass(member, Enum):
+        if _is_enum(member):
             return [str(value.value) for value in member]
     return []
 
@@ -74,7 +77,7 @@ def takes(kind: Any, base: type) -> bool:
 
 
 def near_misses(name: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean a, b?)``, or what is allowed when it is short, or nothing: the tail of an error line."""
+    """The tail of an error line: `` (did you mean a, b?)``, or what is allowed when that is short, or nothing."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if not close:
@@ -84,117 +87,57 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
     return f" (allowed: {', '.join(names)})" if len(names) <= 30 else ""
 
 
-class _Unfit(Exception):
-    """This member of a union does not take the value; another may."""
-
-
 def _members(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    """The members of a union, without their ranges."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        return tuple(inner for member in get_args(kind) for inner in _members(member))
+    return (kind,)
 
 
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-def _in_order(members: tuple[Any, ...], value: Any, text: bool) -> list[Any]:
-    """Members to try, the most specific first. Beside choices, plain text is not tried, so that typos are found."""
-    has_choices = any(_is_enum(member) or get_origin(member) is Literal for member in members)
-    if text and isinstance(value, str) and str in members and not has_choices:
-        # Where text is allowed a word stays text; only JSON and the words of a boolean mean something else.
-        container = {"{": dict, "[": list}.get(value[:1], bool)
-        return [*(member for member in members if (get_origin(member) or member) in (container, bool)), str]
-    rank = {type(None): 0, bool: 1, int: 2, float: 3, Path: 7, str: 8, Any: 10}
-    ordered = sorted(members, key=lambda member: rank.get(member, 9 if (get_origin(member) or member) is list else 5))
-    return [member for member in ordered if not (has_choices and member is str)]
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    """A validator. Plain text beside choices is left out, so that a mistyped choice is found."""
+    members = _members(kind)
+    if str in members and any(_is_enum(member) or get_origin(member) is Literal for member in members):
+        kind = Union[tuple(member for member in members if member is not str)]  # noqa: UP007
+    return TypeAdapter(kind)
 
 
-def _convert_one(value: Any, kind: Any, text: bool) -> Any:
-    origin = get_origin(kind) or kind
-    if kind is Any:
+def _from_words(value: Any, kind: Any) -> Any:
+    """What words mean before they are converted: JSON, none, a list of one."""
+    if not isinstance(value, str):
         return value
-    if kind is type(None):
-        if value is None or (text and value in ("none", "None", "null")):
-            return None
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-        if text and isinstance(value, str) and value.lower() in TRUE + FALSE:
-            return value.lower() in TRUE
-    elif kind in (int, float):
-        return _convert_number(value, kind, text)
-    elif kind in (str, Path):
-        if isinstance(value, str | Path) and (value != "" or kind is str):
-            return kind(value)
-    elif origin is Literal or _is_enum(kind):
-        for allowed in get_args(kind) if origin is Literal else [member.value for member in kind]:
-            if value == allowed or (text and isinstance(value, str) and value == str(allowed)):
-                return allowed
-    elif origin in (list, tuple):
-        items = _parse_json(value, list) if text and isinstance(value, str) and value.startswith("[") else value
-        if items is not None and not isinstance(items, Mapping):
-            plain = items if isinstance(items, list | tuple) else [items]
-            inner = (get_args(kind) or (Any,))[0]
-            return origin(convert(item, inner, text and items is value) for item in plain)
-    elif origin is dict:
-        mapping = _parse_json(value, dict) if text and isinstance(value, str) and value.startswith("{") else value
-        if isinstance(mapping, Mapping):
-            return dict(mapping)
-    raise _Unfit
-
-
-def _convert_number(value: Any, kind: type, text: bool) -> Any:
-    if isinstance(value, str) and (text or kind is float):
-        # YAML 1.1 reads 1e-5 as text; a float given as text is meant as one.
+    if takes(kind, type(None)) and not takes(kind, str) and value in ("none", "None", "null"):
+        return None
+    if takes(kind, bool) and takes(kind, str) and value.lower() in TRUE + FALSE:
+        return value.lower() in TRUE
+    if takes(kind, {"{": dict, "[": list}.get(value[:1], Enum)):
         try:
-            number = kind(value)
-        except ValueError:
-            raise _Unfit from None
-    elif (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or (kind is int and isinstance(value, float) and not value.is_integer())
-    ):
-        raise _Unfit
-    else:
-        number = kind(value)
-    if isinstance(number, float) and math.isnan(number):
-        raise _Unfit
-    return number
+            return json.loads(value)
+        except ValueError as error:
+            raise UserError(f"{value!r} is not JSON: {error}") from error
+    return [value] if takes(kind, list) and not takes(kind, str) else value
 
 
-def _parse_json(value: str, kind: type) -> Any:
-    try:
-        parsed = json.loads(value)
-    except ValueError as error:
-        raise UserError(f"{_shown(value)} is not JSON: {error}") from error
-    if not isinstance(parsed, kind):
-        raise _Unfit
-    return parsed
+def _from_yaml(value: Any, kind: Any) -> Any:
+    """A single value for a list is a list of one, and 1e4 is a whole number too."""
+    if takes(kind, list) and not takes(kind, str) and not isinstance(value, list | tuple | dict | None):
+        value = [value]
+    if isinstance(value, list | tuple):
+        return [_from_yaml(item, Any) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return repr(" ".join(value))
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
-
-
-def _describe_one(kind: Any) -> str:
-    words = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        Path: "a path",
-        type(None): "none",
-        Any: "a value",
-    }
-    if kind in words:
-        return words[kind]
-    origin = get_origin(kind) or kind
-    if origin is Literal or _is_enum(kind):
-        return " | ".join(choices(kind))
-    if origin in (list, tuple):
-        inner = (get_args(kind) or (Any,))[0]
-        return f"a list (each {describe(inner)})"
-    return "a mapping (JSON on the command line)" if origin is dict else str(kind)
+def _reason(error: ValidationError, kind: Any, text: bool) -> str:
+    problems = error.errors(include_url=False)
+    reasons = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in problems)
+    value = problems[0]["input"]
+    shown = repr(value) if len(repr(value)) <= 80 else f"{value!r:.77}..."
+    quotes = "; put it in quotes" if not text and takes(kind, str) and isinstance(value, bool | int | float) else ""
+    return f"{shown}: {' or '.join(reasons)}{quotes}"

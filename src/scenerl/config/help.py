@@ -11,61 +11,67 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from scenerl.config.convert import choices, takes
-from scenerl.config.options import OPTIONS, TRL_CONFIGS
-from scenerl.config.parse import field_types
+from scenerl.config.options import Options, default_of, field_types
 
 LEFT = 34
 """Width of the column of names."""
 
-FIRST = ("Arguments", "Options")
-"""Groups that come first; the others follow in the order of their fields."""
-
-TRL_NOTE = """Every field of TRL's {cls} is an option too, with TRL's name and default unless the documentation says
-otherwise: --learning_rate, --max_steps, --per_device_train_batch_size, --save_steps, --report_to and many more.
-`scenerl {command} --help-all` lists them. Fields that hold mappings are given as JSON or in the recipe."""
+TRL_NOTE = """Every field of TRL's {cls} is an option too, with TRL's name and, unless the documentation says otherwise,
+its default: --learning_rate, --max_steps, --per_device_train_batch_size, --save_steps, --report_to and many more.
+`scenerl {command} --help-all` lists them. Fields that hold mappings are written as JSON or in the recipe."""
 
 COMMON = {
-    "--config FILE.yaml": "recipe: a mapping of the names here to values; the command line wins over it",
+    "--config FILE.yaml": "recipe: a mapping of option names to values. May be repeated: the later file wins, and the "
+    "command line wins over all",
     "--help": "this page",
     "--traceback": "show where an error came from",
 }
+"""Options of every command."""
 
 
-def command_help(command: str, examples: Iterable[str], names: Mapping[str, Mapping[str, str]] | None = None) -> str:
+def command_help(
+    cls: type[Options], command: str, examples: Iterable[str], names: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
     """The help page of a command: purpose, usage, examples, then its options by group with choices and defaults.
 
     Args:
-        command: a name from :data:`scenerl.config.OPTIONS`.
+        cls: the command's options.
+        command: its name.
         examples: lines to show as they are.
         names: lists for the end of the page: title to name to meaning, such as the rewards.
     """
-    cls = OPTIONS[command]
-    items = dataclasses.fields(cls)
-    positionals = [item for item in items if item.metadata["positional"]]
-    required = [item for item in items if not item.metadata["positional"] and item.default is dataclasses.MISSING]
-    required = [item for item in required if item.default_factory is dataclasses.MISSING]
-    usage = " ".join(
-        ["scenerl", command]
-        + [_argument(item, field_types(cls)[item.name]) for item in positionals]
-        + [f"--{item.name} {_metavar(item, field_types(cls)[item.name])}" for item in required]
-        + ["[options]"]
-    )
-    lines = [_filled(cls.__doc__ or ""), "", f"usage: {usage}", "", "examples:", *(f"  {line}" for line in examples)]
-
-    groups: dict[str, list[dataclasses.Field]] = {}
-    for item in sorted(items, key=lambda item: item.name not in {other.name for other in required}):
-        groups.setdefault("Arguments" if item.metadata["positional"] else item.metadata["group"], []).append(item)
-    for group in sorted(groups, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
-        lines += ["", f"{group}:"]
-        for item in groups[group]:
-            lines += _entry(item, field_types(cls)[item.name])
-    for title, entries in {"Always": COMMON, **(names or {})}.items():
+    lines = [_filled(cls.__doc__ or ""), "", f"usage: {usage(cls, command)}"]
+    lines += ["", "examples:", *(f"  {line}" for line in examples)]
+    for title, entries in {**option_groups(cls), "Always": COMMON, **(names or {})}.items():
         lines += ["", f"{title}:"]
         for left, right in entries.items():
             lines += _columns(left, right)
-    if command in TRL_CONFIGS:
-        lines += ["", _filled(TRL_NOTE.format(cls=TRL_CONFIGS[command], command=command))]
+    if cls.trl_config:
+        lines += ["", _filled(TRL_NOTE.format(cls=cls.trl_config, command=command))]
     return "\n".join(lines)
+
+
+def usage(cls: type[Options], command: str) -> str:
+    """The command line of a command: arguments, required options."""
+    words, kinds = ["scenerl", command], field_types(cls)
+    for item in sorted(dataclasses.fields(cls), key=lambda item: not item.metadata["positional"]):
+        kind, is_required = kinds[item.name], default_of(item) is dataclasses.MISSING
+        if item.metadata["positional"]:
+            name = f"{item.name.upper()} …" if takes(kind, list) else item.name.upper()
+            words.append(name if is_required else f"[{name}]")
+        elif is_required:
+            words.append(f"--{item.name} {_metavar(item, kind)}")
+    return " ".join([*words, "[options]"])
+
+
+def option_groups(cls: type[Options]) -> dict[str, dict[str, str]]:
+    """Title to entries, option to help text: arguments, required options and options without a group first."""
+    groups: dict[str, dict[str, str]] = {"Arguments": {}, "Options": {}}
+    kinds = field_types(cls)
+    for item in sorted(dataclasses.fields(cls), key=lambda item: default_of(item) is not dataclasses.MISSING):
+        left, text = entry(item, kinds[item.name])
+        groups.setdefault("Arguments" if item.metadata["positional"] else item.metadata["group"], {})[left] = text
+    return {title: entries for title, entries in groups.items() if entries}
 
 
 def fields_help(cls: type, omit: Collection[str] = ()) -> str:
@@ -74,7 +80,7 @@ def fields_help(cls: type, omit: Collection[str] = ()) -> str:
     kinds = field_types(cls)
     for item in dataclasses.fields(cls):
         if item.init and item.name not in omit:
-            lines += _entry(item, kinds[item.name])
+            lines += _columns(*entry(item, kinds[item.name]))
     return "\n".join(lines)
 
 
@@ -96,40 +102,31 @@ def overview(purposes: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _entry(item: dataclasses.Field, kind: Any) -> list[str]:
-    metadata = item.metadata
-    allowed = choices(kind)
-    is_positional = metadata.get("positional", False)
+def entry(item: dataclasses.Field, kind: Any) -> tuple[str, str]:
+    """An option as it is written, and its help text with choices and default."""
+    is_positional = item.metadata.get("positional", False)
     metavar = _metavar(item, kind)
-    left = f"{item.name.upper()}" if is_positional else f"--{item.name} {metavar}".rstrip()
     notes = []
-    if allowed and (is_positional or "|" not in metavar):
-        notes.append(f"choices: {', '.join(allowed)}")
-    default = item.default
-    if item.default_factory is not dataclasses.MISSING:
-        default = item.default_factory()
+    if choices(kind) and (is_positional or "|" not in metavar):
+        notes.append(f"choices: {', '.join(choices(kind))}")
+    default = default_of(item)
     if default is dataclasses.MISSING:
         notes.append("required")
     elif default is True and not is_positional:
         notes.append(f"default: true; off: --no_{item.name}")
     elif default is not None and default is not False and default != []:
         notes.append(f"default: {_shown(default)}")
-    text = " ".join(str(metadata.get("help", "")).split()).replace("%%", "%")
-    return _columns(left, text + (f" ({'; '.join(notes)})" if notes else ""))
-
-
-def _argument(item: dataclasses.Field, kind: Any) -> str:
-    name = f"{item.name.upper()} …" if takes(kind, list) else item.name.upper()
-    is_required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    return name if is_required else f"[{name}]"
+    text = " ".join(str(item.metadata.get("help", "")).split()).replace("%%", "%")
+    left = item.name.upper() if is_positional else f"--{item.name} {metavar}".rstrip()
+    return left, text + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _metavar(item: dataclasses.Field, kind: Any) -> str:
-    allowed = choices(kind)
     if takes(kind, list):
         inner = next((get_args(member) for member in (*get_args(kind), kind) if get_origin(member) is list), ())
-        return "NAME …" if not inner or inner[0] is str else "N …"
-    if allowed:
+        is_number = inner and any(takes(inner[0], number) for number in (int, float))
+        return "N …" if is_number else "NAME …"
+    if allowed := choices(kind):
         joined = "|".join(allowed)
         return joined if len(joined) <= LEFT else item.name.upper()
     if takes(kind, bool):

@@ -1,17 +1,17 @@
-"""COCO's instances, and every data set of their schema, as detection: an image, the labels asked for, their boxes.
+"""COCO's instances, and every data set of their schema, as detection: an image, a query of labels, their boxes.
 
-A file (:mod:`scenerl.data.instances` shows one) is gone through once; what is held is the boxes, without the polygons.
-Images are not opened.
+:mod:`scenerl.data.instances` shows such a file. Images are not opened.
 
-Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no objects to box:
-they are left out. A label of which an image has nothing but these is neither there nor absent, and not asked for.
+Boxes without area, which COCO's training set has, are left out with a warning. Crowd regions are no targets; they
+become :attr:`~scenerl.types.Example.crowds`. Where an image has nothing else of a label, the label is neither present
+nor absent, and the query leaves it out.
 
 Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
 
-    images=FOLDER          where the images are; not given: looked for beside the file
-    query=all              ask for every category of the file (the default)
-    query=present          only for those that are there
-    query=sampled          those that are there and ``negatives`` absent ones (5), drawn by ``seed`` (0)
+    images=FOLDER          where the images are; by default looked for beside the file
+    query=all              every category of the file (the default)
+    query=present          only the categories that the image has
+    query=sampled          those that the image has and ``negatives`` absent ones (5), drawn by ``seed`` (0)
     filtered=1             leave out, per image, categories of more than 10 boxes, as VLM-R1's evaluation does
 
 Source: Lin et al. 2014 (arXiv 1405.0312).
@@ -23,21 +23,26 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.instances import EXPECTED, KEYS, Instances, gather
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, read_row
+from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
-from scenerl.metrics.candidates import CROWDED
+from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a file as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories, and the images of a file as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: the file is missing or not of the schema, or a setting is unknown.
@@ -51,21 +56,20 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         path = path / "annotations" / f"instances_{split}.json"
     elif split is not None:
         raise DataError(f"coco:{path} is one file and has no split {split!r}")
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+    instances = read_instances(path)
     folders = image_folders(path, str(settings["images"]))
-    asker = Asker(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
-    for problem in instances.problems[None]:
-        yield Record(str(path), None, (problem,))
-    for image_id in instances.images:
-        yield record_of(instances, image_id, asker, folders, filtered=bool(settings["filtered"]))
+    chooser = QueryChooser(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
+    filtered = bool(settings["filtered"])
+    records = (record_of(instances, image_id, chooser, folders, filtered, exact=exact) for image_id in instances.images)
+    return Names(instances.names), chain(instances.unplaced(), records)
 
 
-def image_folders(path: Path, given: str) -> ImageFolders:
-    """Where the images of a file of instances may be: the folder given, or those that COCO's users have beside it."""
-    if given:
-        if not Path(given).is_dir():
-            raise DataError(f"images={given}: there is no such folder")
-        return ImageFolders(Path(given), ["."])
+def image_folders(path: Path, folder: str) -> ImageFolders:
+    """Where the images of a file of instances may be: the folder of the setting, or those usual beside it."""
+    if folder:
+        if not Path(folder).is_dir():
+            raise DataError(f"images={folder}: there is no such folder")
+        return ImageFolders(Path(folder), ["."])
     split = path.stem.removeprefix("instances_")
     return ImageFolders(
         path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]
@@ -73,8 +77,8 @@ def image_folders(path: Path, given: str) -> ImageFolders:
 
 
 @dataclass
-class Asker:
-    """Chooses the labels asked for. ``near`` gives, for an image id, absent labels that are to be drawn first."""
+class QueryChooser:
+    """Chooses the labels to prompt for. ``near`` gives, for an image id, absent labels that are drawn first."""
 
     instances: Instances
     query: str = "all"
@@ -82,12 +86,12 @@ class Asker:
     seed: int = 0
     near: Mapping[str, Collection[str]] = field(default_factory=dict)
 
-    def ask(self, image_id: str, present: Collection[str], left_out: Collection[str] = ()) -> list[str]:
+    def choose(self, image_id: str, present: Collection[str], left_out: Collection[str] = ()) -> list[str]:
         """The labels for an image, in the order of the file's categories; ``sampled`` in drawn order.
 
         Args:
             present: labels that the image has boxes of.
-            left_out: labels that are not to be asked for.
+            left_out: labels that are not to be in it.
         """
         names = [name for name in self.instances.names.values() if name not in left_out]
         if self.query == "all":
@@ -99,63 +103,64 @@ class Asker:
         rng.shuffle(absent)
         near = self.near.get(image_id, ())
         absent.sort(key=lambda name: name not in near)  # stable, so drawn order holds within both parts
-        asked = [name for name in names if name in present] + absent[: self.negatives]
-        rng.shuffle(asked)
-        return asked
+        query = [name for name in names if name in present] + absent[: self.negatives]
+        rng.shuffle(query)
+        return query
 
 
 def record_of(
     instances: Instances,
     image_id: str,
-    asker: Asker,
+    chooser: QueryChooser,
     folders: ImageFolders,
     filtered: bool = False,
     prefix: str = "",
     query: Sequence[str] | None = None,
-    drop_unasked: bool = False,
+    drop_unlisted: bool = False,
+    exact: bool = False,
 ) -> Record:
     """One image as a record.
 
     Args:
         prefix: stands before the image id.
-        query: the labels asked for, where the data set says them itself.
-        drop_unasked: leave out boxes of labels that ``query`` lacks; otherwise these labels are asked for too, with a
+        query: the labels to prompt for, where the data set lists them itself.
+        drop_unlisted: leave out boxes of labels that ``query`` lacks; otherwise these labels join the query, with a
             warning.
+        exact: keep boxes as they stand in the file, those without area included, and need no size.
     """
-    image, warnings = instances.images[image_id], []
+    image = instances.images[image_id]
     where = f"{instances.path}, image {image_id}"
-    annotations = instances.annotations.of(image_id)
+    size = image.get("width"), image.get("height")
+    annotations = instances.annotations[image_id]
     counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
     many = {number for number, count in counts.items() if filtered and count > CROWDED}
-    rows, present, empty, unclear = [], set(), 0, set()
+    labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []
     for annotation in annotations:
-        label, (x1, y1, x2, y2) = instances.names[annotation.category], annotation.box
-        if annotation.category in many or (drop_unasked and label not in query):
+        label = instances.names[annotation.category]
+        if annotation.category in many or (drop_unlisted and label not in query):
             continue
-        if annotation.crowd or x1 >= x2 or y1 >= y2:
-            unclear.add(label)
-            empty += not annotation.crowd
+        if annotation.crowd:
+            crowds.append((label, annotation.box))
         else:
-            present.add(label)
-            rows.append({"label": label, "bbox_2d": [x1, y1, x2, y2]})
-    if empty:
-        warnings.append(f"{empty} boxes without area are left out")
+            labels.append(label)
+            boxes.append(annotation.box)
+        (unclear if annotation.crowd or lacks_area(annotation.box, size) else present).add(label)
     if query is None:
-        left_out = (unclear - present) | {instances.names[number] for number in many}
-        query = asker.ask(image_id, present, left_out)
-    elif unasked := sorted(present - set(query)):
-        warnings.append(f"labels with a box that the file does not list for the image are asked for too: {unasked}")
-        query = [*query, *unasked]
-    row = {
-        "image_id": f"{prefix}{image_id}",
-        "width": image.get("width"),
-        "height": image.get("height"),
-        "query": list(query),
-        "detections": rows,
-    }
-    name = image.get("file_name")
-    if isinstance(name, str) and name and (file := Path(name) if Path(name).is_absolute() else folders.find(name)):
-        row["file_name"] = str(file.absolute())
-    record = read_row(row, where)
-    errors = (*instances.problems.get(image_id, ()), *record.errors)
+        query = chooser.choose(image_id, present, (unclear - present) | {instances.names[number] for number in many})
+    elif unlisted := sorted(present - set(query)):
+        warnings.append(f"labels with a box that the file does not list for the image join the query: {unlisted}")
+        query = [*query, *unlisted]
+    record = build_example(
+        where,
+        f"{prefix}{image_id}",
+        size,
+        labels,
+        boxes,
+        query=query,
+        crowds=crowds,
+        image=folders.find_named(image.get("file_name")),
+        exact=exact,
+    )
+    problems = instances.problems.get(image_id, ())
+    errors = (*problems, *record.errors)
     return Record(where, None if errors else record.example, errors, (*warnings, *record.warnings))

@@ -1,34 +1,35 @@
 """The ``data`` command: make, describe, check, draw and convert data sets.
 
 Every action goes through its source row by row, so that a set of any size takes the memory of a small one, but for what
-:class:`~scenerl.data.statistics.Statistics` counts and the image ids that may not repeat.
+:class:`~scenerl.data.inspect.statistics.Statistics` counts and the image ids that may not repeat.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from scenerl import data
-from scenerl.config import DataOptions
-from scenerl.data.check import Checker
-from scenerl.data.draw import choose, write_drawings
+from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.draw import choose, write_drawings
+from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.statistics import Statistics, tables
+from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
-from scenerl.files import check_out, check_out_folder
-from scenerl.json_files import read_json
+from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
+
+if TYPE_CHECKING:
+    from scenerl.commands.data import DataOptions
 
 T = TypeVar("T")
 
@@ -40,8 +41,7 @@ def run(options: DataOptions) -> None:
         UserError: the source or an option cannot be used, or ``check`` found errors.
     """
     if options.out is not None:
-        suffix = WRITERS[options.to][0]
-        if options.action in ("make", "draw") or (options.action == "convert" and not suffix):
+        if options.action in ("make", "draw"):
             check_out_folder(options.out)
         else:
             check_out(options.out, [options.source, options.vocabulary, options.train_source])
@@ -66,7 +66,9 @@ def make(options: DataOptions) -> None:
 def stats(options: DataOptions) -> None:
     """Print statistics; write them as JSON with ``out``."""
     statistics = Statistics.of(track(_examples(options), "rows"))
-    seen = _seen(options)
+    seen = None
+    if options.train_source is not None:
+        seen, _ = read_training(options.train_source, options.train_split)
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     Console().print(tables(statistics, seen))
@@ -83,24 +85,6 @@ def triplets(options: DataOptions) -> None:
         f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
         f"{statistics.num_images} images; for scenerl eval --train {out} and scenerl grpo --predicate_counts {out}"
     )
-
-
-def _seen(options: DataOptions) -> Statistics | None:
-    """Statistics of the training data; of a file of triplets only its triplets."""
-    source = options.train_source
-    if source is None:
-        return None
-    if Path(source).suffix != ".json":
-        return Statistics.of(track(data.load(source, options.train_split), "training rows"))
-    if options.train_split is not None:
-        raise DataError(f"{source} is a file of triplets and has no split {options.train_split!r}")
-    value = read_json(source, "what scenerl data triplets writes")
-    rows = value.get("triplets") if isinstance(value, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
-        raise DataError(f"{source}: expected what scenerl data triplets writes, with a list of triplets")
-    statistics = Statistics()
-    statistics.triplets.update(map(tuple, rows))
-    return statistics
 
 
 def check(options: DataOptions) -> None:
@@ -141,22 +125,21 @@ def convert(options: DataOptions) -> None:
     """Write any source in a format of :data:`~scenerl.data.writers.WRITERS`; images that are not files yet go to
     ``images/`` beside it."""
     suffix, write = WRITERS[options.to]
-    out = _required(options.out, "convert", f"--out FILE{suffix}" if suffix else "--out FOLDER")
-    if suffix and out.suffix != suffix:
+    out = _required(options.out, "convert", f"--out FILE{suffix}")
+    if out.suffix != suffix:
         raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
-    names = Vocabulary.read(options.vocabulary) if options.vocabulary else None
-    if names is not None:
-        names.require(_examples(options), options.source)
+    if options.vocabulary is not None:
+        Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     chosen = (
         example
         for example in track(_examples(options), "rows")
         if not options.only or any(fnmatchcase(example.image_id, pattern) for pattern in options.only)
     )
-    count = write(out, chosen, options.split, names)
+    count = write(out, chosen)
     if not count:
-        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
     _say(f"{count} rows in {out}")
 
@@ -177,7 +160,7 @@ def _required(value: T | None, action: str, name: str) -> T:
 
 def _write_json(path: Path, value: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n")
     _say(f"wrote {path}")
 
 

@@ -13,7 +13,7 @@ Source ``d3:FOLDER``, split ``full`` (the default), ``pres`` or ``abs``, then se
     query=group       the sentences of the image's group, present or absent: D³'s intra-group setting
     query=all         every sentence of the split: the inter-group setting
     query=present     only those that are there
-    images=FOLDER     where the images are; not given: looked for in the folder
+    images=FOLDER     where the images are; by default looked for in the folder
 
 An image's group is the folder in its file name. Which sentences belong to a group stands only in the release's pickles
 (``groups.pkl``, ``sentences.pkl``). Pickles can run any code and are not loaded; ``query=group`` needs ``groups.json``,
@@ -25,20 +25,19 @@ Source: Xie et al. 2023 (arXiv 2307.12813), section 3.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import Asker, image_folders, record_of
-from scenerl.data.instances import KEYS, Instances, gather, instances_of, labels_of, tidy_id
+from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import Instances, read_instances, tidy_id
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
-from scenerl.json_files import iter_lists, read_json
-from scenerl.types import Example
+from scenerl.json_files import read_json
 
 SPLITS = ("full", "pres", "abs")
 QUERIES = ("sampled", "group", "all", "present")
@@ -46,8 +45,12 @@ EXPECTED = "D³'s annotations: a JSON object with images, annotations and catego
 GROUPS = "D³'s groups: a JSON object of group id to an object with the lists img_id and inner_sent_id"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a split as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the sentences, and the images of a split as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
@@ -58,46 +61,22 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     if split not in SPLITS:
         raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
     path = _annotations(folder, split)
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
-    given = str(settings["images"])
-    folders = image_folders(path, given) if given else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
+    instances = read_instances(path, EXPECTED)
+    images = str(settings["images"])
+    folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
-    asked = _group_queries(folder, instances) if query == "group" else {}
-    asker = Asker(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
-    for problem in instances.problems[None]:
-        yield Record(str(path), None, (problem,))
-    for image_id in instances.images:
-        if query == "group" and image_id not in asked:
-            yield Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        else:
-            its = asked.get(image_id)
-            yield record_of(instances, image_id, asker, folders, query=its, drop_unasked=query == "group")
+    group_queries = _group_queries(folder, instances) if query == "group" else {}
+    chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
 
+    def record(image_id: str) -> Record:
+        if query == "group" and image_id not in group_queries:
+            return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
+        in_group = group_queries.get(image_id)
+        return record_of(
+            instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
+        )
 
-def write(folder: Path, examples: Iterable[Example], split: str = SPLITS[0]) -> int:
-    """Write examples as the annotations of a split and ``groups.json``, whole or not at all.
-
-    Every list of labels that is asked for is a group, so that ``query=group`` asks for the same again.
-
-    Returns:
-        The number of images.
-    """
-    queries = []
-
-    def note(example: Example) -> dict:
-        queries.append(labels_of(example))
-        return {}
-
-    written = instances_of(examples, note)
-    number = {category["name"]: category["id"] for category in written["categories"]}
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for image, query in zip(written["images"], queries, strict=True):
-        groups[tuple(query)].append(image["id"])
-    rows = [{"img_id": ids, "inner_sent_id": [number[label] for label in query]} for query, ids in groups.items()]
-    with whole_folder(folder) as aside:
-        (aside / f"d3_{split}_annotations.json").write_text(json.dumps(written))
-        (aside / "groups.json").write_text(json.dumps(dict(enumerate(rows))))
-    return len(queries)
+    return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
 
 
 def _annotations(folder: Path, split: str) -> Path:
@@ -117,7 +96,7 @@ def _near(instances: Instances) -> Mapping[str, set[str]]:
         groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
     near = {}
     for members in groups.values():
-        annotations = (found for member in members for found in instances.annotations.of(member))
+        annotations = (found for member in members for found in instances.annotations[member])
         labels = {instances.names[found.category] for found in annotations}
         near |= dict.fromkeys(members, labels)
     return near

@@ -5,7 +5,7 @@ Columns: ``image_id``, ``image`` (encoded bytes, or the hub's struct of bytes an
 ``prompt_close`` may be there and are not read: prompts are built by :mod:`scenerl.answers`. Width and height come from
 the image. A source is a Parquet file, a folder of them (also one that ``save_to_disk`` wrote), or a name on the hub.
 
-``pyarrow`` and ``datasets`` are imported when a source is read; nothing is read before it is asked for.
+``pyarrow`` and ``datasets`` are imported when a source is read; nothing is read before the first row is taken.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from scenerl.data.images import image_size
-from scenerl.data.published import graphs_only
-from scenerl.data.rows import Record, example_to_row, excerpt, read_row
+from scenerl.data.records import Record, excerpt
+from scenerl.data.rows import example_to_row, read_row
 from scenerl.errors import DataError
 from scenerl.files import whole_file
 from scenerl.types import Example, StoredImage
@@ -86,7 +86,7 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         The number of rows.
 
     Raises:
-        DataError: an example has no image, or asks for labels.
+        DataError: an example has no image, or is a detection task.
     """
     pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -96,12 +96,20 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     count = 0
-    rows = map(_hub_row, graphs_only(examples, "the hub schema"))
+    rows = map(_hub_row, _graphs_only(examples))
     with whole_file(path) as aside, parquet.ParquetWriter(aside, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             count += len(batch)
     return count
+
+
+def _graphs_only(examples: Iterable[Example]) -> Iterator[Example]:
+    """The examples, or a DataError where one is a detection task."""
+    for example in examples:
+        if example.query is not None:
+            raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
+        yield example
 
 
 def _hub_row(example: Example) -> dict:
@@ -122,13 +130,13 @@ def _hub_row(example: Example) -> dict:
 
 
 def _choose(splits, split: str | None, source: object) -> str:
-    """The split asked for, or the only one."""
+    """The split, checked; None chooses the only one."""
     names = sorted(splits)
     if split is None and len(names) == 1:
         return names[0]
     if split not in names:
-        asked = "needs a split" if split is None else f"has no split {split!r}"
-        raise DataError(f"{source} {asked}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
+        problem = "needs a split" if split is None else f"has no split {split!r}"
+        raise DataError(f"{source} {problem}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
     return split
 
 

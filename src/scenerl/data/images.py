@@ -1,11 +1,11 @@
 """Image files to pixels, with bounds: what a file claims is not believed until it is checked.
 
-Boxes are in the frame of the pixels as stored, which is how the annotations of COCO, Visual Genome and PSG were made:
+Boxes refer to the pixels as stored, which is how the annotations of COCO, Visual Genome and PSG were made:
 EXIF orientation is ignored. Only where a row's width and height fit the turned image and not the stored one is the
-image turned. An image that has neither size is an error, because its boxes would silently be in a wrong frame; where
-both have the row's size nothing tells, and :func:`orientation_note` says so.
+image turned. An image that has neither size is an error, because its boxes would silently be wrong; where both
+have the row's size nobody can know, and :func:`orientation_note` says so.
 
-What is seen is what a viewer shows: of an animation the first frame, transparent pixels on white, 16-bit grey as 8-bit.
+Pixels are what a viewer shows: of an animation the first frame, transparent pixels on white, 16-bit grey as 8-bit.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def open_image(example: Example) -> Image.Image:
 
 
 def check_image(example: Example) -> None:
-    """As :func:`open_image`, but what the header and the end of the file tell is believed: a file that is whole is not
-    decoded, so damage in the middle of it goes unseen.
+    """As :func:`open_image`, but only from the header and the end of the file: a file that is whole is not decoded, so
+    damage in the middle of it goes unseen.
 
     Raises:
         DataError: as :func:`open_image`.
@@ -73,10 +73,10 @@ def check_image(example: Example) -> None:
 
 
 def orientation_note(example: Example) -> str | None:
-    """A remark where an image has an EXIF orientation and its annotations may have been made in another frame.
+    """A remark where an image has an EXIF orientation and its annotations may have been made for the turned image.
 
     Raises:
-        DataError: as :func:`open_image`, as far as the header tells.
+        DataError: as :func:`open_image`, as far as the header shows it.
     """
     with _open(example.image, _name(example)) as image:
         try:
@@ -100,7 +100,7 @@ def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
     """(width, height) of the stored pixels, read from the header alone.
 
     Raises:
-        DataError: as :func:`open_image`, as far as the header tells.
+        DataError: as :func:`open_image`, as far as the header shows it.
     """
     with _open(image, name) as header:
         return header.size
@@ -114,7 +114,7 @@ def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise DataError(f"{name}: its pixels are numbers of 32 bits, whose range nothing tells; allowed: 8 or 16 bits")
+        raise DataError(f"{name}: its pixels are numbers of 32 bits, whose range is unknown; allowed: 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -6,28 +6,14 @@ The rows are described and checked in :mod:`scenerl.data.rows`. Files are read r
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scenerl.data.rows import Record, example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.data.records import Record, excerpt
+from scenerl.data.rows import read_row
 from scenerl.errors import DataError
+from scenerl.files import whole_file
 from scenerl.json_files import foreign_layout
-from scenerl.types import Example
-
-__all__ = [
-    "DataError",
-    "example_to_row",
-    "excerpt",
-    "label_of",
-    "load_examples",
-    "parse_row",
-    "read",
-    "read_jsonl",
-    "read_rows",
-    "why_no_json",
-    "write_jsonl",
-]
 
 MAX_ROW_BYTES = 64 * 2**20
 """Longest row that is read; a longer one is a file that is no JSONL."""
@@ -55,21 +41,24 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
         yield number, *_decode(line)
 
 
-def load_examples(path: Path | str, images_dir: Path | None = None) -> Iterator[Example]:
-    """The examples of a JSONL file. Warnings are dropped: use :func:`scenerl.data.load` to have them counted.
+def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
+    """Every row of a JSONL file, or of the file of a split in a folder, as a record.
 
     Raises:
-        DataError: on the first row that cannot be used.
+        DataError: the file is missing or unreadable, or there is no such split.
     """
-    for record in read(path, images_dir):
-        yield record.unwrap()
+    path = Path(argument)
+    if path.is_dir():
+        return read_file(find_file(path, split))
+    if split is not None:
+        raise DataError(f"{path} is one file and has no split {split!r}; name its folder to choose a split")
+    return read_file(path)
 
 
-def read(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
+def read_file(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
     """Every row of a JSONL file as a record; a bad row is a record with errors, and reading goes on.
 
     Args:
-        path: the file.
         images_dir: where relative file names are looked up; by default ``images/`` beside the file.
 
     Raises:
@@ -83,7 +72,7 @@ def read(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
 
 
 def find_file(folder: Path, split: str | None) -> Path:
-    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is when no split is asked for.
+    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is without a split.
 
     Raises:
         DataError: there is none, or several and no split says which.
@@ -109,22 +98,13 @@ def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
         The number of rows written.
 
     Raises:
-        UserError: a row holds NaN or an infinity.
+        ValueError: a row holds NaN or an infinity.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with open(aside, "w", encoding="ascii") as file:
-            for row in rows:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, open(aside, "w", encoding="ascii") as file:
+        for row in rows:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            count += 1
     return count
 
 

@@ -4,7 +4,7 @@ On disk, as on the hub (omlab/OVDEval): one file for each subset (``celebrity.js
 ``landmark.json``, ``logo.json``, ``material.json``, ``negation.json``, ``position.json``, ``relationship.json``), and
 its images in a folder of that name, there or in ``images/``. Files are of COCO's schema, and an image holds two lists
 besides: ``text``, the labels that it has, and ``neg_text``, labels that it has not, made to be mistaken for them. Both
-are asked for.
+make up the query.
 
 Source ``ovdeval:FOLDER``, split the name of a subset; without one all subsets, one after the other, with the subset's
 name before each image id (``color/12``). Or ``ovdeval:FILE.json``. Setting: ``images=FOLDER``.
@@ -14,71 +14,60 @@ Source: Yao et al. 2023 (arXiv 2308.13177).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import Asker, image_folders, record_of
-from scenerl.data.instances import KEYS, gather, instances_of, labels_of, write_json
+from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import iter_lists
-from scenerl.types import Example
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"
 
 
-def read(argument: str, split: str | None = None) -> Iterator[Record]:
-    """The images of a subset, or of all, as records; the module says what ``argument`` may hold.
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
+
+    Args:
+        argument: the module says what it may hold.
+        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
 
     Raises:
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
-    given = str(settings["images"])
+    images = str(settings["images"])
     if path.is_file():
         if split is not None:
             raise DataError(f"ovdeval:{path} is one file and has no split {split!r}; name its folder to choose a split")
-        yield from _subset(path, given, prefix="")
-        return
+        return _subset(path, images, "", exact)
     names = sorted(found.stem for found in path.glob("*.json"))
     if not names or (split is not None and split not in names):
-        asked = "" if split is None else f" for split {split!r}"
-        raise DataError(f"ovdeval:{path} holds no file{asked}; there: {', '.join(names) or 'no JSON file'}")
-    for name in [split] if split else names:
-        yield from _subset(path / f"{name}.json", given, prefix="" if split else f"{name}/")
+        wanted = "" if split is None else f" for split {split!r}"
+        raise DataError(f"ovdeval:{path} holds no file{wanted}; there: {', '.join(names) or 'no JSON file'}")
+    if split:
+        return _subset(path / f"{split}.json", images, "", exact)
+    subsets = (_subset(path / f"{name}.json", images, f"{name}/", exact)[1] for name in names)
+    return Names(), chain.from_iterable(subsets)
 
 
-def _subset(path: Path, given: str, prefix: str) -> Iterator[Record]:
-    instances = gather(path, iter_lists(path, KEYS, EXPECTED))
+def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
+    instances = read_instances(path, EXPECTED)
     named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
-    folders = image_folders(path, given) if given else named
-    for problem in instances.problems[None]:
-        yield Record(str(path), None, (problem,))
+    folders = image_folders(path, images) if images else named
+    return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))
+
+
+def _records(instances: Instances, folders: ImageFolders, prefix: str, exact: bool) -> Iterator[Record]:
     for image_id, image in instances.images.items():
         labels = [image.get(key, []) for key in ("text", "neg_text")]
         if not all(isinstance(part, list) and all(isinstance(label, str) for label in part) for part in labels):
             error = f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
-            yield Record(f"{path}, image {image_id}", None, (error,))
+            yield Record(f"{instances.path}, image {image_id}", None, (error,))
             continue
         query = list(dict.fromkeys(labels[0] + labels[1]))
-        yield record_of(instances, image_id, Asker(instances), folders, prefix=prefix, query=query)
-
-
-def write(path: Path, examples: Iterable[Example]) -> int:
-    """Write examples as a subset's file, which ``ovdeval:FILE`` reads back; labels that are there are asked for first.
-
-    Returns:
-        The number of images.
-    """
-    return write_json(path, instances_of(examples, _texts))
-
-
-def _texts(example: Example) -> dict[str, list[str]]:
-    present = {found.label for found in example.graph.objects}
-    asked = labels_of(example)
-    return {
-        "text": [label for label in asked if label in present],
-        "neg_text": [label for label in asked if label not in present],
-    }
+        yield record_of(instances, image_id, QueryChooser(instances), folders, prefix=prefix, query=query, exact=exact)

@@ -1,6 +1,6 @@
-"""Objects that a prompt gives: the ground truth's, or a detector's from a file of COCO results.
+"""Objects that a prompt provides: the ground truth's, or a detector's from a file of COCO results.
 
-SGCls gives boxes, PredCls boxes and labels. The answer is the whole graph in both, as without given objects, so that
+SGCls provides boxes, PredCls boxes and labels. The answer is the whole graph in both, as without them, so that
 formats, rewards and metrics stay what they are. (R1-SGG has a script for PredCls whose answer lists relations only.)
 
 COCO results are a JSON list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. A category is a
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.answers.elements import clean_label
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members
@@ -62,7 +62,7 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     Args:
         path: the file.
         vocabulary: names the numbers of categories, where it is one of those that come with the package.
-        min_score: detections below are left out; not given: :data:`MIN_SCORE`. Those without a score stay.
+        min_score: detections below are left out; by default :data:`MIN_SCORE`. Those without a score stay.
 
     Raises:
         DataError: the file cannot be read, or an entry of it cannot be used; names the entry.
@@ -118,7 +118,7 @@ def boxes_for(options) -> DetectorBoxes | None:
 
 
 def with_provided(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator[Example]:
-    """The examples with a detector's objects; an image without any is given none.
+    """The examples with a detector's objects; an image without any gets none.
 
     Raises:
         DataError: at the end, when no image had any.

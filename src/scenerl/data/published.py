@@ -1,82 +1,12 @@
-"""What the readers and writers of published sets share: numbered annotations to a record, where the images are, and
-files that appear whole.
-
-The rows go through :func:`scenerl.data.rows.read_row` like all others. What published sets hold that no row may, boxes
-without area and boxes outside their image, is left out here, with its relations and a warning, because nobody can
-correct it in the release.
-"""
+"""What the readers of published sets share: splits, files and folders, numbered names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scenerl.data.rows import Record, excerpt, read_row
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
-from scenerl.types import Example
-
-
-def graph_record(
-    where: str,
-    image_id: str,
-    size: tuple[object, object],
-    labels: Sequence[str],
-    boxes: Sequence[object],
-    relations: Iterable[tuple[int, str, int]],
-    image: Path | None = None,
-) -> Record:
-    """A record of one image.
-
-    Args:
-        where: names file and entry in messages.
-        size: width and height in pixels, as the file has them.
-        labels: N object labels.
-        boxes: N boxes xyxy in pixels; whatever else stands there is an error of the row.
-        relations: subject index, predicate, object index; an index outside 0..N-1 is an error of the row.
-        image: the image's file, or None.
-
-    Returns:
-        The record; objects keep their order.
-    """
-    width, height = size
-    ids = [f"{label}.{number}" for number, label in enumerate(labels, start=1)]
-    known = dict(enumerate(ids))
-    warnings = []
-    for number, box in enumerate(boxes):
-        if _is_empty(box, width, height):
-            del known[number]
-            warnings.append(
-                f"the box of {excerpt(ids[number])} has no area in the image, the object is left out: {box}"
-            )
-    kept = []
-    for subject, predicate, object_ in relations:
-        if subject in known and object_ in known:
-            kept.append({"subject": known[subject], "predicate": predicate, "object": known[object_]})
-        elif not (0 <= subject < len(ids) and 0 <= object_ < len(ids)):
-            error = f"a relation {excerpt(predicate)} names objects {subject} and {object_}, but there are {len(ids)}"
-            return Record(where, None, (error,))
-    row = {
-        "image_id": image_id,
-        "width": width,
-        "height": height,
-        "objects": [{"id": known[number], "bbox": box} for number, box in enumerate(boxes) if number in known],
-        "relationships": kept,
-    }
-    if image is not None:
-        row["file_name"] = str(image.absolute())
-    record = read_row(row, where)
-    return Record(where, record.example, record.errors, (*warnings, *record.warnings)) if warnings else record
-
-
-def _is_empty(box: object, width: object, height: object) -> bool:
-    """Whether four numbers are a box without area in the image; all else is for the row's reader to judge."""
-    numbers = [*box, width, height] if isinstance(box, list | tuple) and len(box) == 4 else [None]
-    if not all(type(number) in (int, float) for number in numbers):
-        return False
-    x1, y1, x2, y2 = box
-    return not (max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height))
 
 
 class ImageFolders:
@@ -95,20 +25,26 @@ class ImageFolders:
     def find(self, *file_names: str) -> Path | None:
         """The first file that is there; where there are folders but no such file, the path it should have, so that
         what reads images says what is missing; None where there is no folder."""
-        paths = [folder / file_name for folder in self.folders for file_name in file_names]
+        paths = [(folder / file_name).absolute() for folder in self.folders for file_name in file_names]
         return next((path for path in paths if path.is_file()), paths[0] if paths else None)
+
+    def find_named(self, file_name: object) -> Path | None:
+        """As :meth:`find`, for the entry of a file; a whole path stays itself, and what is no name is None."""
+        if not isinstance(file_name, str) or not file_name or "\0" in file_name:
+            return None
+        return Path(file_name) if Path(file_name).is_absolute() else self.find(file_name)
 
 
 def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
-    """The split asked for.
+    """The split, checked.
 
     Raises:
-        DataError: none was asked for, or there is no such split.
+        DataError: it is None, or there is no such split.
     """
     if split in allowed:
         return split
-    asked = "needs a split" if split is None else f"has no split {split!r}"
-    raise DataError(f"{source} {asked}; allowed: {', '.join(allowed)}")
+    problem = "needs a split" if split is None else f"has no split {split!r}"
+    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed)}")
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:
@@ -121,36 +57,6 @@ def find_file(folder: Path, names: Sequence[str]) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} holds none of: {', '.join(names)}")
-
-
-def numbers_for(image_ids: Sequence[str], taken: Collection[int] = ()) -> list[int]:
-    """Image ids as the numbers that some files know only: the ids themselves where all of them are whole numbers above
-    0, else 1, 2, 3, … in their order.
-
-    Args:
-        image_ids: all of a set; they differ.
-        taken: numbers that no image may have.
-
-    >>> numbers_for(["7", "30"]), numbers_for(["7", "x", "8"], taken={2})
-    ([7, 30], [1, 3, 4])
-    """
-    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
-    if len(numbers) == len(image_ids) and not set(numbers) & set(taken):
-        return numbers
-    free = (number for number in count(1) if number not in taken)
-    return [next(free) for _ in image_ids]
-
-
-def graphs_only(examples: Iterable[Example], what: str) -> Iterator[Example]:
-    """The examples, for a form that holds scene graphs.
-
-    Raises:
-        DataError: one of them asks for labels.
-    """
-    for example in examples:
-        if example.query is not None:
-            raise DataError(f"image {example.image_id!r}: {what} holds scene graphs, not detections")
-        yield example
 
 
 def names_of(value: object, where: str) -> dict[int, str]:

@@ -1,73 +1,30 @@
-"""One data row to one example and back, with every check of a row in one place.
+"""One row of our JSONL to one example and back.
 
-A row is the dict that our JSONL holds, and that the other data sets are turned into::
+A row is a dict::
 
     {"image_id": "1", "file_name": "1.jpg", "width": 640, "height": 480,
      "objects": [{"id": "person.1", "bbox": [x1, y1, x2, y2]}, ...],
      "relationships": [{"subject": "person.1", "predicate": "riding", "object": "bike.2"}, ...]}
 
 or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` instead
-of objects and relationships. Boxes are xyxy in pixels. Keys that are not named here are ignored.
-
-What cannot be meant is an error (a box that is not four finite numbers, a relation to nothing). What work can go on
-with is mended and comes back as a warning: a box that leaves its image is clipped; repeated relations and relations of
-an object to itself, both common in Visual Genome, are left out.
+of objects and relationships, and perhaps ``"crowds"``, entries like those of ``detections``. Boxes are xyxy in pixels.
+Keys that are not named here are ignored. The checks are those of :mod:`scenerl.data.records`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.answers.elements import MAX_LABEL, clean_label, label_of, object_ids
-from scenerl.answers.template import TAGS
-from scenerl.errors import DataError
+from scenerl.answers.elements import label_of, object_ids
+from scenerl.data.records import Checks, Record, excerpt, kind_of
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
-
-MAX_SIDE = 1_000_000
-"""Largest width or height a row may state, in pixels."""
 
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold
 _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
-_FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row of a data set as a reader hands it on: where it stands and the example, or what is wrong with it.
-
-    ``example`` is None exactly when there are ``errors``. Messages do not repeat ``where``.
-    """
-
-    where: str
-    example: Example | None
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def unwrap(self) -> Example:
-        """The example.
-
-        Raises:
-            DataError: the row has errors; the message holds the first and the number of the others.
-        """
-        if self.example is None:
-            more = f" (and {len(self.errors) - 1} more in this row)" if len(self.errors) > 1 else ""
-            raise DataError(f"{self.where}: {self.errors[0]}{more}")
-        return self.example
-
-
-def excerpt(value: object, limit: int = 80) -> str:
-    """A bounded ``repr`` for messages."""
-    # Cut before repr: a value from a file may be large.
-    try:
-        text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def parse_row(row: object, where: str, images_dir: Path | None = None) -> tuple[Example, list[str]]:
@@ -96,18 +53,12 @@ def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
     return Record(where, None if reader.errors else example, tuple(reader.errors), tuple(reader.warnings))
 
 
-class _RowReader:
-    """Walks through one row and collects what is wrong with it."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
-        self.width = 0
-        self.height = 0
+class _RowReader(Checks):
+    """Walks through one row of our JSONL."""
 
     def read(self, row: object, images_dir: Path | None) -> Example | None:
         if not isinstance(row, Mapping):
-            self.errors.append(f"a row must be a JSON object, found {_kind(row)}: {excerpt(row)}")
+            self.errors.append(f"a row must be a JSON object, found {kind_of(row)}: {excerpt(row)}")
             return None
         is_detection = "detections" in row
         if is_detection and "objects" in row:
@@ -120,31 +71,22 @@ class _RowReader:
                 self.errors.append(f"the key {key!r} is missing{hint}")
         if self.errors:
             return None
-        image_id = self._image_id(row["image_id"])
-        self.width = self._side(row["width"], "width")
-        self.height = self._side(row["height"], "height")
+        image_id = self.image_id(row["image_id"])
+        self.width = self.side(row["width"], "width")
+        self.height = self.side(row["height"], "height")
         image = self._image(row.get("file_name"), images_dir)
+        crowds: list[SceneObject] = []
         if is_detection:
-            objects, relations = self._detections(row["detections"]), []
+            objects, relations = self._detections(row["detections"], "detections"), []
             query = self._query(row.get("query"), objects)
+            crowds = self._detections(row.get("crowds", []), "crowds")
         else:
             objects, index = self._objects(row["objects"])
             relations, query = self._relations(row["relationships"], index), None
         if self.errors:
             return None
         graph = SceneGraph(tuple(objects), tuple(relations))
-        return Example(image_id, self.width, self.height, graph, image, query)
-
-    def _image_id(self, value: object) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return self._text(value, "image_id")
-
-    def _side(self, value: object, name: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_SIDE or value % 1:
-            self.errors.append(f"{name} must be a whole number of pixels from 1 to {MAX_SIDE}, found {excerpt(value)}")
-            return 0
-        return int(value)
+        return Example(image_id, self.width, self.height, graph, image, query, crowds=tuple(crowds))
 
     def _image(self, value: object, images_dir: Path | None) -> Path | None:
         if value is None:
@@ -157,27 +99,10 @@ class _RowReader:
             return path
         return images_dir / path if images_dir is not None else None
 
-    def _text(self, value: object, name: str, n: int | None = None) -> str:
-        """A label, predicate or id: white space is tidied, and what no answer could hold is refused.
-
-        ``name`` and ``n`` say in messages what the text is; they are put together only when there is something to say,
-        because scoring reads many rows.
-        """
-        if isinstance(value, str):
-            text = clean_label(" ".join(value.split()))
-            if text is not None and not ("<" in text and any(tag in text for tag in TAGS)):
-                return text
-        place = name if n is None else f"{name}[{n}]"
-        self.errors.append(
-            f"{place} must be a text of 1 to {MAX_LABEL} characters without control characters, lone surrogates or the "
-            f"tags {' '.join(TAGS)}, found {_kind(value)} {excerpt(value)}"
-        )
-        return ""
-
     def _list(self, value: object, name: str) -> list:
         if isinstance(value, list):
             return value
-        self.errors.append(f"{name} must be a list, found {_kind(value)} {excerpt(value)}")
+        self.errors.append(f"{name} must be a list, found {kind_of(value)} {excerpt(value)}")
         return []
 
     def _objects(self, value: object) -> tuple[list[SceneObject], dict[str, int]]:
@@ -186,7 +111,7 @@ class _RowReader:
         for n, item in enumerate(self._list(value, "objects")):
             if not self._has_keys(item, _OBJECT_KEYS, "objects", n):
                 continue
-            object_id = self._text(item["id"], "the id of objects", n)
+            object_id = self.text(item["id"], "the id of objects", n)
             if object_id in index:
                 self.errors.append(f"two objects have the id {excerpt(object_id)}; ids must differ")
                 continue
@@ -195,53 +120,39 @@ class _RowReader:
             label = label_of(object_id).rstrip()
             if object_id and not label:
                 self.errors.append(f"the id of objects[{n}] has no label before its number: {excerpt(object_id)}")
-            objects.append(SceneObject(label, self._box(item["bbox"], "objects", n, object_id)))
+            objects.append(SceneObject(label, self.box(item["bbox"], "objects", n, object_id)))
         return objects, index
 
-    def _detections(self, value: object) -> list[SceneObject]:
+    def _detections(self, value: object, name: str) -> list[SceneObject]:
         objects = []
-        for n, item in enumerate(self._list(value, "detections")):
-            if self._has_keys(item, _DETECTION_KEYS, "detections", n):
-                label = self._text(item["label"], "the label of detections", n)
-                objects.append(SceneObject(label, self._box(item["bbox_2d"], "detections", n, label)))
+        for n, item in enumerate(self._list(value, name)):
+            if self._has_keys(item, _DETECTION_KEYS, name, n):
+                label = self.text(item["label"], f"the label of {name}", n)
+                objects.append(SceneObject(label, self.box(item["bbox_2d"], name, n, label)))
         return objects
 
     def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
         if value is None:
-            self.warnings.append(
-                "a detection row without 'query': the labels found in it are asked for, absent ones are not"
-            )
+            self.warnings.append("a detection row without 'query': it becomes the labels of its boxes, no absent ones")
             return tuple(dict.fromkeys(found.label for found in objects))
-        query = tuple(self._text(label, "query", n) for n, label in enumerate(self._list(value, "query")))
-        if len(set(query)) < len(query):
-            self.errors.append(f"query names a label twice: {excerpt(list(query))}")
-        if unasked := sorted({found.label for found in objects} - set(query)):
-            self.errors.append(f"labels in detections that query does not ask for: {excerpt(unasked)}")
-        return query
+        return self.query(self._list(value, "query"), objects)
 
     def _relations(self, value: object, index: dict[str, int]) -> list[Relation]:
         relations: dict[tuple[int, str, int], Relation] = {}
         for n, item in enumerate(self._list(value, "relationships")):
             if not self._has_keys(item, _RELATION_KEYS, "relationships", n):
                 continue
-            predicate = self._text(item["predicate"], "the predicate of relationships", n)
-            subject_, object_ = self._end(item, "subject", n, index), self._end(item, "object", n, index)
-            if subject_ is None or object_ is None:
-                continue
-            key = (subject_, predicate, object_)
-            if subject_ == object_:
-                self.warnings.append(f"relationships[{n}] relates {excerpt(item['subject'])} to itself: left out")
-            elif key in relations:
-                self.warnings.append(f"relationships[{n}] repeats an earlier relation ({excerpt(predicate)}): left out")
-            else:
-                relations[key] = Relation(*key)
+            predicate = self.text(item["predicate"], "the predicate of relationships", n)
+            subject, object_ = self._end(item, "subject", n, index), self._end(item, "object", n, index)
+            if subject is not None and object_ is not None:
+                self.relation(relations, (subject, predicate, object_), n, item["subject"])
         return list(relations.values())
 
     def _end(self, item: Mapping, role: str, n: int, index: dict[str, int]) -> int | None:
         """The object index of a relation's subject or object."""
         if isinstance(item[role], str) and item[role] in index:
             return index[item[role]]
-        end_id = self._text(item[role], f"the {role} of relationships", n)
+        end_id = self.text(item[role], f"the {role} of relationships", n)
         if end_id and end_id not in index:
             self.errors.append(f"the {role} of relationships[{n}] is {excerpt(end_id)}, but no object has this id")
         return index.get(end_id)
@@ -253,47 +164,8 @@ class _RowReader:
             missing = ", ".join(repr(key) for key in sorted(keys - item.keys()))
             self.errors.append(f"{name}[{n}] lacks {missing}; it has {excerpt(list(item))}")
         else:
-            self.errors.append(f"{name}[{n}] must be a JSON object, found {_kind(item)} {excerpt(item)}")
+            self.errors.append(f"{name}[{n}] must be a JSON object, found {kind_of(item)} {excerpt(item)}")
         return False
-
-    def _box(self, value: object, name: str, n: int, label: str) -> Box:
-        """A box inside the image; on an error any box, since the row is refused then."""
-        box = _four_finite(value)
-        if box is not None:
-            x1, y1, x2, y2 = box
-            if 0 <= x1 < x2 <= self.width and 0 <= y1 < y2 <= self.height:
-                return box
-        place = f"the box of {name}[{n}] ({excerpt(label)})"
-        if box is None:
-            self.errors.append(f"{place} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
-            return 0.0, 0.0, 0.0, 0.0
-        if x1 >= x2 or y1 >= y2:
-            self.errors.append(f"{place} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
-            return box
-        if not (self.width and self.height):  # the size is an error of its own
-            return box
-        inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height))
-        size = f"the image ({self.width} x {self.height})"
-        if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            self.errors.append(f"{place} lies outside {size}: {excerpt(value)}")
-        else:
-            self.warnings.append(f"{place} leaves {size} and was clipped: {excerpt(value)}")
-        return inside
-
-
-def _four_finite(value: object) -> Box | None:
-    """Four numbers that are not truth values; coordinates beyond any image count as infinite."""
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        return None
-    for number in value:
-        if type(number) is not int and type(number) is not float or not -_FAR < number < _FAR:
-            return None
-    return float(value[0]), float(value[1]), float(value[2]), float(value[3])
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
 
 
 def example_to_row(example: Example, file_name: str | None = None) -> dict:
@@ -313,6 +185,8 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
     if example.query is not None:
         row["query"] = list(example.query)
         row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
+        if example.crowds:
+            row["crowds"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in example.crowds]
         return row
     ids = object_ids(found.label for found in objects)
     row["objects"] = [

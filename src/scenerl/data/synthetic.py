@@ -1,6 +1,6 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
-Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 frame. Each pair
+Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 scale. Each pair
 of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on
 it, because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
 long-tailed (``left of`` about fifteen times as common as ``in``).
@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import example_to_row, write_jsonl
-from scenerl.errors import UserError
+from scenerl.data.jsonl import write_jsonl
+from scenerl.data.records import Record
+from scenerl.data.rows import example_to_row
+from scenerl.errors import DataError, UserError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 CELLS = 10
@@ -237,7 +239,7 @@ def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> Scen
 
 
 def detection_query(graph: SceneGraph, seed: str) -> tuple[SceneGraph, tuple[str, ...]]:
-    """A detection task on a scene: the labels asked for, absent ones among them, and the graph that answers it."""
+    """A detection task on a scene: the query, absent labels among it, and the graph that answers it."""
     rng = random.Random(seed)
     query = tuple(sorted(rng.sample(CLASSES, 3)))
     return SceneGraph(tuple(obj for obj in graph.objects if obj.label in query)), query
@@ -304,6 +306,42 @@ def load(count: int = 100, seed: int = 0, size: int = 112, complete: bool = Fals
         image.save(buffer, "PNG", compress_level=1)
         shown = graph if complete else sparse(graph, f"{key}/sparse")
         yield Example(f"stream_{index:05d}", size, size, shown, buffer.getvalue())
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
+    return read_scenes(
+        "synthetic", load, {"sparse": {"complete": False}, "complete": {"complete": True}}, argument, split
+    )
+
+
+def read_scenes(
+    name: str,
+    load_scenes: Callable[..., Iterator[Example]],
+    splits: Mapping[str, Mapping[str, object]],
+    argument: str,
+    split: str | None,
+) -> Iterator[Record]:
+    """The records of a synthetic set.
+
+    Args:
+        splits: their names, the default first, with what each hands to ``load_scenes``.
+
+    Raises:
+        DataError: an unknown split or setting.
+    """
+    settings = {"count": 100, "seed": 0, "size": 112}
+    if split is not None and split not in splits:
+        raise DataError(f"{name} has no split {split!r}; allowed: {', '.join(splits)}")
+    for part in filter(None, argument.split(",")):
+        key, _, value = part.partition("=")
+        if key not in settings or not value.isdecimal():
+            raise DataError(
+                f"{name}: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, separated by commas"
+            )
+        settings[key] = int(value)
+    examples = load_scenes(**settings, **splits[split or next(iter(splits))])
+    return (Record(f"{name}, row {number}", example) for number, example in enumerate(examples, start=1))
 
 
 def predicate_share(graph_count: int = 1000, seed: int = 0) -> dict[str, float]:

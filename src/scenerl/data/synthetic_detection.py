@@ -1,15 +1,14 @@
-"""Synthetic open-vocabulary detection: coloured shapes asked for by attribute, position and relation.
+"""Synthetic open-vocabulary detection: coloured shapes, described by attribute, position and relation.
 
-A scene holds three shapes. A question asks for one phrase, as D³ asks for one description: ``red square``
+A scene holds three shapes. A query is one phrase, as it is one description in D³: ``red square``
 (attributes), ``leftmost circle``, ``topmost circle`` (position among the circles) or ``square above the circle``
-(relation, asked only where at most one circle is there). A phrase that fits nothing in the image mostly differs by a
+(relation, only where there is at most one circle). A phrase that fits nothing in the image mostly differs by a
 word from what is there: a hard negative, as D³ and OVDEval have them. Every phrase is absent equally often, so that the
-question alone does not tell. A phrase on which people would not agree, because two shapes are almost equally far left,
-is not asked for.
+query alone says nothing. A phrase on which people would not agree, because two shapes are almost equally far left, is
+no query.
 
-What differs is how often a phrase is absent: one question in four with *few negatives*, as detection data made from
-boxes have them, one in two with *negatives*. A model that imitates answers to the first learns that what is asked for
-is there.
+What differs is how often a phrase is absent: one query in four with *few negatives*, as in detection data made from
+boxes, one in two with *negatives*. A model that imitates the first learns that every query is present.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import example_to_row, write_jsonl
-from scenerl.data.synthetic import CELLS, Cells, background, gap
+from scenerl.data.jsonl import write_jsonl
+from scenerl.data.records import Record
+from scenerl.data.rows import example_to_row
+from scenerl.data.synthetic import CELLS, Cells, background, gap, read_scenes
 from scenerl.errors import UserError
 from scenerl.types import Example, SceneGraph, SceneObject
 
@@ -30,7 +31,7 @@ COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
 SHAPES = ("circle", "square")
 NUM_SHAPES = 3  # a crowded scene may end with fewer
 ABSENT = {"few_negatives": 0.25, "negatives": 0.5}
-"""Way of asking to the probability that the phrase asked for is absent."""
+"""Split to the probability that the phrase of a query is absent."""
 RL_SHARE = 4  # one scene for GRPO to so many for SFT: a step of GRPO sees few of them
 NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 PHRASES = (
@@ -38,7 +39,7 @@ PHRASES = (
     *(f"{word} {shape}" for shape in SHAPES for word in ("leftmost", "topmost")),
     *(f"{shape} above the {other}" for shape in SHAPES for other in SHAPES if shape != other),
 )
-"""All that may be asked for."""
+"""All phrases of queries."""
 _CLEARLY = 2  # cells by which one shape is further left, or higher, than another
 
 
@@ -81,7 +82,7 @@ def draw(shapes: tuple[Shape, ...], seed: str, size: int = 112) -> Image.Image:
 
 
 def phrases(shapes: tuple[Shape, ...]) -> dict[str, tuple[int, ...]]:
-    """Which of :data:`PHRASES` may be asked of a scene, with the indices of the shapes they fit, none where absent.
+    """Which of :data:`PHRASES` may be the query of a scene, with the indices of the shapes they fit, none where absent.
 
     >>> left, right = Shape("red", "circle", (0, 0, 2, 2)), Shape("blue", "circle", (5, 5, 7, 7))
     >>> found = phrases((left, right))
@@ -113,14 +114,14 @@ def _middle(item: Shape) -> float:
     return (item.cells[1] + item.cells[3]) / 2
 
 
-def ask(seed: str, asking: str = "negatives") -> tuple[str, tuple[Shape, ...]]:
-    """A phrase and a scene to ask it of; ``asking`` is a key of :data:`ABSENT`, ``seed`` any text.
+def draw_query(seed: str, split: str = "negatives") -> tuple[str, tuple[Shape, ...]]:
+    """A phrase and a scene for it; ``split`` is a key of :data:`ABSENT`, ``seed`` any text.
 
     The phrase comes first, then whether it is absent, then scenes until one suits both.
     """
     rng = random.Random(seed)
     phrase = rng.choice(PHRASES)
-    is_absent = rng.random() < ABSENT[asking]
+    is_absent = rng.random() < ABSENT[split]
     while True:
         shapes = _compose(rng)
         fitting = phrases(shapes).get(phrase)
@@ -129,7 +130,7 @@ def ask(seed: str, asking: str = "negatives") -> tuple[str, tuple[Shape, ...]]:
 
 
 def example(phrase: str, shapes: tuple[Shape, ...], image_id: str, size: int = 112) -> Example:
-    """A question about a scene with its complete answer, boxes in pixels; the image is left out."""
+    """A query of a scene with its complete answer, boxes in pixels; the image is left out."""
     found = tuple(_detection(phrase, shapes[n], size) for n in phrases(shapes)[phrase])
     return Example(image_id, size, size, SceneGraph(found), query=(phrase,))
 
@@ -139,7 +140,7 @@ def _detection(label: str, item: Shape, size: int) -> SceneObject:
 
 
 def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
-    """File of rows to its number of scenes and the way they are asked about, as :func:`make` writes them."""
+    """File of rows to its number of scenes and the split of their queries, as :func:`make` writes them."""
     return {
         "test": (num_test, "negatives"),
         "train": (num_train, "few_negatives"),
@@ -173,31 +174,37 @@ def make(
     images = out_dir / "images"
     images.mkdir(parents=True, exist_ok=True)
     named = []
-    for split, (count, asking) in num_scenes(num_train, num_test).items():
+    for file, (count, split) in num_scenes(num_train, num_test).items():
         rows = []
         for index in range(count):
-            name = f"{split}_{index:05d}"
+            name = f"{file}_{index:05d}"
             key = f"{seed}/detection/{name}"
-            phrase, shapes = ask(key, asking)
+            phrase, shapes = draw_query(key, split)
             draw(shapes, key, size).save(images / f"{name}.png", compress_level=1)
             rows.append(example_to_row(example(phrase, shapes, name, size), f"{name}.png"))
-            if split == "train":
+            if file == "train":
                 graph = SceneGraph(tuple(_detection(item.name, item, size) for item in shapes))
                 named.append(example_to_row(Example(name, size, size, graph, query=NAMES), f"{name}.png"))
             if progress:
                 progress(1)
-        write_jsonl(out_dir / f"{split}.jsonl", rows)
+        write_jsonl(out_dir / f"{file}.jsonl", rows)
     write_jsonl(out_dir / "shapes.jsonl", named)
 
 
-def load(count: int = 100, seed: int = 0, size: int = 112, asking: str = "negatives") -> Iterator[Example]:
+def load(count: int = 100, seed: int = 0, size: int = 112, split: str = "negatives") -> Iterator[Example]:
     """Scenes made on the fly, without files; images as PNG bytes."""
     import io
 
     for index in range(count):
         name = f"stream_{index:05d}"
         key = f"{seed}/detection/{name}"
-        phrase, shapes = ask(key, asking)
+        phrase, shapes = draw_query(key, split)
         buffer = io.BytesIO()
         draw(shapes, key, size).save(buffer, "PNG", compress_level=1)
         yield replace(example(phrase, shapes, name, size), image=buffer.getvalue())
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """``synthetic_detection:count=100,seed=0``; splits ``negatives`` and ``few_negatives``."""
+    splits = {name: {"split": name} for name in ("negatives", "few_negatives")}
+    return read_scenes("synthetic_detection", load, splits, argument, split)

@@ -19,18 +19,13 @@ Source: Gupta and Malik 2015 (arXiv 1505.04474).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.data.instances import instances_of
-from scenerl.data.published import ImageFolders, choose_split, find_file, graph_record, graphs_only
-from scenerl.data.rows import Record, excerpt
+from scenerl.data.published import ImageFolders, choose_split, find_file
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
 from scenerl.json_files import iter_lists, read_json
-from scenerl.types import Example, SceneGraph
 
 SPLITS = ("train", "val", "trainval", "test")
 EXPECTED = "a file of V-COCO: a JSON list of actions with action_name, role_name, image_id, label and role_object_id"
@@ -51,8 +46,8 @@ _IMAGE_FOLDERS = tuple(
     for part in ("train", "val")
 )
 
-Deed = tuple[int, str, int]
-"""Instance ids of person and object, and the predicate between them."""
+Triplet = tuple[int, str, int]
+"""An HOI triplet: instance ids of person and object, and the predicate between them."""
 
 
 def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
@@ -70,19 +65,19 @@ def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
     folder = Path(folder)
     split = choose_split(split, SPLITS, f"vcoco:{folder}")
     path = find_file(folder, (f"data/vcoco/vcoco_{split}.json", f"vcoco/vcoco_{split}.json", f"vcoco_{split}.json"))
-    deeds = deeds_by_image(read_json(path, EXPECTED), path)
-    wanted = {number for found in deeds.values() for person, _, thing in found for number in (person, thing)}
-    images, instances, categories = _read_instances(_instance_files(folder), deeds.keys(), wanted)
+    triplets = triplets_by_image(read_json(path, EXPECTED), path)
+    wanted = {number for found in triplets.values() for person, _, thing in found for number in (person, thing)}
+    images, instances, categories = _read_instances(_instance_files(folder), triplets.keys(), wanted)
     folders = ImageFolders(folder, _IMAGE_FOLDERS)
-    for image_id in sorted(deeds):
+    for image_id in sorted(triplets):
         where = f"{path}, image_id {image_id}"
         if image_id not in images:
             yield Record(where, None, ("COCO's instances have no such image",))
             continue
-        yield _record(where, image_id, images[image_id], deeds[image_id], instances, categories, folders)
+        yield _record(where, image_id, images[image_id], triplets[image_id], instances, categories, folders)
 
 
-def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
+def triplets_by_image(value: object, path: Path) -> dict[int, list[Triplet]]:
     """The relations of a file of V-COCO by image id, in the file's order: action by action, role by role.
 
     Raises:
@@ -90,7 +85,7 @@ def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
     """
     if not isinstance(value, list):
         raise DataError(f"{path}: expected {EXPECTED}, found {excerpt(value)}")
-    deeds: dict[int, list[Deed]] = {}
+    triplets: dict[int, list[Triplet]] = {}
     for n, action in enumerate(value):
         action = action if isinstance(action, Mapping) else {}
         roles = _flat(action.get("role_name"), str)
@@ -106,9 +101,9 @@ def deeds_by_image(value: object, path: Path) -> dict[int, list[Deed]]:
         for role, name in enumerate(roles[1:], start=1):
             for at in range(count):
                 if labels[at] == 1 and ids[role * count + at]:
-                    deed = (ids[at], f"{action['action_name']} {name}", ids[role * count + at])
-                    deeds.setdefault(image_ids[at], []).append(deed)
-    return deeds
+                    triplet = (ids[at], f"{action['action_name']} {name}", ids[role * count + at])
+                    triplets.setdefault(image_ids[at], []).append(triplet)
+    return triplets
 
 
 def _flat(value: object, kind: type) -> list | None:
@@ -148,12 +143,13 @@ def _record(
     where: str,
     image_id: int,
     image: Mapping,
-    deeds: list[Deed],
+    triplets: list[Triplet],
     instances: Mapping[int, Mapping],
     categories: Mapping[int, str],
     folders: ImageFolders,
 ) -> Record:
-    place = {number: n for n, number in enumerate(dict.fromkeys(end for deed in deeds for end in (deed[0], deed[2])))}
+    ends = dict.fromkeys(end for person, _, thing in triplets for end in (person, thing))
+    place = {number: n for n, number in enumerate(ends)}
     labels, boxes = [], []
     for number in place:
         instance = instances.get(number)
@@ -161,12 +157,15 @@ def _record(
             return Record(where, None, (f"COCO's instances have no instance {number}, or no name for its category",))
         labels.append(categories[instance["category_id"]])
         boxes.append(_xyxy(instance["bbox"]))
-    relations = [(place[person], predicate, place[thing]) for person, predicate, thing in deeds]
+    relations = [(place[person], predicate, place[thing]) for person, predicate, thing in triplets]
     names = [f"COCO_{part}2014_{image_id:012}.jpg" for part in ("train", "val")] + [f"{image_id:012}.jpg"]
     size = image.get("width"), image.get("height")
-    own = image.get("file_name")  # a whole path only where we wrote it
-    file = Path(own) if isinstance(own, str) and Path(own).is_absolute() else folders.find(*names)
-    return graph_record(where, str(image_id), size, labels, boxes, relations, file)
+    file = (
+        folders.find_named(image.get("file_name"))
+        if Path(str(image.get("file_name"))).is_absolute()
+        else folders.find(*names)
+    )
+    return build_example(where, image_id, size, labels, boxes, relations, image=file)
 
 
 def _xyxy(box: object) -> object:
@@ -176,69 +175,3 @@ def _xyxy(box: object) -> object:
         return box
     x, y, width, height = box
     return [x, y, round(x + width, 6), round(y + height, 6)]
-
-
-def write(folder: Path, examples: Iterable[Example], split: str = "train") -> int:
-    """Write scene graphs as a split of V-COCO and the instances it refers to, whole or not at all.
-
-    Actions are in the order in which they first come. A person who does an action to several things has an entry for
-    each; things of several roles that stand at the same place in their role share one.
-
-    Args:
-        folder: becomes ``data/vcoco/vcoco_<split>.json`` and ``data/instances_vcoco_all_2014.json``.
-
-    Returns:
-        The number of images.
-
-    Raises:
-        DataError: an example asks for labels, or a predicate is not action and role.
-    """
-    places: list[tuple[str, SceneGraph]] = []
-
-    def note(example: Example) -> dict:
-        places.append((example.image_id, example.graph))
-        return {}
-
-    written = instances_of(graphs_only(examples, "V-COCO"), note)
-    actions: dict[str, dict[str, list[tuple[int, int, int]]]] = {}  # by action and role: image, person, thing
-    first = 1  # the image's first instance; they are numbered one after the other
-    for image, (image_id, graph) in zip(written["images"], places, strict=True):
-        for edge in graph.relations:
-            action, _, role = edge.predicate.rpartition(" ")
-            if not action or role == AGENT:
-                raise DataError(
-                    f"image {image_id!r}: predicate {edge.predicate!r} is none of V-COCO's, which are an action and "
-                    "the role of its object, such as 'hold obj'"
-                )
-            deeds = actions.setdefault(action, {}).setdefault(role, [])
-            deeds.append((image["id"], first + edge.subject, first + edge.object))
-        first += len(graph.objects)
-    with whole_folder(folder) as aside:
-        (aside / "data" / "vcoco").mkdir(parents=True)
-        (aside / _WHOLE[0]).write_text(json.dumps(written))
-        entries = [_action(name, roles) for name, roles in actions.items()]
-        (aside / "data" / "vcoco" / f"vcoco_{split}.json").write_text(json.dumps(entries))
-    return len(places)
-
-
-def _action(name: str, roles: Mapping[str, list[tuple[int, int, int]]]) -> dict:
-    """An action as V-COCO has it, of (image, person, thing) by role."""
-    things: dict[tuple[int, int], dict[str, list[int]]] = {}
-    for role, deeds in roles.items():
-        for image, person, thing in deeds:
-            things.setdefault((image, person), {}).setdefault(role, []).append(thing)
-    rows = [
-        (image, person, *row)
-        for (image, person), found in things.items()
-        for row in zip_longest(*(found.get(role, ()) for role in roles), fillvalue=0)
-    ]
-    images, persons, *columns = map(list, zip(*rows, strict=True))
-    return {
-        "action_name": name,
-        "role_name": [AGENT, *roles],
-        "include": [[] for _ in range(1 + len(roles))],
-        "image_id": images,
-        "ann_id": persons,
-        "label": [1] * len(rows),
-        "role_object_id": [*persons, *(number for column in columns for number in column)],
-    }

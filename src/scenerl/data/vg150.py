@@ -17,9 +17,7 @@ loaders of the field cut corners to whole numbers of the 1024 scale; here the di
 
 from __future__ import annotations
 
-import json
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -32,17 +30,11 @@ from scenerl.data.published import (
     ImageFolders,
     choose_split,
     find_file,
-    graph_record,
-    graphs_only,
     names_of,
-    numbers_for,
 )
-from scenerl.data.rows import Record, excerpt
-from scenerl.data.vocabulary import Vocabulary
+from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
-from scenerl.files import whole_folder
 from scenerl.json_files import iter_list, read_json
-from scenerl.types import Example
 
 SPLITS = ("train", "val", "test")
 NUM_VALIDATION = 5000
@@ -116,65 +108,6 @@ def images_of(index: Mapping[str, np.ndarray], split: str, num_validation: int =
     return {"test": found, "val": found[:num_validation], "train": found[num_validation:]}[split]
 
 
-def write(folder: Path, examples: Iterable[Example], is_test: bool = False, names: Vocabulary | None = None) -> int:
-    """Write scene graphs as VG150's three files, with links to the images in ``VG_100K``, whole or not at all.
-
-    Boxes are not rounded: ``boxes_1024`` holds decimals, where the release has whole numbers. Image ids become numbers
-    (:func:`~scenerl.data.published.numbers_for`). Training images are read back with ``num_validation=0``.
-
-    Args:
-        is_test: the images are of the split ``test``, not ``train``.
-        names: classes and predicates are numbered as here, and others behind them as they come.
-
-    Returns:
-        The number of images; those without a relation are of no split.
-
-    Raises:
-        DataError: an example asks for labels.
-    """
-    h5py = _h5py()
-    labels = {label: number for number, label in enumerate(names.objects if names else (), start=1)}
-    predicates = {predicate: number for number, predicate in enumerate(names.predicates if names else (), start=1)}
-    ids, rows, spans = [], [], array("q")
-    classes, boxes, pairs, edges = array("q"), array("d"), array("q"), array("q")
-    for example in graphs_only(examples, "VG150"):
-        objects, relations = example.graph.objects, example.graph.relations
-        first_box, first_edge = len(classes), len(edges)
-        unit = SCALE / max(example.image_wh)
-        for found in objects:
-            x1, y1, x2, y2 = (number * unit for number in found.box)
-            classes.append(labels.setdefault(found.label, len(labels) + 1))
-            boxes.extend(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
-        for edge in relations:
-            pairs.extend((first_box + edge.subject, first_box + edge.object))
-            edges.append(predicates.setdefault(edge.predicate, len(predicates) + 1))
-        for first, end in ((first_box, len(classes)), (first_edge, len(edges))):
-            spans.extend((first, end - 1) if end > first else (-1, -1))
-        ids.append(example.image_id)
-        rows.append({"width": example.width, "height": example.height, "image": example.image})
-    numbers = numbers_for(ids, taken=CORRUPTED)
-    with whole_folder(folder) as aside:
-        for number, row in zip(numbers, rows, strict=True):
-            if isinstance(image := row.pop("image"), Path):
-                (aside / _IMAGE_FOLDERS[0]).mkdir(exist_ok=True)
-                (aside / _IMAGE_FOLDERS[0] / f"{number}.jpg").symlink_to(image.absolute())
-            row["image_id"] = number
-        (aside / "image_data.json").write_text(json.dumps(rows))
-        named = {"label": labels, "predicate": predicates}
-        to_names = {f"idx_to_{kind}": {number: name for name, number in found.items()} for kind, found in named.items()}
-        to_numbers = {f"{kind}_to_idx": found for kind, found in named.items()}
-        (aside / _NAMES[-1]).write_text(json.dumps({**to_names, **to_numbers}))
-        with h5py.File(aside / _GRAPHS[-1], "w") as file:
-            file["split"] = np.full(len(ids), 2 if is_test else 0, dtype=np.int32)
-            for name, column in zip(_PER_IMAGE[1:], np.reshape(spans, (-1, 4)).T, strict=True):
-                file[name] = column.astype(np.int32)
-            file["boxes_1024"] = np.reshape(boxes, (-1, 4))
-            file["boxes_512"] = np.reshape(boxes, (-1, 4)) / 2
-            file["labels"], file["predicates"] = np.reshape(classes, (-1, 1)), np.reshape(edges, (-1, 1))
-            file["relationships"] = np.reshape(pairs, (-1, 2))
-    return len(ids)
-
-
 def corners(boxes_N4: np.ndarray, width: int, height: int) -> np.ndarray:
     """Boxes of the 1024 scale as corners in pixels.
 
@@ -208,8 +141,8 @@ def _record(
         return Record(where, None, (f"image_id, width and height must be whole numbers above 0, found {found}",))
     boxes = corners(boxes_N4, width, height).tolist()
     image = folders.find(f"{image_id}.jpg")
-    return graph_record(
-        f"{where} (image_id {image_id})", str(image_id), (width, height), labels, boxes, relations, image
+    return build_example(
+        f"{where} (image_id {image_id})", image_id, (width, height), labels, boxes, relations, image=image
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError, UserError
+from scenerl.files import atomic_write_text
 from scenerl.json_files import read_json
 from scenerl.types import Example
 
@@ -67,7 +68,7 @@ class Vocabulary:
     def from_examples(cls, examples: Iterable[Example]) -> Vocabulary:
         """Everything that occurs in the examples, most frequent first, ties by name.
 
-        Labels that a detection query asks for are part of the vocabulary even where they are absent.
+        Labels of detection queries are part of the vocabulary even where they are absent.
         """
         objects: Counter[str] = Counter()
         predicates: Counter[str] = Counter()
@@ -81,7 +82,7 @@ class Vocabulary:
         """As a JSON file that :meth:`read` reads."""
         value = {"objects": self.objects, "predicates": self.predicates}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic_write_text(Path(path), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def outside(self, example: Example) -> tuple[Counter[str], Counter[str]]:
         """Object labels and predicates of an example that are not in the vocabulary, with their counts."""

@@ -6,21 +6,23 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from scenerl.metrics.registry import headline, spec
 
-def headline_table(title: str, columns: Mapping[str, str], stages: Mapping[str, Mapping[str, dict]]) -> Table:
+
+def headline_table(title: str, stages: Mapping[str, Mapping[str, dict]]) -> Table:
     """Stages as rows and headline metrics as columns, each with its 95 % interval.
 
     Args:
         title: what the stages were measured against.
-        columns: name of a metric to the head of its column.
-        stages: shown name to the ``metrics`` of its metrics.json.
+        stages: title of a stage to the ``metrics`` of its metrics.json.
     """
+    names = headline({name for metrics in stages.values() for name in metrics})
     table = Table(title=title, title_justify="left")
     table.add_column("stage")
-    for name in columns.values():
-        table.add_column(name, justify="right")
-    for shown, metrics in stages.items():
-        table.add_row(shown, *(_cell(metrics.get(key)) for key in columns))
+    for name in names:
+        table.add_column(spec(name).title, justify="right")
+    for stage, metrics in stages.items():
+        table.add_row(stage, *(_cell(metrics.get(name)) for name in names))
     return table
 
 

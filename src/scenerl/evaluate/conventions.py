@@ -1,12 +1,17 @@
-"""The conventions of an evaluation: what the options say, and the protocol that they name."""
+"""The conventions of an evaluation: what the options say, else the protocol that they name."""
 
 from __future__ import annotations
 
-from scenerl.config.options import EvalOptions
+from pathlib import Path
+
+from scenerl.commands.eval import EvalOptions
+from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
-from scenerl.predictions import Names
 from scenerl.similarity import build_similarity
+
+_READ = ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
+_MAPPINGS = ("map_table", "map_wordnet", "map_similarity")
 
 
 def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
@@ -17,7 +22,7 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
     """
     chosen = None if options.protocol is None else protocol(options.protocol)
     settings: dict[str, object] = {} if chosen is None else {**chosen.settings, "task": chosen.tasks[0]}
-    given = {
+    chosen_by_option = {
         "task": options.task,
         "plus_one": options.plus_one,
         "absent_predicates_as_zero": options.absent_as_zero,
@@ -27,7 +32,7 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
         "failed": options.failed,
         "f1_average": options.f1_average,
     }
-    settings |= {key: value for key, value in given.items() if value is not None}
+    settings |= {key: value for key, value in chosen_by_option.items() if value is not None}
     if chosen is not None and settings["task"] not in chosen.tasks:
         raise UserError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
     if settings.get("absent_predicates_as_zero") and not names.predicates:
@@ -44,13 +49,14 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
     )
 
 
-def wants_mapping(options: EvalOptions) -> bool:
-    """Whether labels outside the vocabulary are to be mapped."""
-    return any(way is not None for way in (options.map_table, options.map_wordnet, options.map_similarity))
+def label_mapper(options: EvalOptions) -> LabelMapper | None:
+    """How labels that are no target's are mapped; None where they are not.
 
-
-def mapper(options: EvalOptions) -> LabelMapper:
-    """How labels outside the vocabulary are mapped."""
+    Raises:
+        UserError: a table or a folder of WordNet that cannot be read.
+    """
+    if all(getattr(options, key) is None for key in _MAPPINGS):
+        return None
     similarity = None
     if options.map_similarity is not None:
         similarity = build_similarity(options.map_similarity), options.map_threshold
@@ -62,24 +68,14 @@ def mapper(options: EvalOptions) -> LabelMapper:
 
 
 def described_conventions(options: EvalOptions) -> dict[str, object]:
-    """What metrics.json says of the files, of how they were read, and of the protocol and the mapping of labels."""
-    described: dict[str, object] = {
-        "predictions": [str(path) for path in options.compare] if options.compare else str(options.pred),
-        **{
-            key: getattr(options, key)
-            for key in ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
-        },
-        "vocabulary": None if options.vocabulary is None else str(options.vocabulary),
-        "protocol": options.protocol,
-    }
+    """What metrics.json says of the files, of how they were parsed, and of the protocol and the mapping of labels."""
+    keys = [*_READ, "vocabulary", "protocol"]
+    if any(getattr(options, key) is not None for key in _MAPPINGS):
+        keys += [*_MAPPINGS, "map_threshold"]
+    values = {key: getattr(options, key) for key in keys}
+    described = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
     if options.protocol is not None:
         chosen = protocol(options.protocol)
         described |= {"protocol_source": chosen.source, "protocol_differs": chosen.differs}
-    if wants_mapping(options):
-        described |= {
-            "map_table": None if options.map_table is None else str(options.map_table),
-            "map_wordnet": None if options.map_wordnet is None else str(options.map_wordnet),
-            "map_similarity": options.map_similarity,
-            "map_threshold": options.map_threshold,
-        }
-    return described
+    predictions = [str(path) for path in options.compare] if options.compare else str(options.pred)
+    return {"predictions": predictions, **described}

@@ -40,7 +40,7 @@ class TokenAligner:
 
         Returns:
             A span for each token, empty for one that wrote nothing, as special tokens do; starts and ends of the others
-            never fall. None where the tokens cannot be told apart in the text.
+            never fall. None where the tokens cannot be found in the text.
         """
         visible = [token for token in ids if token not in self._special]
         found = self._by_pieces(visible, text)
@@ -143,7 +143,7 @@ def spans_of_bytes(pieces: Sequence[bytes], text: str) -> tuple[Span, ...] | Non
 
 
 def _characters(data: bytes, end: int, whole: bool = False) -> int:
-    """How many characters the first ``end`` bytes hold; one that they cut in two counts only if ``whole``."""
+    """How many characters the first ``end`` bytes hold; one that they split counts only if ``whole``."""
     while whole and end < len(data) and data[end] & 0xC0 == 0x80:
         end += 1
     return len(data[:end].decode("utf-8", "ignore"))

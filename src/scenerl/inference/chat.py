@@ -39,22 +39,30 @@ def _part(part: dict, checkpoint: Checkpoint | None) -> dict:
 
 
 class Token(BaseModel):
+    """A token of an answer. ``bytes`` is empty for one that holds a part of a character only."""
+
     token: str = ""
     bytes: list[Annotated[int, Field(ge=0, le=255)]] | None = None
     logprob: float
 
 
 class Logprobs(BaseModel):
+    """The tokens of an answer, where log-probabilities were requested."""
+
     content: list[Token] | None = None
 
 
 class Message(BaseModel):
+    """What the model wrote. The two fields of reasoning are filled by servers that split it off."""
+
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
 class Choice(BaseModel):
+    """One answer. ``token_ids`` is vLLM's, and includes the token that ended the answer."""
+
     index: int = 0
     message: Message
     finish_reason: Literal["stop", "length"]
@@ -63,6 +71,8 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
+    """Numbers of tokens."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -76,20 +86,24 @@ class Completion(BaseModel):
 
 
 class ServedModel(BaseModel):
+    """What a server says of one of its models."""
+
     id: str
     owned_by: str | None = None
     max_model_len: int | None = None
 
 
 class ModelList(BaseModel):
+    """The answer to ``/v1/models``."""
+
     data: list[ServedModel]
 
 
 def replies_of(completion: Completion, count: int, logprobs: bool) -> list[Reply]:
     """The first ``count`` answers in a chat completion, in order.
 
-    The token that ended an answer is not counted where the server tells the tokens apart; where it only gives their
-    number, it is among them, and of several answers, or without a number, 0 stands for it.
+    The token that ended an answer is not counted where the server lists the tokens. Where it only gives their number,
+    it is counted; of several answers, or without a number, 0 stands for it.
 
     Raises:
         GenerationError: answers or log-probabilities are missing, or the server split off the reasoning.

@@ -36,7 +36,7 @@ def score_graph(graph: SceneGraph, located: Located, reply: Reply) -> Confidence
     - relation: exp(L(predicate)) times the scores of its subject and object. The tokens that name these two are parts
       of their own and do not count: they say which relation comes next, which is open where several are true.
 
-    An element whose tokens cannot be told, or whose log-probabilities are not finite, gets score 0: next to it, one
+    An element whose tokens are unknown, or whose log-probabilities are not finite, gets score 0: next to it, one
     without a score would rank first.
 
     Args:

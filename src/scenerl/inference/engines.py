@@ -8,18 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import PredictOptions, plain
+from scenerl.config import plain
 from scenerl.errors import UserError
 from scenerl.inference.engine import Engine, Sampling
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
 from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
 from scenerl.models.output_formats import output_format_for
+from scenerl.runs import default_values
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
@@ -118,12 +123,7 @@ class Server:
 
     @contextmanager
     def start(self, sampling: Sampling) -> Iterator[Started]:
-        try:
-            from scenerl.inference.server import ServerEngine
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"engine openai: the package {error.name} is not installed; pip install 'scenerl[server]'"
-            ) from error
+        from scenerl.inference.server import ServerEngine
 
         options, processor = self._options, None
         if self._source is not None:
@@ -131,7 +131,9 @@ class Server:
                 processor = self._family.load_processor(
                     processor_source(self._source), options.min_pixels, options.max_pixels, options.trust_remote_code
                 )
-            except (OSError, TypeError, KeyError) as error:
+            except UserError:
+                raise
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
         engine = ServerEngine(
@@ -193,10 +195,11 @@ ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
 """Option ``engine`` to the class that starts it."""
 
 
-def fingerprint_of(options: PredictOptions, choice: Choice) -> dict[str, Any]:
-    """Everything the answers depend on: the options, the output format, and what the engine adds."""
+def fingerprint_of(options: PredictOptions, choice: Choice) -> Fingerprint:
+    """Of a run: its options, the output format, and what the engine adds."""
     shared = {key: value for key, value in plain(options).items() if key not in _WITHOUT_EFFECT}
-    return {**shared, "output_format": plain(choice.output_format), **choice.own}
+    values = {**shared, "output_format": plain(choice.output_format), **choice.own}
+    return Fingerprint(values, default_values(type(options)))
 
 
 def device_named(name: str) -> str:

@@ -3,49 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import current_keys
-from scenerl.config import PredictOptions, dump_yaml, load_yaml, plain
+from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
-from scenerl.runs import default_values, refuse_other_run
-
-Fingerprint = Mapping[str, Any]
-"""Everything that answers depend on (:func:`scenerl.inference.engines.fingerprint_of`), as plain values."""
+from scenerl.runs import refuse_other_run
 
 
-def path_beside(out: Path) -> Path:
-    """Where the fingerprint of a file of predictions is."""
-    return out.with_name(f"{out.name}.yaml")
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Everything that a run's answers depend on.
 
-
-def write_fingerprint(out: Path, fingerprint: Fingerprint) -> None:
-    """Write the fingerprint of ``out``, whole or not at all."""
-    atomic_write_text(path_beside(out), dump_yaml(fingerprint))
-
-
-def check_same_run(out: Path, fingerprint: Fingerprint | None) -> None:
-    """Refuse a file that was not written by predict, or was written by another run.
-
-    What an earlier version did not write, an option or a field of the output format, was its default.
-
-    Args:
-        fingerprint: None: any run's file will do, as it is to be replaced.
-
-    Raises:
-        UserError: names the file, and what differs.
+    Attributes:
+        values: names to plain values.
+        defaults: of all options. What an earlier version did not write, an option or a field of the output format, was
+            its default.
     """
-    if not (out.is_file() and path_beside(out).is_file()):
+
+    values: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+    def of_shard(self, shard: object) -> Fingerprint:
+        """That of a part of the run."""
+        return replace(self, values={**self.values, "shard": str(shard)})
+
+    def write(self, out: Path) -> None:
+        """Write the ``.yaml`` beside ``out``, whole or not at all."""
+        atomic_write_text(_path_beside(out), dump_yaml(self.values))
+
+    def check(self, out: Path, **more: str) -> None:
+        """Refuse a file of predictions that another run wrote.
+
+        Args:
+            more: see :func:`scenerl.runs.refuse_other_run`.
+
+        Raises:
+            UserError: names the file, and what differs.
+        """
+        check_is_ours(out)
+        earlier = {key: value for key, value in self.defaults.items() if key in self.values}
+        earlier |= load_yaml(_path_beside(out))
+        if isinstance(earlier.get("style"), Mapping):
+            earlier["output_format"] = current_keys(earlier.pop("style"))
+        if isinstance(earlier.get("output_format"), Mapping):
+            earlier["output_format"] = {**plain(OutputFormat()), **earlier["output_format"]}
+        refuse_other_run(out, earlier, self.values, **more)
+
+
+def check_is_ours(out: Path) -> None:
+    """Raise UserError where a file was not written by predict."""
+    if not (out.is_file() and _path_beside(out).is_file()):
         raise UserError(f"{out}: exists but was not written by predict; choose another --out")
-    if fingerprint is None:
-        return
-    defaults = {key: value for key, value in default_values(PredictOptions).items() if key in fingerprint}
-    earlier = {**defaults, **load_yaml(path_beside(out))}
-    if isinstance(earlier.get("style"), Mapping):
-        earlier["output_format"] = current_keys(earlier.pop("style"))
-    if isinstance(earlier.get("output_format"), Mapping):
-        earlier["output_format"] = {**plain(OutputFormat()), **earlier["output_format"]}
-    refuse_other_run(out, earlier, fingerprint)
+
+
+def _path_beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.yaml")

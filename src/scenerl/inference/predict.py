@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl import data
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import PredictOptions
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
 from scenerl.files import check_out, only_writer
@@ -16,7 +16,7 @@ from scenerl.inference.batches import Batch, Item, add_prompts, batched, generat
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.engines import DEFAULT_BATCH, ENGINES, Started, fingerprint_of
-from scenerl.inference.fingerprint import check_same_run, write_fingerprint
+from scenerl.inference.fingerprint import check_is_ours
 from scenerl.inference.shards import Shard, gather
 from scenerl.predictions.counts import AnswerCounts
 from scenerl.predictions.file import PredictionFile
@@ -24,6 +24,9 @@ from scenerl.predictions.merge_file import merge_file
 from scenerl.predictions.row import error_row, prediction_row
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
+
+if TYPE_CHECKING:
+    from scenerl.commands.predict import PredictOptions
 
 
 def predict(
@@ -147,11 +150,11 @@ def run(options: PredictOptions) -> None:
     if shard:  # a part holds answers; there is nothing to merge before all of them are there
         merged = shard.path(options.out)
         options = replace(options, out=merged, merge=False)
-        fingerprint["shard"] = str(shard)
+        fingerprint = fingerprint.of_shard(shard)
     with only_writer(merged, options.out):
         for file in {merged, options.out}:
             if file.exists():
-                check_same_run(file, None if options.fresh else fingerprint)
+                (check_is_ours if options.fresh else fingerprint.check)(file)
         if options.gather:
             counts, problems = gather(options.out, options.gather, examples, options.num_samples, fingerprint)
         else:
@@ -162,10 +165,10 @@ def run(options: PredictOptions) -> None:
                 if options.fresh:
                     options.out.unlink(missing_ok=True)
                     merged.unlink(missing_ok=True)
-                write_fingerprint(options.out, fingerprint)
+                fingerprint.write(options.out)
                 counts, problems = _predict(options, started, examples, total, shard)
         if options.merge:
-            write_fingerprint(merged, fingerprint)
+            fingerprint.write(merged)
             merge_file(options.out, merged)
     print(f"{options.out}: {counts}")
     if options.constrain and not (choice.enforces_conditions or counts.is_clean):

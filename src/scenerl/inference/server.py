@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """What one kind of server can do beyond OpenAI's own fields, and how it is told.
+    """What one kind of server can do beyond OpenAI's own fields, and in which fields.
 
     Attributes:
         name: of the program, for messages.
@@ -65,7 +65,7 @@ class ServerCapabilities:
                 raise UserError(f"{self.name} {problem} (or name the program with --server_kind)")
 
     def fields(self, sampling: Sampling, banned: Sequence[int], grammar: str | None) -> dict:
-        """The settings of a request. A server takes those that it is not told from ``generation_config.json``."""
+        """The settings of a request. A server takes what is missing from ``generation_config.json``."""
         fields: dict = {"max_completion_tokens": sampling.max_new_tokens}
         limits = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self.generation_config:
@@ -141,7 +141,6 @@ class ServerEngine:
                 follow_redirects=False,  # a key must not travel to another server
             ),
         )
-        self._once = self._client.with_options(max_retries=0)
         self._banned = checkpoint.banned_ids if checkpoint.processor is not None else []
         self._to_compare = _PROMPTS_COMPARED if checkpoint.processor is not None else 0
         self._tokenizer_lock = threading.Lock()
@@ -231,19 +230,18 @@ class ServerEngine:
         Raises:
             UserError: no server answers.
         """
+        client = self._client.with_options(max_retries=1)  # a server may have closed the connection that is kept open
         try:
-            listed = ModelList.model_validate_json(self._once.models.with_raw_response.list().content)
+            listed = ModelList.model_validate_json(client.models.with_raw_response.list().content)
             return {model.id: model for model in listed.data}
-        except (
-            openai.APIStatusError,
-            ValidationError,
-        ):  # of transformers serve where the hub's cache has no folder yet
+        except (openai.APIStatusError, ValidationError):  # transformers serve has no list without a cache of the hub
             return {}
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
+            cause = _line(error.__cause__)
             raise UserError(
-                f"no server answers at {self.address} ({_line(error.__cause__)}); start it, or give its address: --server"
+                f"no server answers at {self.address} ({cause}); start it, or give its address: --server"
             ) from error
 
     def _check_capabilities(self, kind: str, constrain: bool) -> ServerCapabilities:
@@ -269,7 +267,7 @@ class ServerEngine:
             known = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
             raise UserError(f"{error}{known}") from error
         if constrain and text.strip() != _WORD:
-            problem = f"does not keep to grammars: told to say {_WORD!r} it says {text!r:.40}; leave out --constrain"
+            problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
             raise UserError(f"{self.address} ({found.name}) {problem}")
         if models and self._model not in models and not found.generation_config:  # which lists its cache instead
             _log.warning("%s answers as %r, but lists other models only: %s", self.address, self._model, listed)
@@ -281,7 +279,7 @@ class ServerEngine:
         if known := owners & {"vllm", "sglang"}:
             return known.pop()
         try:
-            paths = self._once.get(str(self._once.base_url.join("/openapi.json")), cast_to=object)["paths"]
+            paths = self._client.get(str(self._client.base_url.join("/openapi.json")), cast_to=object)["paths"]
             return "transformers" if "/load_model" in paths else "openai"
         except (openai.OpenAIError, ValueError, TypeError, KeyError):
             return "openai"

@@ -15,7 +15,7 @@ from scenerl.data.jsonl import why_no_json
 from scenerl.errors import UserError
 from scenerl.files import only_writer, whole_file
 from scenerl.inference.batches import Batch
-from scenerl.inference.fingerprint import Fingerprint, check_same_run, write_fingerprint
+from scenerl.inference.fingerprint import Fingerprint
 from scenerl.predictions.counts import AnswerCounts
 from scenerl.types import Example
 
@@ -88,7 +88,7 @@ def gather(
     if missing:
         raise UserError(f"{out.parent}: missing {', '.join(missing)}")
     for part, path in zip(parts, paths, strict=True):
-        check_same_run(path, {**fingerprint, "shard": str(part)})
+        fingerprint.of_shard(part).check(path, advice="")
     counts, problems = AnswerCounts(), []
     with only_writer(*paths), ExitStack() as stack, whole_file(out) as draft:
         files = [stack.enter_context(path.open("rb")) for path in paths]
@@ -111,7 +111,7 @@ def gather(
         for (image_id, _), (index, _) in places.items():
             raise UserError(f"{paths[index]}: image_id {image_id!r} is of no image of the data set")
         out.unlink(missing_ok=True)  # so that no old rows ever stand beside the new fingerprint, nor new ones without
-        write_fingerprint(out, fingerprint)
+        fingerprint.write(out)
     return counts, problems
 
 

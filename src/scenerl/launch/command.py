@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scenerl.config import LaunchOptions
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.launch.job import Job, make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.slurm import job_script
+
+if TYPE_CHECKING:
+    from scenerl.commands.launch import LaunchOptions
 
 SCRIPTS = Path("runs") / "slurm"
 """Where job scripts and their output are written, in the working directory."""
@@ -24,9 +27,9 @@ def run(options: LaunchOptions) -> int:
     """Print, start or submit.
 
     Raises:
-        UserError: recipe and profile do not go together, or the profile wants what this machine alone cannot do.
+        UserError: recipe and profile do not go together, or the profile needs more than this machine.
     """
-    job = make_job(options.recipe, find_profile(options.profile, options.recipe), options.set)
+    job = make_job(options.recipe, find_profile(options.profile, options.recipe[0]), options.set)
     if options.slurm:
         script = job_script(job, options, SCRIPTS)
         if options.print:
@@ -49,25 +52,16 @@ def local_command(job: Job) -> list[str]:
     Raises:
         UserError: the profile has several nodes.
     """
-    profile = job.profile
-    if profile.nodes + job.server_nodes > 1:
+    profile, nodes = job.profile, job.profile.nodes + job.server_nodes
+    if nodes > 1:
         raise UserError(
-            f"profile {profile.name} has {profile.nodes + job.server_nodes} nodes: add --slurm, or --print --slurm "
-            "to see what has to run on each"
+            f"profile {profile.name} has {nodes} nodes: add --slurm, or --print --slurm to see what to run on each"
         )
     if profile.accelerate is None:
         return [sys.executable, "-m", "scenerl", *job.arguments]
-    head = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
-    return [
-        *head,
-        "--num_machines",
-        "1",
-        "--num_processes",
-        str(profile.num_gpus),
-        "--module",
-        "scenerl",
-        *job.arguments,
-    ]
+    accelerate = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
+    accelerate += ["--num_machines", "1", "--num_processes", str(profile.num_gpus)]
+    return [*accelerate, "--module", "scenerl", *job.arguments]
 
 
 def _submit(job: Job, script: str) -> int:

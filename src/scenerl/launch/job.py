@@ -1,4 +1,4 @@
-"""A recipe on the machines of a profile: which command, with which fields, and whether they go together."""
+"""A recipe on the machines of a profile: which command, with which options, and whether they go together."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenerl.config import TRL_CONFIGS, Extra, Options, parse
+from scenerl.commands import TRAINING, parse
+from scenerl.commands.groups import TrainingOptions
+from scenerl.config import Extra
 from scenerl.config.batch import accumulation_steps
+from scenerl.config.convert import convert
+from scenerl.config.recipes import find_recipe
 from scenerl.errors import UserError
 from scenerl.launch.profiles import Profile
 
-DEFAULTS = {
-    "per_device_train_batch_size": 8,
-    "num_generations": 8,
-    "num_train_epochs": 3.0,
-    "beta": 0.0,
-    "max_completion_length": 512,
-}
-"""TRL's defaults of the fields that are looked at here; ``tests/launch`` compares them with TRL."""
+DEFAULTS = {"per_device_train_batch_size": 8, "num_generations": 8}
+"""TRL's defaults of the fields that decide the batch; ``tests/launch`` compares them with TRL."""
 
 
 @dataclass(frozen=True)
@@ -28,96 +26,101 @@ class Job:
 
     Attributes:
         command: ``sft`` or ``grpo``.
-        words: fields of the profile and of the user as a command line; they win over the recipe.
-        options, extra: all that the command will see.
+        recipes: files, of which the later wins.
+        words: options of the profile and of the user as a command line; they win over the recipes.
+        options, extra: everything that the command will see.
+        accumulation: batches that each process adds up for an optimiser step.
     """
 
     command: str
-    recipe: Path
+    recipes: tuple[Path, ...]
     profile: Profile
     words: tuple[str, ...]
-    options: Options
+    options: TrainingOptions
     extra: Extra
+    accumulation: int
 
     @property
     def name(self) -> str:
-        return self.recipe.stem
+        return "+".join(recipe.stem for recipe in self.recipes)
 
     @property
     def server_nodes(self) -> int:
-        """Machines that serve completions; supervised fine-tuning samples none."""
+        """Machines that serve completions; SFT samples none."""
         return self.profile.server_nodes if self.command == "grpo" else 0
 
     @property
     def arguments(self) -> list[str]:
         """The command line after ``scenerl``."""
-        return [self.command, "--config", str(self.recipe), *self.words]
+        return [self.command, *_config_words(self.recipes), *self.words]
 
     def value(self, key: str) -> Any:
-        """A field as the command will see it; TRL's default where nobody gave it."""
-        if hasattr(self.options, key):
-            return getattr(self.options, key)
-        default = DEFAULTS.get(key)
-        value = self.extra.get(key, default)
-        if isinstance(value, str) and isinstance(default, int | float):  # a word of the command line
-            return _number(key, value, type(default))
-        return value
-
-    @property
-    def accumulation(self) -> int:
-        """Batches that each process adds up for a step."""
-        return check_batch(self)
-
-    def extra_number(self, key: str) -> int:
-        """A whole number among TRL's fields; 0 where it is not given or means "no limit"."""
-        return max(0, _number(key, self.extra.get(key, 0), int))
-
-    def is_on(self, key: str) -> bool:
-        """Whether a field that is yes or no was given as yes."""
-        return str(self.value(key)).lower() == "true"
+        """An option of the command, or a field that was set for TRL; None where nobody set it."""
+        return getattr(self.options, key) if hasattr(self.options, key) else self.extra.get(key)
 
 
-def _number(key: str, value: Any, kind: type) -> Any:
-    try:
-        return kind(float(value))
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{key}: {value!r} is not a number") from error
-
-
-def command_of(recipe: Path) -> str:
-    """The command a recipe is for, by which its file's name begins.
-
-    Raises:
-        UserError: it begins with none.
-    """
-    command = Path(recipe).stem.split("_")[0]
-    if command not in TRL_CONFIGS:
-        allowed = ", ".join(f"{name}_….yaml" for name in TRL_CONFIGS)
-        raise UserError(f"{recipe}: a recipe's name begins with the command it is for; allowed: {allowed}")
-    return command
-
-
-def make_job(recipe: Path, profile: Profile, sets: Sequence[str] = ()) -> Job:
-    """Bring a recipe and a profile together.
+def make_job(recipes: Sequence[Path], profile: Profile, sets: Sequence[str] = ()) -> Job:
+    """Bring recipes and a profile together.
 
     Args:
+        recipes: files, of which the later wins; the first names the command.
         sets: ``KEY=VALUE`` each, winning over both.
 
     Raises:
-        UserError: an unknown or wrong field, or a global batch that the profile's processes cannot share.
+        UserError: an unknown or wrong option, no global batch, or one that the profile's processes cannot share.
     """
-    recipe = Path(recipe)
-    command = command_of(recipe)
-    words = _words(profile.fields(command))
+    recipes = tuple(find_recipe(recipe) for recipe in recipes)
+    command = command_of(recipes[0])
+    words = _words(getattr(profile, command))
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"set: {item!r} is not KEY=VALUE")
         words += [f"--{key}={value}"]
-    options, extra = parse(command, ["--config", str(recipe), *words])
-    job = Job(command, recipe, profile, tuple(words), options, extra)
-    check_batch(job)
-    return job
+    options, extra = parse(command, [*_config_words(recipes), *words])
+    assert isinstance(options, TrainingOptions)
+    accumulation = _accumulation(command, recipes[0], profile, options, extra)
+    return Job(command, recipes, profile, tuple(words), options, extra, accumulation)
+
+
+def command_of(recipe: Path) -> str:
+    """The command that a recipe is for, by which its file's name begins.
+
+    Raises:
+        UserError: it begins with none.
+    """
+    command = Path(recipe).stem.split("_")[0]
+    if command not in TRAINING:
+        allowed = ", ".join(f"{name}_….yaml" for name in TRAINING)
+        raise UserError(f"{recipe}: a recipe's name begins with the command it is for; allowed: {allowed}")
+    return command
+
+
+def _accumulation(command: str, recipe: Path, profile: Profile, options: TrainingOptions, extra: Extra) -> int:
+    size = options.global_batch_size
+    if size is None:
+        raise UserError(f"{recipe}: has no global_batch_size, so that a step would depend on the profile")
+    if command == "grpo":
+        group = _number(extra, "num_generations")
+        if group < 1:
+            raise UserError(f"num_generations: {group} is out of range; allowed: at least 1")
+        if size % group:
+            raise UserError(f"{recipe}: global_batch_size: {size} completions are no whole groups of {group}")
+    try:
+        return accumulation_steps(size, _number(extra, "per_device_train_batch_size"), profile.num_gpus)
+    except UserError as error:
+        raise UserError(f"{recipe} with profile {profile.name}: {error}") from error
+
+
+def _number(extra: Extra, key: str) -> int:
+    try:
+        return convert(extra.get(key, DEFAULTS[key]), int, text=True)
+    except UserError as error:
+        raise UserError(f"{extra.where.get(key)}: {key}: {error}") from error
+
+
+def _config_words(recipes: Sequence[Path]) -> list[str]:
+    return [word for recipe in recipes for word in ("--config", str(recipe))]
 
 
 def _words(fields: dict[str, Any]) -> list[str]:
@@ -126,24 +129,3 @@ def _words(fields: dict[str, Any]) -> list[str]:
         texts = value if isinstance(value, list) else [value]
         words += [f"--{key}", *(str(text).lower() if isinstance(text, bool) else str(text) for text in texts)]
     return words
-
-
-def check_batch(job: Job) -> int:
-    """Gradient accumulation of a job.
-
-    Raises:
-        UserError: the recipe has no global batch, or the processes cannot share it; GRPO: its groups do not fill it.
-    """
-    size = job.value("global_batch_size")
-    if size is None:
-        raise UserError(f"{job.recipe}: has no global_batch_size, so that a step would depend on the profile")
-    if job.value("num_generations") < 1:
-        raise UserError(f"num_generations: {job.value('num_generations')} is out of range; allowed: at least 1")
-    if job.command == "grpo" and size % job.value("num_generations"):
-        raise UserError(
-            f"{job.recipe}: global_batch_size: {size} completions are no whole groups of {job.value('num_generations')}"
-        )
-    try:
-        return accumulation_steps(size, job.value("per_device_train_batch_size"), job.profile.num_gpus)
-    except ValueError as error:
-        raise UserError(f"{job.recipe} with profile {job.profile.name}: {error}") from error

@@ -1,60 +1,120 @@
-"""The SLURM job script of a recipe and a profile: it queues itself again when it is preempted or out of time."""
+"""The SLURM job script of a recipe and a profile. It requeues itself when it is preempted or runs out of time."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scenerl.config import LaunchOptions
 from scenerl.errors import UserError
 from scenerl.launch.job import Job
 
+if TYPE_CHECKING:
+    from scenerl.commands.launch import LaunchOptions
+
 REQUEUE = 75
-"""Exit code of a run that was stopped by a signal and can go on, as ``scenerl.training.stop`` has it."""
+"""Exit code of a run that was stopped by a signal and can continue, as ``scenerl.training.stop`` has it."""
 PORT, SERVER_PORT = 29500, 8000
+STEP = "training"
+"""Name of the job step that trains, by which the script finds it."""
 _UNSAFE = ("\n", "\r", "\0")
+
+_HEAD = """\
+# Ways in which this job can end:
+# - The time limit: SLURM sends USR1 to this shell, which passes it to the training step as TERM. Training saves a
+#   checkpoint and ends, and the job requeues itself. (TERM for srun would kill training at once.)
+# - Preemption: SLURM sends TERM to the steps and nothing to this shell; PreemptTime in the job's record says so.
+# - scancel: the same signal, but the job is COMPLETING or CANCELLED; it must not come back.
+# - By itself: exit code {requeue} means that it was stopped and can continue; any other code is final.
+stopping=0
+training=
+training_step() {{ squeue -hs -j "$SLURM_JOB_ID" -o "%i %j" | awk '$2 == "{step}" {{print $1}}'; }}
+stop() {{
+  stopping=1
+  local id
+  until id=$(training_step); [ -n "$id" ] || ! kill -0 "$training" 2>/dev/null; do sleep 1; done
+  [ -n "$id" ] && scancel --signal=TERM "$id"
+}}
+trap stop USR1
+trap : TERM
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={patience}  # torchrun kills after 30 s otherwise
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer inherits it from sbatch
+mkdir -p {folder}
+nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
+"""
+
+_TAIL = """\
+training=$!
+wait "$training"
+code=$?
+while kill -0 "$training" 2>/dev/null; do wait "$training"; code=$?; done  # a signal ends wait, not training
+now=$(scontrol show job "$SLURM_JOB_ID")
+if grep -Eq "JobState=(COMPLETING|CANCELLED)" <<< "$now"; then exit "$code"; fi
+if grep -q "PreemptTime=[0-9]" <<< "$now"; then stopping=1; fi
+if [ "$code" -ne 0 ] && {{ [ "$stopping" -eq 1 ] || [ "$code" -eq {requeue} ]; }}; then
+  echo "stopped before it was done; requeued, the run continues from its last checkpoint"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
 
 
 def job_script(job: Job, options: LaunchOptions, folder: Path) -> str:
     """A bash script for sbatch.
 
     Args:
-        folder: where its output goes; sbatch wants it to be there.
+        folder: where its output goes; it must exist when the job starts.
 
     Raises:
-        UserError: an option of sbatch that is not NAME=VALUE, or a line break in a value.
+        UserError: an option of sbatch that is not NAME=VALUE, a line break in a value, or a grace period that is not
+            shorter than the time limit.
     """
-    lines = ["#!/bin/bash", *_directives(job, options, folder), ""]
-    lines += [
-        "# Signals reach this shell first: USR1 before the time limit, TERM on preemption. Training gets TERM, saves a",
-        f"# checkpoint and ends; then the job queues itself again. {REQUEUE} is the exit code of a run that can go on.",
-        "stopping=0",
-        "training=",
-        'stop() { stopping=1; [ -n "$training" ] && kill -TERM "$training" 2>/dev/null; }',
-        "trap stop USR1 TERM",
-        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={max(30, options.grace - 20)}  # torchrun kills after 30 s otherwise",
-        'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over from sbatch by itself',
-        f"mkdir -p {shlex.quote(str(folder))}",
-        'nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))',
-        "",
+    profile = job.profile
+    limit = seconds_of(options.time)
+    if limit is not None and options.grace >= limit:
+        raise UserError(f"grace: {options.grace} s is not shorter than the time limit {options.time}")
+    head = _HEAD.format(
+        requeue=REQUEUE, step=STEP, patience=max(30, options.grace - 20), folder=shlex.quote(str(folder))
+    )
+    parts = [
+        "#!/bin/bash\n",
+        *(f"{line}\n" for line in _directives(job, options, folder)),
+        f"# {profile.num_gpus} x {profile.gpu} of {profile.gpu_memory_gib} GiB, sharding {profile.sharding}\n\n",
+        f"{head}\n",
+        _server(job, options) if job.server_nodes else "",
+        f"{_training(job, options)} &\n",
+        _TAIL.format(requeue=REQUEUE),
     ]
-    lines += _server(job, options) if job.server_nodes else []
-    lines += [f"{_training(job, options)} &", "training=$!", 'wait "$training"', "code=$?"]
-    lines += [
-        'while kill -0 "$training" 2>/dev/null; do wait "$training"; code=$?; done  # a signal ends wait, not training',
-        f'if [ "$code" -ne 0 ] && {{ [ "$stopping" -eq 1 ] || [ "$code" -eq {REQUEUE} ]; }}; then',
-        '  echo "queued again after a stop; the run goes on from its last checkpoint"',
-        '  scontrol requeue "$SLURM_JOB_ID"',
-        "fi",
-        'exit "$code"',
-    ]
-    return "\n".join(lines) + "\n"
+    return "".join(parts)
+
+
+def seconds_of(time: str) -> int | None:
+    """Seconds of a time limit as sbatch takes it; None for one without a limit.
+
+    >>> seconds_of("90"), seconds_of("1:30"), seconds_of("24:00:00"), seconds_of("2-12"), seconds_of("UNLIMITED")
+    (5400, 90, 86400, 216000, None)
+
+    Raises:
+        UserError: it is none of sbatch's forms.
+    """
+    if time.upper() in ("INFINITE", "UNLIMITED"):
+        return None
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if not match:
+        raise UserError(f"time: {time!r} is no time limit; allowed: MINUTES, HOURS:MINUTES:SECONDS, DAYS-HOURS, …")
+    days, *rest = match.groups()
+    numbers = [int(number) for number in rest if number is not None]
+    if days is None and len(numbers) < 3:  # minutes, minutes:seconds
+        numbers = [0, *numbers]
+    hours, minutes, seconds = [*numbers, 0, 0][:3]
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
 def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
     profile = job.profile
-    settings = {
+    settings: dict[str, object] = {
         "job-name": job.name,
         "nodes": profile.nodes + job.server_nodes,
         "ntasks-per-node": 1,
@@ -70,37 +130,26 @@ def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
         if not equals or not name.replace("-", "").isalnum():
             raise UserError(f"sbatch: {item!r} is not NAME=VALUE, as account=a-a03")
         settings[name] = value
-    for name, value in settings.items():
-        if any(char in str(value) for char in _UNSAFE):
-            raise UserError(f"sbatch: {name}: a line break in {value!r}")
-    return [*(f"#SBATCH --{name}={_directive(value)}" for name, value in settings.items()), "#SBATCH --requeue"]
+    for name, setting in settings.items():
+        if any(char in str(setting) for char in _UNSAFE):
+            raise UserError(f"sbatch: {name}: a line break in {setting!r}")
+    return [*(f"#SBATCH --{name}={_directive(setting)}" for name, setting in settings.items()), "#SBATCH --requeue"]
 
 
-def _directive(value) -> str:
+def _directive(value: object) -> str:
     """sbatch splits directives at blanks, and takes quotes as a shell does; ``%j`` stays."""
     text = str(value)
     return shlex.quote(text) if any(char.isspace() or char in "'\"\\#" for char in text) else text
 
 
-def _on_each_node(words: Sequence[str], setup: str | None) -> str:
-    """The words as a command, behind the user's line, which is all that another shell reads."""
-    if not setup:
-        return shlex.join(words)
-    shell = _after(setup, 'exec "$@"')
-    return f"bash -c {shlex.quote(shell)} bash {shlex.join(words)}"
-
-
-def _after(setup: str | None, command: str) -> str:
-    return f"{setup} && {command}" if setup else command
-
-
 def _training(job: Job, options: LaunchOptions) -> str:
     profile = job.profile
-    srun = f"srun --nodes={profile.nodes} --ntasks={profile.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1"
+    srun = f"srun --job-name={STEP} --nodes={profile.nodes} --ntasks={profile.nodes} --ntasks-per-node=1"
+    srun += " --kill-on-bad-exit=1"
     if job.server_nodes:
         srun += f' --nodelist="$(IFS=,; echo "${{nodes[*]:0:{profile.nodes}}}")"'
     if profile.accelerate is None:
-        return f"{srun} {_on_each_node(['python', '-m', 'scenerl', *job.arguments], options.setup)}"
+        return f"{srun} {_after_setup(['python', '-m', 'scenerl', *job.arguments], options.setup)}"
     head = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
     head += ["--num_machines", str(profile.nodes), "--num_processes", str(profile.num_gpus)]
     # The rank of a node is known there only, the first node's name here only.
@@ -108,23 +157,32 @@ def _training(job: Job, options: LaunchOptions) -> str:
     rest = ["--module", "scenerl", *job.arguments]
     if job.server_nodes:
         rest += ["--vllm_server_port", str(SERVER_PORT), "--vllm_server_timeout", "1200"]
-    shell = _after(options.setup, f'exec {words} --machine_rank "$SLURM_NODEID" --main_process_ip "$@"')
-    address = '"${nodes[0]}"'
+    shell = f'exec {words} --machine_rank "$SLURM_NODEID" --main_process_ip "$@"'
+    shell = f"{options.setup} && {shell}" if options.setup else shell
     server = f' --vllm_server_host "${{nodes[{profile.nodes}]}}"' if job.server_nodes else ""
-    return f"{srun} bash -c {shlex.quote(shell)} bash {address} {shlex.join(rest)}{server}"
+    return f'{srun} bash -c {shlex.quote(shell)} bash "${{nodes[0]}}" {shlex.join(rest)}{server}'
 
 
-def _server(job: Job, options: LaunchOptions) -> list[str]:
-    """vLLM on the nodes behind the training nodes; training waits for it by itself."""
+def _server(job: Job, options: LaunchOptions) -> str:
+    """vLLM on the node behind the training nodes, with the settings that TRL's trainers expect (vLLM 0.30 or later).
+
+    Training waits for it by itself.
+    """
     profile = job.profile
-    words = ["trl", "vllm-serve", "--model", str(job.value("model")), "--port", str(SERVER_PORT)]
-    words += ["--tensor_parallel_size", str(profile.gpus_per_node)]
+    words = ["env", "VLLM_SERVER_DEV_MODE=1", "vllm", "serve", str(job.value("model")), "--host", "0.0.0.0"]
+    words += ["--port", str(SERVER_PORT), "--tensor-parallel-size", str(profile.gpus_per_node)]
+    words += ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"]
+    words += ["--max-logprobs", "-1", "--enable-scale-out"]
     if job.value("vllm_max_model_length"):
-        words += ["--max_model_len", str(job.value("vllm_max_model_length"))]
-    srun = f'srun --nodes=1 --ntasks=1 --nodelist="${{nodes[{profile.nodes}]}}"'
-    return [
-        f"{srun} {_on_each_node(words, options.setup)} &",
-        "server=$!",
-        "trap 'kill \"$server\" 2>/dev/null' EXIT",
-        "",
-    ]
+        words += ["--max-model-len", str(job.value("vllm_max_model_length"))]
+    srun = f'srun --job-name=server --nodes=1 --ntasks=1 --nodelist="${{nodes[{profile.nodes}]}}"'
+    kill = "trap 'kill \"$server\" 2>/dev/null' EXIT"
+    return f"{srun} {_after_setup(words, options.setup)} &\nserver=$!\n{kill}\n\n"
+
+
+def _after_setup(words: Sequence[str], setup: str | None) -> str:
+    """The words as a command that runs after the user's line, which may be any shell text."""
+    if not setup:
+        return shlex.join(words)
+    shell = f'{setup} && exec "$@"'
+    return f"bash -c {shlex.quote(shell)} bash {shlex.join(words)}"

@@ -1,23 +1,35 @@
 """Metrics of scene graphs and detections over a data set, with bootstrap intervals over images.
 
 The way in is :func:`evaluate`; every definition, formula and source is in docs/metrics.md. To add a metric that sums
-or averages over images, add a row to the :class:`~scenerl.metrics.counts.Ratios` in families.py (value and interval
-follow), its name to the order in summary.py, and a test. Another kind of metric is a function of image weights, a
-:class:`~scenerl.metrics.bootstrap.Family`. A convention is a field of :class:`MetricOptions` whose default
-is documented; conventions that belong together are a :class:`~scenerl.metrics.protocols.Protocol`.
+or averages over images, add a row to the :class:`~scenerl.metrics.precision.RatioMetrics` in groups.py (value and
+interval follow), an entry to the list in registry.py, and a test. Other kinds of metrics are functions of image
+weights, a :class:`~scenerl.metrics.bootstrap.MetricGroup`. A convention is a field of :class:`MetricOptions` whose
+default is documented; conventions that belong together are a :class:`~scenerl.metrics.protocols.Protocol`.
 """
 
 from __future__ import annotations
 
 from scenerl.metrics.accumulate import SceneGraphMetric
+from scenerl.metrics.calibration import Reliability, reliability
 from scenerl.metrics.compare import Comparison, Difference, compare
-from scenerl.metrics.confidence import Reliability, reliability
+from scenerl.metrics.evaluation import evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
-from scenerl.metrics.options import F1_AVERAGES, FAILED, GRAPH_CONSTRAINTS, HITS, TASKS, TIES, MetricOptions, Pair
-from scenerl.metrics.protocols import PROTOCOLS, Protocol, protocol
+from scenerl.metrics.matches import ElementMatches, Matches, matches_of
+from scenerl.metrics.protocols import (
+    F1_AVERAGES,
+    FAILED,
+    GRAPH_CONSTRAINTS,
+    HITS,
+    PROTOCOLS,
+    TASKS,
+    TIES,
+    MetricOptions,
+    Pair,
+    Protocol,
+    protocol,
+)
+from scenerl.metrics.registry import METRICS, MetricSpec, headline, ordered, spec, spec_or_plain
 from scenerl.metrics.report import Metric, Report
-from scenerl.metrics.subsets import evaluate_subsets
-from scenerl.metrics.summary import evaluate
 from scenerl.metrics.wordnet import WordNetSynonyms
 
 __all__ = [
@@ -25,15 +37,19 @@ __all__ = [
     "FAILED",
     "GRAPH_CONSTRAINTS",
     "HITS",
+    "METRICS",
     "PROTOCOLS",
     "TASKS",
     "TIES",
     "Comparison",
     "Difference",
+    "ElementMatches",
     "LabelMapper",
     "Mapped",
+    "Matches",
     "Metric",
     "MetricOptions",
+    "MetricSpec",
     "Pair",
     "Protocol",
     "Reliability",
@@ -43,9 +59,14 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_subsets",
+    "headline",
     "map_pairs",
+    "matches_of",
     "misspelled",
+    "ordered",
     "protocol",
     "read_table",
     "reliability",
+    "spec",
+    "spec_or_plain",
 ]

@@ -1,13 +1,13 @@
-"""A class that takes predictions as they come, and that processes can merge, in the manner of torchmetrics."""
+"""Metrics that accumulate predictions one by one and merge across processes, like those of torchmetrics."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from scenerl.errors import UserError
-from scenerl.metrics.options import MetricOptions, Pair, Triplet
+from scenerl.metrics.evaluation import evaluate
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.report import Report
-from scenerl.metrics.summary import evaluate
 from scenerl.types import ParseResult, SceneGraph
 
 
@@ -51,7 +51,7 @@ class SceneGraphMetric:
         target: SceneGraph,
         image_wh: tuple[int, int] = (0, 0),
     ) -> None:
-        """Add an image. A graph is a prediction that was read well, None one that failed.
+        """Add an image. A graph is a prediction that parsed, None one that failed.
 
         Raises:
             UserError: the image was there already.
@@ -63,7 +63,7 @@ class SceneGraphMetric:
         self._add(Pair(image_id, prediction, target, image_wh))
 
     def merge(self, *others: SceneGraphMetric) -> None:
-        """Take over what others accumulated, in their order.
+        """Add what others accumulated.
 
         Raises:
             UserError: an image that is there already.
@@ -77,21 +77,9 @@ class SceneGraphMetric:
             raise UserError(f"the image {pair.image_id!r} was added already")
         self.pairs[pair.image_id] = pair
 
-    def compute(self, order: Sequence[str] | None = None) -> Report:
-        """The report over everything added.
-
-        Args:
-            order: image ids in the order of the data set, which AP of answers without scores depends on; without it the
-                images are taken in the order of their ids, so that the number of processes does not matter.
-
-        Raises:
-            UserError: ``order`` names an image that was not added.
-        """
-        order = sorted(self.pairs) if order is None else order
-        missing = [image_id for image_id in order if image_id not in self.pairs]
-        if missing:
-            raise UserError(f"{len(missing)} images were never added, the first is {missing[0]!r}")
-        pairs = [self.pairs[image_id] for image_id in order]
+    def compute(self) -> Report:
+        """The report over everything added, in the order of image ids: the number of processes does not matter."""
+        pairs = [self.pairs[image_id] for image_id in sorted(self.pairs)]
         return evaluate(pairs, self.options, self.training_triplets, self.predicate_counts)
 
     def reset(self) -> None:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from scenerl.metrics.columns import Array
+from scenerl.metrics.arrays import Array
 
 LEVEL = 0.95
-_BLOCK = 20_000_000  # numbers in a block of weights, which bounds memory whatever the number of images
+_BLOCK = 10_000_000  # numbers in a block of weights, which bounds memory whatever the number of images
 
 
-class Family(Protocol):
+class MetricGroup(Protocol):
     """Metrics that are computed together from image weights."""
 
     @property
@@ -25,28 +25,25 @@ class Family(Protocol):
         """(metrics,) what each is averaged over; 0: the metric does not exist here."""
 
     def __call__(self, weights_NB: Array) -> Array:
-        """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support.
-
-        Whole numbers in single precision are enough for an interval; a family may take a faster way for them.
-        """
+        """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support."""
 
 
 class Subset:
-    """A family over some of the images only, under weights of all of them."""
+    """A group over some of the images only, under weights of all of them."""
 
-    def __init__(self, family: Family, images: Array) -> None:
-        self.family, self.images = family, images
+    def __init__(self, group: MetricGroup, images: Array) -> None:
+        self.group, self.images = group, images
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.family.names
+        return self.group.names
 
     @property
     def support(self) -> Array:
-        return self.family.support
+        return self.group.support
 
     def __call__(self, weights_NB: Array) -> Array:
-        return self.family(weights_NB[self.images])
+        return self.group(weights_NB[self.images])
 
 
 def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[Array]:
@@ -56,30 +53,30 @@ def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[A
     for start in range(0, num_samples, size):
         count = min(size, num_samples - start)
         drawn = generator.integers(0, num_images, size=(count, num_images), dtype=np.int32)
-        weights = np.empty((num_images, count), dtype=np.float32)
+        weights = np.empty((num_images, count))
         for column, images in enumerate(drawn):
             weights[:, column] = np.bincount(images, minlength=num_images)
         yield weights
 
 
-def samples(families: Sequence[Family], num_images: int, num_samples: int, seed: int) -> dict[str, Array]:
+def samples(groups: Sequence[MetricGroup], num_images: int, num_samples: int, seed: int) -> dict[str, Array]:
     """Metric name to its (num_samples,) values over resampled images, NaN where a resample leaves it no support."""
     if not num_images or not num_samples:
         return {}
-    blocks = [[family(weights) for family in families] for weights in resample_weights(num_images, num_samples, seed)]
+    blocks = [[group(weights) for group in groups] for weights in resample_weights(num_images, num_samples, seed)]
     found: dict[str, Array] = {}
-    for family, drawn in zip(families, zip(*blocks, strict=True), strict=True):
-        found.update(zip(family.names, np.concatenate(drawn, axis=1).astype(np.float64), strict=True))
+    for group, drawn in zip(groups, zip(*blocks, strict=True), strict=True):
+        found.update(zip(group.names, np.concatenate(drawn, axis=1), strict=True))
     return found
 
 
-def values(families: Sequence[Family], num_images: int) -> dict[str, float]:
+def values(groups: Sequence[MetricGroup], num_images: int) -> dict[str, float]:
     """Every metric on the data as it is (all weights 1); those without support are left out."""
     ones = np.ones((num_images, 1))
     return {
         name: float(value)
-        for family in families
-        for name, value, support in zip(family.names, family(ones)[:, 0], family.support, strict=True)
+        for group in groups
+        for name, value, support in zip(group.names, group(ones)[:, 0], group.support, strict=True)
         if support > 0 and not np.isnan(value)
     }
 
@@ -97,9 +94,9 @@ def interval(sample_B: Array) -> tuple[float, float] | None:
 
 
 def intervals(
-    families: Sequence[Family], num_images: int, num_samples: int = 1000, seed: int = 0
+    groups: Sequence[MetricGroup], num_images: int, num_samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of every metric over resampled images; a metric without support is left out."""
-    drawn = samples(families, num_images, num_samples, seed)
+    drawn = samples(groups, num_images, num_samples, seed)
     found = {name: interval(sample) for name, sample in drawn.items()}
     return {name: bounds for name, bounds in found.items() if bounds is not None}

@@ -9,9 +9,10 @@ import numpy as np
 
 from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
-from scenerl.metrics.families import Families, build
-from scenerl.metrics.options import MetricOptions, Pair, Triplet
-from scenerl.metrics.summary import check_ids, order
+from scenerl.metrics.evaluation import check_ids
+from scenerl.metrics.groups import MetricGroups, build
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
+from scenerl.metrics.registry import ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,15 @@ def compare(
     check_ids(a)
     if [pair.image_id for pair in a] != [pair.image_id for pair in b]:
         raise UserError("the two predictions are not of the same images in the same order")
-    seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
-    built = [build(pairs, options, seen, predicate_counts) for pairs in (a, b)]
-    values = [bootstrap.values(side.families, len(a)) if a else {} for side in built]
+    built = [build(pairs, options, training_triplets, predicate_counts) for pairs in (a, b)]
+    values = [bootstrap.values(side.groups, len(a)) if a else {} for side in built]
     # The same seed draws the same images for both.
-    drawn = [bootstrap.samples(side.families, len(a), options.bootstrap_samples, options.seed) for side in built]
+    drawn = [bootstrap.samples(side.groups, len(a), options.bootstrap_samples, options.seed) for side in built]
     metrics = {}
-    for name in order(options, set(values[0]) & set(values[1])):
+    for name in ordered(set(values[0]) & set(values[1])):
         samples = drawn[1][name] - drawn[0][name] if name in drawn[0] and name in drawn[1] else np.zeros(0)
-        # Single precision leaves a difference of nothing slightly off nothing.
-        samples = np.where(np.abs(samples) < 1e-6, 0.0, samples)
+        # Sums in another order leave a difference of nothing slightly off nothing.
+        samples = np.where(np.abs(samples) < 1e-12, 0.0, samples)
         metrics[name] = Difference(
             values[0][name],
             values[1][name],
@@ -109,7 +109,7 @@ def p_value(differences_B: np.ndarray) -> float | None:
     return float(min(1.0, 2.0 * (smaller + 1) / (len(known) + 1)))
 
 
-def _images(pairs: Sequence[Pair], built: Sequence[Families], num_shown: int) -> list[tuple[str, float, float]]:
+def _images(pairs: Sequence[Pair], built: Sequence[MetricGroups], num_shown: int) -> list[tuple[str, float, float]]:
     scores = np.full((2, len(pairs)), np.nan)
     for row, side in zip(scores, built, strict=True):
         row[side.kept] = side.scores_N

@@ -1,44 +1,146 @@
-"""Head, body and tail: predicates by how often training shows them."""
+"""All metrics of a task in groups: functions of image weights, for values, intervals and comparisons alike."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from scenerl.metrics.columns import Array
+from scenerl.metrics.arrays import Array, DataSet, collect, per_image
+from scenerl.metrics.bootstrap import MetricGroup, Subset
+from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, coco_order, greedy_matches, kept_by_nms
+from scenerl.metrics.precision import RatioMetrics, add_absent, add_density, add_precision
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
+from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
+from scenerl.metrics.report import is_failed
+from scenerl.predicate_groups import predicate_groups
 
-GROUPS = ("head", "body", "tail")
 
+@dataclass(frozen=True)
+class MetricGroups:
+    """The metrics of one evaluation. ``groups`` take weights of all images; ``data`` holds those that count.
 
-def predicate_groups(
-    predicates: Sequence[str], counts: Mapping[str, int] | None, bounds: tuple[int, int] | None = None
-) -> dict[str, Array]:
-    """Suffix of a metric's name (``_head``, ``_body``, ``_tail``) to the predicates of the group.
-
-    Args:
-        predicates: names; the groups hold indices into them.
-        counts: number of training relations of each predicate; a missing one counts as 0. Without counts there are no
-            groups.
-        bounds: fewest training relations of a predicate of the body and of the head; None cuts the ranking of
-            ``counts`` into thirds, the larger ones first where it does not divide.
-
-    Returns:
-        Three entries, or none without counts.
-
-    Source: BGNN (Li et al. 2021, arXiv 2104.00308) names the groups; on VG150 head is above 10,000 and tail below 500.
-
-    >>> groups = predicate_groups(["on", "near", "riding"], {"on": 90, "near": 9, "riding": 1})
-    >>> {name: members.tolist() for name, members in groups.items()}
-    {'_head': [0], '_body': [1], '_tail': [2]}
+    ``kept`` are the indices of the images that count. ``scores_N`` is one number for each of them that says how well it
+    was answered: F1 of triplets (det: of objects), 1 where nothing is there and nothing was predicted.
     """
+
+    groups: tuple[MetricGroup, ...]
+    data: DataSet
+    kept: Array
+    scores_N: Array
+    means: PredicateMeans | None = None
+    long_tail: dict[str, Array] = field(default_factory=dict)
+
+
+def build(
+    pairs: Sequence[Pair],
+    options: MetricOptions,
+    training_triplets: Collection[Triplet] | None = None,
+    predicate_counts: Mapping[str, int] | None = None,
+) -> MetricGroups:
+    """All metrics of the options' task over a data set. Arguments as for :func:`scenerl.metrics.evaluate`."""
+    # A set of plain tuples, whatever was given: membership is tested once per target relation.
+    seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
+    kept = np.flatnonzero([_counts(pair, options) for pair in pairs])
+    chosen = [pairs[n] for n in kept]
+    data = collect(chosen, options, seen)
+    ratios, groups = RatioMetrics(), []
+    means, long_tail = None, {}
+    if options.task != "det":
+        long_tail = _long_tail(data.relations.predicates, predicate_counts, options.group_bounds)
+        means = _add_recalls(ratios, data, chosen, options, long_tail)
+        groups.append(means)
+        add_precision(ratios, data, of_relations=True)
+        _add_instance_recall(ratios, data)
+    add_precision(ratios, data, of_relations=False)
+    matches, turn_N = greedy_matches(data.objects), coco_order([pair.image_id for pair in chosen])
+    groups.append(CocoMetrics(data.objects, matches, turn_N))
+    add_greedy(ratios, data.objects, matches, data.dropped_objects_N, micro_f1=options.f1_average == "micro")
+    if options.f1_average == "classes":
+        groups.append(ClassF1(data.objects, matches, data.num_images))
+    if options.task == "det":
+        thinned = data.objects.select(kept_by_nms(data.objects))
+        groups.append(CocoMetrics(thinned, greedy_matches(thinned), turn_N, prefix="NMS-"))
+        add_absent(ratios, chosen)
+    add_density(ratios, data, options)
+    groups.append(ratios)
+    if len(kept) < len(pairs):
+        groups = [Subset(group, kept) for group in groups]
+    failed = RatioMetrics()
+    failed.add("failure_rate", np.array([is_failed(pair.result) for pair in pairs], dtype=float))
+    numerator, denominator = ratios.rows["object_f1" if options.task == "det" else "triplet_f1"]
+    scores = np.divide(numerator, denominator, out=np.ones(len(kept)), where=denominator > 0)
+    return MetricGroups((failed, *groups), data, kept, scores, means, long_tail)
+
+
+def _counts(pair: Pair, options: MetricOptions) -> bool:
+    if options.failed == "skipped":
+        return pair.result.ok
+    if options.failed == "skipped_if_empty":
+        graph = pair.result.graph
+        return graph is not None and bool(graph.objects if options.task == "det" else graph.relations)
+    return True
+
+
+def _long_tail(
+    predicates: Sequence[str], counts: Mapping[str, int] | None, bounds: tuple[int, int] | None
+) -> dict[str, Array]:
+    """Suffix of a metric's name (``_head``, ``_body``, ``_tail``) to indices of its predicates; none without counts."""
     if not counts:
         return {}
-    if bounds is None:
-        ranked = sorted(set(counts) | set(predicates), key=lambda name: (-counts.get(name, 0), name))
-        place = {name: n for n, name in enumerate(ranked)}
-        third = [(len(ranked) + 2) // 3, (2 * len(ranked) + 2) // 3]
-        group_of = [sum(place[name] >= cut for cut in third) for name in predicates]
-    else:
-        group_of = [sum(counts.get(name, 0) < bound for bound in bounds) for name in predicates]
-    return {f"_{name}": np.flatnonzero(np.array(group_of) == n) for n, name in enumerate(GROUPS)}
+    groups = predicate_groups({**dict.fromkeys(predicates, 0), **counts}, bounds)
+    place = {name: index for index, name in enumerate(predicates)}
+    return {
+        f"_{group}": np.array(sorted(place[name] for name in members if name in place), dtype=np.int64)
+        for group, members in groups.items()
+    }
+
+
+def _add_recalls(
+    ratios: RatioMetrics, data: DataSet, pairs: Sequence[Pair], options: MetricOptions, long_tail: dict[str, Array]
+) -> PredicateMeans:
+    relations, num_images = data.relations, data.num_images
+    image_T, num_targets = relations.target.image_R, len(relations.target)
+    free, constrained = rank(relations.predicted, num_images, options.graph_constraint)
+    rules = {"hits": options.hits, "ties": options.ties}
+    recalls = {"Recall": hit_targets(relations.fits, free, num_targets, np.inf, **rules)}
+    for k in options.ks:
+        recalls[f"R@{k}"] = hit_targets(relations.fits, constrained, num_targets, k, **rules)
+        recalls[f"ng-R@{k}"] = hit_targets(relations.fits, free, num_targets, k, **rules)
+    for name, hit_T in recalls.items():
+        ratios.add(name, *image_recall(hit_T, image_T, num_images))
+    for k in options.ks:
+        phrases = hit_targets(relations.phrase_fits, constrained, num_targets, k, **rules)
+        ratios.add(f"PhrR@{k}", *image_recall(phrases, image_T, num_images))
+        found_Q = hit_targets(relations.pair_fits, constrained, len(relations.image_Q), k, **rules)
+        ratios.add(f"PairR@{k}", *image_recall(found_Q, relations.image_Q, num_images))
+    if (unseen := relations.unseen_T) is not None:
+        for k in options.ks:
+            ratios.add(f"zR@{k}", *image_recall(recalls[f"R@{k}"][unseen], image_T[unseen], num_images))
+    means = {"mRecall": recalls["Recall"]}
+    for k in options.ks:
+        means |= {f"mR@{k}": recalls[f"R@{k}"], f"ng-mR@{k}": recalls[f"ng-R@{k}"]}
+    vocabulary = None
+    if options.absent_predicates_as_zero:
+        vocabulary = len(set(options.predicates) | target_predicates(data))
+    counted = None
+    if options.failed == "skipped_in_means":
+        counted = np.array([pair.result.ok for pair in pairs], dtype=float)
+    return PredicateMeans(relations.target.predicate_R, image_T, means, num_images, counted, vocabulary, long_tail)
+
+
+def target_predicates(data: DataSet) -> set[str]:
+    """Names of the predicates that some target has."""
+    relations = data.relations
+    return {relations.predicates[index] for index in np.unique(relations.target.predicate_R).tolist()}
+
+
+def _add_instance_recall(ratios: RatioMetrics, data: DataSet) -> None:
+    """sgbench's InstR: over images with a target relation, the share of target objects that some prediction fits."""
+    image_T = data.objects.target.image_O
+    hit_T = np.zeros(len(image_T))
+    hit_T[data.objects.fits.target_C] = 1.0
+    recall_N, counts_N = image_recall(hit_T, image_T, data.num_images)
+    related_N = per_image(data.relations.target.image_R, data.num_images) > 0
+    ratios.add("InstR", recall_N * related_N, counts_N * related_N)

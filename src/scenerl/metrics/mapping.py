@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
-from scenerl.metrics.options import Pair
+from scenerl.metrics.protocols import Pair
 from scenerl.similarity import Similarity
 from scenerl.types import ParseResult, Relation, SceneGraph
 

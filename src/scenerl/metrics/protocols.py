@@ -1,7 +1,7 @@
-"""Published evaluation protocols: the conventions that belong together, by name.
+"""What goes into an evaluation: one pair per image, the conventions as options, and published protocols by name.
 
-A protocol says how numbers were computed, not how a model was trained. Adding one is an entry here and a row in
-docs/metrics.md.
+A protocol says how numbers were computed, not how a model was trained. Adding one takes an entry in :data:`PROTOCOLS`
+and a row in docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -10,20 +10,149 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scenerl.errors import UserError
+from scenerl.types import ParseResult, SceneGraph, SceneObject
+
+Triplet = tuple[str, str, str]
+
+TASKS = {
+    "sgdet": "scene graphs: every metric",
+    "sgcls": "scene graphs for provided boxes: predicted boxes are replaced by the ground truth's",
+    "predcls": "relations between provided objects: predicted boxes and labels are replaced by the ground truth's",
+    "det": "detection: objects only",
+}
+HITS = {
+    "one_to_many": "a prediction may hit several targets; each target counts once (Motifs and its descendants)",
+    "one_to_one": "a prediction hits one target at most (a maximum matching of the top K with the targets)",
+    "best_target": "a predicted object stands for the one target of its label that it overlaps most (sgbench)",
+}
+GRAPH_CONSTRAINTS = {
+    "scored": "where relations have scores, only the best predicate of each (subject, object) pair counts; in answers "
+    "without scores every relation is a statement of its own, and counts",
+    "always": "only the best predicate of each pair counts, the first emitted where there are no scores",
+    "never": "every relation counts: R@K is then ng-R@K",
+}
+TIES = {
+    "emission": "relations of equal score, or without scores, are ranked in the order of emission",
+    "expected": "the expectation over all orders of relations of equal score; those without scores are all equal",
+}
+FAILED = {
+    "empty": "a failed or missing answer counts as an empty prediction",
+    "skipped": "images whose answer failed or is missing are left out, except of the failure rate",
+    "skipped_in_means": "the same, but of mean recalls (mR) only (sgbench)",
+    "skipped_if_empty": "images without a predicted relation (det: object) are left out, failed or not (Motifs)",
+}
+F1_AVERAGES = {
+    "micro": "hits, predictions and targets are summed over classes and images",
+    "classes": "F1 of the mean precision and the mean recall of classes, where values of 0 do not enter the means "
+    "(after Rex-Omni)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image: the parsed answer and the ground truth. Boxes in pixels of the original image.
+
+    ``crowds`` are regions that hold many objects of a class (COCO's ``iscrowd``): a prediction on one is neither right
+    nor wrong in the COCO family. ``query`` holds the requested labels, where there were some.
+    """
+
+    image_id: str
+    result: ParseResult
+    target: SceneGraph
+    image_wh: tuple[int, int] = (0, 0)
+    crowds: tuple[SceneObject, ...] = ()
+    query: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """The conventions of an evaluation. The defaults are those of docs/metrics.md.
+
+    Args:
+        task: a name from :data:`TASKS`.
+        ks: the K of R@K, ng-R@K, mR@K, zR@K and their like.
+        iou_threshold: least IoU of a hit, inclusive.
+        plus_one: add one pixel to widths and heights in the IoU of relation and object hits, as evaluators descended
+            from Motifs do. The COCO family never does.
+        hits: a name from :data:`HITS`; for the recall family. Precision and F1 are always one to one (of the hits
+            that ``best_target`` leaves).
+        graph_constraint: a name from :data:`GRAPH_CONSTRAINTS`; for R@K, mR@K, zR@K and their like.
+        ties: a name from :data:`TIES`; for the recall family. AP always follows the order of emission, as COCO's does.
+        failed: a name from :data:`FAILED`.
+        absent_predicates_as_zero: count predicates without a target as recall 0 in mR@K and mRecall; needs
+            ``predicates``.
+        predicates: the predicate vocabulary, or None.
+        group_bounds: fewest training relations of a predicate of the body and of the head, for the means over head,
+            body and tail; None cuts the predicates into thirds by training frequency.
+        f1_average: a name from :data:`F1_AVERAGES`; for F1@0.5, F1@0.95 and F1_mean.
+        filtered: COCO filtered (VLM-R1): leave out, per image, categories with more than 10 target boxes, and the
+            predictions of these categories. Detection only.
+        bootstrap_samples: resamples for the 95 % intervals; 0 for none.
+        seed: seed of the resampling.
+
+    Raises:
+        UserError: a value that is not allowed.
+    """
+
+    task: str = "sgdet"
+    ks: tuple[int, ...] = (20, 50, 100)
+    iou_threshold: float = 0.5
+    plus_one: bool = False
+    hits: str = "one_to_many"
+    graph_constraint: str = "scored"
+    ties: str = "emission"
+    failed: str = "empty"
+    absent_predicates_as_zero: bool = False
+    predicates: tuple[str, ...] | None = None
+    group_bounds: tuple[int, int] | None = None
+    f1_average: str = "micro"
+    filtered: bool = False
+    bootstrap_samples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("task", TASKS),
+            ("hits", HITS),
+            ("graph_constraint", GRAPH_CONSTRAINTS),
+            ("ties", TIES),
+            ("failed", FAILED),
+            ("f1_average", F1_AVERAGES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        if not self.ks or any(k < 1 for k in self.ks):
+            raise UserError(f"ks must be positive whole numbers, got {self.ks}")
+        if not 0.0 < self.iou_threshold <= 1.0:
+            raise UserError(f"iou_threshold must be above 0 and at most 1, got {self.iou_threshold}")
+        if self.bootstrap_samples < 0:
+            raise UserError(f"bootstrap_samples must not be negative, got {self.bootstrap_samples}")
+        if self.absent_predicates_as_zero and not self.predicates:
+            raise UserError("absent_predicates_as_zero needs the predicate vocabulary (predicates)")
+        if self.hits == "one_to_one" and self.ties == "expected":
+            raise UserError("ties 'expected' is not defined for hits 'one_to_one'; allowed there: emission")
+        if self.filtered and self.task != "det":
+            raise UserError(f"filtered is for task 'det', not {self.task!r}")
+        if self.group_bounds is not None and not 0 < self.group_bounds[0] < self.group_bounds[1]:
+            raise UserError(f"group_bounds must be two rising positive numbers, got {self.group_bounds}")
+
+    @property
+    def box_offset(self) -> float:
+        """What the IoU of hits adds to widths and heights."""
+        return 1.0 if self.plus_one else 0.0
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Conventions (fields of :class:`~scenerl.metrics.options.MetricOptions`) that a publication's numbers follow.
+    """Conventions (fields of :class:`MetricOptions`) that a publication's numbers follow.
 
-    ``tasks``: the tasks it is defined for, the first being its default. ``headline``: the metrics it reports, K filled
-    in. ``differs``: what remains different, in a sentence, or nothing.
+    ``tasks``: the tasks it is defined for, the first being its default. ``differs``: what remains different, in a
+    sentence, or nothing.
     """
 
     source: str
     tasks: tuple[str, ...]
     settings: Mapping[str, object]
-    headline: tuple[str, ...]
     differs: str = ""
 
 
@@ -40,8 +169,9 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "empty",
             "absent_predicates_as_zero": True,
         },
-        headline=("failure_rate", "AP50", "Recall", "mRecall"),
-        differs="its evaluator fills failed images with uninitialised boxes; here they are empty",
+        differs="its evaluator fills failed images with uninitialised boxes, here they are empty; relations of objects "
+        "that do not exist and boxes without area are failures here, as the paper says, but not in its code; its R and "
+        "mR leave out images that have objects but no usable relation",
     ),
     "motifs": Protocol(
         source="Neural Motifs, arXiv 1711.06640, and Scene-Graph-Benchmark, arXiv 2002.11949: R@K, ng-R@K, mR@K, zR@K",
@@ -53,7 +183,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "skipped_if_empty",
             "absent_predicates_as_zero": True,
         },
-        headline=("R@20", "R@50", "R@100", "ng-R@50", "mR@50", "zR@50"),
     ),
     "sgbench": Protocol(
         source="sgbench 1.0.0 (Lorenz et al. 2024): R@K, mR@K, InstR",
@@ -65,7 +194,6 @@ PROTOCOLS: dict[str, Protocol] = {
             "failed": "skipped_in_means",
             "absent_predicates_as_zero": False,
         },
-        headline=("R@20", "R@50", "R@100", "mR@20", "mR@50", "mR@100", "InstR"),
         differs="it has no mR at all when a predicate of the vocabulary has no target; here such predicates are left "
         "out",
     ),
@@ -73,20 +201,21 @@ PROTOCOLS: dict[str, Protocol] = {
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
         settings={"f1_average": "classes", "failed": "empty"},
-        headline=("F1@0.5", "F1@0.95", "F1_mean"),
+        differs="F1 is averaged over classes as in the paper, but its released evaluator gives other numbers: it takes "
+        "precision at the rank of the last true positive, averages IoU levels within a class before it leaves zeros "
+        "out, and gives a class without a true positive the precision of the class before",
     ),
     "ovdeval": Protocol(
         source="OVDEval, arXiv 2308.13177: NMS-AP",
         tasks=("det",),
         settings={"failed": "empty"},
-        headline=("NMS-AP", "NMS-AP50"),
-        differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first",
+        differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first. "
+        "It takes a match with the annotation of id 0 for none",
     ),
     "coco": Protocol(
         source="COCO, arXiv 1405.0312: AP .50:.05:.95",
         tasks=("det",),
         settings={"failed": "empty"},
-        headline=("AP", "AP50", "AP75", "AR100"),
     ),
 }
 

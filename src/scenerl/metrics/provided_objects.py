@@ -1,36 +1,30 @@
-"""SGCls and PredCls: the objects were given to the model, so its boxes (and labels) are the ground truth's."""
+"""SGCls and PredCls: the prompt provided the objects, so boxes (and labels) of the answer are the ground truth's."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from scenerl.boxes import as_boxes, iou_matrix
 from scenerl.matching import hungarian
 from scenerl.types import SceneGraph
 
+_TIE = 1e-6  # what a label is worth in SGCls, and 1,000 times what the order is worth
+
 
 def with_provided_objects(graph: SceneGraph, target: SceneGraph, task: str) -> SceneGraph:
-    """The predicted graph with the boxes of the given objects, and for ``predcls`` their labels.
+    """The predicted graph with the boxes of the provided objects, and for ``predcls`` their labels.
 
-    Where an answer repeats as many objects as were given, they correspond in order. Otherwise they are assigned one to
-    one by overlap (greatest total IoU), and what overlaps nothing is dropped with its relations.
+    What corresponds to nothing provided is dropped with its relations; see :func:`provided_places`.
 
-    Args:
-        graph: the prediction. target: the ground truth, whose objects were given.
-        task: ``sgcls`` (boxes were given) or ``predcls`` (boxes and labels).
-
-    Source: Neural Motifs (arXiv 1711.06640) puts the given boxes and labels in place of the predicted ones.
+    Source: Neural Motifs (arXiv 1711.06640) puts the provided boxes and labels in place of the predicted ones.
     """
-    if len(graph.objects) == len(target.objects):
-        place = {n: n for n in range(len(graph.objects))}
-    else:
-        iou_NM = iou_matrix(*(as_boxes([item.box for item in side.objects]) for side in (graph, target)))
-        rows, columns = hungarian(-iou_NM)
-        place = {int(n): int(m) for n, m in zip(rows, columns, strict=True) if iou_NM[n, m] > 0}
-    number = {n: kept for kept, n in enumerate(sorted(place))}
+    places = provided_places(graph, target, task)
+    number = {n: kept for kept, n in enumerate(places)}
     objects = []
-    for n in number:
-        provided = target.objects[place[n]]
+    for n, m in places.items():
+        provided = target.objects[m]
         label = provided.label if task == "predcls" else graph.objects[n].label
         objects.append(dataclasses.replace(graph.objects[n], label=label, box=provided.box))
     relations = [
@@ -39,3 +33,29 @@ def with_provided_objects(graph: SceneGraph, target: SceneGraph, task: str) -> S
         if relation.subject in number and relation.object in number
     ]
     return SceneGraph(tuple(objects), tuple(relations))
+
+
+def provided_places(graph: SceneGraph, target: SceneGraph, task: str) -> dict[int, int]:
+    """Predicted object to the provided object that it stands for, in rising order of the predicted objects.
+
+    Objects are assigned one to one for the greatest sum of IoU. In PredCls an equal label, which was provided too,
+    counts as much as an IoU of 1; in SGCls, where labels are what is predicted, it decides only between boxes of equal
+    overlap. The order of the objects breaks the ties that are left. Where an answer does not have as many objects as
+    were provided, those that overlap nothing stand for nothing.
+
+    Args:
+        graph: the prediction. target: the ground truth, whose objects were provided.
+        task: ``sgcls`` (boxes were provided) or ``predcls`` (boxes and labels).
+    """
+    num_predicted, num_provided = len(graph.objects), len(target.objects)
+    if not num_predicted or not num_provided:
+        return {}
+    iou_NM = iou_matrix(*(as_boxes([item.box for item in side.objects]) for side in (graph, target)))
+    predicted, provided = (np.array([item.label for item in side.objects], dtype=object) for side in (graph, target))
+    same_NM = predicted[:, None] == provided[None, :]
+    label_NM = same_NM if task == "predcls" else _TIE * (same_NM & (iou_NM > 0))
+    # The sum of products is greatest where both sides stand in the same order.
+    order_NM = np.outer(np.arange(num_predicted), np.arange(num_provided)) / (num_predicted * num_provided)
+    rows, columns = hungarian(-(iou_NM + label_NM + 1e-3 * _TIE * order_NM))
+    places = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {n: m for n, m in places if num_predicted == num_provided or iou_NM[n, m] > 0}

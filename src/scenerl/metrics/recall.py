@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.special import gammaln
 
-from scenerl.metrics.candidates import Candidates, one_to_one
-from scenerl.metrics.columns import Array
-from scenerl.metrics.ranking import Ranking
+from scenerl.metrics.arrays import Array, Candidates, RelationColumns, one_to_one, positions, starts
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Ranks of predicted relations within their images, from 0, infinite for those that are left out.
+
+    ``tie_start_R`` and ``tie_size_R`` describe the group of relations of equal score that each belongs to: the rank of
+    its first member and its size. Relations without any scores in their image are one group.
+    """
+
+    rank_R: Array
+    tie_start_R: Array
+    tie_size_R: Array
+
+
+def rank(relations: RelationColumns, num_images: int, graph_constraint: str) -> tuple[Ranking, Ranking]:
+    """The rankings without and with the graph constraint.
+
+    By score, ties by order of emission; beside scored relations one without a score has score 1. Under the constraint
+    only the first relation of each (subject, object) pair is ranked.
+
+    Args:
+        relations: predicted relations.
+        num_images: N.
+        graph_constraint: see :data:`scenerl.metrics.protocols.GRAPH_CONSTRAINTS`; says in which images it holds.
+    """
+    scored = ~np.isnan(relations.score_R)
+    score, image = np.where(scored, relations.score_R, 1.0), relations.image_R
+    order = np.lexsort((-score, image))
+    free = _ranking(order, image, score)
+    constrained_N = np.full(num_images, graph_constraint == "always")
+    if graph_constraint == "scored":
+        constrained_N[image[scored]] = True
+    if not constrained_N.any():
+        return free, free
+    pair = relations.subject_R * (relations.object_R.max(initial=0) + 1) + relations.object_R
+    _, first = np.unique(pair[order], return_index=True)
+    kept = ~constrained_N[image]
+    kept[order[first]] = True
+    return free, _ranking(order[kept[order]], image, score)
+
+
+def _ranking(order: Array, image: Array, score: Array) -> Ranking:
+    """The ranking of the relations in ``order``."""
+    rank_R, start_R, size_R = (np.full(len(image), np.inf) for _ in range(3))
+    within, first = positions(image[order]), starts(image[order], score[order])
+    group = np.cumsum(first) - 1
+    rank_R[order], start_R[order], size_R[order] = within, within[first][group], np.bincount(group)[group]
+    return Ranking(rank_R, start_R, size_R)
 
 
 def hit_targets(
@@ -26,8 +75,9 @@ def hit_targets(
         ranking: of the predictions.
         num_targets: T.
         k: how many predictions of each image count; infinite for all that are ranked.
-        hits: see :data:`scenerl.metrics.options.HITS`; ``one_to_one`` matches, the others let a prediction hit several.
-        ties: see :data:`scenerl.metrics.options.TIES`.
+        hits: see :data:`scenerl.metrics.protocols.HITS`; ``one_to_one`` matches, the others let a prediction hit
+            several.
+        ties: see :data:`scenerl.metrics.protocols.TIES`.
 
     Returns:
         (T,) floats: 1 for a hit and 0 for none, or with ``expected`` ties the probability of a hit.
@@ -36,11 +86,11 @@ def hit_targets(
     """
     hit_T = np.zeros(num_targets)
     rank_C = ranking.rank_R[candidates.prediction_C]
+    chosen = (rank_C < k) & np.isfinite(rank_C)
     if hits == "one_to_one":
-        chosen = candidates.select((rank_C < k) & np.isfinite(rank_C))
-        hit_T[one_to_one(chosen, len(ranking.rank_R), num_targets)[1]] = 1.0
+        hit_T[one_to_one(candidates.select(chosen))[1]] = 1.0
     elif ties == "emission" or np.isinf(k):
-        hit_T[candidates.target_C[(rank_C < k) & np.isfinite(rank_C)]] = 1.0
+        hit_T[candidates.target_C[chosen]] = 1.0
     else:
         _expected_hits(candidates.select(np.isfinite(rank_C)), ranking, k, hit_T)
     return hit_T

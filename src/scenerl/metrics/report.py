@@ -1,34 +1,12 @@
-"""What an evaluation found: metrics with intervals and support, and every convention used."""
+"""What an evaluation found: metrics with intervals and support, failures, and every convention used."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-NO_SUPPORT = (
-    ("zR@", "no target relation whose triplet is unseen in training"),
-    ("triplet_recall", "no target relations"),
-    ("triplet_precision", "no predicted relations"),
-    ("triplet_f1", "neither target nor predicted relations"),
-    ("relation_hallucination", "no predicted relations"),
-    ("object_precision", "no predicted objects"),
-    ("object_hallucination", "no predicted objects"),
-    ("greedy_precision", "no predicted objects"),
-    ("object_f1", "neither target nor predicted objects"),
-    ("F1", "neither target nor predicted objects"),
-    ("object_recall", "no target objects"),
-    ("greedy_recall", "no target objects"),
-    ("InstR", "no target objects"),
-    ("NMS-AP", "no target objects"),
-    ("AP", "no target objects"),
-    ("AR", "no target objects"),
-    ("R@", "no target relations"),
-    ("ng-", "no target relations"),
-    ("mR", "no target relations"),
-    ("PhrR@", "no target relations"),
-    ("PairR@", "no target relations"),
-    ("Recall", "no target relations"),
-)
-"""Start of a metric's name to why it may not exist."""
+from scenerl.types import INVALID_ISSUES, ParseResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +25,6 @@ class Metric:
         interval = None if self.interval is None else list(self.interval)
         row = {"value": self.value, "interval": interval, "support": self.support}
         return row if self.note is None else {**row, "note": self.note}
-
-
-def why_missing(name: str) -> str:
-    """The note of a metric without support."""
-    return next((why for start, why in NO_SUPPORT if name.startswith(start)), "no images")
 
 
 @dataclass(frozen=True)
@@ -84,3 +57,24 @@ class Report:
             "warnings": self.warnings,
             **{key: value for key, value in extra.items() if value},
         }
+
+
+def is_failed(result: ParseResult) -> bool:
+    """Whether R1-SGG's failure rate counts this answer.
+
+    True when it could not be parsed, or when an object or relation in it is invalid
+    (:data:`~scenerl.types.INVALID_ISSUES`).
+
+    Source: R1-SGG (arXiv 2504.13617): not JSON, a key missing, or an invalid object or relation.
+    """
+    return not result.ok or any(issue.kind in INVALID_ISSUES for issue in result.issues)
+
+
+def count_failures(results: Iterable[ParseResult]) -> dict[str, int]:
+    """Failed answers by type, the commonest first; answers that parsed are left out."""
+    return dict(Counter(result.status for result in results if not result.ok).most_common())
+
+
+def count_issues(results: Iterable[ParseResult]) -> dict[str, int]:
+    """Element issues by kind over all answers, the commonest first."""
+    return dict(Counter(issue.kind for result in results for issue in result.issues).most_common())

@@ -10,25 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from scenerl.data import load
+from scenerl.data.ground_truth import Names
+from scenerl.data.toon import is_row
 from scenerl.errors import DataError
-from scenerl.json_files import read_json, top_keys
+from scenerl.json_files import first_member, is_object
 from scenerl.predictions import arrays, coco, jsonl, r1_sgg, sgbench, toon
-from scenerl.predictions.contents import Names, Predictions, RawPrediction
+from scenerl.predictions.contents import Predictions, RawPrediction
 from scenerl.predictions.notes import Notes
-from scenerl.predictions.truth import Truth
-from scenerl.progress import track
 from scenerl.types import Example, ParseResult
 
 __all__ = [
+    "DETECTION_LISTS",
     "INPUTS",
     "OUTPUTS",
-    "Names",
     "Predictions",
     "RawPrediction",
-    "Truth",
     "read_predictions",
-    "read_truth",
     "sniff",
     "write_predictions",
 ]
@@ -43,6 +40,9 @@ INPUTS: dict[str, Callable[[Path, Names], Predictions]] = {
     "ovdeval": coco.read,
 }
 """Name of a format to its reader."""
+
+DETECTION_LISTS = ("coco", "ovdeval")
+"""Inputs that list detections: an image that is not in them has none, which is no failure."""
 
 OUTPUTS: dict[str, ModuleType] = {"sgbench": sgbench, "coco": coco}
 """Name of a format to its module: ``write(path, examples, results)`` writes the predictions, and the ground truth to
@@ -77,40 +77,17 @@ def sniff(path: Path) -> str:
         raise DataError(f"{path}: its name does not say what it is; choose with --input: {', '.join(INPUTS)}")
     if path.suffix == ".jsonl":
         first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
-        return "toon" if toon.is_row(first) else "jsonl"
-    value = read_json(path, "predictions")
-    if isinstance(value, list):
+        return "toon" if is_row(first) else "jsonl"
+    if not is_object(path, "predictions"):
         return "coco"
-    if isinstance(value, Mapping):
-        if isinstance(value.get("images"), list) and "version" in value:
-            return "sgbench"
-        first = next(iter(value.values()), None)
-        if isinstance(first, Mapping) and "bbox_labels" in first:
-            return "arrays"
-        if isinstance(first, Mapping) and "boxes" in first:
-            return "r1-sgg"
+    key, value = first_member(path, "predictions") or ("", None)
+    if key in ("version", "images"):
+        return "sgbench"
+    if isinstance(value, Mapping) and "bbox_labels" in value:
+        return "arrays"
+    if isinstance(value, Mapping) and "boxes" in value:
+        return "r1-sgg"
     raise DataError(f"{path}: looks like no known format; choose with --input: {', '.join(INPUTS)}")
-
-
-def read_truth(source: str, split: str | None = None) -> Truth:
-    """Ground truth: a data source of ours, COCO instances, OVDEval's annotations, psg.json, or SceneGraphVLM's rows.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    path = Path(source)
-    if path.suffix == ".json":
-        keys = top_keys(path, "COCO instances or psg.json")
-        if keys >= {"data", "predicate_classes"}:
-            return sgbench.truth(path)
-        if keys >= set(coco.KEYS):
-            return coco.truth(path)
-        raise DataError(f"{path}: neither {coco.EXPECTED} nor psg.json (data, thing_classes, predicate_classes)")
-    if path.suffix == ".jsonl" and path.is_file():
-        first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
-        if toon.is_row(first):
-            return toon.truth(path)
-    return Truth(list(track(load(source, split), "ground truth")))
 
 
 def write_predictions(name: str, path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:

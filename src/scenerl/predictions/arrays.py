@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from scenerl.data.rows import excerpt
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import box_of
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Names, Predictions, RawPrediction
-from scenerl.predictions.fields import GraphBuilder, box_of, part, places
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, part, places
 from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import ParseResult
 
@@ -55,6 +57,8 @@ def read(path: Path, names: Names) -> Predictions:
             graph.add_object(n, _name(classes, label, where), box, scores[n])
         pairs = [places(raw, 2, f"{where}, rel_pairs[{n}]") for n, raw in enumerate(lists["rel_pairs"])]
         usable = [n for n, ends in enumerate(pairs) if scores.keys() >= {*ends}]
+        for n in sorted(set(range(len(pairs))).difference(usable)):
+            predictions.notes.add("lost_relations", f"{where}, rel_pairs[{n}]")
         ends = [_product(*(scores[end] for end in pairs[n])) for n in usable]
         choose = _from_all_scores if ALL in lists else _from_labels
         for place, predicate, score in choose(lists, usable, ends, predictions, where):

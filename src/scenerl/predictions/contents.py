@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.instances import tidy_id as tidy_id
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import ParseResult
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Names of numbered labels and predicates: category id to name, predicate number (from 0) to name."""
-
-    objects: Mapping[int, str] = field(default_factory=dict)
-    predicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

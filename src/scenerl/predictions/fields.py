@@ -1,14 +1,12 @@
-"""Whole JSON files of other projects, and the parts of them that may be wrong."""
+"""Parts of other projects' JSON files, checked, and the graph that is built of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scenerl.data.instances import box_of as box_of
-from scenerl.data.instances import xywh_box as xywh_box
-from scenerl.data.rows import MAX_SIDE, excerpt
+from scenerl.data.ground_truth import Names
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
-from scenerl.predictions.contents import Names
 from scenerl.predictions.notes import Notes
 from scenerl.types import Box, Relation, SceneGraph, SceneObject
 
@@ -37,19 +35,6 @@ def places(value: object, count: int, where: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def side(value: object, where: str) -> int:
-    """Width or height in pixels; 0 where it is not told.
-
-    Raises:
-        DataError: it is something else than a number from 0 on.
-    """
-    if value is None:
-        return 0
-    if type(value) not in (int, float) or not 0 <= value <= MAX_SIDE:
-        raise DataError(f"{where} must be a number of pixels from 0 to {MAX_SIDE}, found {excerpt(value)}")
-    return int(value)
-
-
 def category_name(number: object, names: Names, where: str, notes: Notes) -> str:
     """The name of a category id; an unknown one is noted and gets a name that no target has."""
     if isinstance(number, int) and number in names.objects:
@@ -70,10 +55,12 @@ class GraphBuilder:
         self.place[number] = len(self.objects)
         self.objects.append(SceneObject(label, box, score))
 
-    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> None:
-        """Relations to objects that are not there are dropped."""
-        if subject in self.place and object_ in self.place:
-            self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+    def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> bool:
+        """Add a relation and return True; False, and nothing is added, where an object is not there."""
+        if subject not in self.place or object_ not in self.place:
+            return False
+        self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+        return True
 
     def graph(self) -> SceneGraph:
         return SceneGraph(tuple(self.objects), tuple(self.relations))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
-from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
+from scenerl.predictions.contents import Predictions, RawPrediction
 from scenerl.predictions.notes import Notes
 from scenerl.progress import track
 

@@ -46,7 +46,7 @@ def merge_graphs(
     The order of ``answers`` does not matter. One answer, or K equal ones, give that graph with its scores.
 
     Args:
-        answers: graphs with boxes of one frame; None for an answer that could not be read.
+        answers: graphs with boxes in one format; None for an answer that failed to parse.
         iou_threshold: least IoU, above 0, of an object's box with that of the answer its group began with.
         min_share: least share of the K answers that an element is in. A relation has no more votes than the objects
             that it connects, so none of these is missing.

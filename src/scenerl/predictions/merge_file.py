@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scenerl.config import MergeOptions
+from scenerl.commands.merge import MergeOptions
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.merge import Merged, merge_graphs

@@ -11,6 +11,7 @@ KINDS = {
     "broken_rows": "rows that break off or are no JSON object were left out",
     "unnamed_rows": "rows without an image_id (a text or a whole number) were left out",
     "bad_boxes": "elements whose box is not four finite numbers were left out",
+    "lost_relations": "relations name no object of their image and were left out",
     "bad_scores": "scores are not finite numbers and rank last",
     "unknown_categories": "elements of a category that the ground truth does not name match nothing",
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.data.rows import excerpt
+from scenerl.data.ground_truth import GroundTruth
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.metrics import Pair
 from scenerl.predictions.contents import Predictions
 from scenerl.predictions.notes import shown
 from scenerl.predictions.row import decode
-from scenerl.predictions.truth import Truth
 from scenerl.progress import track
 from scenerl.types import ParseResult, SceneGraph
 
@@ -21,7 +21,7 @@ NOTHING = ParseResult("ok", SceneGraph())
 
 def pair_up(
     predictions: Predictions,
-    truth: Truth,
+    truth: GroundTruth,
     conversation: Conversation,
     missing: ParseResult = MISSING,
     keep_labels: bool = False,
@@ -56,8 +56,7 @@ def pair_up(
         elif result is None:
             asked = replace(example, query=None) if keep_labels else example
             result = decode(entry.row, entry.where, conversation, asked, predictions.notes)
-        crowds = truth.crowds.get(example.image_id, ())
-        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, crowds, example.query))
+        pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, example.crowds, example.query))
     warnings = predictions.notes.warnings()
     means = "count as empty" if missing is MISSING else "have no detection"
     for ids, text in (

@@ -1,8 +1,11 @@
 """R1-SGG's outputs: a folder with a JSON file per image, and the file that its script gathers from them.
 
-Per image: ``{"image_id", "response": text, "box_scale": [w, h], ...}``, boxes in the frame of ``box_scale``. Gathered:
-``{image_id: {"boxes": [xyxy in pixels], "labels": [number], "scores", "names": ["person.1"], "graph":
-{"all_node_pairs": [[subject, object]], "all_relation": [one-hot, 0 is background]}, "relation_tuples"?}}``.
+Per image: ``{"image_id", "response": text, "box_scale": [w, h], ...}``, boxes in units of ``box_scale``. Gathered, by
+``src/sgg_gather_preds.py``: ``{image_id: {"boxes": [xyxy in pixels], "labels": [number], "scores", "names": ["jean.3"],
+"names_target": ["jean"], "relation_tuples": [["jean", box, "shirt", box, "on"]], "graph": {"all_node_pairs": [[subject,
+object]], "all_relation": [one-hot, 0 is background]}}}``. ``names`` are the ids that the model wrote and
+``names_target`` the labels that they were mapped to. Its older versions write neither ``names_target`` nor
+``relation_tuples``.
 """
 
 from __future__ import annotations
@@ -10,17 +13,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenerl.data.rows import excerpt, label_of
+from scenerl.answers.elements import label_of
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
-from scenerl.predictions.fields import GraphBuilder, box_of, part, places
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, part, places
 from scenerl.predictions.row import decode_score
 from scenerl.types import ParseResult
 
+_FAILED = ["unknown"]
+"""What stands in ``names`` of an image whose answer the script could not use; its one box is uninitialised memory."""
+
 
 def read(path: Path, names: Names) -> Predictions:
-    """Either form; ``names.predicates`` (a vocabulary in VG150's order) name the numbers of a gathered file.
+    """Either form; ``names.predicates`` (a vocabulary in VG150's order) name the predicates of an old gathered file.
 
     Raises:
         DataError: neither form; the message names file and entry.
@@ -44,7 +53,7 @@ def _folder(path: Path) -> Predictions:
             predictions.notes.add("unnamed_rows", file.name)
             continue
         scale = value.get("box_scale") or [1000.0, 1000.0]
-        # Qwen2-VL's scale is 1000 x 1000, Qwen2.5-VL's the size of the resized input: one frame covers both.
+        # Qwen2-VL's scale is 1000 x 1000, Qwen2.5-VL's the size of the resized input: one box format covers both.
         row = {"answer": value["response"], "frame": "resized", "input_wh": scale}
         predictions.add(image_id, RawPrediction(str(file), row=row))
     return predictions
@@ -57,42 +66,76 @@ def _gathered(path: Path, names: Names) -> Predictions:
     predictions = Predictions(path)
     for image_id, entry in value.items():
         where = f"{path}: {excerpt(image_id)}"
-        graph, place = GraphBuilder(), {}
-        boxes, texts = part(entry, "boxes", list, where), part(entry, "names", list, where)
-        scores = part(entry, "scores", list, where, [])
-        if len(texts) != len(boxes):
-            raise DataError(f"{where}: {len(boxes)} boxes but {len(texts)} names; they belong together")
-        # Its scores are all 1, which says nothing: such objects stay without.
-        informative = len(set(map(str, scores))) > 1
-        for n, (raw, text) in enumerate(zip(boxes, texts, strict=True)):
-            box = box_of(raw)
-            if box is None:
-                predictions.notes.add("bad_boxes", f"{where}, boxes[{n}]")
-                continue
-            score = decode_score(scores[n], where, predictions.notes) if informative and n < len(scores) else None
-            graph.add_object(n, label_of(str(text)), box, score)
-            place.setdefault(str(text), n)
-        _add_relations(graph, entry, place, names, where)
-        predictions.add(" ".join(str(image_id).split()), RawPrediction(where, result=ParseResult("ok", graph.graph())))
+        result = _result(entry, where, names, predictions)
+        predictions.add(" ".join(str(image_id).split()), RawPrediction(where, result=result))
     return predictions
 
 
-def _add_relations(graph: GraphBuilder, entry: Mapping, place: Mapping[str, int], names: Names, where: str) -> None:
+def _result(entry: object, where: str, names: Names, predictions: Predictions) -> ParseResult:
+    """One image of a gathered file."""
+    boxes, ids = part(entry, "boxes", list, where), part(entry, "names", list, where)
+    labels = part(entry, "names_target", list, where, [label_of(str(text)) for text in ids])
+    scores = part(entry, "scores", list, where, [])
+    for key, listed in (("names", ids), ("names_target", labels)):
+        if len(listed) != len(boxes):
+            raise DataError(f"{where}: {len(boxes)} boxes but {len(listed)} {key}; they belong together")
+    if ids == _FAILED and not entry.get("relation_tuples"):
+        return ParseResult("no_answer", None)
+    graph = GraphBuilder()
+    # Its scores are all 1, which says nothing: such objects stay without.
+    informative = len(set(map(str, scores))) > 1
+    for n, (raw, label) in enumerate(zip(boxes, labels, strict=True)):
+        box = box_of(raw)
+        if box is None:
+            predictions.notes.add("bad_boxes", f"{where}, boxes[{n}]")
+            continue
+        score = decode_score(scores[n], where, predictions.notes) if informative and n < len(scores) else None
+        graph.add_object(n, str(label), box, score)
+    for n, (subject, predicate, object_) in enumerate(_relations(entry, ids, labels, where, names)):
+        if not graph.add_relation(subject, predicate, object_):
+            predictions.notes.add("lost_relations", f"{where}, relation {n}")
+    return ParseResult("ok", graph.graph())
+
+
+def _relations(
+    entry: Mapping, ids: list, labels: list, where: str, names: Names
+) -> list[tuple[int | None, str, int | None]]:
+    """Number of the subject, predicate and number of the object of each relation; None where no object fits."""
+    graph = part(entry, "graph", dict, where, {})
+    pairs = part(graph, "all_node_pairs", list, where, [])
+    ends = [places(pair, 2, f"{where}, all_node_pairs[{n}]") for n, pair in enumerate(pairs)]
     tuples = entry.get("relation_tuples")
-    if isinstance(tuples, list):
-        for item in tuples:
-            if isinstance(item, list) and len(item) == 5:
-                graph.add_relation(place.get(str(item[0]), -1), str(item[4]), place.get(str(item[2]), -1))
-        return
-    inner = part(entry, "graph", dict, where, {})
-    pairs, one_hot = part(inner, "all_node_pairs", list, where, []), part(inner, "all_relation", list, where, [])
-    if pairs and not names.predicates:
+    if tuples is None:
+        one_hot = part(graph, "all_relation", list, where, [])
+        if len(one_hot) != len(ends):
+            raise DataError(
+                f"{where}: {len(ends)} all_node_pairs but {len(one_hot)} all_relation; they belong together"
+            )
+        return [
+            (subject, _predicate(row, f"{where}, all_relation[{n}]", names), object_)
+            for n, ((subject, object_), row) in enumerate(zip(ends, one_hot, strict=True))
+        ]
+    if not isinstance(tuples, list) or not all(isinstance(item, list) and len(item) == 5 for item in tuples):
+        raise DataError(f"{where}: 'relation_tuples' must be a list of [label, box, label, box, predicate]")
+    if len(ends) == len(tuples):
+        return [(subject, str(item[4]), object_) for (subject, object_), item in zip(ends, tuples, strict=True)]
+    # Without the pairs: by label, or id, and box.
+    number: dict[str, int] = {}
+    for n, (box, label, object_id) in enumerate(zip(entry["boxes"], labels, ids, strict=True)):
+        number.setdefault(str((object_id, box)), n)
+        number.setdefault(str((label, box)), n)
+    return [
+        (number.get(str((s, s_box))), str(name), number.get(str((o, o_box)))) for s, s_box, o, o_box, name in tuples
+    ]
+
+
+def _predicate(row: object, where: str, names: Names) -> str:
+    """The name behind a one-hot row."""
+    if not names.predicates:
         raise DataError(f"{where}: predicates are numbers; name them with --vocabulary FILE.json in the file's order")
-    for n, (raw, row) in enumerate(zip(pairs, one_hot, strict=False)):
-        subject, object_ = places(raw, 2, f"{where}, all_node_pairs[{n}]")
-        if not isinstance(row, list) or not row or not all(type(entry) in (int, float) for entry in row):
-            raise DataError(f"{where}, all_relation[{n}] must be a list of numbers, found {excerpt(row)}")
-        number = row.index(max(row)) - 1
-        if not 0 <= number < len(names.predicates):
-            raise DataError(f"{where}: predicate {number + 1} is beyond the vocabulary's {len(names.predicates)}")
-        graph.add_relation(subject, names.predicates[number], object_)
+    if not isinstance(row, list) or not row or not all(type(entry) in (int, float) for entry in row):
+        raise DataError(f"{where} must be a list of numbers, found {excerpt(row)}")
+    number = row.index(max(row)) - 1
+    if not 0 <= number < len(names.predicates):
+        raise DataError(f"{where}: predicate {number + 1} is beyond the vocabulary's {len(names.predicates)}")
+    return names.predicates[number]

@@ -22,7 +22,7 @@ from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
@@ -203,9 +203,8 @@ def parse_row_answer(
 def _input_wh(value: object, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
-    if isinstance(value, list) and len(value) == 2:
-        if all(type(side) in _NUMBER and 0 < side < _FAR for side in value):
-            return value[0], value[1]
+    if isinstance(value, list) and len(value) == 2 and all(type(x) in _NUMBER and 0 < x < _FAR for x in value):
+        return value[0], value[1]
     raise DataError(f"{where}: input_wh must be [width, height] in pixels above 0, found {excerpt(value)}")
 
 
@@ -294,7 +293,6 @@ def _text(item: object, key: str, where: str, name: str, n: int) -> str:
 
 
 def _box(value: object, where: str, n: int) -> tuple[float, float, float, float]:
-    if type(value) is list and len(value) == 4:
-        if all(type(number) in _NUMBER and -_FAR < number < _FAR for number in value):
-            return tuple(map(float, value))
+    if type(value) is list and len(value) == 4 and all(type(x) in _NUMBER and -_FAR < x < _FAR for x in value):
+        return tuple(map(float, value))
     raise DataError(f"{where}: bbox of objects[{n}] must be 4 finite numbers, found {excerpt(value)}")

@@ -12,63 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scenerl.data.psg import EXPECTED
-from scenerl.data.rows import excerpt
+from scenerl.data.ground_truth import Names
+from scenerl.data.instances import box_of, tidy_id
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.json_files import iter_lists, read_json, read_members
-from scenerl.predictions.contents import Names, Predictions, RawPrediction, tidy_id
-from scenerl.predictions.fields import GraphBuilder, box_of, category_name, part, places, side
-from scenerl.predictions.truth import Truth
+from scenerl.json_files import read_json
+from scenerl.predictions.contents import Predictions, RawPrediction
+from scenerl.predictions.fields import GraphBuilder, category_name, part, places
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1
-
-
-def truth(path: Path) -> Truth:
-    """The test images of a psg.json (all, where it names none), streamed.
-
-    Unlike :func:`scenerl.data.psg.read`, which makes examples to train on, it needs no sizes of images and changes no
-    box.
-
-    Raises:
-        DataError: it is not of the schema, or has no test image; the message names file and entry.
-    """
-    parts = read_members(path, ("thing_classes", "stuff_classes", "predicate_classes", "test_image_ids"), EXPECTED)
-    classes = [*part(parts, "thing_classes", list, str(path)), *part(parts, "stuff_classes", list, str(path), [])]
-    names = Names(dict(enumerate(classes)), tuple(part(parts, "predicate_classes", list, str(path))))
-    wanted = None
-    if parts.get("test_image_ids") is not None:
-        wanted = {tidy_id(image_id) for image_id in part(parts, "test_image_ids", list, str(path))}
-    examples = []
-    for n, (_, row) in enumerate(iter_lists(path, ("data",), EXPECTED)):
-        where = f"{path}: data[{n}]"
-        image_id = tidy_id(row.get("image_id")) if isinstance(row, Mapping) else None
-        if image_id is None:
-            raise DataError(f"{where} must be an object with an image_id, found {excerpt(row)}")
-        if wanted is not None and image_id not in wanted:
-            continue
-        graph = GraphBuilder()
-        for m, entry in enumerate(part(row, "annotations", list, where)):
-            box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
-            number = entry.get("category_id") if isinstance(entry, Mapping) else None
-            if box is None or type(number) is not int or number not in names.objects:
-                raise DataError(f"{where}.annotations[{m}] must have a bbox and a known category_id")
-            graph.add_object(m, names.objects[number], box)
-        # A relation may stand there twice; each counts once.
-        found = (
-            places(entry, 3, f"{where}.relations[{m}]") for m, entry in enumerate(part(row, "relations", list, where))
-        )
-        for m, entry in enumerate(dict.fromkeys(found)):
-            subject, object_, predicate = entry
-            if not (subject in graph.place and object_ in graph.place and 0 <= predicate < len(names.predicates)):
-                raise DataError(f"{where}.relations[{m}] names what is not there: {excerpt(entry)}")
-            graph.add_relation(subject, names.predicates[predicate], object_)
-        width, height = (side(row.get(key), f"{where}.{key}") for key in ("width", "height"))
-        examples.append(Example(image_id, width, height, graph.graph()))
-    if not examples:
-        raise DataError(f"{path} has no test image (data, test_image_ids)")
-    return Truth(examples, names)
 
 
 def read(path: Path, names: Names) -> Predictions:
@@ -99,7 +52,8 @@ def read(path: Path, names: Names) -> Predictions:
             subject, object_, predicate = places(entry, 3, f"{where}.triplets[{m}]")
             if not 0 <= predicate < len(names.predicates):
                 raise DataError(f"{where}.triplets[{m}]: predicate {predicate} is beyond the {len(names.predicates)}")
-            graph.add_relation(subject, names.predicates[predicate], object_)
+            if not graph.add_relation(subject, names.predicates[predicate], object_):
+                predictions.notes.add("lost_relations", f"images[{n}].triplets[{m}]")
         predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
     return predictions.require_some()
 

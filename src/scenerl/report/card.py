@@ -17,7 +17,7 @@ from PIL import Image
 
 from scenerl.boxes import as_boxes, clip
 from scenerl.data.images import open_image
-from scenerl.data.jsonl import DataError
+from scenerl.errors import DataError
 from scenerl.report.hits import FALSE, HIT, REPEAT, Hits, compare
 from scenerl.report.predictions import Prediction
 from scenerl.report.text import ANSWER_LIMIT, cut, short

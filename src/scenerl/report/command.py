@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scenerl.config import ReportOptions
 from scenerl.errors import UserError
 from scenerl.files import check_out
 from scenerl.report.build import write_report
 from scenerl.report.combine import combine_runs
 from scenerl.report.manifest import Manifest, manifest_from_files
+
+if TYPE_CHECKING:
+    from scenerl.commands.report import ReportOptions
 
 
 def run(options: ReportOptions) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenerl.data.jsonl import parse_row, read_jsonl
+from scenerl.data.jsonl import read_jsonl
+from scenerl.data.rows import parse_row
 from scenerl.errors import UserError
 from scenerl.report.card import Card, make_card
 from scenerl.report.hits import compare

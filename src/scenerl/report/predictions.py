@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenerl.data.jsonl import label_of, read_jsonl
+from scenerl.data.jsonl import read_jsonl
+from scenerl.data.rows import label_of
 from scenerl.errors import UserError
 from scenerl.types import Issue, Relation, SceneGraph, SceneObject
 

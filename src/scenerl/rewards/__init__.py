@@ -4,9 +4,9 @@ Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the modu
 `edges`, `detection`, `density`), saying its range, its empty case and what a failed parse gets; add its line to
 :data:`REWARDS`; test it on a graph that can be worked out by hand.
 
-All values are in [0, 1] and higher is better, but for three: `repetition` is in [-1, 0], `cosine_length` in [-0.5, 1],
-and `hallucination` is a share to keep low, so its weight is negative. A failed parse gets 0 from every reward, the
-worst value; `hallucination` is then 1, and the two that read the text go on reading it.
+All values are in [0, 1] and higher is better, with three exceptions: `repetition` is in [-1, 0], `cosine_length` in
+[-0.5, 1], and lower is better for `hallucination`, so its weight is negative. A failed parse gets 0 from every reward,
+the worst value; `hallucination` is then 1, and `repetition` and `cosine_length` still look at the text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scenerl.rewards.edges import (
 )
 from scenerl.rewards.format import answer_format, cosine_length
 from scenerl.rewards.nodes import node_box, node_label
-from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights
+from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights, reward_options_of
 
 __all__ = [
     "RELATION_REWARDS",
@@ -42,6 +42,7 @@ __all__ = [
     "RewardOptions",
     "build_reward_options",
     "inverse_frequency_weights",
+    "reward_options_of",
     "select_rewards",
 ]
 
@@ -80,7 +81,7 @@ RELATION_REWARDS = frozenset(
         "predicate_weighted_recall",
     }
 )
-"""The rewards that say nothing about an answer without relations, such as detections."""
+"""The rewards that do not apply to answers without relations, such as detections."""
 
 
 def select_rewards(names: Iterable[str]) -> dict[str, Reward]:

@@ -1,4 +1,4 @@
-"""One answer beside its target: everything that rewards look at, computed when first asked for and then shared."""
+"""One answer beside its target: everything that rewards look at, computed on first use and then shared."""
 
 from __future__ import annotations
 
@@ -70,6 +70,16 @@ class Comparison:
         self.text = text
         self.num_tokens = num_tokens
 
+    @_shared
+    def num_predicted_objects(self) -> int:
+        """Predicted objects, with those that the parser dropped: they match nothing."""
+        return len(self.predicted.objects) + (self.result.num_dropped_objects if self.result.issues else 0)
+
+    @_shared
+    def num_predicted_relations(self) -> int:
+        """Predicted relations, with those that the parser dropped: they match nothing."""
+        return len(self.predicted.relations) + (self.result.num_dropped_relations if self.result.issues else 0)
+
     # Objects
 
     @_shared
@@ -93,14 +103,14 @@ class Comparison:
         return sorted(range(len(self.target_keys)), key=self.target_keys.__getitem__)
 
     @_shared
-    def predicted_twins(self) -> list[int]:
+    def predicted_duplicates(self) -> list[int]:
         """For each predicted object the first one with the same label and box, usually itself."""
-        return _twins(self.predicted_keys, self.predicted_order)
+        return _first_equal(self.predicted_keys, self.predicted_order)
 
     @_shared
-    def target_twins(self) -> list[int]:
+    def target_duplicates(self) -> list[int]:
         """For each target object the first one with the same label and box, usually itself."""
-        return _twins(self.target_keys, self.target_order)
+        return _first_equal(self.target_keys, self.target_order)
 
     @_shared
     def _boxes(self) -> tuple[Array, Array]:
@@ -211,7 +221,7 @@ class Comparison:
         return found
 
     @_shared
-    def hits(self) -> list[list[int]]:
+    def fits(self) -> list[list[int]]:
         """For each target relation, the candidates whose three labels equal its own."""
         if not self.predicted.relations or not self.target.relations:
             return [[] for _ in self.target.relations]
@@ -230,17 +240,17 @@ class Comparison:
 
     @_shared
     def triplet_match(self) -> list[tuple[int, int]]:
-        """A largest one-to-one match of hits: (predicted, target) relation index pairs."""
-        single = [(hits[0], t) for t, hits in enumerate(self.hits) if hits]
-        if all(len(hits) <= 1 for hits in self.hits) and len({r for r, _ in single}) == len(single):
+        """A largest one-to-one matching of :attr:`fits`: (predicted, target) relation index pairs."""
+        single = [(fitting[0], t) for t, fitting in enumerate(self.fits) if fitting]
+        if all(len(fitting) <= 1 for fitting in self.fits) and len({r for r, _ in single}) == len(single):
             return single  # nearly every answer: no two targets and no two predictions compete
-        return self.assign_relations(self.hits, [[1.0] * len(hits) for hits in self.hits])
+        return self.assign_relations(self.fits, [[1.0] * len(fitting) for fitting in self.fits])
 
     def assign_relations(self, candidates: list[list[int]], values: list[list[float]]) -> list[tuple[int, int]]:
         """One-to-one match of predicted and target relations with the largest total value.
 
         Args:
-            candidates: for each target relation, predicted relation indices. values: what each is worth, above 0.
+            candidates: for each target relation, predicted relation indices. values: their values, above 0.
 
         Returns:
             (predicted, target) relation index pairs.
@@ -248,19 +258,19 @@ class Comparison:
         rows = sorted({r for group in candidates for r in group})
         row_of = {r: row for row, r in enumerate(rows)}
         value_RT = np.zeros((len(rows), len(candidates)))
-        for t, (group, worth) in enumerate(zip(candidates, values, strict=True)):
-            for r, value in zip(group, worth, strict=True):
+        for t, (group, own) in enumerate(zip(candidates, values, strict=True)):
+            for r, value in zip(group, own, strict=True):
                 value_RT[row_of[r], t] = value
         matched = zip(*(indices.tolist() for indices in hungarian(-value_RT)), strict=True)
         return [(rows[row], t) for row, t in matched if value_RT[row, t] > 0.0]
 
 
-def _twins(keys: list[ObjectKey], order: list[int]) -> list[int]:
+def _first_equal(keys: list[ObjectKey], order: list[int]) -> list[int]:
     """For each object the index of the first one with the same key; ``order`` sorts the keys and is stable."""
-    twins = list(range(len(keys)))
+    firsts = list(range(len(keys)))
     ranked = [keys[index] for index in order]
     if any(map(eq, ranked, ranked[1:])):
         for before, after in pairwise(order):
             if keys[before] == keys[after]:
-                twins[after] = twins[before]
-    return twins
+                firsts[after] = firsts[before]
+    return firsts

@@ -1,13 +1,16 @@
-"""Rewards against density hacking: recall alone pays for saying everything, these charge for the rest."""
+"""Rewards against density hacking: recall alone rewards long answers, these charge for what is wrong in them.
+
+Elements that the parser dropped count as predictions that match nothing, or writing junk would cost nothing.
+"""
 
 from __future__ import annotations
 
 from scenerl.rewards.comparison import Comparison
 
 _PHRASE_WORDS = 6
-# An answer that failed to parse may be of any length; its beginning shows well enough whether it repeats itself.
-_READ_CHARACTERS = 100_000
-_DUPLICATES = ("duplicate_id", "duplicate_relation")
+# An answer that failed to parse may be of any length; its beginning shows whether it repeats itself.
+_MAX_CHARACTERS = 100_000
+_REPEATED = ("duplicate_id", "duplicate_relation", "too_many")
 
 
 def triplet_precision(comparison: Comparison) -> float:
@@ -40,7 +43,7 @@ def triplet_f1(comparison: Comparison) -> float:
 def _f_beta(comparison: Comparison, beta: float) -> float:
     if comparison.failed:
         return 0.0
-    num_predicted, num_targets = len(comparison.predicted.relations), len(comparison.target.relations)
+    num_predicted, num_targets = comparison.num_predicted_relations, len(comparison.target.relations)
     if not num_predicted or not num_targets:
         return 0.0 if num_predicted or num_targets else 1.0
     weight = beta * beta
@@ -59,7 +62,7 @@ def hallucination(comparison: Comparison) -> float:
     """
     if comparison.failed:
         return 1.0
-    num_predicted = len(comparison.predicted.objects) + len(comparison.predicted.relations)
+    num_predicted = comparison.num_predicted_objects + comparison.num_predicted_relations
     if num_predicted == 0:
         return 0.0
     num_matched = len(comparison.detection_match) + len(comparison.triplet_match)
@@ -69,22 +72,24 @@ def hallucination(comparison: Comparison) -> float:
 def box_count(comparison: Comparison) -> float:
     """The smaller of the numbers of predicted and target objects over the larger, wherever the boxes are.
 
+    Objects that the parser dropped count in the larger number only.
+
     Returns:
         [0, 1]; both empty: 1; only one of them empty: 0; 0 for a failed parse.
     """
     if comparison.failed:
         return 0.0
-    num_predicted, num_targets = len(comparison.predicted.objects), len(comparison.target.objects)
-    if num_predicted == num_targets:
-        return 1.0
-    return min(num_predicted, num_targets) / max(num_predicted, num_targets)
+    num_kept, num_targets = len(comparison.predicted.objects), len(comparison.target.objects)
+    most = max(comparison.num_predicted_objects, num_targets)
+    return min(num_kept, num_targets) / most if most else 1.0
 
 
 def repetition(comparison: Comparison) -> float:
     """Minus the share of repeated parts: (different parts / parts) - 1.
 
-    The parts of a parsed answer are its objects (label and box) and relations; elements that the parser dropped as
-    duplicates count as repeated. The parts of a text without such elements are its phrases of six words, lower-cased.
+    The parts of a parsed answer are its objects (label and box) and relations. Elements that the parser dropped are
+    parts too, different where their excerpts are; those dropped as duplicates or as too many count as repeated. The
+    parts of a text without objects are its phrases of six words, lower-cased.
 
     Returns:
         [-1, 0], 0 is best; no parts, or fewer than six words: 0.
@@ -92,14 +97,17 @@ def repetition(comparison: Comparison) -> float:
     Source: Demystifying Long CoT (arXiv 2502.03373), appendix C.2, with VLM-R1's parts; relations are ours.
     """
     graph = comparison.predicted
-    num_dropped = sum(1 for issue in comparison.result.issues if issue.kind in _DUPLICATES)
-    if graph.objects:
-        twins = comparison.predicted_twins
-        parts: list = twins + [(twins[edge.subject], edge.predicate, twins[edge.object]) for edge in graph.relations]
+    if comparison.num_predicted_objects:
+        first = comparison.predicted_duplicates
+        parts: list = first + [(first[edge.subject], edge.predicate, first[edge.object]) for edge in graph.relations]
+        parts += [
+            issue.detail
+            for issue in comparison.result.issues
+            if issue.kind not in _REPEATED and issue.num_objects + issue.num_relations
+        ]
+        num_parts = comparison.num_predicted_objects + comparison.num_predicted_relations
     else:
-        words = (comparison.text or "")[:_READ_CHARACTERS].lower().split()
+        words = (comparison.text or "")[:_MAX_CHARACTERS].lower().split()
         parts = list(zip(*(words[start:] for start in range(_PHRASE_WORDS)), strict=False))
-        num_dropped = 0
-    if not parts:
-        return 0.0
-    return len(set(parts)) / (len(parts) + num_dropped) - 1.0
+        num_parts = len(parts)
+    return len(set(parts)) / num_parts - 1.0 if num_parts else 0.0

@@ -1,6 +1,6 @@
-"""Rewards for the recall of relations: which target triplets the answer holds.
+"""Rewards for the recall of relations: which target triplets are in the answer.
 
-All of them pay for more relations and never charge for wrong ones; see :mod:`scenerl.rewards.density` for the others.
+All of them reward more relations and never charge for wrong ones; see :mod:`scenerl.rewards.density` for the others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from scenerl.similarity import exact
 
 
 def hard_recall(comparison: Comparison) -> float:
-    """Share of target triplets that the answer holds: three labels equal, both boxes IoU at the threshold or above.
+    """Share of target triplets in the answer: three labels equal, both boxes IoU at the threshold or above.
 
     One predicted relation may serve several targets, as in the paper's code; ``one_to_one`` forbids it.
 
@@ -26,7 +26,7 @@ def hard_recall(comparison: Comparison) -> float:
         return 1.0
     if comparison.options.one_to_one:
         return len(comparison.triplet_match) / num_targets
-    return sum(1 for hits in comparison.hits if hits) / num_targets
+    return sum(1 for fits in comparison.fits if fits) / num_targets
 
 
 def relaxed_recall(comparison: Comparison) -> float:
@@ -52,7 +52,7 @@ def relaxed_recall(comparison: Comparison) -> float:
         match = comparison.assign_relations(comparison.candidates, values)
         value_of = [dict(zip(*group, strict=True)) for group in zip(comparison.candidates, values, strict=True)]
         return sum(value_of[t][r] for r, t in match) / len(targets)
-    return sum(max(worth, default=0.0) for worth in values) / len(targets)
+    return sum(max(own, default=0.0) for own in values) / len(targets)
 
 
 def _candidate_values(comparison: Comparison) -> list[list[float]]:
@@ -61,12 +61,12 @@ def _candidate_values(comparison: Comparison) -> list[list[float]]:
     relations = comparison.predicted.relations
     values = []
     for wanted, candidates in zip(comparison.target.relations, comparison.candidates, strict=True):
-        worth = []
+        own = []
         for r in candidates:
             relation = relations[r]
             ends = similarity(relation.subject, wanted.subject) * similarity(relation.object, wanted.object)
-            worth.append(ends and ends * predicate_similarity(relation.predicate, wanted.predicate))
-        values.append(worth)
+            own.append(ends and ends * predicate_similarity(relation.predicate, wanted.predicate))
+        values.append(own)
     return values
 
 
@@ -90,19 +90,19 @@ def soft_recall(comparison: Comparison) -> float:
     if not comparison.predicted.relations:
         return 0.0
     similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
-    predicted_twins, target_twins = comparison.predicted_twins, comparison.target_twins
+    predicted_first, target_first = comparison.predicted_duplicates, comparison.target_duplicates
     partners: dict[int, set[int]] = {}
     for n, m in comparison.node_match:
-        partners.setdefault(target_twins[m], set()).add(predicted_twins[n])
+        partners.setdefault(target_first[m], set()).add(predicted_first[n])
     predicates: dict[tuple[int, int], list[str]] = {}
     for relation in comparison.predicted.relations:
-        ends = predicted_twins[relation.subject], predicted_twins[relation.object]
+        ends = predicted_first[relation.subject], predicted_first[relation.object]
         predicates.setdefault(ends, []).append(relation.predicate)
     total = 0.0
     for wanted in targets:
         best = 0.0
-        objects = partners.get(target_twins[wanted.object], ())
-        for s in partners.get(target_twins[wanted.subject], ()):
+        objects = partners.get(target_first[wanted.object], ())
+        for s in partners.get(target_first[wanted.subject], ()):
             for o in objects:
                 if ends := (s, o) in predicates and similarity(s, wanted.subject) * similarity(o, wanted.object):
                     for name in predicates[s, o]:
@@ -131,5 +131,5 @@ def predicate_weighted_recall(comparison: Comparison) -> float:
     if comparison.options.one_to_one:
         gained = sum(weight_of[t] for _, t in comparison.triplet_match)
     else:
-        gained = sum(weight for weight, hits in zip(weight_of, comparison.hits, strict=True) if hits)
+        gained = sum(weight for weight, fits in zip(weight_of, comparison.fits, strict=True) if fits)
     return min(gained / sum(weight_of), 1.0)  # the two sums run in different orders

@@ -1,4 +1,4 @@
-"""Rewards for objects, after the bipartite match of answer and target (R1-SGG's node rewards)."""
+"""Rewards for objects, after the bipartite matching of answer and target (R1-SGG's node rewards)."""
 
 from __future__ import annotations
 

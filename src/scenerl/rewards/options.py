@@ -1,17 +1,21 @@
-"""The conventions of the rewards, and how the plain values of a recipe become them."""
+"""The conventions of the rewards, and how the values of a recipe become them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
+if TYPE_CHECKING:
+    from scenerl.commands.groups import RewardOptions as CommandOptions
+
 MAX_BETA = 1000
-"""There `triplet_f_beta` is recall but for a millionth; squares of endless numbers are no numbers."""
+"""There `triplet_f_beta` is recall to a millionth; the square of a much larger number is infinite."""
 
 _MAX_COUNT = 10**15
 
@@ -27,7 +31,7 @@ class RewardOptions:
         beta: weight of recall in `triplet_f_beta`.
         predicate_weights: weight of a target relation by its predicate, for `predicate_weighted_recall`; None: all 1.
             A predicate that is not in it weighs as much as the heaviest.
-        strict_format: `format` pays nothing outside the envelope.
+        strict_format: any issue makes the whole output a failure, and `format` pays nothing without the template.
         cosine_max_tokens: answer length at which `cosine_length` stops changing.
         cosine_correct: `cosine_length` takes an answer as correct from this `weighted_sum` on.
     """
@@ -60,13 +64,15 @@ def build_reward_options(
     beta: float = 1.0,
     predicate_counts: Path | None = None,
     strict_format: bool = False,
+    cosine_max_tokens: int = 1024,
+    cosine_correct: float = 0.7,
 ) -> RewardOptions:
     """Reward options from what a recipe or a command line holds.
 
     Args:
         similarity: a name from :data:`scenerl.similarity.SIMILARITIES`.
         predicate_counts: JSON file for :func:`read_predicate_counts`; None: all predicates weigh the same.
-        iou_threshold, one_to_one, beta, strict_format: as in :class:`RewardOptions`.
+        iou_threshold, one_to_one, beta, strict_format, cosine_max_tokens, cosine_correct: as in :class:`RewardOptions`.
 
     Raises:
         UserError: a value that is not allowed, or a file that cannot be used.
@@ -81,6 +87,26 @@ def build_reward_options(
         beta=beta,
         predicate_weights=weights,
         strict_format=strict_format,
+        cosine_max_tokens=cosine_max_tokens,
+        cosine_correct=cosine_correct,
+    )
+
+
+def reward_options_of(options: CommandOptions) -> RewardOptions:
+    """The conventions that the command line of `grpo` or `score` sets.
+
+    Raises:
+        UserError: as :func:`build_reward_options`.
+    """
+    return build_reward_options(
+        similarity=options.similarity,
+        iou_threshold=options.iou_threshold,
+        one_to_one=options.one_to_one,
+        beta=options.f_beta,
+        predicate_counts=options.predicate_counts,
+        strict_format=options.strict,
+        cosine_max_tokens=options.cosine_max_tokens,
+        cosine_correct=options.cosine_correct,
     )
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.config import ScoreOptions
-from scenerl.data import load
+from scenerl.commands.score import ScoreOptions
+from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
-from scenerl.data.rows import excerpt
+from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.progress import track
-from scenerl.rewards import RELATION_REWARDS, REWARDS, build_reward_options, select_rewards
+from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
 from scenerl.score.rows import ScoredRow, score_row
 from scenerl.types import Example
 
@@ -28,23 +27,26 @@ _SHOWN_MESSAGES = 20
 _SAMPLED = 50  # answers that are checked for another format or frame
 
 
-class _GroundTruth:
-    """Examples by image id, and which of them no row has named yet."""
+def run_score(options: ScoreOptions) -> None:
+    """The command: score the answers of a JSONL file.
 
-    def __init__(self, source: str, split: str | None) -> None:
-        self.source = source
-        self.examples = {example.image_id: example for example in load(source, split)}
-        self.unanswered = dict.fromkeys(self.examples)
+    A row that cannot be used is named and left out, the others are scored and written; the command then still fails.
 
-    def of(self, row: dict, where: str) -> Example:
-        image_id = tidy_id(row.get("image_id"))
-        if image_id is None:
-            found = excerpt(row["image_id"]) if "image_id" in row else "none"
-            raise DataError(f"{where}: image_id must be a text or a whole number, found {found}")
-        if image_id not in self.examples:
-            raise DataError(f"{where}: {self.source} has no image_id {excerpt(image_id)}")
-        self.unanswered.pop(image_id, None)
-        return self.examples[image_id]
+    Raises:
+        UserError: options that are not allowed, no rows, or rows that could not be used.
+    """
+    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
+    scoring = _Scoring(options)
+    if options.out is None:
+        for row in scoring.output():
+            print(json.dumps(row))
+    else:
+        write_jsonl(options.out, scoring.output())
+    print(scoring.summary(), file=sys.stderr)
+    if scoring.warnings.count:
+        print(f"scenerl: {scoring.warnings.count} warnings", file=sys.stderr)
+    if errors := scoring.errors.count:
+        raise DataError(f"{errors} rows could not be used and were left out, the first: {scoring.errors.first}")
 
 
 class _Messages:
@@ -64,98 +66,107 @@ class _Messages:
             print(f"scenerl: {self.kind}: further ones are counted, not shown", file=sys.stderr)
 
 
-def run_score(options: ScoreOptions) -> None:
-    """The command: score the answers of a JSONL file.
+class _Scoring:
+    """One run over a file: how it is scored, and what was found so far."""
 
-    A row that cannot be used is named and left out, the others are scored and written; the command then still fails.
+    def __init__(self, options: ScoreOptions) -> None:
+        self.options = options
+        vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
+        self.conversation = Conversation(
+            OutputFormat(
+                format=options.format,
+                template=options.envelope,
+                objects=vocabulary and vocabulary.objects,
+                predicates=vocabulary and vocabulary.predicates,
+                box_format=options.frame,
+            )
+        )
+        suitable = [name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS]
+        self.rewards = select_rewards(options.rewards or suitable)
+        self.reward_options = reward_options_of(options)
+        self.examples: dict[str, Example] | None = None
+        if options.data is not None:
+            truth = load_ground_truth(options.data, options.split)
+            self.examples = {example.image_id: example for example in truth.examples}
+        self.unanswered = dict.fromkeys(self.examples or ())
+        self.errors, self.warnings = _Messages("error"), _Messages("warning")
+        self.sampled: list[tuple[dict, ScoredRow]] = []
+        self.statuses: Counter[str] = Counter()
+        self.totals = dict.fromkeys(self.rewards, 0.0)
 
-    Raises:
-        UserError: options that are not allowed, no rows, or rows that could not be used.
-    """
-    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
-    vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary is not None else None
-    output_format = OutputFormat(
-        format=options.format,
-        template=options.envelope,
-        objects=vocabulary.objects if vocabulary else None,
-        predicates=vocabulary.predicates if vocabulary else None,
-        box_format=options.frame,
-    )
-    names = options.rewards or [
-        name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS
-    ]
-    rewards = select_rewards(names)
-    reward_options = build_reward_options(
-        similarity=options.similarity,
-        iou_threshold=options.iou_threshold,
-        one_to_one=options.one_to_one,
-        beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
-        strict_format=options.strict,
-    )
-    truth = None if options.data is None else _GroundTruth(options.data, options.split)
-    errors, warnings = _Messages("error"), _Messages("warning")
-    conversation = Conversation(output_format)
-    sampled: list[tuple[dict, ScoredRow]] = []
-    statuses: Counter[str] = Counter()
-    totals = dict.fromkeys(rewards, 0.0)
-    has_bar = options.out is not None or not sys.stdout.isatty()  # else the rows themselves are seen to come
+    def output(self) -> Iterator[dict]:
+        """The scored rows. Warnings about the whole file come at the end.
 
-    def scored_rows() -> Iterator[dict]:
+        Raises:
+            DataError: the file cannot be read, or holds no row that can be used.
+        """
+        path = self.options.rows
         try:
-            for number, row, wrong in track(read_rows(options.rows), "rows") if has_bar else read_rows(options.rows):
-                where = f"{options.rows}, row {number}"
+            for number, row, wrong in self._rows():
+                where = f"{path}, row {number}"
                 try:
                     if wrong:
                         raise DataError(f"{where}: {wrong}")
-                    example = None if truth is None else truth.of(row, where)
-                    scored = score_row(row, where, conversation, reward_options, rewards, options.strict, example)
+                    scored = self._score(row, where)
                 except DataError as error:
-                    errors.add(str(error))
+                    self.errors.add(str(error))
                     continue
-                if len(sampled) < _SAMPLED and scored.result.status != "no_answer":
-                    sampled.append((row, scored))
-                for warning in scored.warnings:
-                    warnings.add(warning)
-                statuses[scored.result.status] += 1
-                for name, value in scored.output["rewards"].items():
-                    totals[name] += value
+                self._count(row, scored)
                 yield scored.output
         except DataError as error:  # a file that cannot be read, or not further
-            if not (statuses or errors.count):
+            if not (self.statuses or self.errors.count):
                 raise
-            errors.add(f"{error}; reading stopped there")
-        if not statuses:
-            raise DataError(errors.first or f"{options.rows} holds no rows; expected data rows with an 'answer'")
-        if truth is not None and truth.unanswered:
-            first = excerpt(next(iter(truth.unanswered)))
-            warnings.add(f"{len(truth.unanswered)} images of {options.data} have no answer, the first: {first}")
-        for suspicion in _suspicions(sampled, output_format, "ok" in statuses):
-            warnings.add(f"{options.rows}: {suspicion}")
+            self.errors.add(f"{error}; reading stopped there")
+        if not self.statuses:
+            raise DataError(self.errors.first or f"{path} holds no rows; expected data rows with an 'answer'")
+        if self.unanswered:
+            first = excerpt(next(iter(self.unanswered)))
+            self.warnings.add(
+                f"{len(self.unanswered)} images of {self.options.data} have no answer, the first: {first}"
+            )
+        for suspicion in self._suspicions():
+            self.warnings.add(f"{path}: {suspicion}")
 
-    if options.out is None:
-        for row in scored_rows():
-            print(json.dumps(row))
-    else:
-        write_jsonl(options.out, scored_rows())
-    print(_summary(options.out, statuses, totals), file=sys.stderr)
-    if warnings.count:
-        print(f"scenerl: {warnings.count} warnings", file=sys.stderr)
-    if errors.count:
-        raise DataError(f"{errors.count} rows could not be used and were left out, the first: {errors.first}")
+    def _rows(self) -> Iterator[tuple[int, dict, str | None]]:
+        rows = read_rows(self.options.rows)
+        # On a terminal, the rows that are printed show progress themselves.
+        return rows if self.options.out is None and sys.stdout.isatty() else track(rows, "rows")
 
+    def _score(self, row: dict, where: str) -> ScoredRow:
+        example = None if self.examples is None else self._example_of(row, where)
+        return score_row(row, where, self.conversation, self.reward_options, self.rewards, self.options.strict, example)
 
-def _suspicions(sampled: Sequence[tuple[dict, ScoredRow]], output_format: OutputFormat, some_ok: bool) -> list[str]:
-    """Signs that the answers are in another format, or another frame, than they were parsed in."""
-    if not some_ok:
-        return check_format([row["answer"] for row, _ in sampled], output_format)
-    box_format = output_format.box_format
-    own = [scored for row, scored in sampled if row.get("frame", box_format) == box_format != "resized"]
-    return check_box_format([scored.example for scored in own], [scored.result for scored in own], box_format)
+    def _example_of(self, row: dict, where: str) -> Example:
+        image_id = tidy_id(row.get("image_id"))
+        if image_id is None:
+            found = excerpt(row["image_id"]) if "image_id" in row else "none"
+            raise DataError(f"{where}: image_id must be a text or a whole number, found {found}")
+        if image_id not in self.examples:
+            raise DataError(f"{where}: {self.options.data} has no image_id {excerpt(image_id)}")
+        self.unanswered.pop(image_id, None)
+        return self.examples[image_id]
 
+    def _count(self, row: dict, scored: ScoredRow) -> None:
+        if len(self.sampled) < _SAMPLED and scored.result.status != "no_answer":
+            self.sampled.append((row, scored))
+        for warning in scored.warnings:
+            self.warnings.add(warning)
+        self.statuses[scored.result.status] += 1
+        for name, value in scored.output["rewards"].items():
+            self.totals[name] += value
 
-def _summary(out: Path | None, statuses: Counter[str], totals: Mapping[str, float]) -> str:
-    count = statuses.total()
-    states = ", ".join(f"{number} {status}" for status, number in statuses.most_common())
-    means = "  ".join(f"{name} {total / count:.4f}" for name, total in totals.items())
-    return f"{count} answers ({states}){f' -> {out}' if out else ''}\nmean rewards: {means}"
+    def _suspicions(self) -> list[str]:
+        """Signs that the answers are in another format, or another frame, than they were parsed in."""
+        if "ok" not in self.statuses:
+            return check_format([row["answer"] for row, _ in self.sampled], self.conversation.output_format)
+        box_format = self.options.frame
+        own = [scored for row, scored in self.sampled if row.get("frame", box_format) == box_format != "resized"]
+        return check_box_format([scored.example for scored in own], [scored.result for scored in own], box_format)
+
+    def summary(self) -> str:
+        """How many answers there were of each status, and the mean of each reward."""
+        count = self.statuses.total()
+        states = ", ".join(f"{number} {status}" for status, number in self.statuses.most_common())
+        means = "  ".join(f"{name} {total / count:.4f}" for name, total in self.totals.items())
+        written = f" -> {self.options.out}" if self.options.out else ""
+        return f"{count} answers ({states}){written}\nmean rewards: {means}"

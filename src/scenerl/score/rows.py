@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.data.rows import excerpt, parse_row
+from scenerl.data.records import excerpt
+from scenerl.data.rows import parse_row
 from scenerl.errors import DataError
 from scenerl.predictions.row import parse_row_answer
 from scenerl.rewards import REWARDS, Comparison, Reward, RewardOptions

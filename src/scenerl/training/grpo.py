@@ -15,7 +15,7 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import REWARDS, RewardOptions, build_reward_options, select_rewards
+from scenerl.rewards import REWARDS, RewardOptions, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.cards import Carded
@@ -240,13 +240,7 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
-    reward_options = build_reward_options(
-        similarity=options.similarity,
-        iou_threshold=options.iou_threshold,
-        one_to_one=options.one_to_one,
-        beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
-    )
+    reward_options = reward_options_of(options)
     checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
     train(
         checkpoint,

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scenerl.files import atomic_write_text
+from scenerl.progress import hide, show
 
 LOG_NAME = "log.jsonl"
 _NUMBER_WIDTH = 9
@@ -89,7 +90,7 @@ class ConsoleTable(TrainerCallback):
             console=self.console,
             transient=True,
         )
-        self.progress.start()
+        show(self.progress)
         self._task = self.progress.add_task("steps", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -121,7 +122,7 @@ class ConsoleTable(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.progress:
-            self.progress.stop()
+            hide(self.progress)
             self.progress = None
 
 

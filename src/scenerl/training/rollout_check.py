@@ -65,7 +65,7 @@ def check_rollout(trainer: GRPOTrainer, num_prompts: int = 2, tolerance: float =
         text = trainer._tokenizer.decode([token])
         raise RolloutMismatch(
             f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
-            f"{tolerance:g} (--rollout_check_tolerance). Worst token {ascii(text)}: rollout {a:.4f}, trainer {b:.4f}. "
+            f"{tolerance:g} (--rollout_check_tolerance). Worst token {text!a}: rollout {a:.4f}, trainer {b:.4f}. "
             "Usual causes: another chat template, image size or weights on one side"
         )
     return mean

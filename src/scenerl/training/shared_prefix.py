@@ -266,7 +266,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             token = self._tokenizer.decode([int(inputs["completion_ids"][rows][seen][worst])])
             raise SharedPrefixMismatch(
                 f"shared_prefix: log-probabilities differ by {difference.mean():.4g} per token on average from those "
-                f"without it, allowed {tolerance:g}. Worst token {ascii(token)}: {shared[worst]:.4f} with, "
+                f"without it, allowed {tolerance:g}. Worst token {token!a}: {shared[worst]:.4f} with, "
                 f"{plain[worst]:.4f} without; train with --shared_prefix off, and please report this"
             )
         _log.info("with and without shared prefix: log-probabilities differ by %.2g per token", difference.mean())

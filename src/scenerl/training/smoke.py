@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
 from scenerl.data.instances import labels_of
-from scenerl.launch.sizes import size_named
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
 from scenerl.models.output_formats import saved_output_format
@@ -29,6 +29,8 @@ NUM_STEPS = 2
 IMAGE_SIDE = 112
 """Width and height of the drawn images in pixels."""
 
+_RELEASED = {"qwen25vl": "qwen2_5_vl", "qwen2vl": "qwen2_vl", "qwen3vl": "qwen3_vl"}
+"""What hub names and recipes' names call released models, to their ``model_type``."""
 _PER_PROCESS = 4  # examples or completions that each process sees in a step
 _REPLACED = ("gradient_accumulation_steps", "steps_per_generation", "generation_batch_size")  # sizes set here otherwise
 
@@ -82,8 +84,11 @@ def family(options) -> Family:
     """
     if (wanted := tiny.requested_family(options)) is not None:
         return wanted
-    size = size_named(options.model)
-    return family_named(size.model_type) if size is not None else family_of(options.model)
+    if not Path(options.model).is_dir():
+        name = re.sub("[^a-z0-9]", "", options.model.lower())
+        if released := next((model_type for short, model_type in _RELEASED.items() if short in name), None):
+            return family_named(released)
+    return family_of(options.model)
 
 
 def in_vocabulary(examples: Sequence[Example], output_format: OutputFormat) -> list[Example]:

@@ -1,0 +1,56 @@
+"""The command `grpo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
+from scenerl.config import Extra
+from scenerl.config.options import option
+
+EXAMPLES = (
+    "scenerl grpo --model runs/sft --data data/shapes/train.jsonl --out runs/grpo \\",
+    "    --rewards format triplet_f1 --reward_weights 0.5 3 --num_generations 8 --learning_rate 1e-6",
+    "scenerl grpo --config my_grpo.yaml --max_steps 200",
+)
+SPEED, MONITORING = "Speed", "Monitoring"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOOptions(TrainingOptions, RewardOptions):
+    """Reinforcement learning with GRPO, on rewards that compare completions with annotations."""
+
+    trl_config: ClassVar = "GRPOConfig"
+
+    rewards: list[str] = option(
+        ["format", "node_label", "node_box", "hard_recall"],
+        "rewards by name; --reward_weights weighs them, in this order",
+        REWARD,
+    )
+    shared_prefix: Literal["auto", "on", "off"] = option(
+        "auto", "run image and prompt once per group of completions; auto: where the model allows it", SPEED
+    )
+    max_tokens_per_row: PositiveInt | None = option(
+        None, "with shared_prefix: split longer groups into several rows, each with its prompt", SPEED
+    )
+    constrain: bool = option(False, f"rollouts with {CONSTRAIN_HELP}", SAMPLING)
+    constant_reward_window: NonNegativeInt = option(
+        20, "warn when a reward has not changed for N steps; 0: never", MONITORING
+    )
+    rollout_check_tolerance: NonNegativeFloat = option(
+        0.05,
+        "largest difference between log-probabilities of rollout and trainer at the start; 0: no check",
+        MONITORING,
+    )
+    sample_log_every: NonNegativeInt = option(
+        10, "write completions with their rewards to samples.jsonl every N steps; 0: never", MONITORING
+    )
+
+
+def run(options: GRPOOptions, extra: Extra) -> None:
+    from scenerl.training.grpo import run as train
+
+    train(options, extra)

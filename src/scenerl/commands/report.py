@@ -1,0 +1,40 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from scenerl.config.options import Options, option
+
+EXAMPLES = (
+    "scenerl report runs/demo",
+    "scenerl report runs/demo runs/hard_recall --out both.html",
+    "scenerl report --data test.jsonl --predictions SFT=sft.jsonl RL=rl.jsonl --out report.html",
+)
+FILES, GALLERY = "Without a run folder", "Gallery"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """One self-contained HTML file from run folders, or from single files."""
+
+    run: list[Path] = option(
+        [], "run folders with a report.json, as `demo` writes it; several are compared", positional=True
+    )
+    out: Path | None = option(None, "HTML file to write. Default: report.html, of a single run in its folder")
+    title: str | None = option(None, "title of the report")
+    data: Path | None = option(None, "ground truth JSONL", FILES)
+    predictions: list[str] = option([], "NAME=predictions.jsonl, one per stage", FILES)
+    metrics: list[str] = option([], "NAME=metrics.json, one per stage", FILES)
+    logs: list[str] = option([], "NAME=log.jsonl, one per training stage", FILES)
+    num_images: PositiveInt = option(48, "number of images", GALLERY)
+    seed: NonNegativeInt = option(0, "seed of the choice of images", GALLERY)
+
+
+def run(options: ReportOptions) -> None:
+    from scenerl.report.command import run as write_report
+
+    write_report(options)

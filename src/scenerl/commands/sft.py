@@ -1,0 +1,47 @@
+"""The command `sft`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt
+
+from scenerl.commands.groups import OUTPUT, TrainingOptions
+from scenerl.config import Extra
+from scenerl.config.options import option
+
+EXAMPLES = (
+    "scenerl sft --model Qwen/Qwen2-VL-2B-Instruct --data mine.jsonl --out runs/sft --num_train_epochs 3",
+    "scenerl sft --model tiny --data mine.jsonl --out runs/tiny --format compact --grid 5 --muon --max_steps 300",
+    "scenerl sft --config my_sft.yaml --learning_rate 2e-5",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTOptions(TrainingOptions):
+    """Supervised fine-tuning on annotated images. Only output tokens enter the loss."""
+
+    trl_config: ClassVar = "SFTConfig"
+
+    model: str = option(
+        ...,
+        "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, without a download; "
+        "tiny:MODEL_TYPE: another family",
+    )
+    tiny_warmup_steps: NonNegativeInt = option(
+        0, "steps that train its vision tower to localise before SFT", "With --model tiny"
+    )
+    muon: bool = option(
+        False, "Muon for matrices, AdamW for the rest: for small models trained from scratch", "Optimiser"
+    )
+    muon_learning_rate: NonNegativeFloat = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser")
+    thought: Literal["empty", "summary"] = option(
+        "empty", "reasoning in SFT targets with --envelope think: empty, or a count of what the output holds", OUTPUT
+    )
+
+
+def run(options: SFTOptions, extra: Extra) -> None:
+    from scenerl.training.sft import run as train
+
+    train(options, extra)

@@ -1,0 +1,98 @@
+"""Check a data set row by row: everything that is wrong with it, and where."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from scenerl.data.images import open_image, orientation_note
+from scenerl.data.records import Record
+from scenerl.data.vocabulary import Vocabulary
+from scenerl.errors import DataError
+from scenerl.types import Example
+
+_SHOWN = 3  # messages of a kind in a row
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?""")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``level`` is ``error`` (the row cannot be used) or ``warning`` (work goes on without what it names)."""
+
+    where: str
+    level: str
+    message: str
+
+
+@dataclass
+class Checker:
+    """Collects counts while :meth:`problems` goes through a data set in bounded memory.
+
+    Args:
+        vocabulary: labels and predicates outside it are errors.
+        images: decode every image and compare its size with the row's.
+    """
+
+    vocabulary: Vocabulary | None = None
+    images: bool = True
+    counts: Counter[str] = field(
+        default_factory=lambda: Counter(
+            dict.fromkeys(("rows", "bad_rows", "errors", "warnings", "objects", "relations", "images"), 0)
+        )
+    )
+
+    def problems(self, records: Iterable[Record]) -> Iterator[Problem]:
+        """Every problem of every row, as it is found; nothing stops at a bad row."""
+        rows_by_id: dict[str, int] = {}
+        for record in records:
+            self.counts["rows"] += 1
+            errors = list(record.errors)
+            if record.example is not None:
+                errors += self._example_errors(record.example, rows_by_id)
+            self.counts["bad_rows"] += bool(errors)
+            self.counts["errors"] += len(errors)
+            warnings = [*record.warnings, *self._image_warnings(record.example, errors)]
+            self.counts["warnings"] += len(warnings)
+            for level, messages in (("error", errors), ("warning", warnings)):
+                for message in _summed_up(messages):
+                    yield Problem(record.where, level, message)
+
+    def _example_errors(self, example: Example, rows_by_id: dict[str, int]) -> Iterator[str]:
+        self.counts["objects"] += len(example.graph.objects)
+        self.counts["relations"] += len(example.graph.relations)
+        number = self.counts["rows"]
+        earlier = rows_by_id.setdefault(example.image_id, number)
+        if earlier != number:
+            yield f"the image_id {example.image_id!r} is that of row {earlier} already; ids must differ"
+        if self.vocabulary is not None:
+            for kind, offenders in zip(("object label", "predicate"), self.vocabulary.outside(example), strict=True):
+                for offender, count in offenders.items():
+                    yield f"the {kind} {offender!r} ({count} times) is not in the vocabulary"
+        # An image that no row names is no error here: scoring and evaluation need none. One that is named must be good.
+        if self.images and example.image is not None:
+            try:
+                open_image(example)
+                self.counts["images"] += 1
+            except DataError as error:
+                yield str(error)
+
+    def _image_warnings(self, example: Example | None, errors: list[str]) -> Iterator[str]:
+        if self.images and example is not None and example.image is not None and not errors:
+            note = orientation_note(example)
+            if note is not None:
+                yield note
+
+
+def _summed_up(messages: list[str]) -> Iterator[str]:
+    """The messages of a row; of those that differ only in numbers and quoted values, the first few and the rest as a
+    count."""
+    counts: Counter[str] = Counter()
+    for message in messages:
+        kind = _VALUES.sub("", message)
+        counts[kind] += 1
+        if counts[kind] <= _SHOWN:
+            yield message
+    if more := sum(max(0, count - _SHOWN) for count in counts.values()):
+        yield f"and {more} more like these in this row"

@@ -1,0 +1,163 @@
+"""VLM-R1's JSONL as detection: a conversation for each image, the labels in the question and the boxes in the answer.
+
+A row has an ``id``, an ``image`` (a file name, or a list of one) and ``conversations``, question and answer::
+
+    {"from": "human", "value": "… detect the following objects: ['a horse', 'helmet']. …"}
+    {"from": "gpt", "value": "[{\\"bbox_2d\\": [3, 218, 799, 533], \\"label\\": \\"a horse\\"}]"}
+
+The answer is such a list, in a code fence, in tags or bare, or ``None``; or, for a single phrase, one box alone. Boxes
+are xyxy in pixels of the image as stored, as released: VLM-R1 trains on them so and rescales what Qwen2.5-VL says about
+its resized input. Files made for InternVL hold 0 to 1000.
+
+The query is parsed from the question: a list in brackets, a phrase behind ``describes:``, or names between a
+colon and the end of the sentence. Where a question holds none of these, the answer's labels become the query, with
+a warning. Sizes are those of the images' headers, unless rows state ``width`` and ``height``. Ids need not differ in
+these files: where one comes again, the row's number goes behind it.
+
+Source ``vlmr1_jsonl:FILE``, then settings: ``images=FOLDER`` (by default ``images`` beside the file, or its folder) and
+``frame=pixels`` (the default) or ``frame=norm1000``.
+
+Source: VLM-R1's repository, grpo_jsonl.py and issue 246 (an example of its detection data).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from scenerl.answers.template import TEMPLATES, unfence
+from scenerl.boxes import rescale
+from scenerl.data.arguments import path_and_settings
+from scenerl.data.coco import image_folders
+from scenerl.data.images import image_size
+from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.jsonl import read_rows
+from scenerl.data.published import ImageFolders
+from scenerl.data.records import Record, build_example, excerpt
+from scenerl.errors import DataError
+
+BOX_FORMATS = ("pixels", "norm1000")
+MAX_QUESTION = 100_000
+"""Characters of a question that are searched for labels."""
+
+_QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+_LIST = re.compile(rf"\[\s*({_QUOTED}(?:\s*,\s*{_QUOTED})*)\s*\]")
+_PHRASE = re.compile(r"""describes:?\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\n]+?))\s*\.?\s*(?:\n|$)""")
+_NAMES = re.compile(
+    r"\b(?:objects|targets|labels|categories|image)\s*:\s*([^\n\[\]{}]+?)\.?\s*(?:\n|$|(?<=\.)\s+[A-Z])"
+)
+
+
+def read(argument: str, split: str | None = None) -> Iterator[Record]:
+    """Every row of a file as a record, row by row; the module says what ``argument`` may hold.
+
+    Raises:
+        DataError: the file is missing, or a setting is unknown.
+    """
+    defaults = {"images": "", "frame": "pixels"}
+    path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
+    if split is not None:
+        raise DataError(f"vlmr1_jsonl:{path} is one file and has no split {split!r}")
+    images = str(settings["images"])
+    folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
+    seen: set[str] = set()
+    for number, row, error in read_rows(path):
+        where = f"{path}, row {number}"
+        if error:
+            yield Record(where, None, (error,))
+            continue
+        image_id = tidy_id(row.get("id", number)) or str(number)
+        image_id = f"{image_id} row {number}" if image_id in seen else image_id
+        seen.add(image_id)
+        try:
+            yield _record(row, where, image_id, folders, str(settings["frame"]))
+        except DataError as problem:
+            yield Record(where, None, (str(problem),))
+
+
+def queried_labels(question: str) -> list[str]:
+    """The labels that a question names, in its order, each once; empty where it names none in a known way.
+
+    >>> queried_labels("Detect the following objects: ['a dog', \\"rider's helmet\\"]. Answer as [{'bbox_2d': …}].")
+    ['a dog', "rider's helmet"]
+    >>> queried_labels('Detect the object this sentence describes: "black chair".')
+    ['black chair']
+    >>> queried_labels("Detect the following targets: st. bernard, red ball.")
+    ['st. bernard', 'red ball']
+    """
+    question = question[:MAX_QUESTION]
+    if found := _LIST.search(question):
+        labels = [re.sub(r"\\(.)", r"\1", quoted[1:-1]) for quoted in re.findall(_QUOTED, found[1])]
+    elif found := _PHRASE.search(question):
+        labels = [next(part for part in found.groups() if part)]
+    elif found := _NAMES.search(question):
+        labels = found[1].split(",")
+    else:
+        labels = []
+    return list(dict.fromkeys(label for part in labels if (label := " ".join(part.split()))))
+
+
+def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_format: str) -> Record:
+    """One row.
+
+    Raises:
+        DataError: it is not of the schema; the message does not name the row.
+    """
+    question, answer = _turns(row.get("conversations"))
+    image = row.get("image")
+    image = image[0] if isinstance(image, list) and len(image) == 1 else image
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise DataError(f"image must be the name of one image file, found {excerpt(row.get('image'))}")
+    file = folders.find(image)
+    size = row.get("width"), row.get("height")
+    if None in size:
+        size = image_size(file, "the image") if file is not None else (None, None)
+    query = queried_labels(question.replace("<image>", ""))
+    labels, boxes = _detections(answer, query)
+    if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
+        boxes = [_pixels(box, size) for box in boxes]
+    warnings = ()
+    unlisted = [label for label in dict.fromkeys(labels) if label not in query]
+    if unlisted or not query:
+        known = "names no labels that can be parsed" if not query else f"does not name {excerpt(unlisted)}"
+        warnings = (f"the question {known}; the answer's labels join the query",)
+    record = build_example(
+        where, image_id, size, labels, boxes, query=[*query, *unlisted], image=file, empty_is_error=True
+    )
+    return Record(where, record.example, record.errors, (*warnings, *record.warnings))
+
+
+def _turns(conversations: object) -> tuple[str, str]:
+    turns = conversations if isinstance(conversations, list) else []
+    values = [turn.get("value") if isinstance(turn, Mapping) else None for turn in turns[:2]]
+    if len(values) < 2 or not all(isinstance(value, str) for value in values):
+        raise DataError(
+            "conversations must be a list of two turns, question and answer, each with a text as value, found "
+            f"{excerpt(conversations)}"
+        )
+    return values[0], values[1]
+
+
+def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
+    """Labels and boxes of an answer."""
+    body = unfence(TEMPLATES["think"].open(answer).body.removesuffix("</answer>"))
+    if body.strip().rstrip(".").lower() == "none":
+        return [], []
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise DataError(f"the answer is neither a JSON list of boxes nor None: {excerpt(body)}") from None
+    if isinstance(value, list) and len(value) == 4 and len(query) == 1 and box_of(value):
+        return query, [value]
+    items = [value] if isinstance(value, dict) else value
+    if not isinstance(items, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("label"), str) and "bbox_2d" in item for item in items
+    ):
+        raise DataError(f"the answer must be a list of objects with bbox_2d and label, found {excerpt(value)}")
+    return [" ".join(item["label"].split()) for item in items], [item["bbox_2d"] for item in items]
+
+
+def _pixels(box: object, size: tuple[int, int]) -> object:
+    """A box of 0 to 1000 in pixels; what is no box stays, for the row's reader to name."""
+    return rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box

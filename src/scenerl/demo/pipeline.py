@@ -1,0 +1,241 @@
+"""The demo: data, a base model, its training stages, evaluation of each, a table and a report, in one run folder.
+
+A finished stage leaves ``done.json`` beside its files: a second run skips it, and a stage that was cut off goes on as
+its command does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scenerl.commands.demo import DemoOptions
+from scenerl.commands.eval import EvalOptions
+from scenerl.commands.grpo import GRPOOptions
+from scenerl.commands.predict import PredictOptions
+from scenerl.commands.report import ReportOptions
+from scenerl.commands.sft import SFTOptions
+from scenerl.config import plain
+from scenerl.demo.table import headline_table
+from scenerl.demo.tasks import TASKS, Stage
+from scenerl.errors import UserError
+from scenerl.files import atomic_write_text
+from scenerl.progress import progress_bar
+from scenerl.runs import claim_folder, default_values
+
+TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
+_REASONING_TOKENS = 32  # the tags and a short text
+
+
+class Pipeline:
+    """One run of the demo.
+
+    Args:
+        options: the command's options.
+        console: where progress and tables are printed.
+
+    Raises:
+        UserError: the task has no such reward.
+    """
+
+    def __init__(self, options: DemoOptions, console: Console):
+        self.options, self.out, self.console = options, options.out, console
+        self.task = TASKS[options.task]
+        self.reward = options.reward or next(iter(self.task.rewards))
+        if self.reward not in self.task.rewards:
+            raise UserError(
+                f"reward: {self.reward!r} is not one of task {options.task!r}; allowed: {', '.join(self.task.rewards)}"
+            )
+        self.scale = self.task.smoke if options.smoke else self.task.real
+        self.max_tokens = self.task.max_tokens + (_REASONING_TOKENS if options.envelope == "think" else 0)
+        self.evaluated: dict[str, str] = {}  # name in files to the title
+
+    def run(self) -> None:
+        """Every stage, then table and report."""
+        started = time.time()
+        fingerprint = {
+            **plain(self.options),
+            "reward": self.reward,
+            "grid": self.task.step,
+            **asdict(self.scale),
+        }
+        before = default_values(type(self.options))
+        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
+            self._say(f"Continuing in {self.out}; --fresh starts over")
+        self._once("data", "drawing scenes", self._make_data)
+        self._once("base", "building a small Qwen2-VL and warming it up", self._make_base)
+        self._evaluate("base", "base")
+        for stage in self.task.stages(self.scale, self.reward, self.options.full):
+            train = self._sft if stage.weights is None else self._grpo
+            self._once(stage.folder, stage.title, lambda stage=stage, train=train: train(stage))
+            self._evaluate(stage.folder, stage.title)
+            if self.task.constrained and stage.start == "sft":
+                self._evaluate(stage.folder, f"{stage.title}, constrained", constrain=True)
+        self._finish(time.time() - started)
+
+    def _once(self, folder: str, title: str, work: Callable[[], None]) -> None:
+        """Do a stage unless its ``done.json`` is there, which is written when the stage is whole."""
+        done = self.out / folder / "done.json"
+        if done.is_file():
+            self._say(f"{folder}: finished before, skipped")
+            return
+        self.console.rule(f"{folder}: {title}", align="left")
+        started = time.time()
+        work()
+        seconds = round(time.time() - started, 1)
+        atomic_write_text(done, json.dumps({"seconds": seconds}) + "\n")
+        self._say(f"{folder}: {seconds:.0f} s")
+
+    def _make_data(self) -> None:
+        scale, task = self.scale, self.task
+        with progress_bar("scenes", task.num_scenes(scale.num_train, scale.num_test)) as advance:
+            task.make_data(self.out / "data", scale.num_train, scale.num_test, self.options.seed, advance)
+
+    def _make_base(self) -> None:
+        from scenerl import data, tiny
+        from scenerl.answers import OutputFormat
+
+        task, scale = self.task, self.scale
+        with progress_bar("warm-up", scale.warmup_steps + scale.grounding_steps) as advance:
+            metrics = tiny.create(
+                self.out / "base",
+                list(data.load(self._data(task.train))),
+                OutputFormat(task.format, self.options.envelope, step=task.step),
+                tiny.TinyShape(text_width=task.text_width),
+                seed=self.options.seed,
+                warmup_steps=scale.warmup_steps,
+                batch_size=scale.batch_size,
+                progress=lambda step, metrics: advance(1),
+                seen=list(data.load(self._data(task.warmup))),
+                grounding_steps=scale.grounding_steps,
+            )
+        self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
+        if scale.grounding_steps:
+            self._say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")
+
+    def _sft(self, stage: Stage) -> None:
+        from scenerl.training.sft import run
+
+        options = SFTOptions(
+            model=str(self.out / stage.start),
+            data=self._data(stage.data),
+            out=self.out / stage.folder,
+            muon=True,
+            freeze_vision=self.task.freeze_vision,
+        )
+        schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, stage.steps // 2)}
+        run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
+
+    def _grpo(self, stage: Stage) -> None:
+        from scenerl.training.grpo import run
+
+        options = GRPOOptions(
+            model=str(self.out / stage.start),
+            data=self._data(stage.data),
+            out=self.out / stage.folder,
+            rewards=list(stage.weights),
+            freeze_vision=True,
+        )
+        rewards = {"reward_weights": list(stage.weights.values()), "max_completion_length": self.max_tokens}
+        run(options, self._training(stage.steps, self.scale.rollouts) | rewards | self.task.grpo)
+
+    def _training(self, steps: int, batch_size: int) -> dict[str, Any]:
+        return {
+            "gradient_checkpointing": False,
+            "report_to": "none",
+            "max_steps": steps,
+            "per_device_train_batch_size": batch_size,
+            "logging_steps": max(1, min(10, steps // 3)),
+            "save_steps": max(1, min(50, steps // 2)),
+            "save_total_limit": 1,
+            "seed": self.options.seed,
+        }
+
+    def _evaluate(self, folder: str, title: str, constrain: bool = False) -> None:
+        """Predict the test images with a stage's model and evaluate against every annotation of them."""
+        name = f"{folder}_constrained" if constrain else folder
+        self.evaluated[name] = title
+        predictions = self.out / "predictions" / f"{name}.jsonl"
+        metrics = {target: self._metrics_path(name, target) for target in self.task.targets}
+        if all(path.is_file() for path in metrics.values()):
+            self._say(f"{name}: predicted and evaluated before, skipped")
+            return
+        from scenerl.evaluate import run_eval
+        from scenerl.inference.predict import run
+
+        run(
+            PredictOptions(
+                model=str(self.out / folder),
+                data=self._data(next(iter(self.task.targets.values()))),
+                out=predictions,
+                batch_size=64,
+                max_new_tokens=self.max_tokens,
+                constrain=constrain,
+                seed=self.options.seed,
+            )
+        )
+        for target, path in metrics.items():
+            options = EvalOptions(
+                pred=predictions, data=self._data(self.task.targets[target]), out=path, task=self.task.metric_task
+            )
+            run_eval(options, Console(quiet=True))
+
+    def _finish(self, seconds: float) -> None:
+        from scenerl.report.command import run
+
+        metrics = {
+            title: {
+                target: json.loads(self._metrics_path(name, target).read_text())["metrics"]
+                for target in self.task.targets
+            }
+            for name, title in self.evaluated.items()
+        }
+        atomic_write_text(self.out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        atomic_write_text(self.out / "report.json", json.dumps(self._manifest(), indent=1) + "\n")
+        run(ReportOptions(run=[self.out]))
+        wide = Console(width=max(self.console.width, TABLE_WIDTH), file=self.console.file)
+        for target in self.task.targets:
+            rows = {title: of_target[target] for title, of_target in metrics.items()}
+            wide.print(headline_table(f"Against {target} (95 % intervals)", rows))
+        self._say(f"{seconds:.0f} s in this run. Report: {self.out / 'report.html'}")
+
+    def _manifest(self) -> Mapping[str, Any]:
+        """What report.json holds: which files make the report."""
+        from scenerl import data
+
+        stages = []
+        for name, title in self.evaluated.items():
+            stage: dict[str, Any] = {"name": title, "predictions": f"predictions/{name}.jsonl"}
+            stage["metrics"] = {
+                target: str(self._metrics_path(name, target).relative_to(self.out)) for target in self.task.targets
+            }
+            if (self.out / name / "log.jsonl").is_file():
+                stage["log"] = f"{name}/log.jsonl"
+            stages.append(stage)
+        predicates = Counter(
+            relation.predicate
+            for example in data.load(self._data(self.task.train))
+            for relation in example.graph.relations
+        )
+        return {
+            "title": self.task.title,
+            "targets": [{"name": name, "path": f"data/{path}"} for name, path in self.task.targets.items()],
+            "stages": stages,
+            **({"predicate_counts": dict(predicates.most_common())} if predicates else {}),
+        }
+
+    def _data(self, name: str) -> str:
+        return str(self.out / "data" / name)
+
+    def _metrics_path(self, name: str, target: str) -> Path:
+        return self.out / "metrics" / f"{name}.{target.split()[0]}.json"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)

@@ -1,0 +1,348 @@
+"""Flat arrays over a whole data set: objects and relations as columns, and which prediction fits which target.
+
+Python walks every graph once; every metric is numpy on these arrays. Suffixes: N images, P predictions, T targets,
+O objects and R relations of one side, C candidates (pairs of a prediction and a target that fit each other).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from operator import attrgetter
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
+from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
+from scenerl.metrics.provided_objects import with_provided_objects
+from scenerl.types import SceneGraph, SceneObject
+
+Array = np.ndarray
+
+COCO_IOU = 0.5
+CROWDED = 10
+"""COCO filtered leaves out, per image, categories with more target boxes than this (VLM-R1)."""
+
+_EMPTY = SceneGraph()
+_LABEL, _BOX, _SCORE = attrgetter("label"), attrgetter("box"), attrgetter("score")
+_SUBJECT, _PREDICATE, _OBJECT = attrgetter("subject"), attrgetter("predicate"), attrgetter("object")
+
+
+class Codes(defaultdict):
+    """Text to a number, counted from 0 in the order of first use."""
+
+    def __init__(self) -> None:
+        super().__init__(count().__next__)
+
+    def of(self, texts: Sequence[str]) -> Array:
+        return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectColumns:
+    """Objects of one side in the order of images and emission; ``score_O`` is NaN where there is none."""
+
+    image_O: Array
+    label_O: Array
+    box_O: Array
+    score_O: Array
+
+    def __len__(self) -> int:
+        return len(self.image_O)
+
+    def select(self, keep_O: Array) -> ObjectColumns:
+        return ObjectColumns(self.image_O[keep_O], self.label_O[keep_O], self.box_O[keep_O], self.score_O[keep_O])
+
+    def keys(self, num_labels: int) -> Array:
+        """(O,) numbers that are equal for objects of one image and label; they rise with the image."""
+        return self.image_O * max(num_labels, 1) + self.label_O
+
+
+@dataclass(frozen=True, slots=True)
+class RelationColumns:
+    """Relations of one side; ``subject_R`` and ``object_R`` are indices into that side's object columns."""
+
+    image_R: Array
+    subject_R: Array
+    predicate_R: Array
+    object_R: Array
+    score_R: Array
+
+    def __len__(self) -> int:
+        return len(self.image_R)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pairs that may count as a match: indices of predictions and targets, sorted by prediction, and their IoU."""
+
+    prediction_C: Array
+    target_C: Array
+    iou_C: Array | None = None
+
+    def select(self, keep_C: Array) -> Candidates:
+        iou_C = None if self.iou_C is None else self.iou_C[keep_C]
+        return Candidates(self.prediction_C[keep_C], self.target_C[keep_C], iou_C)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """All objects. ``fits`` follow the options' IoU; ``coco`` are pairs of equal label with plain IoU >= 0.5.
+
+    ``crowd_P`` is the share of each prediction that lies on its class's best fitting crowd region, 0 without one: COCO
+    counts a prediction there neither as right nor as wrong.
+    """
+
+    predicted: ObjectColumns
+    target: ObjectColumns
+    num_labels: int
+    fits: Candidates
+    coco: Candidates
+    crowd_P: Array
+
+    @property
+    def score_P(self) -> Array:
+        """Scores that rank predictions: 1 where there is none."""
+        return np.where(np.isnan(self.predicted.score_O), 1.0, self.predicted.score_O)
+
+    def select(self, keep_P: Array) -> Objects:
+        """Some of the predictions against all targets."""
+        number = np.cumsum(keep_P) - 1
+
+        def part(candidates: Candidates) -> Candidates:
+            chosen = candidates.select(keep_P[candidates.prediction_C])
+            return Candidates(number[chosen.prediction_C], chosen.target_C, chosen.iou_C)
+
+        predicted = self.predicted.select(keep_P)
+        return Objects(predicted, self.target, self.num_labels, part(self.fits), part(self.coco), self.crowd_P[keep_P])
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """All relations. ``fits``: three labels and both boxes fit. ``phrase_fits``: three labels and the box around both
+    objects fit. ``pair_fits``: subject and object fit, whatever the predicate; its targets are the (subject, object)
+    pairs of the targets, numbered over the data set, of image ``image_Q``. ``unseen_T`` marks target triplet types that
+    training lacks (None without a list of training triplets).
+    """
+
+    predicted: RelationColumns
+    target: RelationColumns
+    predicates: tuple[str, ...]
+    fits: Candidates
+    phrase_fits: Candidates
+    pair_fits: Candidates
+    image_Q: Array
+    unseen_T: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set with its predictions as flat arrays.
+
+    The parser dropped ``dropped_objects_N`` and ``dropped_relations_N`` elements from the answers, of the relations
+    ``dropped_duplicates_N`` because they repeat an earlier one.
+    """
+
+    num_images: int
+    objects: Objects
+    relations: Relations
+    dropped_objects_N: Array
+    dropped_relations_N: Array
+    dropped_duplicates_N: Array
+
+
+def collect(
+    pairs: Sequence[Pair], options: MetricOptions, training_triplets: Collection[Triplet] | None = None
+) -> DataSet:
+    """Walk the graphs once and lay them out as flat arrays.
+
+    Args:
+        pairs: one per image. An answer that failed counts as an empty graph.
+        options: the conventions.
+        training_triplets: label triplets that training has, for zR@K.
+    """
+    results = [pair.result for pair in pairs]
+    graphs = [result.graph or _EMPTY for result in results]
+    if options.task in ("sgcls", "predcls"):
+        graphs = [
+            with_provided_objects(graph, pair.target, options.task) for graph, pair in zip(graphs, pairs, strict=True)
+        ]
+    targets = [pair.target for pair in pairs]
+    labels, predicates = Codes(), Codes()
+    predicted = object_columns([graph.objects for graph in graphs], labels)
+    target = object_columns([graph.objects for graph in targets], labels)
+    crowds = object_columns([pair.crowds for pair in pairs], labels)
+    if options.filtered:
+        keys, number = np.unique(target.keys(len(labels)), return_counts=True)
+        crowded = keys[number > CROWDED]
+        predicted, target = (side.select(~np.isin(side.keys(len(labels)), crowded)) for side in (predicted, target))
+    objects = _objects(predicted, target, crowds, len(labels), options)
+    if options.task == "det":
+        graphs = targets = []
+    found, wanted = relation_columns(graphs, predicates), relation_columns(targets, predicates)
+    unseen_T = None
+    if training_triplets is not None:
+        unseen = (graph.triplet(entry) not in training_triplets for graph in targets for entry in graph.relations)
+        unseen_T = np.fromiter(unseen, bool, len(wanted))
+    return DataSet(
+        num_images=len(pairs),
+        objects=objects,
+        relations=_relations(found, wanted, objects, tuple(predicates), unseen_T, options),
+        dropped_objects_N=np.array([result.num_dropped_objects for result in results], dtype=float),
+        dropped_relations_N=np.array([result.num_dropped_relations for result in results], dtype=float),
+        dropped_duplicates_N=np.array(
+            [result.ok * sum(issue.kind == "duplicate_relation" for issue in result.issues) for result in results],
+            dtype=float,
+        ),
+    )
+
+
+def object_columns(lists: Sequence[Sequence[SceneObject]], labels: Codes) -> ObjectColumns:
+    """One list of objects per image as columns; new labels get codes."""
+    objects = list(chain.from_iterable(lists))
+    box = np.fromiter(chain.from_iterable(map(_BOX, objects)), np.float64, 4 * len(objects)).reshape(-1, 4)
+    return ObjectColumns(
+        image_O=_image_of(lists),
+        label_O=labels.of(list(map(_LABEL, objects))),
+        box_O=box,
+        score_O=np.array(list(map(_SCORE, objects)), dtype=np.float64),  # None becomes NaN
+    )
+
+
+def relation_columns(graphs: Sequence[SceneGraph], predicates: Codes) -> RelationColumns:
+    """The relations of one graph per image as columns; new predicates get codes."""
+    lists = [graph.relations for graph in graphs]
+    relations = list(chain.from_iterable(lists))
+    image_R = _image_of(lists)
+    num_objects = np.fromiter((len(graph.objects) for graph in graphs), np.int64, len(graphs))
+    first_R = (np.cumsum(num_objects) - num_objects)[image_R]
+    return RelationColumns(
+        image_R=image_R,
+        subject_R=np.fromiter(map(_SUBJECT, relations), np.int64, len(relations)) + first_R,
+        predicate_R=predicates.of(list(map(_PREDICATE, relations))),
+        object_R=np.fromiter(map(_OBJECT, relations), np.int64, len(relations)) + first_R,
+        score_R=np.array(list(map(_SCORE, relations)), dtype=np.float64),
+    )
+
+
+def _image_of(lists: Sequence[Sequence]) -> Array:
+    return np.repeat(np.arange(len(lists)), np.fromiter(map(len, lists), np.int64, len(lists)))
+
+
+def per_image(image_X: Array, num_images: int) -> Array:
+    """(N,) how many elements each image has."""
+    return np.bincount(image_X, minlength=num_images).astype(float)
+
+
+def starts(*group_X: Array) -> Array:
+    """(X,) bool: where a group begins; elements with the same numbers in all arrays stand together."""
+    first = np.ones(len(group_X[0]), dtype=bool)
+    if len(first) > 1:
+        first[1:] = np.any([numbers[1:] != numbers[:-1] for numbers in group_X], axis=0)
+    return first
+
+
+def positions(group_X: Array) -> Array:
+    """Position of each element within its group, counted from 0; equal groups stand together."""
+    index = np.arange(len(group_X))
+    return index - np.maximum.accumulate(np.where(starts(group_X), index, 0))
+
+
+def join(key_P: Array, key_T: Array) -> tuple[Array, Array]:
+    """All index pairs with equal keys, sorted by the first index, then by the second."""
+    order = np.argsort(key_T, kind="stable")
+    keys = key_T[order]
+    low = np.searchsorted(keys, key_P, "left")
+    number = np.searchsorted(keys, key_P, "right") - low
+    first = np.repeat(np.arange(len(key_P)), number)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(number) - number, number)
+    return first, order[np.repeat(low, number) + within]
+
+
+def one_to_one(candidates: Candidates) -> tuple[Array, Array]:
+    """A largest set of candidates in which no prediction and no target occurs twice.
+
+    Returns:
+        Two integer arrays of equal length, prediction and target indices. How many targets of one image and one label
+        are matched does not depend on the order of either side.
+    """
+    # Only those that have a candidate take part: most of a large data set has none.
+    rows, row_C = np.unique(candidates.prediction_C, return_inverse=True)
+    columns, column_C = np.unique(candidates.target_C, return_inverse=True)
+    ones = np.ones(len(row_C), dtype=np.int8)
+    graph = coo_matrix((ones, (row_C, column_C)), shape=(len(rows), len(columns)))
+    partner = maximum_bipartite_matching(graph.tocsr(), perm_type="column")
+    matched = np.flatnonzero(partner >= 0)
+    return rows[matched], columns[partner[matched]]
+
+
+def _objects(
+    predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, num_labels: int, options: MetricOptions
+) -> Objects:
+    p, t = join(predicted.keys(num_labels), target.keys(num_labels))
+    plain = iou_of_pairs(predicted.box_O, target.box_O, p, t)
+    iou = iou_of_pairs(predicted.box_O, target.box_O, p, t, options.box_offset) if options.plus_one else plain
+    fit = iou >= options.iou_threshold
+    if options.hits == "best_target":
+        # Of each prediction only the candidate of highest IoU, of equal ones the first target.
+        order = np.lexsort((np.arange(len(iou)), -iou, p))
+        best = np.zeros(len(iou), dtype=bool)
+        best[order[starts(p[order])]] = True
+        fit &= best
+    crowd_P = np.zeros(len(predicted))
+    if len(crowds):
+        on, crowd = join(predicted.keys(num_labels), crowds.keys(num_labels))
+        overlap, size = overlap_of_pairs(predicted.box_O, crowds.box_O, on, crowd), area(predicted.box_O)[on]
+        inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
+        np.maximum.at(crowd_P, on, inside)
+    coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
+    return Objects(predicted, target, num_labels, Candidates(p, t, iou).select(fit), coco, crowd_P)
+
+
+def _relations(
+    predicted: RelationColumns,
+    target: RelationColumns,
+    objects: Objects,
+    predicates: tuple[str, ...],
+    unseen_T: Array | None,
+    options: MetricOptions,
+) -> Relations:
+    """Candidates of relations, of phrases and of (subject, object) pairs."""
+    sides = ((predicted, objects.predicted), (target, objects.target))
+    p, t = join(*(_ends_keys(*side, objects.num_labels) for side in sides))
+    # Fitting objects are looked up by their number in (prediction, target) order, in which they are sorted.
+    width = max(len(objects.target), 1)
+    known = objects.fits.prediction_C * width + objects.fits.target_C
+
+    def ends_fit(p_end: Array, t_end: Array) -> Array:
+        wanted = p_end[p] * width + t_end[t]
+        place = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        return known[place] == wanted if len(known) else np.zeros(len(wanted), dtype=bool)
+
+    fit = ends_fit(predicted.subject_R, target.subject_R) & ends_fit(predicted.object_R, target.object_R)
+    same = predicted.predicate_R[p] == target.predicate_R[t]
+    around = (hull_of_pairs(boxes.box_O[side.subject_R], boxes.box_O[side.object_R]) for side, boxes in sides)
+    phrase = iou_of_pairs(*around, p[same], t[same], options.box_offset) >= options.iou_threshold
+    key = target.subject_R * width + target.object_R
+    _, first, pair_of_T = np.unique(key, return_index=True, return_inverse=True)
+    return Relations(
+        predicted=predicted,
+        target=target,
+        predicates=predicates,
+        fits=Candidates(p[fit & same], t[fit & same]),
+        phrase_fits=Candidates(p[same][phrase], t[same][phrase]),
+        pair_fits=Candidates(p[fit], pair_of_T[t[fit]]),
+        image_Q=target.image_R[first],
+        unseen_T=unseen_T,
+    )
+
+
+def _ends_keys(relations: RelationColumns, objects: ObjectColumns, num_labels: int) -> Array:
+    """(R,) numbers that are equal for relations of one image between objects of the same labels."""
+    most = max(num_labels, 1)
+    ends = objects.label_O[relations.subject_R] * most + objects.label_O[relations.object_R]
+    return relations.image_R * (most * most) + ends

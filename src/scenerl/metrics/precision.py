@@ -1,0 +1,179 @@
+"""Precision, recall and F1, density, duplicates, hallucinations: what recall alone does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scenerl.boxes import iou_of_pairs
+from scenerl.metrics.arrays import (
+    Array,
+    Candidates,
+    DataSet,
+    ObjectColumns,
+    RelationColumns,
+    join,
+    one_to_one,
+    per_image,
+)
+from scenerl.metrics.protocols import MetricOptions, Pair
+
+_JOINED = 4_000_000  # pairs of relations held at a time
+
+
+class RatioMetrics:
+    """Metrics of the form sum over images of ``numerator`` / sum of ``denominator``; one row each.
+
+    An average over images is one of them: its numerator is the image's value, its denominator 1 (0 where the image
+    does not count).
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[Array, Array]] = {}
+
+    def add(self, name: str, numerator_N: Array, denominator_N: Array | None = None) -> None:
+        """Add a metric; without a denominator it is the mean over all images."""
+        denominator_N = np.ones(len(numerator_N)) if denominator_N is None else denominator_N
+        self.rows[name] = (np.asarray(numerator_N, dtype=float), np.asarray(denominator_N, dtype=float))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.rows)
+
+    @property
+    def support(self) -> Array:
+        """What each metric divides by."""
+        return np.array([denominator.sum() for _, denominator in self.rows.values()])
+
+    def __call__(self, weights_NB: Array) -> Array:
+        """The metrics under image weights: (metrics, B), NaN where nothing is divided by."""
+        numerator, denominator = (np.stack(rows) @ weights_NB for rows in zip(*self.rows.values(), strict=True))
+        return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> None:
+    """Micro precision, recall, F1 and hallucination of relations or of objects.
+
+    Matching is one to one. Elements that the parser dropped count as predictions that fit nothing.
+    """
+    if of_relations:
+        image_P, image_T = data.relations.predicted.image_R, data.relations.target.image_R
+        fits, dropped_N, name, kind = data.relations.fits, data.dropped_relations_N, "triplet", "relation"
+    else:
+        image_P, image_T = data.objects.predicted.image_O, data.objects.target.image_O
+        fits, dropped_N, name, kind = data.objects.fits, data.dropped_objects_N, "object", "object"
+    predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
+    matched = matched_per_image(fits, image_P, data.num_images)
+    ratios.add(f"{name}_precision", matched, predicted)
+    ratios.add(f"{name}_recall", matched, target)
+    ratios.add(f"{name}_f1", 2 * matched, predicted + target)
+    # A repeated match is no hallucination.
+    fitting = np.zeros(len(image_P), dtype=bool)
+    fitting[fits.prediction_C] = True
+    made_up_N = per_image(image_P[~fitting], data.num_images) + dropped_N
+    ratios.add(f"{kind}_hallucination", made_up_N - data.dropped_duplicates_N * of_relations, predicted)
+
+
+def matched_per_image(candidates: Candidates, image_P: Array, num_images: int) -> Array:
+    """Number of one-to-one matches of each image, (N,): a largest matching, so no order matters."""
+    return per_image(image_P[one_to_one(candidates)[0]], num_images)
+
+
+def add_density(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:
+    """Elements and duplicates per image."""
+    objects, relations = data.objects.predicted, data.relations.predicted
+    repeated_O, repeated_R = duplicates(objects, relations, options.iou_threshold, options.box_offset)
+    if options.task != "det":
+        ratios.add("relations_per_image", per_image(relations.image_R, data.num_images))
+        # The parser has dropped literal repetitions already; the model emitted them all the same.
+        repeated_N = per_image(relations.image_R[repeated_R], data.num_images) + data.dropped_duplicates_N
+        ratios.add("duplicates_per_image", repeated_N)
+    ratios.add("objects_per_image", per_image(objects.image_O, data.num_images))
+    ratios.add("duplicate_objects_per_image", per_image(objects.image_O[repeated_O], data.num_images))
+
+
+def add_absent(ratios: RatioMetrics, pairs: Sequence[Pair]) -> None:
+    """Boxes for labels of the query that the image lacks, where some image has such labels.
+
+    A label is absent where the target has neither a box nor a crowd of it. Against annotations that leave boxes out, a
+    label may only seem absent.
+    """
+    absent, boxes = [], []
+    for pair in pairs:
+        present = {found.label for found in (*pair.target.objects, *pair.crowds)}
+        absent.append(set(pair.query or ()) - present)
+        predicted = pair.result.graph.objects if pair.result.graph is not None else ()
+        boxes.append([found.label for found in predicted if found.label in absent[-1]])
+    if any(absent):
+        ratios.add("absent_boxes_per_image", np.array([len(labels) for labels in boxes]))
+        answered, requested = ([len(set(labels)) for labels in side] for side in (boxes, absent))
+        ratios.add("absent_answered", np.array(answered), np.array(requested))
+
+
+def duplicates(
+    objects: ObjectColumns, relations: RelationColumns, iou_threshold: float = 0.5, offset: float = 0.0
+) -> tuple[Array, Array]:
+    """Which objects and relations repeat an earlier one of the same image.
+
+    An object repeats another with the same label and an IoU of at least the threshold, a relation repeats another with
+    the same predicate between repeated (or the same) subjects and objects: no target could tell them apart.
+
+    Returns:
+        (O,) bool and (R,) bool.
+    """
+    num_labels = int(objects.label_O.max(initial=0)) + 1
+    later, earlier = _same(objects.keys(num_labels), np.arange(len(objects)))
+    alike = iou_of_pairs(objects.box_O, objects.box_O, later, earlier, offset) >= iou_threshold
+    later, earlier = later[alike], earlier[alike]
+    repeated_O = np.zeros(len(objects), dtype=bool)
+    repeated_O[later] = True
+    return repeated_O, _repeated_relations(objects, relations, later, earlier, num_labels)
+
+
+def _repeated_relations(
+    objects: ObjectColumns, relations: RelationColumns, later: Array, earlier: Array, num_labels: int
+) -> Array:
+    """Args: ``later`` and ``earlier`` are the pairs of objects that look the same."""
+    width = max(len(objects), 1)
+    exact = np.stack([relations.subject_R, relations.object_R, relations.predicate_R])
+    order = np.lexsort(exact)
+    repeated_R = np.zeros(len(relations), dtype=bool)
+    repeated_R[order[1:]] = (np.diff(exact[:, order], axis=1) == 0).all(axis=0)
+    # Only images with objects that look the same can hold other repetitions.
+    unclear = np.zeros(int(objects.image_O.max(initial=0)) + 1, dtype=bool)
+    unclear[objects.image_O[later]] = True
+    some = np.flatnonzero(unclear[relations.image_R]) if len(relations) else np.zeros(0, dtype=np.int64)
+    same = np.sort(np.concatenate([later * width + earlier, earlier * width + later]))
+    num_predicates = int(relations.predicate_R.max(initial=0)) + 1
+    key = relations.image_R[some] * num_predicates + relations.predicate_R[some]
+    for end in (relations.subject_R, relations.object_R):
+        key = key * num_labels + objects.label_O[end[some]]
+
+    def alike(a: Array, b: Array) -> Array:
+        wanted = a * width + b
+        place = np.minimum(np.searchsorted(same, wanted), len(same) - 1)
+        return (a == b) | (same[place] == wanted)
+
+    for part in _parts(key):
+        late, early = _same(key[part], some[part])
+        both = alike(relations.subject_R[late], relations.subject_R[early])
+        both &= alike(relations.object_R[late], relations.object_R[early])
+        repeated_R[late[both]] = True
+    return repeated_R
+
+
+def _same(key: Array, index: Array) -> tuple[Array, Array]:
+    """Pairs of elements with equal keys, the later and the earlier one, as entries of ``index``."""
+    a, b = join(key, key)
+    later = a > b
+    return index[a[later]], index[b[later]]
+
+
+def _parts(key: Array) -> list[Array]:
+    """Indices in groups that keep equal keys together and bound the number of pairs within."""
+    order = np.argsort(key, kind="stable")
+    _, first, number = np.unique(key[order], return_index=True, return_counts=True)
+    load = np.cumsum(number.astype(np.int64) ** 2) // _JOINED
+    cuts = first[1:][np.diff(load) > 0]
+    return [np.sort(part) for part in np.split(order, cuts)] if len(key) else []

@@ -1,0 +1,145 @@
+"""Which characters each token of an answer wrote: from a tokenizer, or from the bytes that a server reports."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from scenerl.inference.alignment import MAX_PREFIXES, TokenAligner, spans_of_bytes
+
+MERGES = [("ç", "Ĭ"), ("d", "o"), ("do", "g"), ("Ġ", "dog"), ("1", "0"), ("¬", '"')]
+
+
+def byte_level(clean_up=False):
+    """A byte-level tokenizer: all 256 bytes and some merges, one of them across the end of a character."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: k for k, token in enumerate([*alphabet, *("".join(pair) for pair in MERGES)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, MERGES))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>"])
+    return tokenizer
+
+
+BYTES = byte_level()
+SPECIAL = BYTES.token_to_id("<s>")
+
+
+def byte_decode(ids) -> str:
+    return BYTES.decode(ids, skip_special_tokens=True)
+
+
+def aligned(ids) -> list[str]:
+    text = byte_decode(ids)
+    spans = TokenAligner(byte_decode, [SPECIAL]).spans(ids, text)
+    return [text[slice(*span)] for span in spans]
+
+
+def ids_of(*tokens: str) -> list[int]:
+    return [BYTES.token_to_id(token) for token in tokens]
+
+
+def test_tokens_that_hold_parts_of_characters():
+    # 犬 is the bytes E7 8A AC: ç Ĭ ¬
+    assert aligned(ids_of("dog", "Ġdog")) == ["dog", " dog"]
+    assert aligned(ids_of("ç", "Ĭ", "¬", "dog")) == ["犬", "犬", "犬", "dog"]
+    assert aligned(ids_of("1", "çĬ", '¬"', "10")) == ["1", '犬"', '犬"', "10"]
+    assert aligned(ids_of("<s>", "dog", "<s>", "çĬ", "¬")) == ["", "dog", "", "犬", "犬"]
+    assert aligned(ids_of("ç", "<s>", "Ĭ", "¬")) == ["犬", "", "犬", "犬"]
+    assert aligned(ids_of("ç", "1", "Ĭ")) == ["\ufffd1", "\ufffd1", "\ufffd"]
+    assert aligned([]) == [] and aligned([SPECIAL]) == [""]
+
+
+@given(ids=st.lists(st.integers(0, BYTES.get_vocab_size() - 1), max_size=40))
+def test_any_bytes_are_aligned(ids):
+    text = byte_decode(ids)
+    spans = TokenAligner(byte_decode, [SPECIAL]).spans(ids, text)
+    written = [span for token, span in zip(ids, spans, strict=True) if token != SPECIAL]
+    assert all(start == end for token, (start, end) in zip(ids, spans, strict=True) if token == SPECIAL)
+    # every character is somebody's, and shared or next to what came before
+    place = 0
+    for before, (start, end) in zip([None, *written], written, strict=False):
+        assert start < end and ((start, end) == before or start == place)
+        place = end
+    assert place == len(text)
+    # a token that is text by itself stands where it says
+    for token, (start, end) in zip(ids, spans, strict=True):
+        piece = byte_decode([token])
+        if "\ufffd" not in piece:
+            assert piece in text[start:end]
+
+
+@given(text=st.text(st.sampled_from('dog 10"犬é\n😀'), max_size=30))
+def test_whole_text_is_aligned_to_single_characters(text):
+    ids = BYTES.encode(text).ids
+    spans = TokenAligner(byte_decode).spans(ids, text)
+    for token, (start, end) in zip(ids, spans, strict=True):
+        piece = byte_decode([token])
+        if "\ufffd" in piece:
+            # parts of a character share it; a merge across its end shares what follows too
+            assert end - start == 1 or '"' in text[start:end]
+        else:
+            assert text[start:end] == piece
+
+
+def test_a_tokenizer_that_tidies_up():
+    words = ["dog", "cat", "10", ".", "'s"]
+    calls = []
+
+    def decode(ids):
+        calls.append(len(ids))
+        return " ".join(words[k] for k in ids).replace(" .", ".").replace(" '", "'")
+
+    text = decode([0, 4, 2, 1, 3])
+    assert text == "dog's 10 cat."
+    spans = TokenAligner(decode).spans([0, 4, 2, 1, 3], text)
+    assert [text[slice(*span)] for span in spans] == ["dog", "'s", " 10", " cat", "."]
+    calls.clear()
+    assert TokenAligner(decode).spans([0, 1] * MAX_PREFIXES, decode([0, 1] * MAX_PREFIXES)) is None
+    assert len(calls) < 10  # given up without the quadratic work
+    assert TokenAligner(decode).spans([0, 1], "something else") is None
+
+
+def test_endless_damage_takes_linear_work():
+    lengths = []
+
+    def decode(ids):
+        lengths.append(len(ids))
+        return byte_decode(ids)
+
+    ids = ids_of("ÿ") * 20_000
+    spans = TokenAligner(decode).spans(ids, byte_decode(ids))
+    assert len(spans) == 20_000 and sum(lengths) < 3 * len(ids)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text", "spans"),
+    [
+        ([], "", ()),
+        ([b"<|im_end|>"], "", ((0, 0),)),
+        (["é".encode()[:1], "é".encode()[1:], b"x"], "éx", ((0, 1), (0, 1), (1, 2))),
+        ([b"", "é".encode(), b"x"], "éx", ((0, 1), (0, 1), (1, 2))),  # vLLM's way to say the same
+        ([b"a", b"", b"b"], "a\ufffdb", ((0, 1), (1, 3), (2, 3))),  # and of half a character
+        ([b"a", b"<|x|>", b"b"], "ab", ((0, 1), (1, 1), (1, 2))),
+        ([b"a", b"b"], "a b", None),
+        ([b"ab"], "abc", None),
+    ],
+)
+def test_bytes_to_characters(pieces, text, spans):
+    assert spans_of_bytes(pieces, text) == spans
+
+
+@given(st.text(max_size=30), st.lists(st.integers(0, 120), max_size=12))
+def test_any_cut_of_any_text_is_found_again(text, cuts):
+    """Every span holds the characters whose bytes the token has, and no more."""
+    data = text.encode("utf-8", "replace")
+    text = data.decode()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    spans = spans_of_bytes(pieces, text)
+    assert spans is not None and len(spans) == len(pieces)
+    for (start, end), piece in zip(spans, pieces, strict=True):
+        assert piece in text[start:end].encode()
+        assert len(text[start + 1 : end - 1].encode()) <= len(piece)
