@@ -147,43 +147,35 @@ def _has_object(lines: list[tuple[int, str]]) -> bool:
 
 
 def _fill(lines: list[tuple[int, str]], builder: GraphBuilder) -> None:
+    objects: list[tuple[int, str, tuple[str, list[float]] | None]] = []
     relations: list[tuple[int, str, tuple[int, str, int] | None]] = []
-    num_objects = excess_objects = excess_relations = 0
     in_relations = False
     for number, line in lines:
-        where = f"line {number}"
         if not line:
-            in_relations |= num_objects > 0
+            in_relations |= bool(objects)
             continue
-        parts = split_object(line)
-        relation = split_relation(line) if parts is None else None
-        if relation is not None or (parts is None and in_relations):
+        box = split_object(line)
+        relation = split_relation(line) if box is None else None
+        if relation is not None or (box is None and in_relations):
             in_relations = True
-            if len(relations) < MAX_RELATIONS:
-                relations.append((number, line, relation))
-            else:
-                excess_relations += 1
-            continue
-        num_objects += 1
-        if num_objects > MAX_OBJECTS:
-            excess_objects += 1
-            continue
-        label = clean_label(parts[0]) if parts is not None else None
-        if label is not None:
-            builder.add_object(num_objects, label, parts[1], where, line)
+            relations.append((number, line, relation))
         else:
-            ends_in_number = parts is None and _is_number(line.rsplit(None, 1)[-1])
-            builder.drop("bad_box" if ends_in_number else "malformed_object", where, line)
-    if excess_objects:
-        builder.drop_rest("object lines", excess_objects)
-    for number, line, relation in relations:
+            objects.append((number, line, box))
+    for key, (number, line, box) in enumerate(objects[:MAX_OBJECTS], 1):
+        label = clean_label(box[0]) if box is not None else None
+        if label is not None:
+            builder.add_object(key, label, box[1], f"line {number}", line)
+        else:
+            ends_in_number = box is None and _is_number(line.rsplit(None, 1)[-1])
+            builder.drop("bad_box" if ends_in_number else "malformed_object", f"line {number}", line)
+    builder.drop_rest("object lines", len(objects) - MAX_OBJECTS)
+    for number, line, relation in relations[:MAX_RELATIONS]:
         predicate = clean_label(relation[1]) if relation is not None else None
         if predicate is None:
             builder.drop("malformed_relation", f"line {number}", line)
         else:
             builder.add_relation(relation[0], predicate, relation[2], f"line {number}", line)
-    if excess_relations:
-        builder.drop_rest("relation lines", excess_relations)
+    builder.drop_rest("relation lines", len(relations) - MAX_RELATIONS)
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:
