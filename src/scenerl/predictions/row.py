@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ def _finite(logprob: float) -> float | None:
 def prediction_row(
     example: Example,
     result: ParseResult,
-    reply: Reply,
+    reply: Reply | None,
     output_format: OutputFormat,
     input_wh: tuple[int, int] | None,
     sample: int = 0,
@@ -98,33 +98,14 @@ def prediction_row(
 
     Args:
         result: what the reply's text parsed to.
+        reply: None where there is none.
         input_wh: size of the resized input in pixels, where it is known.
         sample: number of the answer among those about the image.
         confidence: gives the elements of the graph scores and the parts that these come from. A reply with
             log-probabilities leaves them in ``logprobs``, one for each of its ``num_tokens``.
     """
-    row = _row(example, result, reply, output_format, input_wh, sample)
-    if confidence is not None:
-        row["graph"] = encode_graph(confidence.graph, confidence)
-    if reply.logprobs is not None:
-        row["logprobs"] = [_finite(value) for value in reply.logprobs]
-    return row
-
-
-def error_row(example: Example, output_format: OutputFormat, sample: int, error: str) -> dict:
-    """The row of an image that could not be read: no answer, and the reason."""
-    return {**_row(example, ParseResult("no_answer", None), None, output_format, None, sample), "error": error}
-
-
-def _row(
-    example: Example,
-    result: ParseResult,
-    reply: Reply | None,
-    output_format: OutputFormat,
-    input_wh: tuple[int, int] | None,
-    sample: int,
-) -> dict:
-    return {
+    graph = result.graph if confidence is None else confidence.graph
+    row = {
         "image_id": example.image_id,
         "sample": sample,
         "file_name": str(example.image) if isinstance(example.image, os.PathLike) else None,
@@ -132,14 +113,25 @@ def _row(
         "height": example.height,
         "answer": reply.text if reply else None,
         "status": result.status,
-        "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
-        "graph": encode_graph(result.graph) if result.graph is not None else None,
+        "issues": [asdict(issue) for issue in result.issues],
+        "graph": encode_graph(graph, confidence) if graph is not None else None,
         # the task to evaluate it as: what a detector provided is no ground truth
         "task": output_format.task if example.provided is None else "sgdet",
         "frame": output_format.box_format,
         "input_wh": list(input_wh) if input_wh else None,
         "num_tokens": reply.num_tokens if reply else 0,
         "finish_reason": reply.finish_reason if reply else None,
+    }
+    if reply and reply.logprobs is not None:
+        row["logprobs"] = [_finite(value) for value in reply.logprobs]
+    return row
+
+
+def error_row(example: Example, output_format: OutputFormat, sample: int, error: str) -> dict:
+    """The row of an image that could not be read: no answer, and the reason."""
+    return {
+        **prediction_row(example, ParseResult("no_answer", None), None, output_format, None, sample),
+        "error": error,
     }
 
 
