@@ -4,6 +4,9 @@ A row names its image (``image_id``, ``sample``) and holds the model's raw ``ans
 ``issues``, ``graph``), and how it was made (``task``, ``frame``, ``input_wh``, ``num_tokens``, ``finish_reason``). In a
 graph, object ids are the label and the position, ``dog.1``; boxes are pixels of the original image.
 
+What decodes a row raises DataError where it cannot be used. ``where`` names file and row in errors and notes; ``notes``
+take the scores that are no finite numbers.
+
 Rows written elsewhere may hold the raw ``answer`` alone, or the ``graph`` alone.
 """
 
@@ -152,10 +155,7 @@ def read_rows(path: Path | str) -> Iterator[tuple[str, dict]]:
 
 
 def decode(row: Mapping, where: str, conversation: Conversation, example: Example, notes: Notes) -> ParseResult:
-    """What a row predicts, boxes in pixels of the original image: its parsed graph, or else its answer, parsed.
-
-    Arguments and errors as for :func:`decode_parsed` and :func:`parse_row_answer`.
-    """
+    """What a row predicts, boxes in pixels of the original image: its parsed graph, or else its answer, parsed."""
     # Objects beside an answer are ground truth, as in the rows that `score` reads: never taken for a prediction.
     if "status" in row or isinstance(row.get("graph"), Mapping):
         return decode_parsed(row, where, notes)
@@ -189,13 +189,9 @@ def parse_row_answer(
 
     Args:
         row: with ``answer``, and perhaps ``frame``, ``input_wh`` and ``finish_reason``, which take precedence.
-        where: names file and row in errors.
         conversation: how the answer is read, unless the row says otherwise.
         example: the ground truth, for its size and its query.
         strict: any issue makes the whole answer a failure.
-
-    Raises:
-        DataError: the row cannot be used.
     """
     answer = row.get("answer")
     if answer is not None and not isinstance(answer, str):
@@ -221,16 +217,7 @@ def _input_wh(value: object, where: str) -> tuple[float, float] | None:
 
 
 def decode_parsed(row: Mapping, where: str, notes: Notes) -> ParseResult:
-    """The result that a row holds in ``status`` ("ok" by default), ``issues`` and ``graph``.
-
-    Args:
-        row: as :func:`prediction_row` makes it.
-        where: names file and row in errors and notes.
-        notes: takes the scores that are no finite numbers; they become :data:`LAST`.
-
-    Raises:
-        DataError: the row cannot be used.
-    """
+    """The result that a row of ``predict`` holds in ``status`` ("ok" by default), ``issues`` and ``graph``."""
     status = row.get("status", "ok")
     if not isinstance(status, str) or (status != "ok" and status not in FAILURES):
         raise DataError(f"{where}: unknown status {excerpt(status)}; allowed: ok, {', '.join(FAILURES)}")
@@ -247,7 +234,7 @@ def decode_parsed(row: Mapping, where: str, notes: Notes) -> ParseResult:
 
 
 def decode_graph(graph: Mapping, where: str, notes: Notes) -> SceneGraph:
-    """The inverse of :func:`encode_graph`. Arguments and errors as for :func:`decode_parsed`."""
+    """The inverse of :func:`encode_graph`; a score that is no finite number becomes :data:`LAST`."""
     objects: list[SceneObject] = []
     index: dict[str, int] = {}
     for n, item in enumerate(_list(graph.get("objects"), "objects", where)):
