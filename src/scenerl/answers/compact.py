@@ -48,7 +48,7 @@ _DIGITS = r"(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:e[-+]?[0-9]{1,9})?
 _NUMBER = re.compile(rf"[-+]?(?:{_DIGITS}|nan|inf(?:inity)?)", re.IGNORECASE)
 _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.IGNORECASE)
 _REFERENCE = re.compile(r"[0-9]{1,9}")
-_TAG = re.compile("|".join(map(re.escape, TAGS)))
+_BOUNDARY = re.compile("|".join(("\n", *map(re.escape, TAGS))))
 _FENCE = re.compile(r"```\w*")
 
 
@@ -96,16 +96,14 @@ def line_spans(inner: str) -> list[tuple[int, int]]:
     """The characters [start, end) of each line of an unfenced body. A tag is a line of its own, wherever it is."""
     spans = []
     start = 0
-    for tag in [*_TAG.finditer(inner), None]:
-        end = len(inner) if tag is None else tag.start()
-        for line in inner[start:end].split("\n", MAX_LINES):
-            spans.append((start, start + len(line)))
-            start += len(line) + 1
-        if tag is None or len(spans) > MAX_LINES:
+    for boundary in _BOUNDARY.finditer(inner):
+        spans.append((start, boundary.start()))
+        if boundary[0] != "\n":
+            spans.append(boundary.span())
+        start = boundary.end()
+        if len(spans) >= MAX_LINES:
             return spans[:MAX_LINES]
-        spans.append(tag.span())
-        start = tag.end()
-    raise AssertionError("the last boundary is the end of the text")
+    return [*spans, (start, len(inner))]
 
 
 @dataclass(slots=True)

@@ -21,29 +21,17 @@ Span = tuple[int, int]
 """Characters [start, end) of the model's text."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectSpans:
-    """The label (in ``json`` without the number behind it) and the four coordinates of an object."""
-
-    label: Span
-    box: tuple[Span, Span, Span, Span]
-
-
-@dataclass(frozen=True, slots=True)
-class RelationSpans:
-    """What names the subject, the predicate, and what names the object of a relation."""
-
-    subject: Span
-    predicate: Span
-    object: Span
+Places = dict[str, list[Span]]
+"""The parts of an element: ``label`` (in ``json`` without the number behind it) and ``box``, the four coordinates; or
+``subject`` and ``object``, what names these two, and ``predicate``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
     """The elements of a parsed graph in their order; None for one beyond the bound of what is searched."""
 
-    objects: tuple[ObjectSpans | None, ...] = ()
-    relations: tuple[RelationSpans | None, ...] = ()
+    objects: tuple[Places | None, ...] = ()
+    relations: tuple[Places | None, ...] = ()
 
 
 def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
@@ -61,8 +49,8 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
 
     >>> text = "dog 100 200 500 800\\nball 600 700 700 800\\n\\n1 chasing 2\\nend"
     >>> found = locate_elements(text, OutputFormat("compact"))
-    >>> [text[slice(*span)] for span in (found.objects[1].label, *found.objects[1].box, found.relations[0].predicate)]
-    ['ball', '600', '700', '700', '800', 'chasing']
+    >>> {part: [text[slice(*span)] for span in spans] for part, spans in found.objects[1].items()}
+    {'label': ['ball'], 'box': ['600', '700', '700', '800']}
     """
     if not isinstance(text, str) or not text.strip():
         return Located()
@@ -84,8 +72,11 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
             return [word.span() for word in _WORD.finditer(text, start + first, start + end)]
 
         return Located(
-            tuple(ObjectSpans(_joined(found[:-4]), tuple(found[-4:])) for found in map(words, objects)),
-            tuple(RelationSpans(found[0], _joined(found[1:-1]), found[-1]) for found in map(words, relations)),
+            tuple({"label": _joined(found[:-4]), "box": found[-4:]} for found in map(words, objects)),
+            tuple(
+                {"subject": found[:1], "predicate": _joined(found[1:-1]), "object": found[-1:]}
+                for found in map(words, relations)
+            ),
         )
     spans = leaf_spans(text, start)
     if output_format.format == "detections":
@@ -103,8 +94,8 @@ def _number(place: str) -> int:
     return int(re.search("[0-9]+", place)[0])
 
 
-def _joined(words: list[Span]) -> Span:
-    return words[0][0], words[-1][1]
+def _joined(words: list[Span]) -> list[Span]:
+    return [(words[0][0], words[-1][1])]
 
 
 def _inner_start(body: str) -> int:
@@ -116,19 +107,20 @@ def _inner_start(body: str) -> int:
     return body.index(inner, body.index("\n", start))
 
 
-def _object(text: str, spans: object, path: tuple, label_key: str, box_key: str) -> ObjectSpans | None:
+def _object(text: str, spans: object, path: tuple, label_key: str, box_key: str) -> Places | None:
     label = _inside(text, spans, *path, label_key)
-    box = tuple(_leaf(spans, *path, box_key, side) for side in range(4))
+    box = [_leaf(spans, *path, box_key, side) for side in range(4)]
     if label is None or None in box:
         return None
     if label_key == "id" and "\\" not in (raw := text[slice(*label)]):
         label = label[0], label[0] + len(label_of(raw).rstrip())
-    return ObjectSpans(label, box)
+    return {"label": [label], "box": box}
 
 
-def _relation(text: str, spans: object, number: int) -> RelationSpans | None:
-    parts = [_inside(text, spans, "relationships", number, key) for key in ("subject", "predicate", "object")]
-    return None if None in parts else RelationSpans(*parts)
+def _relation(text: str, spans: object, number: int) -> Places | None:
+    keys = ("subject", "predicate", "object")
+    parts = {key: [_inside(text, spans, "relationships", number, key)] for key in keys}
+    return None if [None] in parts.values() else parts
 
 
 def _leaf(spans: object, *path: str | int) -> Span | None:

@@ -30,25 +30,23 @@ class PredictionFile:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.failed = self._open()
-
-    def _open(self) -> set[str]:
-        """Open the file and note its whole rows; the images whose rows hold an error."""
         self._file = self.path.open("ab", buffering=0)
-        self.done: set[tuple[str, int]] = set()
-        self.counts = AnswerCounts()
-        self._size = 0
-        failed = set()
         try:
+            self._begin()
+            self.failed: set[str] = set()
             for line, row in self._rows():
                 self._note(line, row)
                 if "error" in row:
-                    failed.add(row["image_id"])
+                    self.failed.add(row["image_id"])
             self._file.truncate(self._size)
         except BaseException:
             self._file.close()
             raise
-        return failed
+
+    def _begin(self) -> None:
+        self.done: set[tuple[str, int]] = set()
+        self.counts = AnswerCounts()
+        self._size = 0
 
     def _note(self, line: bytes, row: dict) -> None:
         self.done.add((row["image_id"], row.get("sample", 0)))
@@ -99,9 +97,13 @@ class PredictionFile:
         """
         with whole_file(self.path) as draft:
             with draft.open("wb") as file:
-                file.writelines(line for line, row in self._rows() if row["image_id"] not in image_ids)
+                self._begin()
+                for line, row in self._rows():
+                    if row["image_id"] not in image_ids:
+                        file.write(line)
+                        self._note(line, row)
             self._file.close()
-        self._open()
+        self._file = self.path.open("ab", buffering=0)
         self.failed = self.failed - image_ids
 
     def close(self) -> None:
