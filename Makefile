@@ -75,7 +75,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,app,test]'
 	@# A reference of the tests and a peer of bench/. It asks for numpy below 2 and needs no more than any numpy.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps sgbench==1.0.0
 	@touch $@

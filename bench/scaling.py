@@ -26,7 +26,7 @@ UNITS = {"prompt": "prompt tokens", "group": "G", "batch": "groups"}
 
 def setting_of(axis: str, size: int, smoke: bool) -> Setting:
     base = Setting(2, 4, **SMOKE) if smoke else Setting()
-    fields = {"group": base.group, "mean": base.mean, "groups": base.groups, "text": base.text, "grid": base.step}
+    fields = {"group": base.group, "mean": base.mean, "groups": base.groups, "text": base.text, "grid": base.grid}
     change = {"prompt": {"text": size - base.image}, "group": {"group": size}, "batch": {"groups": size}}[axis]
     return Setting(**{**fields, **change})
 

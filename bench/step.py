@@ -78,7 +78,7 @@ def reward_of(watch: Stopwatch, group: int):
 
 def data_of(setting: Setting, num_words: int) -> Dataset:
     """One prompt and its image; a number below 100 is one token."""
-    _, height, width = setting.step
+    _, height, width = setting.grid
     pixels = np.random.default_rng(0).integers(0, 256, (height * 14, width * 14, 3), dtype=np.uint8)
     image, words = Image.fromarray(pixels), " ".join(str(index % 100) for index in range(num_words))
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": words}]}]

@@ -51,11 +51,11 @@ class Setting:
     mean: int = 240
     groups: int = 1
     text: int = 1131
-    step: tuple[int, int, int] = (1, 32, 64)
+    grid: tuple[int, int, int] = (1, 32, 64)
 
     @property
     def image(self) -> int:
-        return self.step[1] * self.step[2] // 4
+        return self.grid[1] * self.grid[2] // 4
 
     @property
     def prompt(self) -> int:
@@ -108,7 +108,7 @@ def build(kind: str, folder: str, rewards=None, dataset=None, model=None, **sett
 def batch_of(config, setting: Setting) -> dict:
     """Groups as TRL's rollout leaves them."""
     generator = torch.Generator().manual_seed(0)
-    lengths, patches = setting.lengths * setting.groups, setting.step[1] * setting.step[2]
+    lengths, patches = setting.lengths * setting.groups, setting.grid[1] * setting.grid[2]
     size, longest = len(lengths), max(lengths)
 
     def text(length: int) -> torch.Tensor:
@@ -130,7 +130,7 @@ def batch_of(config, setting: Setting) -> dict:
         "advantages": torch.linspace(-1, 1, size),
         "num_items_in_batch": mask.sum(),
         "pixel_values": torch.cat([part for own in pixels for part in [own] * setting.group]),
-        "image_grid_thw": torch.tensor([setting.step] * size),
+        "image_grid_thw": torch.tensor([setting.grid] * size),
         "num_images": [1] * size,
         "mm_token_type_ids": types,
     }
@@ -159,7 +159,7 @@ def compare(ours: tuple[float, np.ndarray], theirs: tuple[float, np.ndarray]) ->
 def operations(config, setting: Setting, shared: bool) -> float:
     """Multiplications and additions of a forward pass: of shared rows, or of TRL's."""
     text, vision = config.text_config, config.vision_config
-    lengths, patches = setting.lengths, setting.step[1] * setting.step[2]
+    lengths, patches = setting.lengths, setting.grid[1] * setting.grid[2]
     width, kv = text.hidden_size, text.hidden_size * text.num_key_value_heads // text.num_attention_heads
     token = 2 * (2 * width * width + 2 * width * kv + 3 * width * text.intermediate_size)
     inner = vision.embed_dim * vision.spatial_merge_size**2

@@ -121,12 +121,9 @@ def small_demo(monkeypatch):
 
 @pytest.fixture
 def stopped_app(monkeypatch):
-    """The page is served until somebody presses Ctrl-C: at once."""
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("socketserver.BaseServer.serve_forever", interrupted)
+    """The page is served until somebody stops it: at once."""
+    pytest.importorskip("gradio")
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets=None: None)
 
 
 def test_the_first_screen_holds_both_commands():
@@ -258,12 +255,12 @@ def test_names_of_commands_in_the_docs_exist():
             assert name in cli.COMMANDS, f"{page.name}: scenerl {name}"
 
 
-def test_architecture_names_every_module():
+def test_architecture_names_every_room():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = page.split("## Rooms")[1].split("## Rules")[0]
-    for path in sorted((ROOT / "src" / "scenerl").rglob("*.py")):
-        parts = path.stem.split("_") if path.stem.startswith("openai") else [path.stem]  # there in one bracket
-        assert path.stem.startswith("__") or all(re.search(rf"\b{part}\b", rooms) for part in parts), path
+    for path in sorted((ROOT / "src" / "scenerl").iterdir()):
+        if path.is_dir() and (path / "__init__.py").is_file():
+            assert f"{path.name}/" in rooms, path
 
 
 def test_architecture_lists_the_floors_in_order():

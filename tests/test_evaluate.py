@@ -455,6 +455,17 @@ def test_mapped_labels_stand_beside_the_strict_ones(tmp_path, data, capsys):
     assert "puppy → dog: 1 (table)" in capsys.readouterr().out
 
 
+def test_labels_outside_a_query_can_be_mapped_into_it(tmp_path):
+    data = write(tmp_path / "data.jsonl", DETECTIONS)
+    answer = json.dumps([{"bbox_2d": [0, 0, 20, 20], "label": "puppy"}])
+    pred = write(tmp_path / "p.jsonl", [{"image_id": "a", "answer": answer}])
+    table = write(tmp_path / "table.json", [{"objects": {"puppy": "dog"}, "predicates": {}}])
+    options = {"format": "detections", "frame": "pixels", "task": "det"}
+    assert run(tmp_path, pred, data, **options)["issues"] == {"unknown_label": 1}
+    found = run(tmp_path, pred, data, map_table=table, **options)
+    assert found["issues"] == {} and found["mapped"]["metrics"]["AP"]["value"] == 1
+
+
 def test_a_comparison_maps_the_labels_of_both(tmp_path, data, capsys):
     rows = parsed_rows()
     good = write(tmp_path / "good.jsonl", rows)

@@ -15,6 +15,8 @@ from typing import ClassVar
 import pytest
 import yaml
 
+pytest.importorskip("huggingface_hub")
+
 from scenerl import cli, export
 from scenerl.answers import OutputFormat
 from scenerl.card import metrics_of, model_card, origin_of

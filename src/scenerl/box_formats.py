@@ -1,4 +1,4 @@
-"""Coordinate frames that models and files speak, converted to and from pixels of the original image.
+"""Box formats: the coordinates that models and files use, converted to and from pixels of the original image.
 
 The conversion happens once on each side: when a prompt's example or a training answer is written, and when an answer
 is parsed. Everything between works in original pixels.
@@ -17,13 +17,13 @@ BOX_FORMATS = {
     "norm1": "0 to 1 relative to the image",
     "resized": "pixels of the resized input the model sees (Qwen2.5-VL); needs its size",
 }
-"""Frame name to meaning."""
+"""Name of a box format to its meaning."""
 
 
 def extent_wh(
     box_format: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
 ) -> tuple[float, float]:
-    """The (width, height) that the whole image has in ``frame``.
+    """The (width, height) that the whole image has in ``box_format``.
 
     Args:
         box_format: a name from :data:`BOX_FORMATS`.
@@ -31,7 +31,7 @@ def extent_wh(
         input_wh: size of the resized input in pixels; required by ``resized``.
 
     Raises:
-        UserError: an unknown frame, or ``resized`` without ``input_wh``.
+        UserError: an unknown box format, or ``resized`` without ``input_wh``.
     """
     if box_format == "pixels":
         return image_wh
@@ -41,25 +41,25 @@ def extent_wh(
         return 1.0, 1.0
     if box_format == "resized":
         if input_wh is None:
-            raise UserError("frame 'resized' needs the size of the resized input (input_wh)")
+            raise UserError("box format 'resized' needs the size of the resized input (input_wh)")
         return input_wh
-    raise UserError(f"unknown frame {box_format!r}; allowed: {', '.join(BOX_FORMATS)}")
+    raise UserError(f"unknown box format {box_format!r}; allowed: {', '.join(BOX_FORMATS)}")
 
 
 def to_pixels(
     boxes, box_format: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
 ) -> Array:
-    """Boxes (..., 4) in ``frame`` to pixels of the original image, as float64, neither rounded nor clipped."""
+    """Boxes (..., 4) in ``box_format`` to pixels of the original image, as float64, neither rounded nor clipped."""
     return rescale(boxes, extent_wh(box_format, image_wh, input_wh), image_wh)
 
 
 def from_pixels(
     boxes, box_format: str, image_wh: tuple[float, float], input_wh: tuple[float, float] | None = None
 ) -> Array:
-    """Boxes (..., 4) in pixels of the original image to ``frame``.
+    """Boxes (..., 4) in pixels of the original image to ``box_format``.
 
     Rounded to whole units, as models write them, except in ``norm1`` (four decimals): the round trip stays within half
-    a unit of the frame.
+    a unit of the box format.
     """
     converted = rescale(boxes, image_wh, extent_wh(box_format, image_wh, input_wh))
     return np.round(converted, 4 if box_format == "norm1" else 0)

@@ -78,11 +78,8 @@ def read_json(path: Path | str, expected: str) -> Any:
     if kind := foreign_kind(content):
         raise DataError(f"{path} {kind}; expected {expected}")
     try:
-        return _loads(content)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(content.decode("utf-8-sig"))
+        with collector_paused():
+            return decode(content.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
 
@@ -100,10 +97,16 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _loads(content: bytes) -> Any:
-    """A JSON text as ``orjson`` reads it."""
-    with collector_paused():
-        return orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+def decode(text: bytes) -> Any:
+    """The value of a JSON text in UTF-8, by ``orjson``, or by the standard library if ``orjson`` refuses it.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, as the standard library says.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text.decode("utf-8"))
 
 
 def _whole(path: Path | str) -> Any:
@@ -111,7 +114,8 @@ def _whole(path: Path | str) -> Any:
     try:
         with open(path, "rb") as file:
             content = file.read(WHOLE_BYTES + 1)
-        return None if len(content) > WHOLE_BYTES else _loads(content)
+        with collector_paused():
+            return None if len(content) > WHOLE_BYTES else orjson.loads(content.removeprefix(codecs.BOM_UTF8))
     except (OSError, orjson.JSONDecodeError):
         return None
 

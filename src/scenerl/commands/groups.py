@@ -31,8 +31,8 @@ QUANTISED = "Quantised weights (QLoRA)"
 BATCH = "Batch"
 
 SOURCE_HELP = (
-    "JSONL file, folder, Parquet file, hub:OWNER/NAME, or a released set: vg150:FOLDER, psg:FOLDER, vcoco:FOLDER, "
-    "coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE"
+    "JSONL file, folder, Parquet file, COCO instances or psg.json, hub:OWNER/NAME, or a released set: vg150:FOLDER, "
+    "psg:FOLDER, vcoco:FOLDER, coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE"
 )
 SPLIT_HELP = "split of the data set, where it has several"
 FORMAT_HELP = "json: R1-SGG's JSON; compact: one short line per object and relation; detections: VLM-R1's list of boxes"

@@ -13,7 +13,7 @@ from scenerl.data.records import Record, excerpt
 from scenerl.data.rows import read_row
 from scenerl.errors import DataError
 from scenerl.files import whole_file
-from scenerl.json_files import foreign_layout
+from scenerl.json_files import decode, foreign_layout
 
 MAX_ROW_BYTES = 64 * 2**20
 """Longest row that is read; a longer one is a file that is no JSONL."""
@@ -139,7 +139,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _decode(line: bytes) -> tuple[dict, str | None]:
     """The JSON object of a line, or what is wrong with the line."""
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = decode(line)
     except UnicodeDecodeError as error:
         return {}, f"not UTF-8 text at byte {error.start}: {excerpt(line[error.start : error.start + 20])}"
     except RecursionError:

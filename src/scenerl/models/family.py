@@ -12,7 +12,7 @@ class Family:
 
     Attributes:
         model_type: the value of ``config.model_type``.
-        box_format: the coordinate frame the family speaks (see :mod:`scenerl.box_formats`).
+        box_format: the family uses (see :mod:`scenerl.box_formats`).
         banned_tokens: tokens that stand for visual input. One of them in a completion makes the model expect an image
             that is not there, so they are never sampled.
         vision_modules: names of the submodules that read images, vision tower and projector: what ``freeze_vision``

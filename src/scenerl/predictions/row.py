@@ -203,8 +203,9 @@ def parse_row_answer(
     resize = conversation.resize if input_wh is None else lambda image_wh: input_wh
     if box_format == "resized" and resize is None:
         raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
-    output_format = replace(conversation.output_format, box_format=box_format)
-    conversation = replace(conversation, output_format=output_format, resize=resize)
+    if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
+        output_format = replace(conversation.output_format, box_format=box_format)
+        conversation = replace(conversation, output_format=output_format, resize=resize)
     return conversation.parse(answer, example, truncated=row.get("finish_reason") == "length", strict=strict)
 
 

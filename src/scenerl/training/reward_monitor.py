@@ -34,43 +34,38 @@ class RewardMonitor:
     def __init__(self, names: Sequence[str], window: int, warn: Callable[[str], None]):
         self.window = window
         self.warn = warn
-        self._values: dict[str, float | None] = dict.fromkeys(names)
-        self._steps: dict[str, int] = dict.fromkeys(names, 0)
-        self._kinds: dict[str, Counter] = {name: Counter() for name in names}
+        self._constant: dict[str, list[tuple[float, Counter]]] = {name: [] for name in names}
+        """Of each reward the value and the problems of the latest steps in which it did not change."""
         self._examples: dict[str, str] = {}
 
     def add(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
         """Add one step's completions: (text, parse result, rewards by name) each."""
-        kinds: Counter = Counter()
+        problems: Counter = Counter()
         for text, result, _ in batch:
-            found = {result.status} if not result.ok else {issue.kind for issue in result.issues}
-            for kind in found:
-                kinds[kind] += 1
-                self._examples[kind] = text
-        for name in self._values:
+            found = {issue.kind for issue in result.issues} if result.ok else {result.status}
+            problems.update(found)
+            self._examples |= dict.fromkeys(found, text)
+        for name, steps in self._constant.items():
             values = {round(rewards[name], 9) for _, _, rewards in batch}
-            constant = values.pop() if len(values) == 1 else None
-            if constant is None or self._values[name] not in (None, constant):
-                self._steps[name] = 0
-                self._kinds[name] = Counter()
-            self._values[name] = constant
-            if constant is not None:
-                self._steps[name] += 1
-                self._kinds[name].update(kinds)
-            if self._steps[name] == self.window:
+            if len(values) > 1 or (steps and steps[-1][0] not in values):
+                steps.clear()
+            if len(values) == 1:
+                steps.append((values.pop(), problems))
+            if len(steps) == self.window:
                 self.warn(self._message(name, step, len(batch)))
-                self._values[name], self._steps[name], self._kinds[name] = None, 0, Counter()
+                steps.clear()
 
     def _message(self, name: str, step: int, batch_size: int) -> str:
+        value = self._constant[name][0][0]
         head = (
-            f"step {step}: reward '{name}' was {self._values[name]:g} for every completion of the last "
+            f"step {step}: reward '{name}' was {value:g} for every completion of the last "
             f"{self.window} steps, so it teaches nothing."
         )
-        if self._values[name] >= 1:
+        if value >= 1:
             return f"{head} It is saturated: lower its weight, or remove it."
         problem, advice = "The completions parse, but it does not distinguish them", _GENERAL_ADVICE
-        if self._kinds[name]:
-            kind, count = self._kinds[name].most_common(1)[0]
+        if problems := sum((found for _, found in self._constant[name]), Counter()):
+            kind, count = problems.most_common(1)[0]
             share = count / (self.window * batch_size)
             meaning = FAILURES.get(kind) or ISSUES[kind]
             example = ascii(self._examples[kind][:_EXAMPLE_CHARS])

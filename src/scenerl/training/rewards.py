@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class _Scored:
     rewards: dict[str, float]
 
 
+@dataclass(eq=False)
 class RewardBatch:
     """Scores batches of completions and hands out one function per reward.
 
@@ -48,25 +49,17 @@ class RewardBatch:
         UserError: a name is no reward, or given twice.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        examples: Sequence[Example],
-        conversation: Conversation,
-        options: RewardOptions,
-        stop_ids: Sequence[int],
-        monitor: RewardMonitor | None = None,
-        samples_path: Path | None = None,
-        sample_every: int = 10,
-    ):
-        self.rewards = select_rewards(names)
-        self.examples = examples
-        self.conversation = conversation
-        self.options = options
-        self.stop_ids = frozenset(stop_ids)
-        self.monitor = monitor
-        self.samples_path = samples_path
-        self.sample_every = sample_every
+    names: Sequence[str]
+    examples: Sequence[Example]
+    conversation: Conversation
+    options: RewardOptions
+    stop_ids: Collection[int]
+    monitor: RewardMonitor | None = None
+    samples_path: Path | None = None
+    sample_every: int = 10
+
+    def __post_init__(self) -> None:
+        self.rewards = select_rewards(self.names)
         self._completions: object = None
         self._scored: list[_Scored] = []
         self._last_step: int | None = None
