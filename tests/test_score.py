@@ -16,7 +16,7 @@ from scenerl.errors import DataError
 from scenerl.inference.engine import Reply
 from scenerl.predictions.row import prediction_row
 from scenerl.rewards import RELATION_REWARDS, REWARDS
-from scenerl.score import run_score, score_answer, score_row
+from scenerl.score import run_score, score_row
 
 ROW = {
     "image_id": "7",
@@ -97,9 +97,9 @@ def test_an_answer_with_a_wrong_label_and_a_bad_box():
 
 
 def test_an_element_costs_itself_only_unless_strict():
-    example, _ = parse_row(ROW, "row")
-    assert score_answer(example, json.dumps(ANSWER), Conversation(PIXELS))["status"] == "ok"
-    assert score_answer(example, json.dumps(ANSWER), Conversation(PIXELS), strict=True)["status"] == "wrong_schema"
+    row = {**ROW, "answer": json.dumps(ANSWER)}
+    assert scored(row)["status"] == "ok"
+    assert scored(row, strict=True)["status"] == "wrong_schema"
 
 
 @pytest.mark.parametrize(("answer", "status"), [(None, "no_answer"), ("", "empty"), ("no idea", "invalid_json")])

@@ -29,8 +29,8 @@ def shown(text: str, output_format: OutputFormat) -> tuple[list, list]:
     """The text at the places of the elements."""
     found = locate_elements(text, output_format)
     return (
-        [[cut(text, span) for span in (item.label, *item.box)] for item in found.objects],
-        [[cut(text, span) for span in (item.subject, item.predicate, item.object)] for item in found.relations],
+        [[cut(text, span) for spans in item.values() for span in spans] for item in found.objects],
+        [[cut(text, span) for spans in item.values() for span in spans] for item in found.relations],
     )
 
 
@@ -51,19 +51,19 @@ def check(text: str, output_format: OutputFormat) -> int:
     graph = result.graph
     assert (len(found.objects), len(found.relations)) == (len(graph.objects), len(graph.relations))
     for item, spans in zip(graph.objects, found.objects, strict=True):
-        assert unescaped(cut(text, spans.label), output_format) == item.label
-        assert tuple(float(cut(text, span)) for span in spans.box) == item.box
+        assert unescaped(cut(text, *spans["label"]), output_format) == item.label
+        assert tuple(float(cut(text, span)) for span in spans["box"]) == item.box
     for item, spans in zip(graph.relations, found.relations, strict=True):
-        raw = cut(text, spans.predicate)
+        raw = cut(text, *spans["predicate"])
         assert (raw if output_format.format == "compact" else json.loads(f'"{raw}"').strip()) == item.predicate
         if output_format.format == "json":
-            ends = [json.loads(f'"{cut(text, span)}"') for span in (spans.subject, spans.object)]
+            ends = [json.loads(f'"{cut(text, span)}"') for span in (*spans["subject"], *spans["object"])]
             assert [label_of(end.strip()).strip() for end in ends] == [
                 graph.objects[item.subject].label,
                 graph.objects[item.object].label,
             ]
         else:
-            assert all(cut(text, span).isdigit() for span in (spans.subject, spans.object))
+            assert all(cut(text, span).isdigit() for span in (*spans["subject"], *spans["object"]))
     return len(graph.objects) + len(graph.relations)
 
 
@@ -150,7 +150,7 @@ def test_the_last_of_two_equal_answers_is_the_one(format, draft, template):
     for between in ("\n", "\nno, rather\n```json\n", "</think><answer>\n"):
         text = f"<think>{draft}{between}{draft}\n</answer>" if "answer" in between else f"{draft}{between}{draft}"
         (spans,) = locate_elements(text, output_format_of(format, template)).objects
-        assert cut(text, spans.label) == "dog" and spans.label[0] > text.index(draft) + len(draft)
+        assert cut(text, *spans["label"]) == "dog" and spans["label"][0][0] > text.index(draft) + len(draft)
 
 
 def test_lines():
@@ -184,7 +184,7 @@ def test_what_stands_beyond_the_bound_has_no_place():
     )
     assert [item.label for item in parse_answer(text, output_format_of("json"), PIXELS).graph.objects] == ["a", "b"]
     first, last = locate_elements(text, output_format_of("json")).objects
-    assert cut(text, first.label) == "a" and last is None
+    assert cut(text, *first["label"]) == "a" and last is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.commands.grpo import GRPOOptions
 from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
-from scenerl.score import score_answer
+from scenerl.score import score_row
 from scenerl.training import grpo, setup
 from scenerl.training.checks import check_prompts
 from scenerl.training.rewards import RewardBatch, scene_metrics
@@ -73,6 +73,13 @@ class Batch:
         }
 
 
+def scored(text, example, conversation, options, strict=False) -> dict:
+    """The row that the command `score` writes of an answer."""
+    row = {"answer": text, "num_tokens": 3}
+    parser = Conversation(conversation.output_format)
+    return score_row(row, "row 1", parser, options, strict=strict, example=example).output
+
+
 @pytest.fixture
 def answers(conversation, examples) -> list[str]:
     """A whole answer, one that lacks its relation, one that is no answer, and nothing."""
@@ -88,7 +95,7 @@ def test_rewards_are_those_of_the_same_texts_and_each_text_is_parsed_once(conver
     assert parsed == answers
     assert list(found) == list(REWARDS)
     for index, text in enumerate(answers):
-        direct = score_answer(examples[0], text, Conversation(conversation.output_format), options, num_tokens=3)
+        direct = scored(text, examples[0], conversation, options)
         assert {name: values[index] for name, values in found.items()} == direct["rewards"]
     assert found["format"] == [1, 1, 0, 0]
     assert found["triplet_f1"] == [1, 0, 0, 0]
@@ -102,7 +109,7 @@ def test_strict_means_the_same_to_grpo_and_score(conversation, examples, answers
     text = "\n".join([*objects, relation, relation, end])
     batch = RewardBatch(list(REWARDS), examples, conversation, options, stop_ids=[2])
     found = {name: values[0] for name, values in Batch([text], [0]).score(batch).items()}
-    direct = score_answer(examples[0], text, conversation, options, strict=strict, num_tokens=3)
+    direct = scored(text, examples[0], conversation, options, strict)
     assert found == direct["rewards"]
     assert found["triplet_f1"] == (0.0 if strict else pytest.approx(1.0, abs=0.5)) and direct["issues"]
 

@@ -11,7 +11,7 @@ add it to :data:`FORMATS`, to :mod:`scenerl.answers.locate` and to the round-tri
 
 from __future__ import annotations
 
-from scenerl.answers.formats import FORMATS, Format
+from scenerl.answers.formats import FORMATS
 from scenerl.answers.grammar import GrammarSpec, build_grammar
 from scenerl.answers.locate import Located, locate_elements
 from scenerl.answers.output_format import OutputFormat
@@ -25,7 +25,6 @@ __all__ = [
     "FORMATS",
     "GrammarSpec",
     "OutputFormat",
-    "Format",
     "Located",
     "build_grammar",
     "build_prompt",

@@ -48,7 +48,7 @@ _DIGITS = r"(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:e[-+]?[0-9]{1,9})?
 _NUMBER = re.compile(rf"[-+]?(?:{_DIGITS}|nan|inf(?:inity)?)", re.IGNORECASE)
 _FOUR_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} ){{3}}{_NUMBER.pattern}", re.IGNORECASE)
 _REFERENCE = re.compile(r"[0-9]{1,9}")
-_TAG = re.compile("|".join(map(re.escape, TAGS)))
+_BOUNDARY = re.compile("|".join(("\n", *map(re.escape, TAGS))))
 _FENCE = re.compile(r"```\w*")
 
 
@@ -96,16 +96,14 @@ def line_spans(inner: str) -> list[tuple[int, int]]:
     """The characters [start, end) of each line of an unfenced body. A tag is a line of its own, wherever it is."""
     spans = []
     start = 0
-    for tag in [*_TAG.finditer(inner), None]:
-        end = len(inner) if tag is None else tag.start()
-        for line in inner[start:end].split("\n", MAX_LINES):
-            spans.append((start, start + len(line)))
-            start += len(line) + 1
-        if tag is None or len(spans) > MAX_LINES:
+    for boundary in _BOUNDARY.finditer(inner):
+        spans.append((start, boundary.start()))
+        if boundary[0] != "\n":
+            spans.append(boundary.span())
+        start = boundary.end()
+        if len(spans) >= MAX_LINES:
             return spans[:MAX_LINES]
-        spans.append(tag.span())
-        start = tag.end()
-    raise AssertionError("the last boundary is the end of the text")
+    return [*spans, (start, len(inner))]
 
 
 @dataclass(slots=True)
@@ -147,43 +145,35 @@ def _has_object(lines: list[tuple[int, str]]) -> bool:
 
 
 def _fill(lines: list[tuple[int, str]], builder: GraphBuilder) -> None:
+    objects: list[tuple[int, str, tuple[str, list[float]] | None]] = []
     relations: list[tuple[int, str, tuple[int, str, int] | None]] = []
-    num_objects = excess_objects = excess_relations = 0
     in_relations = False
     for number, line in lines:
-        where = f"line {number}"
         if not line:
-            in_relations |= num_objects > 0
+            in_relations |= bool(objects)
             continue
-        parts = split_object(line)
-        relation = split_relation(line) if parts is None else None
-        if relation is not None or (parts is None and in_relations):
+        box = split_object(line)
+        relation = split_relation(line) if box is None else None
+        if relation is not None or (box is None and in_relations):
             in_relations = True
-            if len(relations) < MAX_RELATIONS:
-                relations.append((number, line, relation))
-            else:
-                excess_relations += 1
-            continue
-        num_objects += 1
-        if num_objects > MAX_OBJECTS:
-            excess_objects += 1
-            continue
-        label = clean_label(parts[0]) if parts is not None else None
-        if label is not None:
-            builder.add_object(num_objects, label, parts[1], where, line)
+            relations.append((number, line, relation))
         else:
-            ends_in_number = parts is None and _is_number(line.rsplit(None, 1)[-1])
-            builder.drop("bad_box" if ends_in_number else "malformed_object", where, line)
-    if excess_objects:
-        builder.drop_rest("object lines", excess_objects)
-    for number, line, relation in relations:
+            objects.append((number, line, box))
+    for key, (number, line, box) in enumerate(objects[:MAX_OBJECTS], 1):
+        label = clean_label(box[0]) if box is not None else None
+        if label is not None:
+            builder.add_object(key, label, box[1], f"line {number}", line)
+        else:
+            ends_in_number = box is None and _is_number(line.rsplit(None, 1)[-1])
+            builder.drop("bad_box" if ends_in_number else "malformed_object", f"line {number}", line)
+    builder.drop_rest("object lines", len(objects) - MAX_OBJECTS)
+    for number, line, relation in relations[:MAX_RELATIONS]:
         predicate = clean_label(relation[1]) if relation is not None else None
         if predicate is None:
             builder.drop("malformed_relation", f"line {number}", line)
         else:
             builder.add_relation(relation[0], predicate, relation[2], f"line {number}", line)
-    if excess_relations:
-        builder.drop_rest("relation lines", excess_relations)
+    builder.drop_rest("relation lines", len(relations) - MAX_RELATIONS)
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:

@@ -44,16 +44,13 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     inner = unfence(body)
     if _NONE.fullmatch(inner):
         return Reading(None, True)
-    found = find_answer(body, inner, is_answer, nothing=_NONE_LINE)
-    if found.failure:
-        return Reading(found.failure, found.alone)
-    for number, raw in enumerate(found.value[:MAX_OBJECTS]):
-        where = f"detections[{number}]"
+    detections, reading = find_answer(body, inner, is_answer, nothing=_NONE_LINE)
+    if reading.failure:
+        return reading
+    for where, raw in builder.bounded(detections, "detections", MAX_OBJECTS):
         label = clean_label(raw.get("label")) if type(raw) is dict else None
         if label is None or "bbox_2d" not in raw:
             builder.drop("malformed_object", where, raw)
         else:
-            builder.add_object(number, label, raw["bbox_2d"], where, raw)
-    if len(found.value) > MAX_OBJECTS:
-        builder.drop_rest(f"detections[{MAX_OBJECTS}:]", len(found.value) - MAX_OBJECTS)
-    return Reading(None, found.alone)
+            builder.add_object(where, label, raw["bbox_2d"], where, raw)
+    return reading

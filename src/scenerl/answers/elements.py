@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -117,9 +117,16 @@ class GraphBuilder:
         """Record an element that is not kept."""
         self.issues.append(Issue(kind, where, excerpt(raw) if raw != "" else ""))
 
+    def bounded(self, elements: list, name: str, bound: int) -> Iterator[tuple[str, object]]:
+        """Place, ``name[n]``, and element for those within a bound; the others become one issue."""
+        for number, element in enumerate(elements[:bound]):
+            yield f"{name}[{number}]", element
+        self.drop_rest(f"{name}[{bound}:]", len(elements) - bound)
+
     def drop_rest(self, where: str, count: int) -> None:
-        """Record ``count`` elements beyond the bound as one issue."""
-        self.issues.append(Issue("too_many", where, f"{count} elements beyond the bound"))
+        """Record ``count`` elements beyond a bound, if there are any, as one issue."""
+        if count > 0:
+            self.issues.append(Issue("too_many", where, f"{count} elements beyond the bound"))
 
     def add_object(self, key: Hashable, label: str, raw_box: object, where: str, raw: object) -> None:
         """Check and keep an object whose ``label`` is clean; ``raw`` is what an issue quotes."""
@@ -176,7 +183,9 @@ class GraphBuilder:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a format's reader found: ``failure`` (a name of :data:`~scenerl.types.FAILURES`) or None, and whether the
-    answer stood ``alone``, with nothing but white space or one code fence around it."""
+    answer stood ``alone``, with nothing but white space or one code fence around it. ``start``: where in the text a
+    JSON answer begins that did not."""
 
     failure: str | None
     alone: bool
+    start: int | None = None

@@ -45,12 +45,10 @@ def is_answer(value: object) -> bool:
 
 def read(body: str, builder: GraphBuilder) -> Reading:
     """Put the objects and relations of the last complete graph in ``body`` into ``builder``."""
-    found = find_answer(body, unfence(body), is_answer)
-    if found.failure:
-        return Reading(found.failure, found.alone)
-    objects, relations = found.value["objects"], found.value["relationships"]
-    for number, raw in enumerate(objects[:MAX_OBJECTS]):
-        where = f"objects[{number}]"
+    graph, reading = find_answer(body, unfence(body), is_answer)
+    if reading.failure:
+        return reading
+    for where, raw in builder.bounded(graph["objects"], "objects", MAX_OBJECTS):
         id_ = raw.get("id") if type(raw) is dict else None
         label = clean_label(label_of(id_.strip())) if type(id_) is str else None
         if label is None or "bbox" not in raw:
@@ -59,18 +57,11 @@ def read(body: str, builder: GraphBuilder) -> Reading:
             builder.drop("malformed_object", where, raw)
         else:
             builder.add_object(id_, label, raw["bbox"], where, raw)
-    if len(objects) > MAX_OBJECTS:
-        builder.drop_rest(f"objects[{MAX_OBJECTS}:]", len(objects) - MAX_OBJECTS)
-    for number, raw in enumerate(relations[:MAX_RELATIONS]):
-        where = f"relationships[{number}]"
-        if type(raw) is not dict:
-            builder.drop("malformed_relation", where, raw)
-            continue
-        subject, predicate, object_ = raw.get("subject"), clean_label(raw.get("predicate")), raw.get("object")
+    for where, raw in builder.bounded(graph["relationships"], "relationships", MAX_RELATIONS):
+        entry = raw if type(raw) is dict else {}
+        subject, predicate, object_ = entry.get("subject"), clean_label(entry.get("predicate")), entry.get("object")
         if type(subject) is not str or type(object_) is not str or predicate is None:
             builder.drop("malformed_relation", where, raw)
         else:
             builder.add_relation(subject, predicate, object_, where, raw)
-    if len(relations) > MAX_RELATIONS:
-        builder.drop_rest(f"relationships[{MAX_RELATIONS}:]", len(relations) - MAX_RELATIONS)
-    return Reading(None, found.alone)
+    return reading

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from scenerl.answers.elements import Reading
 
 MAX_DEPTH = 64
 """A value nested deeper is complete JSON but no answer."""
@@ -112,18 +115,9 @@ def scan_values(text: str) -> Scan:
     return scan
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The value, or the name of the failure. ``alone``: the text held nothing else. ``start``: where in the text the
-    value begins, None where it is the whole of ``inner``."""
-
-    value: object = None
-    failure: str | None = None
-    alone: bool = False
-    start: int | None = None
-
-
-def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], nothing: re.Pattern | None = None) -> Found:
+def find_answer(
+    text: str, inner: str, is_answer: Callable[[object], bool], nothing: re.Pattern | None = None
+) -> tuple[Any, Reading]:
     """The last complete value in ``text`` that is an answer.
 
     Args:
@@ -133,16 +127,16 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], noth
         nothing: a pattern whose match, at a later place, stands for an empty list.
 
     Returns:
-        The value; or ``truncated`` where the text ends inside a value, ``wrong_schema`` where it holds JSON but no
-        answer, else ``invalid_json``. An empty list or ``nothing`` behind broken JSON is not believed: it may be a
-        splinter of the broken value, and could not parse must not become found nothing.
+        The value and how it was found. Without one: ``truncated`` where the text ends inside a value, ``wrong_schema``
+        where it holds JSON but no answer, else ``invalid_json``. An empty list or ``nothing`` behind broken JSON is not
+        believed: it may be a splinter of the broken value, and could not parse must not become found nothing.
     """
     for decoder in (_FAST_DECODER, _DECODER):
         try:
             value = decoder.decode(inner)
         except (ValueError, RecursionError):
             continue
-        return Found(value, None, True) if is_answer(value) else Found(None, "wrong_schema", True)
+        return (value, Reading(None, True)) if is_answer(value) else (None, Reading("wrong_schema", True))
     scan = scan_values(text)
     damaged = scan.broken or scan.breaks_off
     word_at = -1
@@ -155,47 +149,44 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool], noth
             continue
         value, _ = _DECODER.raw_decode(text, start)
         if is_answer(value) and not (value == [] and damaged):
-            return Found(value, start=start)
+            return value, Reading(None, False, start)
     if word_at >= 0:
-        return Found([])
+        return [], Reading(None, False)
     if scan.breaks_off:
-        return Found(failure="truncated")
-    return Found(failure="wrong_schema" if scan.values and not scan.broken else "invalid_json")
+        return None, Reading("truncated", False)
+    return None, Reading("wrong_schema" if scan.values and not scan.broken else "invalid_json", False)
 
 
-def leaves(text: str, start: int) -> Iterator[tuple[tuple[str | int, ...], int, int]]:
-    """The strings and scalars of the complete JSON value that begins at ``start``, in order.
+def leaf_spans(text: str, start: int) -> object:
+    """The complete JSON value that begins at ``start``, with places for its strings and scalars.
 
-    Yields:
-        The keys and indices that lead to it, outermost first, and its characters [start, end), quotes included. A key
-        that comes twice gives the same path twice. Leaves deeper than four levels, and those behind the first
-        :data:`MAX_TOKENS` tokens, are left out.
+    Of a key that comes twice the last value counts, as for ``json.loads``.
+
+    Returns:
+        Dicts and lists as in the text, and a tuple for each leaf, its characters [start, end), quotes included. What
+        is behind the first :data:`MAX_TOKENS` tokens is missing.
     """
-    stack: list[tuple[str, list[str | int]]] = []  # closing mark, and the key or index that the container is at
-    expects_key = False
+    root: list = []
+    stack: list = [root]
+    key: str | None = None
     position = start
     for _ in range(MAX_TOKENS):
         token = _TOKEN.match(text, position)
-        if token is None:
-            return
         position = token.end()
         string, _, mark = token.groups()
-        if mark is None:
-            if expects_key:
-                stack[-1][1][0] = json.loads(string) if "\\" in string else string[1:-1]
-                expects_key = False
-            elif len(stack) <= 4:
-                yield tuple(at[0] for _, at in stack), token.start(token.lastindex), position
-        elif mark in _CLOSER:
-            stack.append((_CLOSER[mark], [0]))
-            expects_key = mark == "{"
-        elif mark == ",":
-            closer, at = stack[-1]
-            expects_key = closer == "}"
-            if not expects_key:
-                at[0] += 1
-        elif mark != ":":
+        container = stack[-1]
+        if string is not None and key is None and type(container) is dict:
+            key = json.loads(string) if "\\" in string else string[1:-1]
+        elif mark is None or mark in _CLOSER:
+            node = token.span(token.lastindex) if mark is None else [] if mark == "[" else {}
+            if type(container) is dict:
+                container[key], key = node, None
+            else:
+                container.append(node)
+            if mark is not None:
+                stack.append(node)
+        elif mark in "]}":
             stack.pop()
-            expects_key = False
-        if not stack:
-            return
+        if len(stack) == 1:
+            break
+    return root[0]

@@ -164,15 +164,10 @@ def _listed(field: str) -> list[str] | None:
     return [name.strip() for name in field[1:-1].split(",") if name.strip()]
 
 
-def is_row(row: Mapping) -> bool:
-    """Whether a row of JSONL is SceneGraphVLM's."""
-    return "predict" in row and "content" in row
-
-
 def is_toon(path: Path) -> bool:
     """Whether the first readable row of a JSONL file is SceneGraphVLM's; False for a file that cannot be read."""
     try:
-        return is_row(next((row for _, row, error in read_rows(path) if not error), {}))
+        return {"predict", "content"} <= next((row for _, row, error in read_rows(path) if not error), {}).keys()
     except DataError:
         return False
 

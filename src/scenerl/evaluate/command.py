@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from scenerl.evaluate.conventions import described_conventions, label_mapper, me
 from scenerl.evaluate.table import print_comparison, print_report
 from scenerl.files import atomic_write_text, check_out
 from scenerl.metrics import Mapped, Pair, Report, compare, evaluate, evaluate_subsets, map_pairs, misspelled
-from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, sniff, write_predictions
+from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, sniff, truth_path, write_predictions
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
@@ -36,15 +35,24 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> None:
     """
     console = console or Console()
     exports = _check_files(options)
-    if _is_folder_of_subsets(options):
-        report = _evaluate_subsets(options)
-    elif options.compare:
-        _finish(_compare(Evaluation(options), console), options, console)
-        return
+    if options.compare:
+        evaluation = Evaluation(options)
+        content, warnings = _compare(evaluation, console), evaluation.warnings
     else:
-        report = _evaluate(Evaluation(options), exports, console)
-    print_report(report, console)
-    _finish(report.to_json(), options, console)
+        if _is_folder_of_subsets(options):
+            report, warnings = _evaluate_subsets(options)
+        else:
+            evaluation = Evaluation(options)
+            report, warnings = _evaluate(evaluation, exports, console), evaluation.warnings
+        print_report(report, console)
+        content = report.to_json()
+    content["warnings"] += warnings
+    content["options"] |= described_conventions(options)
+    for warning in content["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.out is not None:
+        atomic_write_text(options.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        console.print(f"Written to {options.out}", highlight=False, markup=False)
 
 
 def _is_folder_of_subsets(options: EvalOptions) -> bool:
@@ -71,7 +79,7 @@ def _check_files(options: EvalOptions) -> list[tuple[str, Path]]:
     check_out(options.out, inputs)
     for name, path in exports:
         check_out(path, [*inputs, options.out], "export")
-        check_out(OUTPUTS[name].beside(path), [*inputs, options.out], "export, the ground truth beside it")
+        check_out(truth_path(name, path), [*inputs, options.out], "export, the ground truth beside it")
     if exports and (options.compare or _is_folder_of_subsets(options)):
         raise UserError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
     return exports
@@ -171,8 +179,7 @@ def _evaluate(evaluation: Evaluation, exports: list[tuple[str, Path]], console: 
     for name, path in exports:
         beside = write_predictions(name, path, truth.examples, [pair.result for pair in pairs])
         console.print(f"Written to {path}, the ground truth to {beside}", highlight=False, markup=False)
-    report = replace(report, counts={**report.counts, **counts}, mapped=mapped)
-    return _described(report, options, evaluation.warnings)
+    return replace(report, counts={**report.counts, **counts}, mapped=mapped)
 
 
 def _compare(evaluation: Evaluation, console: Console) -> dict:
@@ -186,19 +193,15 @@ def _compare(evaluation: Evaluation, console: Console) -> dict:
         found = compare(*sides, evaluation.conventions, *evaluation.training)
     print_comparison(found, tuple(map(str, options.compare)), console)
     described = evaluate([], evaluation.conventions, *evaluation.training).options
-    content = {
-        "compare": found.to_json(),
-        "options": {**described, **described_conventions(options)},
-        "warnings": evaluation.warnings,
-    }
+    content = {"compare": found.to_json(), "options": described, "warnings": []}
     if evaluation.mapper:
         content["mappings"] = [[entry.to_json() for entry in listed] for listed in mappings]
         console.print(f"Labels mapped first: {len(mappings[0])} of A, {len(mappings[1])} of B")
     return content
 
 
-def _evaluate_subsets(options: EvalOptions) -> Report:
-    """OVDEval: a folder of annotations and a folder of results, a file per subset in each."""
+def _evaluate_subsets(options: EvalOptions) -> tuple[Report, list[str]]:
+    """The report of OVDEval, a folder of annotations and a folder of results with a file per subset, and warnings."""
     if label_mapper(options):
         raise UserError("labels are mapped in files, not in a folder of subsets; leave map_… out")
     folder = Path(options.data)
@@ -216,20 +219,4 @@ def _evaluate_subsets(options: EvalOptions) -> Report:
         subsets[file.stem], _ = evaluation.pairs(found)
         warnings += evaluation.warnings
     with progress_bar("metrics", None):
-        report = evaluate_subsets(subsets, metric_options(options_of_all, Names()))
-    return _described(report, options, warnings)
-
-
-def _described(report: Report, options: EvalOptions, warnings: list[str]) -> Report:
-    """The report with everything that decided how it came about."""
-    conventions = {**report.options, **described_conventions(options)}
-    return replace(report, warnings=[*report.warnings, *warnings], options=conventions)
-
-
-def _finish(content: Mapping, options: EvalOptions, console: Console) -> None:
-    """Print the warnings and write metrics.json."""
-    for warning in content["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    if options.out is not None:
-        atomic_write_text(options.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
-        console.print(f"Written to {options.out}", highlight=False, markup=False)
+        return evaluate_subsets(subsets, metric_options(options_of_all, Names())), warnings

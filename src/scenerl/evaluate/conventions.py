@@ -11,6 +11,7 @@ from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protoco
 from scenerl.similarity import build_similarity
 
 _READ = ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
+_OF_PROTOCOLS = ("task", "plus_one", "absent_as_zero", "hits", "graph_constraint", "ties", "failed", "f1_average")
 _MAPPINGS = ("map_table", "map_wordnet", "map_similarity")
 
 
@@ -22,17 +23,9 @@ def metric_options(options: EvalOptions, names: Names) -> MetricOptions:
     """
     chosen = None if options.protocol is None else protocol(options.protocol)
     settings: dict[str, object] = {} if chosen is None else {**chosen.settings, "task": chosen.tasks[0]}
-    chosen_by_option = {
-        "task": options.task,
-        "plus_one": options.plus_one,
-        "absent_predicates_as_zero": options.absent_as_zero,
-        "hits": options.hits,
-        "graph_constraint": options.graph_constraint,
-        "ties": options.ties,
-        "failed": options.failed,
-        "f1_average": options.f1_average,
-    }
-    settings |= {key: value for key, value in chosen_by_option.items() if value is not None}
+    for key in _OF_PROTOCOLS:
+        if (value := getattr(options, key)) is not None:
+            settings["absent_predicates_as_zero" if key == "absent_as_zero" else key] = value
     if chosen is not None and settings["task"] not in chosen.tasks:
         raise UserError(f"protocol {options.protocol} is for task {', '.join(chosen.tasks)}, not {settings['task']}")
     if settings.get("absent_predicates_as_zero") and not names.predicates:

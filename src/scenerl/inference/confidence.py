@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scenerl.answers import Located
-from scenerl.answers.locate import Span
+from scenerl.answers.locate import Places
 from scenerl.inference.engine import Reply
 from scenerl.types import SceneGraph
 
@@ -44,13 +43,8 @@ def score_graph(graph: SceneGraph, located: Located, reply: Reply) -> Confidence
         reply: with ``logprobs``.
     """
     tokens = _Tokens(reply)
-    objects = tuple(tokens.parts(item and {"label": [item.label], "box": item.box}) for item in located.objects)
-    relations = tuple(
-        tokens.parts(
-            item and {"subject": [item.subject], "predicate": [item.predicate], "object": [item.object]}, shared=True
-        )
-        for item in located.relations
-    )
+    objects = tuple(map(tokens.parts, located.objects))
+    relations = tuple(tokens.parts(item, shared=True) for item in located.relations)
     scores = [0.0 if parts is None else math.exp(parts["label"] + parts["box"] / 4) for parts in objects]
     of_predicates = [0.0 if parts is None else math.exp(parts["predicate"]) for parts in relations]
     scored = SceneGraph(
@@ -71,7 +65,7 @@ class _Tokens:
         self._tokens = [(*span, logprob) for span, logprob in written if span[1] > span[0]]
         self._ends = [end for _, end, _ in self._tokens]
 
-    def parts(self, wanted: dict[str, Sequence[Span]] | None, shared: bool = False) -> Parts:
+    def parts(self, wanted: Places | None, shared: bool = False) -> Parts:
         """Sums over parts in the order of the text; unless ``shared``, a token counts for the first part only."""
         if wanted is None or not self._tokens:
             return None

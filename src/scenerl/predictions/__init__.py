@@ -6,17 +6,17 @@ Adding a format is a module with ``read(path, names) -> Predictions``, a line in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 from scenerl.data.ground_truth import Names
-from scenerl.data.toon import is_row
+from scenerl.data.toon import is_toon
 from scenerl.errors import DataError
+from scenerl.files import atomic_write_text
 from scenerl.json_files import first_member, is_object
-from scenerl.predictions import arrays, coco, jsonl, r1_sgg, sgbench, toon
+from scenerl.predictions import arrays, coco, jsonl, r1_sgg, sgbench
 from scenerl.predictions.contents import Predictions, RawPrediction
-from scenerl.predictions.notes import Notes
 from scenerl.types import Example, ParseResult
 
 __all__ = [
@@ -33,20 +33,20 @@ __all__ = [
 INPUTS: dict[str, Callable[[Path, Names], Predictions]] = {
     "jsonl": jsonl.read,
     "r1-sgg": r1_sgg.read,
-    "toon": toon.read,
+    "toon": jsonl.read_toon,
     "sgbench": sgbench.read,
     "arrays": arrays.read,
     "coco": coco.read,
     "ovdeval": coco.read,
 }
-"""Name of a format to its reader."""
+"""Name of a format to its reader, which raises DataError where a file is not of the format and names file and entry."""
 
 DETECTION_LISTS = ("coco", "ovdeval")
 """Inputs that list detections: an image that is not in them has none, which is no failure."""
 
-OUTPUTS: dict[str, ModuleType] = {"sgbench": sgbench, "coco": coco}
-"""Name of a format to its module: ``write(path, examples, results)`` writes the predictions, and the ground truth to
-the path ``beside(path)``, which it returns."""
+OUTPUTS = {"sgbench": (sgbench.encode, "psg"), "coco": (coco.encode, "instances")}
+"""Name of a format to the function that makes the JSON of ground truth and predictions, and the end of the name of the
+file of ground truth."""
 
 
 def read_predictions(path: Path, name: str = "auto", names: Names | None = None) -> Predictions:
@@ -76,8 +76,7 @@ def sniff(path: Path) -> str:
     if path.suffix not in (".json", ".jsonl"):
         raise DataError(f"{path}: its name does not say what it is; choose with --input: {', '.join(INPUTS)}")
     if path.suffix == ".jsonl":
-        first = next((row for _, row in jsonl.rows(path, Notes(path))), {})
-        return "toon" if is_row(first) else "jsonl"
+        return "toon" if is_toon(path) else "jsonl"
     if not is_object(path, "predictions"):
         return "coco"
     key, value = first_member(path, "predictions") or ("", None)
@@ -91,15 +90,15 @@ def sniff(path: Path) -> str:
 
 
 def write_predictions(name: str, path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:
-    """Write predictions in the format ``name``, a key of :data:`OUTPUTS`.
-
-    Returns:
-        The path of the ground truth that was written beside them.
-
-    Raises:
-        DataError: an unknown name.
-    """
-    if name not in OUTPUTS:
-        raise DataError(f"unknown output format {name!r}; allowed: {', '.join(OUTPUTS)}")
+    """Write predictions in the format ``name``, a key of :data:`OUTPUTS`, and the ground truth to the path
+    :func:`truth_path`, which is returned."""
+    truth, predictions = OUTPUTS[name][0](examples, results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return OUTPUTS[name].write(path, examples, results)
+    atomic_write_text(truth_path(name, path), json.dumps(truth))
+    atomic_write_text(path, json.dumps(predictions))
+    return truth_path(name, path)
+
+
+def truth_path(name: str, path: Path) -> Path:
+    """Where the ground truth is written, beside the predictions."""
+    return path.with_name(f"{path.stem}_{OUTPUTS[name][1]}.json")

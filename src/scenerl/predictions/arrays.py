@@ -21,8 +21,7 @@ from scenerl.data.instances import box_of
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Predictions, RawPrediction
-from scenerl.predictions.fields import GraphBuilder, part, places
+from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import ParseResult
 
@@ -39,9 +38,6 @@ def read(path: Path, names: Names) -> Predictions:
 
     With ``rel_all_scores`` (a score per predicate, 0 the background) the 100 best predicates of all pairs are read,
     which ng-R@K needs, and the best of every pair, which R@K needs; else one predicate per pair.
-
-    Raises:
-        DataError: the file is not of the schema.
     """
     predictions = Predictions(path)
     for image_id, entry, classes, predicates in _images(path):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +13,15 @@ from scenerl.data.ground_truth import Names
 from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
-from scenerl.files import atomic_write_text
 from scenerl.json_files import collector_paused, read_json
-from scenerl.predictions.contents import Predictions, RawPrediction
-from scenerl.predictions.fields import category_name
+from scenerl.predictions.contents import Predictions, RawPrediction, category_name
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import Example, ParseResult, SceneGraph, SceneObject
 
 
 def read(path: Path, names: Names) -> Predictions:
-    """A file of COCO results. Images without a result are images without a detection, not failed answers.
-
-    Raises:
-        DataError: the file is not a list of results.
-    """
+    """A file of COCO results. Images without a result are images without a detection, not failed answers."""
     with collector_paused():
         value = read_json(path, "COCO results: a JSON list")
         if not isinstance(value, list):
@@ -62,14 +55,11 @@ def _objects_by_image(rows: list, names: Names, notes: Notes) -> dict[str, list[
     return found
 
 
-def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:
-    """Write predictions as COCO results, and the ground truth beside them as ``<name>_instances.json``.
+def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, list]:
+    """The ground truth as COCO instances, and predictions as COCO results.
 
     Image and category ids are numbers counted from 1; ``file_name`` holds our image id. Detections without a score get
     falling scores in the order of emission, as COCO needs some.
-
-    Returns:
-        The path of the instances.
     """
     graphs = [result.graph or SceneGraph() for result in results]
     targets = {item.label for example in examples for item in (*example.graph.objects, *example.crowds)}
@@ -87,11 +77,4 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
             found.append(row)
     crowds = [example.crowds for example in examples]
     instances = instances_json(images, [example.graph for example in examples], number, crowds)
-    atomic_write_text(beside(path), json.dumps(instances))
-    atomic_write_text(path, json.dumps(found))
-    return beside(path)
-
-
-def beside(path: Path) -> Path:
-    """Where :func:`write` puts the ground truth."""
-    return path.with_name(f"{path.stem}_instances.json")
+    return instances, found

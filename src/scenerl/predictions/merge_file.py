@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scenerl.commands.merge import MergeOptions
@@ -21,7 +21,7 @@ _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh"
 """What a merged row takes from the first row of its image."""
 
 
-def merged_row(rows: list[Mapping], results: list[ParseResult], merged: Merged | None) -> dict:
+def merged_row(rows: Sequence[Mapping], results: Sequence[ParseResult], merged: Merged | None) -> dict:
     """The row of an image: like one of ``predict``, without ``answer``, with ``votes`` at each element.
 
     ``answers`` is how many there were, ``failed`` how many of them could not be parsed. Where none could, ``status`` is
@@ -59,34 +59,27 @@ def merge_file(path: Path, out: Path, **settings: float) -> list[str]:
         DataError: a row is not as ``predict`` writes it, or no image has a second answer; names file and row.
     """
     notes = Notes(path)
-    images = _read(path, notes)
+    images: dict[str, dict[int, tuple[dict, ParseResult]]] = {}
+    for where, row in read_rows(path):
+        answers = images.setdefault(row["image_id"], {})
+        if row["sample"] in answers:
+            raise DataError(f"{where}: image {excerpt(row['image_id'])} has a sample {row['sample']} already")
+        kept = {key: row[key] for key in (*_KEPT, "num_tokens") if key in row}  # the rest takes memory
+        answers[row["sample"]] = kept, decode_parsed(row, where, notes)
     counts = Counter(len(answers) for answers in images.values())
     if not images or max(counts) == 1:
         raise DataError(f"{path}: holds no image with several answers; make them with predict --num_samples")
 
     def rows() -> Iterator[dict]:
         for answers in images.values():
-            results = [result for _, result in answers]
-            merged = merge_graphs([result.graph for result in results], **settings)
-            yield merged_row([row for row, _ in answers], results, merged)
+            kept, results = zip(*answers.values(), strict=True)
+            yield merged_row(kept, results, merge_graphs([result.graph for result in results], **settings))
 
     write_jsonl(out, rows())
     warnings = notes.warnings()
     if fewer := sum(number for count, number in counts.items() if count < max(counts)):
         warnings.append(f"{path}: {fewer} of {len(images)} images have fewer than {max(counts)} answers")
     return warnings
-
-
-def _read(path: Path, notes: Notes) -> dict[str, list[tuple[dict, ParseResult]]]:
-    """The rows of each image, without the parts that take memory, and what each parsed to."""
-    images: dict[str, dict[int, tuple[dict, ParseResult]]] = {}
-    for where, row in read_rows(path):
-        answers = images.setdefault(row["image_id"], {})
-        if row["sample"] in answers:
-            raise DataError(f"{where}: image {excerpt(row['image_id'])} has a sample {row['sample']} already")
-        kept = {key: row[key] for key in (*_KEPT, "num_tokens") if key in row}
-        answers[row["sample"]] = kept, decode_parsed(row, where, notes)
-    return {image_id: list(answers.values()) for image_id, answers in images.items()}
 
 
 def run(options: MergeOptions) -> None:

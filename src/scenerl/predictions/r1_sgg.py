@@ -19,8 +19,7 @@ from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Predictions, RawPrediction
-from scenerl.predictions.fields import GraphBuilder, part, places
+from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import decode_score
 from scenerl.types import ParseResult
 
@@ -29,11 +28,7 @@ _FAILED = ["unknown"]
 
 
 def read(path: Path, names: Names) -> Predictions:
-    """Either form; ``names.predicates`` (a vocabulary in VG150's order) name the predicates of an old gathered file.
-
-    Raises:
-        DataError: neither form; the message names file and entry.
-    """
+    """Either form; ``names.predicates`` (a vocabulary in VG150's order) name the predicates of an old gathered file."""
     return (_folder(path) if path.is_dir() else _gathered(path, names)).require_some()
 
 

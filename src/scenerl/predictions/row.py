@@ -4,6 +4,9 @@ A row names its image (``image_id``, ``sample``) and holds the model's raw ``ans
 ``issues``, ``graph``), and how it was made (``task``, ``frame``, ``input_wh``, ``num_tokens``, ``finish_reason``). In a
 graph, object ids are the label and the position, ``dog.1``; boxes are pixels of the original image.
 
+What decodes a row raises DataError where it cannot be used. ``where`` names file and row in errors and notes; ``notes``
+take the scores that are no finite numbers.
+
 Rows written elsewhere may hold the raw ``answer`` alone, or the ``graph`` alone.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +91,7 @@ def _finite(logprob: float) -> float | None:
 def prediction_row(
     example: Example,
     result: ParseResult,
-    reply: Reply,
+    reply: Reply | None,
     output_format: OutputFormat,
     input_wh: tuple[int, int] | None,
     sample: int = 0,
@@ -98,33 +101,14 @@ def prediction_row(
 
     Args:
         result: what the reply's text parsed to.
+        reply: None where there is none.
         input_wh: size of the resized input in pixels, where it is known.
         sample: number of the answer among those about the image.
         confidence: gives the elements of the graph scores and the parts that these come from. A reply with
             log-probabilities leaves them in ``logprobs``, one for each of its ``num_tokens``.
     """
-    row = _row(example, result, reply, output_format, input_wh, sample)
-    if confidence is not None:
-        row["graph"] = encode_graph(confidence.graph, confidence)
-    if reply.logprobs is not None:
-        row["logprobs"] = [_finite(value) for value in reply.logprobs]
-    return row
-
-
-def error_row(example: Example, output_format: OutputFormat, sample: int, error: str) -> dict:
-    """The row of an image that could not be read: no answer, and the reason."""
-    return {**_row(example, ParseResult("no_answer", None), None, output_format, None, sample), "error": error}
-
-
-def _row(
-    example: Example,
-    result: ParseResult,
-    reply: Reply | None,
-    output_format: OutputFormat,
-    input_wh: tuple[int, int] | None,
-    sample: int,
-) -> dict:
-    return {
+    graph = result.graph if confidence is None else confidence.graph
+    row = {
         "image_id": example.image_id,
         "sample": sample,
         "file_name": str(example.image) if isinstance(example.image, os.PathLike) else None,
@@ -132,14 +116,25 @@ def _row(
         "height": example.height,
         "answer": reply.text if reply else None,
         "status": result.status,
-        "issues": [{"kind": issue.kind, "where": issue.where, "detail": issue.detail} for issue in result.issues],
-        "graph": encode_graph(result.graph) if result.graph is not None else None,
+        "issues": [asdict(issue) for issue in result.issues],
+        "graph": encode_graph(graph, confidence) if graph is not None else None,
         # the task to evaluate it as: what a detector provided is no ground truth
         "task": output_format.task if example.provided is None else "sgdet",
         "frame": output_format.box_format,
         "input_wh": list(input_wh) if input_wh else None,
         "num_tokens": reply.num_tokens if reply else 0,
         "finish_reason": reply.finish_reason if reply else None,
+    }
+    if reply and reply.logprobs is not None:
+        row["logprobs"] = [_finite(value) for value in reply.logprobs]
+    return row
+
+
+def error_row(example: Example, output_format: OutputFormat, sample: int, error: str) -> dict:
+    """The row of an image that could not be read: no answer, and the reason."""
+    return {
+        **prediction_row(example, ParseResult("no_answer", None), None, output_format, None, sample),
+        "error": error,
     }
 
 
@@ -160,10 +155,7 @@ def read_rows(path: Path | str) -> Iterator[tuple[str, dict]]:
 
 
 def decode(row: Mapping, where: str, conversation: Conversation, example: Example, notes: Notes) -> ParseResult:
-    """What a row predicts, boxes in pixels of the original image: its parsed graph, or else its answer, parsed.
-
-    Arguments and errors as for :func:`decode_parsed` and :func:`parse_row_answer`.
-    """
+    """What a row predicts, boxes in pixels of the original image: its parsed graph, or else its answer, parsed."""
     # Objects beside an answer are ground truth, as in the rows that `score` reads: never taken for a prediction.
     if "status" in row or isinstance(row.get("graph"), Mapping):
         return decode_parsed(row, where, notes)
@@ -197,13 +189,9 @@ def parse_row_answer(
 
     Args:
         row: with ``answer``, and perhaps ``frame``, ``input_wh`` and ``finish_reason``, which take precedence.
-        where: names file and row in errors.
         conversation: how the answer is read, unless the row says otherwise.
         example: the ground truth, for its size and its query.
         strict: any issue makes the whole answer a failure.
-
-    Raises:
-        DataError: the row cannot be used.
     """
     answer = row.get("answer")
     if answer is not None and not isinstance(answer, str):
@@ -230,16 +218,7 @@ def _input_wh(value: object, where: str) -> tuple[float, float] | None:
 
 
 def decode_parsed(row: Mapping, where: str, notes: Notes) -> ParseResult:
-    """The result that a row holds in ``status`` ("ok" by default), ``issues`` and ``graph``.
-
-    Args:
-        row: as :func:`prediction_row` makes it.
-        where: names file and row in errors and notes.
-        notes: takes the scores that are no finite numbers; they become :data:`LAST`.
-
-    Raises:
-        DataError: the row cannot be used.
-    """
+    """The result that a row of ``predict`` holds in ``status`` ("ok" by default), ``issues`` and ``graph``."""
     status = row.get("status", "ok")
     if not isinstance(status, str) or (status != "ok" and status not in FAILURES):
         raise DataError(f"{where}: unknown status {excerpt(status)}; allowed: ok, {', '.join(FAILURES)}")
@@ -256,7 +235,7 @@ def decode_parsed(row: Mapping, where: str, notes: Notes) -> ParseResult:
 
 
 def decode_graph(graph: Mapping, where: str, notes: Notes) -> SceneGraph:
-    """The inverse of :func:`encode_graph`. Arguments and errors as for :func:`decode_parsed`."""
+    """The inverse of :func:`encode_graph`; a score that is no finite number becomes :data:`LAST`."""
     objects: list[SceneObject] = []
     index: dict[str, int] = {}
     for n, item in enumerate(_list(graph.get("objects"), "objects", where)):

@@ -8,28 +8,21 @@ Ground truth (psg.json): ``{"data": [{"image_id", "annotations": [{"bbox": [x1, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.errors import DataError
-from scenerl.files import atomic_write_text
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import Predictions, RawPrediction
-from scenerl.predictions.fields import GraphBuilder, category_name, part, places
+from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, category_name, part, places
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1
 
 
 def read(path: Path, names: Names) -> Predictions:
-    """A file of SGBench predictions; ``triplets`` are ranked as listed.
-
-    Raises:
-        DataError: the file is not of the schema, or the ground truth has no names for its numbers.
-    """
+    """A file of SGBench predictions; ``triplets`` are ranked as listed, and the ground truth names its numbers."""
     value = read_json(path, "SGBench predictions: a JSON object with version and images")
     images = part(value, "images", list, str(path))
     if not names.objects or not names.predicates:
@@ -58,14 +51,11 @@ def read(path: Path, names: Names) -> Predictions:
     return predictions.require_some()
 
 
-def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult]) -> Path:
-    """Write predictions for sgbench, and the ground truth beside them as ``<name>_psg.json``.
+def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, dict]:
+    """The ground truth as psg.json, and predictions for sgbench.
 
     Failed answers are left out of the predictions, as sgbench expects of a missing image. It raises on an image without
     a relation, so answers that hold none are left out as well. Relations stand in the order of their rank.
-
-    Returns:
-        The path of the ground truth.
     """
     graphs = [result.graph or SceneGraph() for result in results]
     every = [*(example.graph for example in examples), *graphs]
@@ -107,11 +97,4 @@ def write(path: Path, examples: Sequence[Example], results: Sequence[ParseResult
         for example, graph in zip(examples, graphs, strict=True)
         if graph.relations
     ]
-    atomic_write_text(beside(path), json.dumps(annotations))
-    atomic_write_text(path, json.dumps({"version": VERSION, "images": images}))
-    return beside(path)
-
-
-def beside(path: Path) -> Path:
-    """Where :func:`write` puts the ground truth."""
-    return path.with_name(f"{path.stem}_psg.json")
+    return annotations, {"version": VERSION, "images": images}

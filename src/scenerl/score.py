@@ -1,26 +1,39 @@
-"""The command `score`: a file of answers, and ground truth, in; a row for each out, with means over all of them."""
+"""The command `score`: answers and ground truth in, a row for each out, with its rewards and what it matched.
+
+This is how to see why a reward is 0. It needs no images and no torch.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 
+from scenerl.answers.dialogue import Conversation
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
 from scenerl.data.records import excerpt
+from scenerl.data.rows import parse_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
-from scenerl.predictions.row import conversation_of
+from scenerl.predictions.row import conversation_of, parse_row_answer
 from scenerl.progress import track
-from scenerl.rewards import RELATION_REWARDS, REWARDS, reward_options_of, select_rewards
-from scenerl.score.rows import ScoredRow, score_row
-from scenerl.types import Example
+from scenerl.rewards import (
+    RELATION_REWARDS,
+    REWARDS,
+    Comparison,
+    Reward,
+    RewardOptions,
+    reward_options_of,
+    select_rewards,
+)
+from scenerl.types import Example, ParseResult
 
 _SHOWN_MESSAGES = 20
 _SAMPLED = 50  # answers that are checked for another format or frame
@@ -91,14 +104,21 @@ class _Scoring:
         Raises:
             DataError: the file cannot be read, or holds no row that can be used.
         """
-        path = self.options.rows
+        path, options = self.options.rows, self.options
+        rows = read_rows(path)
+        # On a terminal, the rows that are printed show progress themselves.
+        if options.out is not None or not sys.stdout.isatty():
+            rows = track(rows, "rows")
         try:
-            for number, row, wrong in self._rows():
+            for number, row, wrong in rows:
                 where = f"{path}, row {number}"
                 try:
                     if wrong:
                         raise DataError(f"{where}: {wrong}")
-                    scored = self._score(row, where)
+                    example = None if self.examples is None else self._example_of(row, where)
+                    scored = score_row(
+                        row, where, self.conversation, self.reward_options, self.rewards, options.strict, example
+                    )
                 except DataError as error:
                     self.errors.add(str(error))
                     continue
@@ -112,20 +132,9 @@ class _Scoring:
             raise DataError(self.errors.first or f"{path} holds no rows; expected data rows with an 'answer'")
         if self.unanswered:
             first = excerpt(next(iter(self.unanswered)))
-            self.warnings.add(
-                f"{len(self.unanswered)} images of {self.options.data} have no answer, the first: {first}"
-            )
+            self.warnings.add(f"{len(self.unanswered)} images of {options.data} have no answer, the first: {first}")
         for suspicion in self._suspicions():
             self.warnings.add(f"{path}: {suspicion}")
-
-    def _rows(self) -> Iterator[tuple[int, dict, str | None]]:
-        rows = read_rows(self.options.rows)
-        # On a terminal, the rows that are printed show progress themselves.
-        return rows if self.options.out is None and sys.stdout.isatty() else track(rows, "rows")
-
-    def _score(self, row: dict, where: str) -> ScoredRow:
-        example = None if self.examples is None else self._example_of(row, where)
-        return score_row(row, where, self.conversation, self.reward_options, self.rewards, self.options.strict, example)
 
     def _example_of(self, row: dict, where: str) -> Example:
         image_id = tidy_id(row.get("image_id"))
@@ -161,3 +170,105 @@ class _Scoring:
         means = "  ".join(f"{name} {total / count:.4f}" for name, total in self.totals.items())
         written = f" -> {self.options.out}" if self.options.out else ""
         return f"{count} answers ({states}){written}\nmean rewards: {means}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """A row for JSON, the ground truth and the parsed answer behind it, and warnings about the row."""
+
+    output: dict
+    example: Example
+    result: ParseResult
+    warnings: list[str]
+
+
+def score_row(
+    row: Mapping,
+    where: str,
+    conversation: Conversation,
+    options: RewardOptions | None = None,
+    rewards: Mapping[str, Reward] = REWARDS,
+    strict: bool = False,
+    example: Example | None = None,
+) -> ScoredRow:
+    """Parse one answer and compute its rewards.
+
+    Args:
+        row: a data row with an ``answer``, or a row of ``predict`` and its ``example``. Its ``frame``, ``input_wh``
+            (needed by the frame ``resized``), ``finish_reason`` and ``num_tokens`` count, as ``predict`` writes them.
+        where: names file and row in errors.
+        conversation: how the model was prompted and is parsed.
+        options: conventions of the rewards.
+        rewards: name to reward.
+        strict: any issue makes the whole answer a failure.
+        example: the ground truth, in place of that in the row; its image is not read. A ``status`` of the row that the
+            answer does not have any more then gives a warning.
+
+    Returns:
+        Its ``output`` holds ``image_id``, ``status``, ``issues``, ``rewards`` (name to value), ``matches`` (see
+        :func:`describe_matches`), and the row's ``sample`` if it has one.
+
+    Raises:
+        DataError: the row cannot be used; names ``where`` and what is allowed.
+    """
+    joined = example is not None
+    if not joined and "answer" in row and not {"objects", "relationships", "detections"} & set(row):
+        raise DataError(f"{where}: an answer without ground truth; name the data set that has it with --data")
+    example, warnings = (example, []) if joined else parse_row(row, where)
+    if "answer" not in row:
+        raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
+    num_tokens = row.get("num_tokens")
+    if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
+        raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
+    result = parse_row_answer(row, where, conversation, example, strict)
+    comparison = Comparison(result, example.graph, example.image_wh, options, row["answer"], num_tokens)
+    output = {
+        "image_id": example.image_id,
+        "status": result.status,
+        "issues": [asdict(issue) for issue in result.issues],
+        "rewards": {name: reward(comparison) for name, reward in rewards.items()},
+        "matches": describe_matches(comparison),
+    }
+    if joined and not strict and row.get("status", result.status) != result.status:
+        warnings.append(
+            f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {result.status} now; "
+            "are the format and the envelope the same?"
+        )
+    if "sample" in row:
+        output["sample"] = row["sample"]
+    return ScoredRow(output, example, result, warnings)
+
+
+def describe_matches(comparison: Comparison) -> dict:
+    """Which target each prediction matched, in the order of the parsed answer.
+
+    Returns:
+        `objects`: per predicted object its `label`, the `target` object that the Hungarian match gave it (an index, or
+        None), their `iou` and label `similarity`, and whether it is a `hit`, a match of `weighted_sum`.
+        `relations`: per predicted relation its `triplet`, the `target` relation it hits one-to-one (or None), and
+        `boxes_agree`, the target relations with fitting boxes, whatever their labels.
+    """
+    iou, similarity = comparison.iou, comparison.similarity
+    target_of = dict(comparison.node_match)
+    hits = dict(comparison.detection_match)
+    objects = []
+    for n, item in enumerate(comparison.predicted.objects):
+        m = target_of.get(n)
+        objects.append(
+            {
+                "label": item.label,
+                "target": m,
+                "iou": None if m is None else round(iou[n][m], 4),
+                "similarity": None if m is None else round(similarity(n, m), 4),
+                "hit": n in hits,
+            }
+        )
+    relation_target = dict(comparison.triplet_match)
+    relations = [
+        {"triplet": comparison.predicted.triplet(relation), "target": relation_target.get(r), "boxes_agree": []}
+        for r, relation in enumerate(comparison.predicted.relations)
+    ]
+    for t, candidates in enumerate(comparison.candidates):
+        for r in candidates:
+            relations[r]["boxes_agree"].append(t)
+    return {"objects": objects, "relations": relations}
