@@ -26,6 +26,7 @@ from scenerl.inference.hf import HFEngine
 from scenerl.models import FAMILIES
 from scenerl.models.loading import family_named, load
 from scenerl.training import grpo, sft
+from scenerl.training.checkpoints import fit
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
 
 SHARING = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
@@ -205,8 +206,10 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         for name in checkpoint.family.vision_modules:
             checkpoint.model.get_submodule(name).requires_grad_(False)
     before = {name: value.clone() for name, value in checkpoint.model.named_parameters()}
-    trainer = sft.train(
-        checkpoint, conversation, examples, SFTConfig(output_dir=str(tmp_path / "sft"), max_length=None, **fields)
+    trainer = fit(
+        sft.build_trainer(
+            checkpoint, conversation, examples, SFTConfig(output_dir=str(tmp_path / "sft"), max_length=None, **fields)
+        )
     )
     assert trainer.state.global_step == 2
     model = checkpoint.model
@@ -219,7 +222,9 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         **{**QUICK_GRPO, "gradient_checkpointing": checkpointing, "per_device_train_batch_size": 4},
     )
     caplog.clear()
-    trainer = grpo.train(tuned, conversation, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
+    trainer = fit(
+        grpo.build_trainer(tuned, conversation, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
+    )
     assert trainer.state.global_step == 2
     assert trainer.shares_prefix == trainer.shares_rollout == (model_type in SHARING)
     assert ("prompts are run once per completion" in caplog.text) == (model_type not in SHARING)

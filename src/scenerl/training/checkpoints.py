@@ -15,9 +15,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
-from scenerl.files import whole_file
+from scenerl.card import FILE_NAME, model_card, origin_of
+from scenerl.files import atomic_write_text, whole_file
 from scenerl.models.folders import check_folder
-from scenerl.models.loading import load
+from scenerl.models.loading import Checkpoint, base_of, load
 from scenerl.training.preemption import PreemptionCallback
 
 UNFINISHED = "_unfinished"
@@ -36,9 +37,11 @@ class CheckpointMixin:
     """For TRL's trainers: atomic checkpoints that hold the output format and restore weights and rollouts.
 
     Attributes:
+        checkpoint: the model that is trained, for the model card; None: the card is TRL's.
         output_format: saved with every checkpoint, so that each can be used for prediction; None: not saved.
     """
 
+    checkpoint: Checkpoint | None = None
     output_format: OutputFormat | None = None
     _staging: Path | None = None
 
@@ -79,6 +82,21 @@ class CheckpointMixin:
         if self.is_world_process_zero() and self.output_format is not None:
             save_output_format(self.output_format, self.args.output_dir)
         super()._push_from_checkpoint(checkpoint_folder)
+
+    def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
+        """Describe the model by the files of the run; there are no metrics yet."""
+        if self.checkpoint is None or self.output_format is None:
+            super().create_model_card(model_name, dataset_name, tags)
+        elif self.is_world_process_zero():
+            folder = Path(self.args.output_dir)
+            card = model_card(
+                self.args.hub_model_id or model_name or folder.name,
+                self.checkpoint.family.model_type,
+                self.output_format,
+                base_of(self.checkpoint.name) or self.checkpoint.name,
+                origin_of(folder),
+            )
+            atomic_write_text(folder / FILE_NAME, card)
 
     def save_rollout(self, checkpoint: Path) -> None:
         """Write the state of a rollout that training is in the middle of; only trainers that sample have one."""
@@ -137,7 +155,7 @@ def _progress(checkpoint: Path) -> tuple[int, int]:
     return state["global_step"], state["max_steps"]
 
 
-def fit(trainer: CheckpointMixin) -> None:
+def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     """Train from the newest checkpoint on, or from the start, and save the final model in the run folder.
 
     A run with all its steps done is not trained further; transformers would do so where the last epoch is not a full
@@ -156,7 +174,7 @@ def fit(trainer: CheckpointMixin) -> None:
         Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
     if checkpoint and step >= num_steps:
         _finish(trainer, checkpoint, folder)
-        return
+        return trainer
     if checkpoint:
         trainer.load_rollout(checkpoint)
     with PreemptionCallback() as preemption:
@@ -164,6 +182,7 @@ def fit(trainer: CheckpointMixin) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     preemption.leave(trainer.state)
     trainer.save_model(str(folder))
+    return trainer
 
 
 def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:

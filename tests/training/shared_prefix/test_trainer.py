@@ -27,6 +27,7 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 from scenerl.models.loading import Checkpoint
 from scenerl.training import grpo
+from scenerl.training.checkpoints import fit
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.shared_prefix import attention, self_check, support
 from scenerl.training.shared_prefix import trainer as trainer_module
@@ -550,13 +551,15 @@ def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkey
     calls = []
     check = self_check.check_first_group
     monkeypatch.setattr(trainer_module, "check_first_group", lambda *args: (calls.append(1), check(*args))[1])
-    trainer = grpo.train(
-        checkpoint,
-        checkpoint.conversation(STYLE),
-        examples,
-        GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO),
-        ["format"],
-        shared_prefix="on",
+    trainer = fit(
+        grpo.build_trainer(
+            checkpoint,
+            checkpoint.conversation(STYLE),
+            examples,
+            GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO),
+            ["format"],
+            shared_prefix="on",
+        )
     )
     assert calls == [1] and trainer.shares_prefix
     assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]
