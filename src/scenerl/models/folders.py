@@ -29,8 +29,8 @@ JSON_OBJECTS = (
 )
 
 
-def one_line(error: Exception) -> str:
-    """What an error says in one line of 300 characters at most."""
+def one_line(error: object) -> str:
+    """What an error or server says in one line of 300 characters at most."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} …"
 
