@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOConfig, SFTConfig
 
 from models.tiled_families import tile_of  # the module adds small models of those families
@@ -104,8 +103,6 @@ def test_names_of_modules_are_those_of_the_model(saved_family):
     """LoRA reaches every linear layer of the language model's blocks and none of the vision tower's."""
     _, folder = saved_family
     model, family = load(folder).model, load(folder).family
-    blocks = {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
-    assert blocks == set(family.fsdp_wrap)
     frozen = [name for name, _ in model.named_modules() if name in family.vision_modules]
     assert sorted(frozen) == sorted(family.vision_modules)
     adapted = [name for name, _ in model.named_modules() if re.fullmatch(family.lora_targets, name)]

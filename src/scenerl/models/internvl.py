@@ -82,7 +82,6 @@ FAMILY = Family(
     banned_tokens=(IMAGE_TOKEN, START_TOKEN, END_TOKEN, VIDEO_TOKEN),
     vision_modules=("model.vision_tower", "model.multi_modal_projector"),
     lora_targets=lora_targets("language_model"),
-    fsdp_wrap=("Qwen2DecoderLayer", "InternVLVisionLayer"),  # language models other than Qwen2.5 have other blocks
     load_processor=loader(InternVLImageTextProcessor, GotOcr2ImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds),
     input_wh=input_wh,
     image_tokens=image_tokens,

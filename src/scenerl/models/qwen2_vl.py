@@ -70,7 +70,6 @@ FAMILY = Family(
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     vision_modules=("model.visual",),  # its merger is the projector
     lora_targets=lora_targets("language_model"),
-    fsdp_wrap=("Qwen2VLDecoderLayer", "Qwen2VLVisionBlock"),
     load_processor=load_processor,
     input_wh=input_wh,
     image_tokens=image_tokens,

@@ -83,7 +83,6 @@ FAMILY = Family(
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, AROUND_TOKEN, GLOBAL_TOKEN, *TILE_TOKENS),
     vision_modules=("model.vision_model", "model.connector"),
     lora_targets=lora_targets("text_model"),
-    fsdp_wrap=("LlamaDecoderLayer", "SmolVLMEncoderLayer"),
     load_processor=loader(SmolVLMImageTextProcessor, SmolVLMImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds),
     input_wh=input_wh,
     image_tokens=image_tokens,
