@@ -103,5 +103,5 @@ def test_a_launch_can_be_a_smoke_run():
     from test_recipes import FOLDER
 
     recipe = FOLDER / "r1_sgg" / "sft_qwen2vl2b_psg.yaml"
-    job = make_job(recipe, find_profile("4x80gb", recipe), ["smoke=true"])
+    job = make_job([recipe], find_profile("4x80gb", recipe), ["smoke=true"])
     assert job.options.smoke and "--smoke=true" in job.arguments

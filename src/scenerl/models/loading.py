@@ -230,13 +230,6 @@ def load(
     return Checkpoint(str(name), family, model, processor)
 
 
-def block_classes(model) -> set[str]:
-    """Classes of the model's blocks: what gradient checkpointing runs again and FSDP shards, one by one."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
-
-
 def _refuse_bad_weights(name: str | Path, found: dict) -> None:
     """transformers fills tensors that are missing or of another shape with noise; such a model must not be used."""
     mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
