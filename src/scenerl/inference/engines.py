@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +17,15 @@ from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
-from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
+from scenerl.models.loading import (
+    Checkpoint,
+    family_named,
+    family_of,
+    is_hub_name,
+    load,
+    processor_source,
+    weights_digest,
+)
 from scenerl.models.output_formats import output_format_for
 from scenerl.runs import default_values
 
@@ -149,7 +156,7 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
 def _family_option(options: PredictOptions) -> Family:
     if options.family not in FAMILIES:
         raise UserError(f"family: unknown model_type {options.family!r}; allowed: {', '.join(FAMILIES)}")
-    family = importlib.import_module(FAMILIES[options.family]).FAMILY
+    family = family_named(options.family)
     if family.box_format == "resized":
         raise UserError(
             f"family {options.family}: its boxes are in pixels of the resized input, which the processor sets; "

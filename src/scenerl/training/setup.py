@@ -25,7 +25,7 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
-from scenerl.progress import progress_bar
+from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke
 from scenerl.training.adapters import check_tuning, quantization
@@ -159,17 +159,13 @@ def open_run(
 
 def _read_examples(options) -> list[Example]:
     """The training set. Every row is checked now, images are opened later."""
-    with progress_bar("rows", None) as advance:  # of a large set every image's header is read
-        examples = []
-        for example in data.load(
-            options.data,
-            split=options.split,
-            limit=options.limit,
-            skip_bad=options.skip_bad,
-            need_images=True,
-            boxes=boxes_for(options),
-            stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
-        ):
-            examples.append(example)
-            advance(1)
-    return examples
+    examples = data.load(
+        options.data,
+        split=options.split,
+        limit=options.limit,
+        skip_bad=options.skip_bad,
+        need_images=True,
+        boxes=boxes_for(options),
+        stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
+    )
+    return list(track(examples, "rows"))  # of a large set every image's header is read
