@@ -20,10 +20,6 @@ from scenerl.training.shared_prefix.rollout import cut_at_stop, left_padded, pad
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 
 
-class RolloutMismatch(UserError):
-    """The rollout's log-probabilities are not the trainer's."""
-
-
 @torch.no_grad()
 def check_rollout(
     trainer: SharedPrefixGRPOTrainer, rows: Sequence[dict[str, Any]], tolerance: float = 0.05, max_tokens: int = 128
@@ -43,7 +39,7 @@ def check_rollout(
         The mean absolute difference per token, in nats.
 
     Raises:
-        RolloutMismatch: the difference exceeds the tolerance or is NaN; names it and the worst token.
+        UserError: the difference exceeds the tolerance or is NaN; names it and the worst token.
     """
     prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
     was_training = trainer.model.training
@@ -67,7 +63,7 @@ def check_rollout(
     if not mean <= tolerance:  # also catches NaN
         _, token, a, b = max(pairs, key=lambda pair: (math.isnan(pair[0]), pair[0]))
         text = trainer._tokenizer.decode([token])
-        raise RolloutMismatch(
+        raise UserError(
             f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
             f"{tolerance:g} (--rollout_check_tolerance). Worst token {text!a}: rollout {a:.4f}, trainer {b:.4f}. "
             "Usual causes: another chat template, image size or weights on one side"
