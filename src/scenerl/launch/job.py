@@ -27,9 +27,9 @@ class Job:
     Attributes:
         command: ``sft`` or ``grpo``.
         recipes: files, of which the later wins.
+        arguments: the command line after ``scenerl``; the profile's and the user's options win over the recipes.
         options, extra: everything that the command will see.
         accumulation: batches that each process adds up for an optimiser step.
-        arguments: the command line after ``scenerl``.
     """
 
     command: str
