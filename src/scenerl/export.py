@@ -18,8 +18,7 @@ from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.config import dump_yaml
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder, whole_folder
-from scenerl.models import adapters
-from scenerl.models.folders import check_folder
+from scenerl.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_folder
 from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
 
@@ -143,7 +142,7 @@ def _requirements() -> list[str]:
 def _copy_adapter(source: Path, target: Path) -> None:
     """An adapter's own files and those of its processor, nothing of the run."""
     check_folder(source)
-    kept = (adapters.CONFIG, adapters.WEIGHTS, "chat_template.jinja", "*token*.json", "vocab.json", "merges.txt")
+    kept = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "chat_template.jinja", "*token*.json", "vocab.json", "merges.txt")
     for pattern in (*kept, "preprocessor_config.json", "processor_config.json"):
         for path in source.glob(pattern):
             shutil.copy2(path, target / path.name)

@@ -21,7 +21,7 @@ from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.branching import BranchSampler
 from scenerl.models.loading import load
-from scenerl.training.rollout import cut_at_stop
+from scenerl.training.shared_prefix.rollout import cut_at_stop
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 from training.small_run import SHAPE
 

@@ -123,7 +123,7 @@ def test_the_digest_follows_adapter_and_base(folder, base, tmp_path):
 @pytest.mark.parametrize(
     "damage, said",
     [
-        (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.json: not the configuration of an"),
+        (lambda f: (f / "adapter_config.json").write_text("{"), "adapter_config.json: not JSON"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "base_model_name_or_path"),
         (lambda f: edit(f, base_model_name_or_path="runs/gone away"), "base model 'runs/gone away' is no folder"),
         (lambda f: edit(f, base_model_name_or_path=str(f)), "is an adapter itself"),

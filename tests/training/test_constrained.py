@@ -14,6 +14,7 @@ from scenerl.constrain import Vocabulary, constraint_of
 from scenerl.data.images import open_image
 from scenerl.errors import UserError
 from scenerl.training import grpo
+from scenerl.training.checkpoints import fit
 from scenerl.training.constrained import send_grammar, unsupported_reason
 from training.small_run import PREDICATES, QUICK_GRPO
 
@@ -116,7 +117,9 @@ def test_settings_that_bar_the_end_do_not_prevent_it(checkpoint, conversation, e
 def test_a_step_of_training(checkpoint, conversation, examples, tmp_path):
     limit = least(checkpoint, conversation) + 12
     fields = {"max_completion_length": limit, "max_steps": 1}
-    trainer = grpo.train(checkpoint, conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
+    trainer = fit(
+        grpo.build_trainer(checkpoint, conversation, examples, config(tmp_path, **fields), ["format"], constrain=True)
+    )
     (row,) = [row for row in trainer.state.log_history if "rewards/format/mean" in row]
     assert row["rewards/format/mean"] == 1 and row["completions/clipped_ratio"] == 0
 

@@ -19,6 +19,7 @@ from scenerl.config import dump_yaml
 from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
 from scenerl.score import score_row
 from scenerl.training import grpo, setup
+from scenerl.training.checkpoints import fit
 from scenerl.training.checks import check_prompts
 from scenerl.training.rewards import RewardBatch, scene_metrics
 from training.small_run import QUICK_GRPO, examples_of, load_checkpoint, read_rows, words
@@ -208,14 +209,14 @@ def test_the_log_says_how_often_a_rollout_reads_prompts(
 ):
     caplog.set_level("INFO", logger=grpo.__name__)
     args = config(tmp_path, max_steps=1, max_completion_length=2)
-    grpo.train(checkpoint, conversation, examples, args, ["format"], rollout_check_tolerance=0, shared_prefix=shared)
+    grpo.build_trainer(checkpoint, conversation, examples, args, ["format"], shared_prefix=shared)
     (said,) = [record.message for record in caplog.records if record.message.startswith("rollouts: ")]
     assert "in process" in said and said.endswith(often)
 
 
 def test_weights_and_breakdown_reach_the_log(checkpoint, conversation, examples, tmp_path):
     args = config(tmp_path, reward_weights=[0.5, 1.0, 3.0], max_completion_length=12)
-    trainer = grpo.train(checkpoint, conversation, examples, args, NAMES, sample_log_every=1)
+    trainer = fit(grpo.build_trainer(checkpoint, conversation, examples, args, NAMES, sample_log_every=1))
     assert trainer.reward_weights.tolist() == [0.5, 1.0, 3.0]
     log = read_rows(tmp_path / "log.jsonl")
     assert [row["step"] for row in log] == [1, 2, 2]
@@ -298,7 +299,8 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
     counts = tmp_path / "counts.json"
     counts.write_text('{"left of": 100, "near": 25, "above": 4}')
     seen = {}
-    monkeypatch.setattr(grpo, "train", lambda *args, **settings: seen.update(settings))
+    monkeypatch.setattr(grpo, "build_trainer", lambda *args, **settings: seen.update(settings))
+    monkeypatch.setattr(grpo, "fit", lambda trainer: None)
     options = GRPOOptions(
         model=str(base), data=str(rows), out=tmp_path / "run", iou_threshold=0.6, one_to_one=True, f_beta=2.0,
         predicate_counts=counts, strict=True, cosine_max_tokens=9, cosine_correct=0.5,

@@ -9,9 +9,10 @@ import pytest
 import torch
 from trl import GRPOConfig
 
+from scenerl.errors import UserError
 from scenerl.models.qwen2_vl import set_pixel_bounds
 from scenerl.training import grpo, rollout_check
-from scenerl.training.rollout_check import RolloutMismatch, check_rollout
+from scenerl.training.rollout_check import check_rollout
 from scenerl.training.shared_prefix import trainer as trainer_module
 from training.small_run import QUICK_GRPO
 
@@ -38,7 +39,7 @@ def check(trainer) -> float:
 
 def mismatch(trainer) -> tuple[str, float, float]:
     """The message, and the two log-probabilities of the worst token that it names."""
-    with pytest.raises(RolloutMismatch) as caught:
+    with pytest.raises(UserError, match="rollout and trainer disagree") as caught:
         check(trainer)
     message = str(caught.value)
     found = re.search(r"rollout (\S+), trainer (\S+)\. ", message)
@@ -145,7 +146,7 @@ def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer
 def test_a_mismatch_ends_the_run_at_its_first_rollout(trainer, tmp_path, monkeypatch):
     trainer.rollout_check_tolerance = 0.05
     monkeypatch.setattr(rollout_check, "_score", lambda trainer, p, ids, fields: [[-99.0] * len(row) for row in ids])
-    with pytest.raises(RolloutMismatch, match="trainer -99.0000"):
+    with pytest.raises(UserError, match="trainer -99.0000"):
         trainer.train()
     assert trainer.state.global_step == 0 and not (tmp_path / "model.safetensors").exists()
 

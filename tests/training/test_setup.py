@@ -19,6 +19,7 @@ from scenerl import cli
 from scenerl.commands import TRAINING, options_of, parse
 from scenerl.config import dump_yaml
 from scenerl.training import grpo, setup, sft
+from scenerl.training.checkpoints import fit
 from scenerl.training.logs import ConsoleTable
 from scenerl.types import StoredImage
 from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint, read_rows, words, write_rows
@@ -160,13 +161,13 @@ def test_training_leaves_the_images_of_a_hub_set_on_the_disk(base, rows, tmp_pat
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     parquet = tmp_path / "rows.parquet"
     assert cli.main(["data", "convert", str(rows), "--to", "hub", "--out", str(parquet)]) == 0
-    real, kinds = sft.train, []
+    real, kinds = sft.build_trainer, []
 
     def watched(checkpoint, conversation, examples, *args, **settings):
         kinds.append({type(example.image) for example in examples})
         return real(checkpoint, conversation, examples, *args, **settings)
 
-    monkeypatch.setattr(sft, "train", watched)
+    monkeypatch.setattr(sft, "build_trainer", watched)
     sources = {"files": [str(rows)], "few": [str(parquet), "--limit", "6"], "hub": [str(parquet)]}
     for name, source in sources.items():
         assert (tmp_path / "cache").exists() is False
@@ -243,12 +244,12 @@ def test_a_few_steps_on_real_photos(base, tmp_path):
     out = tmp_path / "sft"
     fields = {**QUICK, "per_device_train_batch_size": 9, "max_steps": 3}
     args = SFTConfig(output_dir=str(out), max_length=None, **fields)
-    trainer = sft.train(checkpoint, checkpoint.conversation(STYLE), photos, args)
+    trainer = fit(sft.build_trainer(checkpoint, checkpoint.conversation(STYLE), photos, args))
     assert trainer.state.global_step == 3
     assert [row["step"] for row in read_rows(out / "log.jsonl")] == [1, 2, 3, 3]
     rl = GRPOConfig(output_dir=str(tmp_path / "rl"), **{**QUICK_GRPO, "max_steps": 1})
     checkpoint = load_checkpoint(out)
-    trainer = grpo.train(checkpoint, checkpoint.conversation(STYLE), photos, rl, ["format", "triplet_f1"])
+    trainer = fit(grpo.build_trainer(checkpoint, checkpoint.conversation(STYLE), photos, rl, ["format", "triplet_f1"]))
     assert trainer.state.global_step == 1
 
 

@@ -10,11 +10,11 @@ from scenerl.answers.formats import FORMATS
 from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling
 from scenerl.inference.hf import HFEngine
-from scenerl.models import adapters
+from scenerl.models.folders import ADAPTER_CONFIG
 from scenerl.models.loading import family_of, load
 from scenerl.models.output_formats import saved_output_format
 
-CONFIGS = ("config.json", adapters.CONFIG)
+CONFIGS = ("config.json", ADAPTER_CONFIG)
 """A folder with one of them is a checkpoint."""
 KEPT = 2
 """Models in memory: two are compared."""

@@ -1,110 +1,56 @@
-"""Which characters of an answer each of its tokens wrote, for any tokenizer that can decode."""
+"""Which characters of an answer each of its tokens wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from scenerl.answers.locate import Span
 
-MAX_PREFIXES = 2048
-"""Tokens of an answer that are aligned by decoding every prefix, which takes quadratic time."""
-_MAX_GROUP = 8
-"""Tokens of a damaged character that are tried for an end one by one; UTF-8 needs four at most."""
-_INCOMPLETE = "\ufffd"
-_DAMAGED = _INCOMPLETE.encode()
+MAX_DAMAGE = 64
+"""Tokens in a row that make no whole character; the work grows with the square of their number."""
+_DAMAGED = "\ufffd".encode()
 
 
-class TokenAligner:
-    """Aligns tokens with the text that a tokenizer makes of them.
+def spans_of_tokens(
+    tokenizer: Tokenizer, ids: Sequence[int], text: str, special_ids: Collection[int] = ()
+) -> tuple[Span, ...] | None:
+    """The characters [start, end) of ``text`` that each token wrote.
 
-    Usually every token has its own text, and these texts in a row are the answer. Tokens that hold a part of a
-    character are taken together until the character is whole, and each of them counts as having written all of that.
-    Where the texts in a row are not the answer (some tokenizers tidy up white space), prefixes of growing length are
-    decoded, and a token wrote what they have in common with the answer beyond the prefix before.
+    Tokens that hold a part of a character are taken together until the character is whole, and each of them counts as
+    having written all of that.
 
     Args:
-        decode: token ids to text, special tokens left out.
-        special_ids: of the tokens that leave no text.
+        text: what the tokenizer makes of all tokens, special ones left out.
+        special_ids: tokens that leave no text.
+
+    Returns:
+        A span for each token, empty for special ones; starts and ends of the others never fall. None where the tokens
+        are not found in the text, or more than :data:`MAX_DAMAGE` in a row make no whole character.
     """
-
-    def __init__(self, decode: Callable[[list[int]], str], special_ids: Sequence[int] = ()):
-        self._decode = decode
-        self._special = frozenset(special_ids)
-        self._texts: dict[int, str] = {}  # at most one entry for each token of the vocabulary
-
-    def spans(self, ids: Sequence[int], text: str) -> tuple[Span, ...] | None:
-        """The characters [start, end) of ``text`` that each token wrote.
-
-        Args:
-            ids: the answer's tokens. text: what ``decode`` makes of all of them.
-
-        Returns:
-            A span for each token, empty for one that wrote nothing, as special tokens do; starts and ends of the others
-            never fall. None where the tokens cannot be found in the text.
-        """
-        visible = [token for token in ids if token not in self._special]
-        found = self._by_pieces(visible, text)
-        if found is None:
-            found = self._by_prefixes(visible, text)
-        if found is None:
-            return None
-        spans, place, rest = [], 0, iter(found)
-        for token in ids:
-            span = (place, place) if token in self._special else next(rest)
-            spans.append(span)
-            place = span[0] if token in self._special else span[1]
-        return tuple(spans)
-
-    def _by_pieces(self, ids: list[int], text: str) -> list[Span] | None:
-        spans: list[Span] = []
-        start = index = 0
-        while index < len(ids):
-            piece = self._text(ids[index])
-            count = 1
-            if _INCOMPLETE in piece:
-                piece, count = self._whole(ids, index)
-            if not text.startswith(piece, start):
+    stream = DecodeStream(skip_special_tokens=True)
+    spans: list[Span] = []
+    waiting: list[int] = []  # tokens whose character is not whole yet
+    place = 0
+    for token in ids:
+        if token in special_ids:
+            spans.append((place, place))
+            continue
+        waiting.append(len(spans))
+        spans.append((place, len(text)))
+        piece = stream.step(tokenizer, token)
+        if piece is not None:
+            if not text.startswith(piece, place):
                 return None
-            spans += [(start, start + len(piece))] * count
-            start += len(piece)
-            index += count
-        return spans if start == len(text) else None
-
-    def _whole(self, ids: list[int], index: int) -> tuple[str, int]:
-        """The text of the tokens from ``index`` on up to where a character ends, and how many they are."""
-        for count in range(1, min(_MAX_GROUP, len(ids) - index) + 1):
-            piece = self._decode(ids[index : index + count])
-            if not piece.endswith(_INCOMPLETE):
-                return piece, count
-        end = index
-        while end < len(ids) and _INCOMPLETE in self._text(ids[end]):
-            end += 1
-        return self._decode(ids[index:end]), end - index
-
-    def _by_prefixes(self, ids: list[int], text: str) -> list[Span] | None:
-        if not ids or len(ids) > MAX_PREFIXES:
+            for index in waiting:
+                spans[index] = (place, place + len(piece))
+            place += len(piece)
+            waiting.clear()
+        elif len(waiting) > MAX_DAMAGE:
             return None
-        ends = []
-        end = 0
-        for count in range(1, len(ids) + 1):
-            prefix = self._decode(ids[:count])
-            while end < min(len(prefix), len(text)) and prefix[end] == text[end]:
-                end += 1
-            ends.append(end)
-        if end != len(text):
-            return None
-        # a token that finished no character shares the next one that is finished
-        spans: list[Span] = []
-        after = len(text)
-        for start, end in zip(reversed([0, *ends[:-1]]), reversed(ends), strict=True):
-            after = end if end > start else after
-            spans.append((start, after))
-        return spans[::-1]
-
-    def _text(self, token: int) -> str:
-        if token not in self._texts:
-            self._texts[token] = self._decode([token])
-        return self._texts[token]
+    return tuple(spans) if waiting or place == len(text) else None
 
 
 def spans_of_bytes(pieces: Sequence[bytes], text: str) -> tuple[Span, ...] | None:

@@ -108,9 +108,8 @@ def generate(batches: Iterable[Batch], engine: Engine, concurrency: int = 0) -> 
                 except BaseException as error:
                     future.set_exception(error)
 
-    for _ in range(
-        concurrency
-    ):  # of the interpreter's pools the threads are not daemons: Ctrl-C waits for a slow server
+    # not a pool of the interpreter's, whose threads are no daemons: Ctrl-C would wait for a slow server
+    for _ in range(concurrency):
         threading.Thread(target=work, daemon=True).start()
     waiting: deque[Future[Batch]] = deque()
     try:
@@ -132,21 +131,11 @@ def _generate(batch: Batch, engine: Engine) -> Batch:
     todo = [item for item in batch.items if item.prompt is not None]
     if not todo:
         return batch
-    error, replies = None, iter([None] * len(todo))
+    shapes = {"shapes": [item.shape for item in todo]} if todo[0].shape else {}
     try:
-        shapes = {"shapes": [item.shape for item in todo]} if todo[0].shape else {}
-        replies = iter(engine.answer([item.prompt for item in todo], batch.seed, **shapes))
-    except GenerationError as failure:
-        error = failure
-    items = [
-        item
-        if item.prompt is None
-        else replace(
-            item,
-            prompt=None,
-            replies=next(replies),
-            error=error and f"image {item.example.image_id!r}: {error}",
-        )
-        for item in batch.items
-    ]
-    return replace(batch, items=items)
+        replies = engine.answer([item.prompt for item in todo], batch.seed, **shapes)
+        answered = [replace(item, prompt=None, replies=own) for item, own in zip(todo, replies, strict=True)]
+    except GenerationError as error:
+        answered = [replace(item, prompt=None, error=f"image {item.example.image_id!r}: {error}") for item in todo]
+    done = iter(answered)
+    return replace(batch, items=[item if item.prompt is None else next(done) for item in batch.items])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.config import plain
 from scenerl.errors import UserError
@@ -19,7 +17,15 @@ from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
 from scenerl.models.folders import weight_files
-from scenerl.models.loading import Checkpoint, family_of, is_hub_name, load, processor_source, weights_digest
+from scenerl.models.loading import (
+    Checkpoint,
+    family_named,
+    family_of,
+    is_hub_name,
+    load,
+    processor_source,
+    weights_digest,
+)
 from scenerl.models.output_formats import output_format_for
 from scenerl.runs import default_values
 
@@ -48,28 +54,6 @@ class Started:
     engine: Engine
     batch_size: int
     concurrency: int = 0
-
-
-class Choice(Protocol):
-    """An engine that has been chosen and not started yet.
-
-    Attributes:
-        output_format: of the model's answers.
-        own: what its answers depend on besides the options that all engines share.
-        enforces_conditions: it holds constrained answers also to what no grammar can express.
-    """
-
-    output_format: OutputFormat
-    own: dict[str, Any]
-    enforces_conditions: bool
-
-    def start(self, sampling: Sampling):
-        """A context manager that gives :class:`Started`.
-
-        Raises:
-            UserError: the checkpoint cannot be loaded; the server is not there or cannot do what is requested.
-        """
-        ...
 
 
 class InProcess:
@@ -119,7 +103,9 @@ class Server:
         else:
             self._family = family_of(self._source)
             self.output_format = output_format_for(replace(options, model=self._source), self._family)
-        self.own = {"checkpoint": options.checkpoint, "family": options.family, "weights": _digest(self._source)}
+        has_weights = self._source and any(path.is_file() for path in weight_files(Path(self._source)))
+        weights = weights_digest(self._source) if has_weights else None
+        self.own = {"checkpoint": options.checkpoint, "family": options.family, "weights": weights}
 
     @contextmanager
     def start(self, sampling: Sampling) -> Iterator[Started]:
@@ -147,11 +133,9 @@ class Server:
             options.timeout,
             options.tries,
         )
-        try:
+        with closing(engine):
             requests = options.batch_size or DEFAULT_REQUESTS
             yield Started(checkpoint.conversation(self.output_format), engine, batch_size=1, concurrency=requests)
-        finally:
-            engine.close()
 
 
 def _checkpoint_of(options: PredictOptions) -> str | None:
@@ -172,7 +156,7 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
 def _family_option(options: PredictOptions) -> Family:
     if options.family not in FAMILIES:
         raise UserError(f"family: unknown model_type {options.family!r}; allowed: {', '.join(FAMILIES)}")
-    family = importlib.import_module(FAMILIES[options.family]).FAMILY
+    family = family_named(options.family)
     if family.box_format == "resized":
         raise UserError(
             f"family {options.family}: its boxes are in pixels of the resized input, which the processor sets; "
@@ -184,18 +168,17 @@ def _family_option(options: PredictOptions) -> Family:
     return family
 
 
-def _digest(source: str | None) -> str | None:
-    """Of the weights, where they are beside the files that are needed."""
-    if source is None or not any(path.is_file() for path in weight_files(Path(source))):
-        return None
-    return weights_digest(source)
+ENGINES: dict[str, type[InProcess | Server]] = {"hf": InProcess, "openai": Server}
+"""Option ``engine`` to the class that starts it. An instance is an engine that was chosen and not started yet.
+
+``output_format`` is that of the model's answers; ``own``, what its answers depend on besides the options that all
+engines share; ``enforces_conditions`` says that constrained answers also obey what no grammar can express.
+``start(sampling)`` is a context manager that gives :class:`Started`; it raises UserError where the checkpoint cannot be
+loaded, or the server is not there or cannot do what is requested.
+"""
 
 
-ENGINES: dict[str, type[Choice]] = {"hf": InProcess, "openai": Server}
-"""Option ``engine`` to the class that starts it."""
-
-
-def fingerprint_of(options: PredictOptions, choice: Choice) -> Fingerprint:
+def fingerprint_of(options: PredictOptions, choice: InProcess | Server) -> Fingerprint:
     """Of a run: its options, the output format, and what the engine adds."""
     shared = {key: value for key, value in plain(options).items() if key not in _WITHOUT_EFFECT}
     values = {**shared, "output_format": plain(choice.output_format), **choice.own}

@@ -10,7 +10,7 @@ from transformers import LogitsProcessorList
 
 from scenerl.answers import GrammarSpec
 from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary
-from scenerl.inference.alignment import TokenAligner
+from scenerl.inference.alignment import spans_of_tokens
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
 from scenerl.models.loading import Checkpoint
@@ -28,8 +28,7 @@ class HFEngine:
         self.sampling = sampling
         self._most: int | None = None  # prompts at a time, once the memory has been too small
         self._stop_ids = checkpoint.stop_ids
-        tokenizer = checkpoint.processor.tokenizer
-        self._aligner = TokenAligner(self._decode, tokenizer.all_special_ids)
+        self._tokenizer = checkpoint.processor.tokenizer
         self._vocabulary: Vocabulary | None = None
         checkpoint.model.eval()
 
@@ -120,11 +119,9 @@ class HFEngine:
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
         length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
         kept = ids if length is None else ids[:length]
-        reply = Reply(self._decode(kept), len(kept), "length" if length is None else "stop")
+        text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        reply = Reply(text, len(kept), "length" if length is None else "stop")
         if logprobs is None:
             return reply
-        spans = self._aligner.spans(kept, reply.text)
+        spans = spans_of_tokens(self._tokenizer.backend_tokenizer, kept, text, self._tokenizer.all_special_ids)
         return replace(reply, logprobs=tuple(logprobs[: len(kept)]), spans=spans)
-
-    def _decode(self, ids: list[int]) -> str:
-        return self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,14 +129,7 @@ def run(options: PredictOptions) -> None:
             (their rows hold the reason).
     """
     check_out(options.out, [options.data, options.vocabulary, options.boxes])
-    sampling = Sampling(
-        options.max_new_tokens,
-        options.temperature,
-        options.top_p,
-        options.top_k,
-        options.num_samples,
-        options.logprobs,
-    )
+    sampling = Sampling(**{field.name: getattr(options, field.name) for field in fields(Sampling)})
     choice = ENGINES[options.engine](options)
     examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
     # every row is read before the model is: a bad one ends the command at once
@@ -166,7 +159,23 @@ def run(options: PredictOptions) -> None:
                     options.out.unlink(missing_ok=True)
                     merged.unlink(missing_ok=True)
                 fingerprint.write(options.out)
-                counts, problems = _predict(options, started, examples, total, shard)
+                size = started.batch_size
+                own = shard.num_images(total, size) if shard else total
+                name = f"predict {Path(options.model).name}{f' {shard}' if shard else ''}"
+                with progress_bar(name, own) as advance:
+                    counts, problems = predict(
+                        examples,
+                        started.conversation,
+                        started.engine,
+                        options.out,
+                        options.num_samples,
+                        size,
+                        options.seed,
+                        advance,
+                        started.concurrency,
+                        shard,
+                        options.constrain,
+                    )
         if options.merge:
             fingerprint.write(merged)
             merge_file(options.out, merged)
@@ -191,26 +200,3 @@ def _check_constraints(examples: Iterable[Example], started: Started) -> None:
             continue  # an image that is no size for the model; its row will hold the error
         started.engine.check(shape)
         return
-
-
-def _predict(
-    options: PredictOptions, started: Started, examples: Iterable[Example], total: int, shard: Shard | None
-) -> tuple[AnswerCounts, list[str]]:
-    """:func:`predict` with these options, and a progress bar over this part of ``total`` images."""
-    if shard:
-        total = shard.num_images(total, started.batch_size)
-    name = f"predict {Path(options.model).name}{f' {shard}' if shard else ''}"
-    with progress_bar(name, total) as advance:
-        return predict(
-            examples,
-            started.conversation,
-            started.engine,
-            options.out,
-            options.num_samples,
-            started.batch_size,
-            options.seed,
-            advance,
-            started.concurrency,
-            shard,
-            options.constrain,
-        )

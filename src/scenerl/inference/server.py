@@ -24,6 +24,7 @@ from scenerl.answers import GrammarSpec, build_grammar
 from scenerl.errors import UserError
 from scenerl.inference.chat import Completion, ModelList, ServedModel, replies_of, to_messages
 from scenerl.inference.engine import GenerationError, Reply, Sampling
+from scenerl.models.folders import one_line
 from scenerl.models.loading import Checkpoint
 
 _PROMPTS_COMPARED = 16
@@ -208,7 +209,7 @@ class ServerEngine:
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, problem["loc"]))
-            reason = f"not a chat completion: {_line(f'{place}: ' * bool(place) + problem['msg'])}"
+            reason = f"not a chat completion: {one_line(f'{place}: ' * bool(place) + problem['msg'])}"
         except openai.NotFoundError as error:
             raise UserError(f"{self.address} does not know the model {self._model!r} ({_reason(error)})") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -220,7 +221,7 @@ class ServerEngine:
         except openai.APITimeoutError:
             reason = f"no answer within {self._timeout:g} s"
         except openai.APIConnectionError as error:
-            reason = f"connection lost ({_line(error.__cause__)})"
+            reason = f"connection lost ({one_line(error.__cause__)})"
             self._models()  # raises where no server answers any more
         raise GenerationError(f"{self.address}: {reason}")
 
@@ -239,7 +240,7 @@ class ServerEngine:
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
-            cause = _line(error.__cause__)
+            cause = one_line(error.__cause__)
             raise UserError(
                 f"no server answers at {self.address} ({cause}); start it, or give its address: --server"
             ) from error
@@ -339,9 +340,4 @@ def _reason(error: openai.APIStatusError) -> str:
     said = error.body
     if isinstance(said, dict):
         said = next((said[key] for key in ("message", "detail", "error") if said.get(key)), said)
-    return f"status {error.status_code}: {_line(said if isinstance(said, str) else json.dumps(said))}"
-
-
-def _line(text: object) -> str:
-    line = " ".join(str(text).split()) or type(text).__name__
-    return line if len(line) <= 300 else f"{line[:300]} …"
+    return f"status {error.status_code}: {one_line(said if isinstance(said, str) else json.dumps(said))}"

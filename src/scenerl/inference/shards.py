@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from scenerl.data.jsonl import why_no_json
 from scenerl.errors import UserError
 from scenerl.files import only_writer, whole_file
 from scenerl.inference.batches import Batch
 from scenerl.inference.fingerprint import Fingerprint
 from scenerl.predictions.counts import AnswerCounts
+from scenerl.predictions.file import whole_rows
 from scenerl.types import Example
 
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -120,19 +120,11 @@ def _find_rows(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int]]:
     rows: dict[tuple[str, int], tuple[int, int]] = {}
     for index, path in enumerate(paths):
         offset = 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):  # else cut off by a kill: that image has no row yet
-                    try:
-                        row = json.loads(line)
-                        key = row["image_id"], row.get("sample", 0)
-                        AnswerCounts().add(row)
-                        earlier = rows.get(key)
-                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                        raise UserError(f"{path}, row {number}: not a prediction row ({why_no_json(error)})") from error
-                    if earlier:
-                        place = f"is in {paths[earlier[0]]} already"
-                        raise UserError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {place}")
-                    rows[key] = (index, offset)
-                offset += len(line)
+        for number, (line, row) in enumerate(whole_rows(path), start=1):
+            key = row["image_id"], row.get("sample", 0)
+            if earlier := rows.get(key):
+                place = f"is in {paths[earlier[0]]} already"
+                raise UserError(f"{path}, row {number}: image_id {key[0]!r}, sample {key[1]}, {place}")
+            rows[key] = (index, offset)
+            offset += len(line)
     return rows

@@ -52,16 +52,14 @@ def local_command(job: Job) -> list[str]:
     Raises:
         UserError: the profile has several nodes.
     """
-    profile, nodes = job.profile, job.profile.nodes + job.server_nodes
+    nodes = job.profile.nodes + job.server_nodes
     if nodes > 1:
         raise UserError(
-            f"profile {profile.name} has {nodes} nodes: add --slurm, or --print --slurm to see what to run on each"
+            f"profile {job.profile.name} has {nodes} nodes: add --slurm, or --print --slurm to see what to run on each"
         )
-    if profile.accelerate is None:
+    if job.profile.accelerate is None:
         return [sys.executable, "-m", "scenerl", *job.arguments]
-    accelerate = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
-    accelerate += ["--num_machines", "1", "--num_processes", str(profile.num_gpus)]
-    return [*accelerate, "--module", "scenerl", *job.arguments]
+    return [*job.accelerate, "--module", "scenerl", *job.arguments]
 
 
 def _submit(job: Job, script: str) -> int:

@@ -27,7 +27,7 @@ class Job:
     Attributes:
         command: ``sft`` or ``grpo``.
         recipes: files, of which the later wins.
-        words: options of the profile and of the user as a command line; they win over the recipes.
+        arguments: the command line after ``scenerl``; the profile's and the user's options win over the recipes.
         options, extra: everything that the command will see.
         accumulation: batches that each process adds up for an optimiser step.
     """
@@ -35,7 +35,7 @@ class Job:
     command: str
     recipes: tuple[Path, ...]
     profile: Profile
-    words: tuple[str, ...]
+    arguments: list[str]
     options: TrainingOptions
     extra: Extra
     accumulation: int
@@ -50,9 +50,10 @@ class Job:
         return self.profile.server_nodes if self.command == "grpo" else 0
 
     @property
-    def arguments(self) -> list[str]:
-        """The command line after ``scenerl``."""
-        return [self.command, *_config_words(self.recipes), *self.words]
+    def accelerate(self) -> list[str]:
+        """accelerate's command line up to what depends on the node; the profile has a configuration file for it."""
+        words = ["accelerate", "launch", "--config_file", str(self.profile.accelerate)]
+        return [*words, "--num_machines", str(self.profile.nodes), "--num_processes", str(self.profile.num_gpus)]
 
     def value(self, key: str) -> Any:
         """An option of the command, or a field that was set for TRL; None where nobody set it."""
@@ -71,16 +72,18 @@ def make_job(recipes: Sequence[Path], profile: Profile, sets: Sequence[str] = ()
     """
     recipes = tuple(find_recipe(recipe) for recipe in recipes)
     command = command_of(recipes[0])
-    words = _words(getattr(profile, command))
+    words = [word for recipe in recipes for word in ("--config", str(recipe))]
+    for key, value in getattr(profile, command).items():
+        words += [f"--{key}", *map(_word, value if isinstance(value, list) else [value])]
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"set: {item!r} is not KEY=VALUE")
         words += [f"--{key}={value}"]
-    options, extra = parse(command, [*_config_words(recipes), *words])
+    options, extra = parse(command, words)
     assert isinstance(options, TrainingOptions)
     accumulation = _accumulation(command, recipes[0], profile, options, extra)
-    return Job(command, recipes, profile, tuple(words), options, extra, accumulation)
+    return Job(command, recipes, profile, [command, *words], options, extra, accumulation)
 
 
 def command_of(recipe: Path) -> str:
@@ -119,13 +122,5 @@ def _number(extra: Extra, key: str) -> int:
         raise UserError(f"{extra.where.get(key)}: {key}: {error}") from error
 
 
-def _config_words(recipes: Sequence[Path]) -> list[str]:
-    return [word for recipe in recipes for word in ("--config", str(recipe))]
-
-
-def _words(fields: dict[str, Any]) -> list[str]:
-    words = []
-    for key, value in fields.items():
-        texts = value if isinstance(value, list) else [value]
-        words += [f"--{key}", *(str(text).lower() if isinstance(text, bool) else str(text) for text in texts)]
-    return words
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

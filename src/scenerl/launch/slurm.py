@@ -150,10 +150,8 @@ def _training(job: Job, options: LaunchOptions) -> str:
         srun += f' --nodelist="$(IFS=,; echo "${{nodes[*]:0:{profile.nodes}}}")"'
     if profile.accelerate is None:
         return f"{srun} {_after_setup(['python', '-m', 'scenerl', *job.arguments], options.setup)}"
-    head = ["accelerate", "launch", "--config_file", str(profile.accelerate)]
-    head += ["--num_machines", str(profile.nodes), "--num_processes", str(profile.num_gpus)]
     # The rank of a node is known there only, the first node's name here only.
-    words = shlex.join([*head, "--main_process_port", str(PORT)])
+    words = shlex.join([*job.accelerate, "--main_process_port", str(PORT)])
     rest = ["--module", "scenerl", *job.arguments]
     if job.server_nodes:
         rest += ["--vllm_server_port", str(SERVER_PORT), "--vllm_server_timeout", "1200"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from scenerl.errors import UserError
-
-CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+from scenerl.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, json_object, one_line
 
 
 def config_of(name: str | Path) -> dict | None:
@@ -18,22 +16,19 @@ def config_of(name: str | Path) -> dict | None:
             model as well.
     """
     folder = Path(name)
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     if folder.is_dir() and path.is_file() and (folder / "config.json").is_file():
-        raise UserError(f"{folder}: holds config.json of a model and {CONFIG} of an adapter; keep one of them")
+        raise UserError(f"{folder}: holds config.json of a model and {ADAPTER_CONFIG} of an adapter; keep one of them")
     if not folder.is_dir():
         from transformers.utils import cached_file
 
-        found = cached_file(str(name), CONFIG, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(str(name), ADAPTER_CONFIG, _raise_exceptions_for_missing_entries=False)
         path = Path(found) if found else path
     if not path.is_file():
         return None
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["base_model_name_or_path"], str):
-            raise TypeError("base_model_name_or_path is not text")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not the configuration of an adapter ({type(error).__name__}: {error})") from error
+    config = json_object(path)
+    if not isinstance(config.get("base_model_name_or_path"), str):
+        raise UserError(f"{path}: not the configuration of an adapter (base_model_name_or_path is not text)")
     if config.get("peft_type") != "LORA":
         raise UserError(f"{path}: peft_type {config.get('peft_type')!r:.50} is not supported; allowed: LORA")
     return config
@@ -50,11 +45,11 @@ def require_safetensors(name: str | Path) -> None:
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(str(name), WEIGHTS, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(str(name), ADAPTER_WEIGHTS, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        raise UserError(f"{name}: {WEIGHTS} cannot be had ({' '.join(str(error).split())[:300]})") from error
+        raise UserError(f"{name}: {ADAPTER_WEIGHTS} cannot be had ({one_line(error)})") from error
     if found is None:
-        raise UserError(f"{name}: has no {WEIGHTS}, and pickled weights are not loaded without --allow_pickle")
+        raise UserError(f"{name}: has no {ADAPTER_WEIGHTS}, and pickled weights are not loaded without --allow_pickle")
 
 
 def attach(model, name: str | Path, trainable: bool = False):
@@ -71,7 +66,7 @@ def attach(model, name: str | Path, trainable: bool = False):
     try:
         peft_model = PeftModel.from_pretrained(model, str(name), is_trainable=trainable)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name}: the adapter does not fit its base model ({' '.join(str(error).split())})") from error
+        raise UserError(f"{name}: the adapter does not fit its base model ({one_line(error)})") from error
     loaded = get_peft_model_state_dict(peft_model)
     wrong = sorted(set(saved) ^ set(loaded))
     if wrong:  # PEFT leaves what is missing as it was initialised, and what is too much aside

@@ -52,11 +52,6 @@ class BranchSampler:
         self.first, self.total = first, total or sum(counts)
         self.logps: torch.Tensor | None = None
 
-    @staticmethod
-    def suits(backbone) -> bool:
-        """Whether a model without its head counts positions as the Qwen-VL families do: with an offset per prompt."""
-        return hasattr(backbone, "rope_deltas")
-
     @torch.no_grad()
     def __call__(
         self, model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs

@@ -19,7 +19,6 @@ class Family:
             keeps as it is.
         lora_targets: regular expression of the modules that LoRA adapts unless told otherwise: the linear layers of the
             language model. Vision towers have layers of the same names, so the whole path counts.
-        fsdp_wrap: classes of the blocks that FSDP shards one by one and gradient checkpointing runs again.
         load_processor: (folder or hub name, min_pixels, max_pixels, trust_remote_code) to a processor that needs no
             torchvision. Bounds that are None keep the checkpoint's.
         input_wh: (processor, image_wh) to the (width, height) of the resized input in pixels.
@@ -31,7 +30,6 @@ class Family:
     banned_tokens: tuple[str, ...]
     vision_modules: tuple[str, ...]
     lora_targets: str
-    fsdp_wrap: tuple[str, ...]
     load_processor: Callable
     input_wh: Callable
     image_tokens: Callable

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from scenerl.errors import UserError
-from scenerl.models import adapters
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", adapters.PICKLED)
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 PROCESSOR_FILES = (
     ("tokenizer_config.json",),
     ("tokenizer.json", "vocab.json"),
@@ -29,8 +29,8 @@ JSON_OBJECTS = (
 )
 
 
-def one_line(error: Exception) -> str:
-    """What an error says in one line of 300 characters at most."""
+def one_line(error: object) -> str:
+    """What an error or server says in one line of 300 characters at most."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} …"
 
@@ -46,14 +46,19 @@ def json_object(path: Path) -> dict:
     return value
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of the folder of a checkpoint or adapter, whether they are there or not.
 
     Raises:
         UserError: the index of a checkpoint in several files cannot be read.
     """
-    if (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file():
-        return [folder / adapters.WEIGHTS]
+    if is_adapter(folder):
+        return [folder / ADAPTER_WEIGHTS]
     index = folder / INDEX
     if (folder / WEIGHTS).is_file() or not index.is_file():
         return [folder / WEIGHTS]
@@ -74,9 +79,8 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    is_adapter = (folder / adapters.CONFIG).is_file() and not (folder / "config.json").is_file()
-    required = ((adapters.CONFIG,), (adapters.WEIGHTS,)) if is_adapter else REQUIRED
-    is_pickled = allow_pickle and not any((folder / name).is_file() for name in (WEIGHTS, INDEX, adapters.WEIGHTS))
+    required = ((ADAPTER_CONFIG,), (ADAPTER_WEIGHTS,)) if is_adapter(folder) else REQUIRED
+    is_pickled = allow_pickle and not any((folder / name).is_file() for name in (WEIGHTS, INDEX, ADAPTER_WEIGHTS))
     if is_pickled:
         required = (*required[:-1], PICKLED)
     missing = [" or ".join(names) for names in required if not any((folder / name).is_file() for name in names)]

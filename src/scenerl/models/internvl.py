@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     GotOcr2ImageProcessorPil,
@@ -21,7 +20,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from scenerl.errors import UserError
 from scenerl.models.family import Family
-from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets, tile_count
+from scenerl.models.processors import WithoutVideo, loader, lora_targets, tile_count
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 START_TOKEN, END_TOKEN, VIDEO_TOKEN = "<img>", "</img>", "<video>"
@@ -30,6 +29,8 @@ _PATTERN = re.compile(f"(?P<image>{re.escape(IMAGE_TOKEN)})|(?P<video>{re.escape
 
 class InternVLImageTextProcessor(WithoutVideo, InternVLProcessor):
     """The family's processor without its video half."""
+
+    settings = ("image_seq_length",)
 
     def __init__(self, image_processor=None, tokenizer=None, image_seq_length=256, chat_template=None, **kwargs):
         self.image_seq_length = image_seq_length
@@ -41,25 +42,6 @@ class InternVLImageTextProcessor(WithoutVideo, InternVLProcessor):
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
         self.multimodal_pattern = _PATTERN
 
-    def settings(self):
-        return {"processor_class": "InternVLProcessor", "image_seq_length": self.image_seq_length}
-
-
-def load_processor(
-    name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None, trust_remote_code: bool = False
-) -> InternVLImageTextProcessor:
-    """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
-
-    Raises:
-        UserError: there is no chat template, the tokenizer has no token for an image, or the bounds allow no tile.
-    """
-    tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
-    image_processor = GotOcr2ImageProcessorPil.from_pretrained(name)
-    image_processor.crop_to_patches = True
-    set_pixel_bounds(image_processor, min_pixels, max_pixels)
-    length = ProcessorMixin.get_processor_dict(name)[0].get("image_seq_length", 256)
-    return InternVLImageTextProcessor(image_processor, tokenizer, length, chat_template=template)
-
 
 def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | None) -> None:
     """Set how many pixels the grid of tiles may have; None leaves a bound as it is.
@@ -67,6 +49,7 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
     Raises:
         UserError: no number of tiles fits.
     """
+    image_processor.crop_to_patches = True
     tile = image_processor.size["height"]
     if max_pixels is not None:
         image_processor.max_patches = tile_count(max_pixels, tile, "max_pixels")
@@ -99,8 +82,7 @@ FAMILY = Family(
     banned_tokens=(IMAGE_TOKEN, START_TOKEN, END_TOKEN, VIDEO_TOKEN),
     vision_modules=("model.vision_tower", "model.multi_modal_projector"),
     lora_targets=lora_targets("language_model"),
-    fsdp_wrap=("Qwen2DecoderLayer", "InternVLVisionLayer"),  # language models other than Qwen2.5 have other blocks
-    load_processor=load_processor,
+    load_processor=loader(InternVLImageTextProcessor, GotOcr2ImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds),
     input_wh=input_wh,
     image_tokens=image_tokens,
 )

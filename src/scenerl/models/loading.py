@@ -15,7 +15,7 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.errors import UserError
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
-from scenerl.models.folders import PROCESSOR_FILES, check_folder, json_object, one_line, weight_files
+from scenerl.models.folders import ADAPTER_CONFIG, PROCESSOR_FILES, check_folder, json_object, one_line, weight_files
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DIGEST_BYTES = 1 << 20
@@ -112,9 +112,9 @@ def base_of(name: str | Path) -> str | None:
     if not Path(base).is_dir() and not is_hub_name(base):
         raise UserError(
             f"{name}: the adapter's base model {base!r} is no folder; correct base_model_name_or_path in "
-            f"{adapters.CONFIG}"
+            f"{ADAPTER_CONFIG}"
         )
-    if (Path(base) / adapters.CONFIG).is_file():
+    if (Path(base) / ADAPTER_CONFIG).is_file():
         raise UserError(
             f"{name}: the adapter's base model {base} is an adapter itself; merge that first: scenerl export"
         )
@@ -228,13 +228,6 @@ def load(
     if device:
         model.to(device)
     return Checkpoint(str(name), family, model, processor)
-
-
-def block_classes(model) -> set[str]:
-    """Classes of the model's blocks: what gradient checkpointing runs again and FSDP shards, one by one."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
 def _refuse_bad_weights(name: str | Path, found: dict) -> None:

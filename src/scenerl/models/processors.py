@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import AutoTokenizer, ProcessorMixin
@@ -38,13 +38,14 @@ class WithoutVideo(ProcessorMixin):
     """For a family's processor whose video half, which alone would need torchvision, is left out.
 
     It is saved in the standard files (tokenizer, chat template, ``preprocessor_config.json``, and
-    ``processor_config.json`` where there is something to say), so other tools load the folder as an ordinary
-    checkpoint of the family.
+    ``processor_config.json`` where there are settings), so other tools load the folder as an ordinary checkpoint of the
+    family.
+
+    Attributes:
+        settings: names of the attributes and constructor's arguments that ``processor_config.json`` holds.
     """
 
-    def settings(self) -> Mapping[str, object]:
-        """What ``processor_config.json`` holds; nothing: there is none."""
-        return {}
+    settings: tuple[str, ...] = ()
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         if push_to_hub:
@@ -52,9 +53,34 @@ class WithoutVideo(ProcessorMixin):
         self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(save_directory)
         self.image_processor.save_pretrained(save_directory)
-        if settings := self.settings():
+        if self.settings:
+            values = {"processor_class": type(self).__bases__[1].__name__}
+            values |= {name: getattr(self, name) for name in self.settings}
             path = Path(save_directory) / "processor_config.json"
-            path.write_text(json.dumps(dict(settings), indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def loader(
+    processor_class: type[WithoutVideo], image_processor_class: type, image_token: str, set_pixel_bounds: Callable
+) -> Callable:
+    """A family's ``load_processor``, see :class:`scenerl.models.family.Family`."""
+
+    def load_processor(
+        name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None, trust_remote_code: bool = False
+    ) -> WithoutVideo:
+        """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
+
+        Raises:
+            UserError: there is no chat template, the tokenizer has no token for an image, or the bounds cannot be met.
+        """
+        tokenizer, template = load_tokenizer(name, image_token, trust_remote_code)
+        image_processor = image_processor_class.from_pretrained(name)
+        set_pixel_bounds(image_processor, min_pixels, max_pixels)
+        saved = ProcessorMixin.get_processor_dict(name)[0] if processor_class.settings else {}
+        settings = {key: saved[key] for key in processor_class.settings if key in saved}
+        return processor_class(image_processor, tokenizer, chat_template=template, **settings)
+
+    return load_processor
 
 
 def tile_count(pixels: int, tile: int, name: str) -> int:

@@ -14,5 +14,4 @@ FAMILY = replace(
     qwen2_vl.FAMILY,
     model_type="qwen2_5_vl",
     box_format="resized",
-    fsdp_wrap=("Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"),
 )

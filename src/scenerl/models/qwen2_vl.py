@@ -5,15 +5,13 @@ Frame: the model was trained on boxes ``(x1, y1), (x2, y2)`` scaled to [0, 1000)
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
 from scenerl.errors import UserError
 from scenerl.models.family import Family
-from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets
+from scenerl.models.processors import WithoutVideo, loader, lora_targets
 
 IMAGE_TOKEN = "<|image_pad|>"
 VIDEO_TOKEN = "<|video_pad|>"
@@ -29,20 +27,6 @@ class Qwen2VLImageTextProcessor(WithoutVideo, Qwen2VLProcessor):
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
         # Qwen2VLProcessor.__init__ insists on a video processor; everything it sets besides is above
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
-
-
-def load_processor(
-    name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None, trust_remote_code: bool = False
-) -> Qwen2VLImageTextProcessor:
-    """The processor of a checkpoint folder or hub name; pixel bounds given here replace the checkpoint's.
-
-    Raises:
-        UserError: there is no chat template, the tokenizer has no token for an image, or the bounds contradict.
-    """
-    tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
-    image_processor = Qwen2VLImageProcessorPil.from_pretrained(name)
-    set_pixel_bounds(image_processor, min_pixels, max_pixels)
-    return Qwen2VLImageTextProcessor(image_processor, tokenizer, chat_template=template)
 
 
 def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | None) -> None:
@@ -78,13 +62,14 @@ def image_tokens(processor, image_wh: tuple[int, int]) -> int:
     return width * height // (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
 
 
+load_processor = loader(Qwen2VLImageTextProcessor, Qwen2VLImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds)
+
 FAMILY = Family(
     model_type="qwen2_vl",
     box_format="norm1000",
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     vision_modules=("model.visual",),  # its merger is the projector
     lora_targets=lora_targets("language_model"),
-    fsdp_wrap=("Qwen2VLDecoderLayer", "Qwen2VLVisionBlock"),
     load_processor=load_processor,
     input_wh=input_wh,
     image_tokens=image_tokens,

@@ -9,8 +9,4 @@ from dataclasses import replace
 
 from scenerl.models import qwen2_vl
 
-FAMILY = replace(
-    qwen2_vl.FAMILY,
-    model_type="qwen3_vl",
-    fsdp_wrap=("Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"),
-)
+FAMILY = replace(qwen2_vl.FAMILY, model_type="qwen3_vl")

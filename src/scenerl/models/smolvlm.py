@@ -8,7 +8,6 @@ integers 0-1000 relative to the image, which fine-tuning has to teach. Every ima
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor, get_image_prompt_string
@@ -16,7 +15,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from scenerl.errors import UserError
 from scenerl.models.family import Family
-from scenerl.models.processors import WithoutVideo, load_tokenizer, lora_targets, tile_count
+from scenerl.models.processors import WithoutVideo, loader, lora_targets, tile_count
 
 IMAGE_TOKEN, VIDEO_TOKEN = "<image>", "<video>"
 AROUND_TOKEN, GLOBAL_TOKEN = "<fake_token_around_image>", "<global-img>"
@@ -29,6 +28,8 @@ TILE_TOKENS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for colum
 class SmolVLMImageTextProcessor(WithoutVideo, SmolVLMProcessor):
     """The family's processor without its video half, which also needs num2words."""
 
+    settings = ("image_seq_len",)
+
     def __init__(self, image_processor=None, tokenizer=None, image_seq_len=169, chat_template=None, **kwargs):
         self.image_seq_len = image_seq_len
         self.image_token, self.video_token = IMAGE_TOKEN, VIDEO_TOKEN
@@ -39,25 +40,6 @@ class SmolVLMImageTextProcessor(WithoutVideo, SmolVLMProcessor):
 
     def apply_chat_template(self, conversation, chat_template=None, **kwargs):
         return ProcessorMixin.apply_chat_template(self, conversation, chat_template, **kwargs)
-
-    def settings(self):
-        return {"processor_class": "SmolVLMProcessor", "image_seq_len": self.image_seq_len}
-
-
-def load_processor(
-    name: str | Path, min_pixels: int | None = None, max_pixels: int | None = None, trust_remote_code: bool = False
-) -> SmolVLMImageTextProcessor:
-    """The processor of a checkpoint folder or hub name; a bound given here replaces the checkpoint's.
-
-    Raises:
-        UserError: there is no chat template, the tokenizer has no token for an image, ``max_pixels`` allows no tile,
-            or ``min_pixels`` is given.
-    """
-    tokenizer, template = load_tokenizer(name, IMAGE_TOKEN, trust_remote_code)
-    image_processor = SmolVLMImageProcessorPil.from_pretrained(name)
-    set_pixel_bounds(image_processor, min_pixels, max_pixels)
-    length = ProcessorMixin.get_processor_dict(name)[0].get("image_seq_len", 169)
-    return SmolVLMImageTextProcessor(image_processor, tokenizer, length, chat_template=template)
 
 
 def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | None) -> None:
@@ -101,8 +83,7 @@ FAMILY = Family(
     banned_tokens=(IMAGE_TOKEN, VIDEO_TOKEN, AROUND_TOKEN, GLOBAL_TOKEN, *TILE_TOKENS),
     vision_modules=("model.vision_model", "model.connector"),
     lora_targets=lora_targets("text_model"),
-    fsdp_wrap=("LlamaDecoderLayer", "SmolVLMEncoderLayer"),
-    load_processor=load_processor,
+    load_processor=loader(SmolVLMImageTextProcessor, SmolVLMImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds),
     input_wh=input_wh,
     image_tokens=image_tokens,
 )

@@ -34,7 +34,7 @@ class PredictionFile:
         try:
             self._begin()
             self.failed: set[str] = set()
-            for line, row in self._rows():
+            for line, row in whole_rows(self.path, "; use --fresh or another --out"):
                 self._note(line, row)
                 if "error" in row:
                     self.failed.add(row["image_id"])
@@ -52,23 +52,6 @@ class PredictionFile:
         self.done.add((row["image_id"], row.get("sample", 0)))
         self.counts.add(row)
         self._size += len(line)
-
-    def _rows(self) -> Iterator[tuple[bytes, dict]]:
-        """The whole lines of the file with what they hold."""
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    row = json.loads(line)
-                    hash((row["image_id"], row.get("sample", 0)))
-                    AnswerCounts().add(row)
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    raise UserError(
-                        f"{self.path}, row {number}: not a prediction row ({why_no_json(error)}); use --fresh or "
-                        "another --out"
-                    ) from error
-                yield line, row
 
     def append(self, row: dict) -> None:
         """Write one row; on return it is in the file.
@@ -98,7 +81,7 @@ class PredictionFile:
         with whole_file(self.path) as draft:
             with draft.open("wb") as file:
                 self._begin()
-                for line, row in self._rows():
+                for line, row in whole_rows(self.path, "; use --fresh or another --out"):
                     if row["image_id"] not in image_ids:
                         file.write(line)
                         self._note(line, row)
@@ -114,3 +97,22 @@ class PredictionFile:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def whole_rows(path: Path, advice: str = "") -> Iterator[tuple[bytes, dict]]:
+    """The lines of a file of predictions with what they hold, up to one that a kill cut off.
+
+    Raises:
+        UserError: a row is no prediction; names file and row, and ends with the advice.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+                hash((row["image_id"], row.get("sample", 0)))
+                AnswerCounts().add(row)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise UserError(f"{path}, row {number}: not a prediction row ({why_no_json(error)}){advice}") from error
+            yield line, row

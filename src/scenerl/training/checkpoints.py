@@ -15,9 +15,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
-from scenerl.files import whole_file
+from scenerl.card import FILE_NAME, model_card, origin_of
+from scenerl.files import atomic_write_text, whole_file
 from scenerl.models.folders import check_folder
-from scenerl.models.loading import load
+from scenerl.models.loading import Checkpoint, base_of, load
 from scenerl.training.preemption import PreemptionCallback
 
 UNFINISHED = "_unfinished"
@@ -36,10 +37,12 @@ class CheckpointMixin:
     """For TRL's trainers: atomic checkpoints that hold the output format and restore weights and rollouts.
 
     Attributes:
-        output_format: saved with every checkpoint, so that each can be used for prediction; None: not saved.
+        checkpoint: the model that is trained, for the model card.
+        output_format: saved with every checkpoint, so that each can be used for prediction.
     """
 
-    output_format: OutputFormat | None = None
+    checkpoint: Checkpoint
+    output_format: OutputFormat
     _staging: Path | None = None
 
     def _get_output_dir(self, trial) -> str:
@@ -68,7 +71,7 @@ class CheckpointMixin:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As transformers, which may upload the folder at the end: the output format is in it before."""
-        if self.args.should_save and self.output_format is not None:
+        if self.args.should_save:
             save_output_format(self.output_format, output_dir or self.args.output_dir)
         super().save_model(output_dir, _internal_call)
 
@@ -76,9 +79,23 @@ class CheckpointMixin:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""
         if self._staging is not None:
             return
-        if self.is_world_process_zero() and self.output_format is not None:
+        if self.is_world_process_zero():
             save_output_format(self.output_format, self.args.output_dir)
         super()._push_from_checkpoint(checkpoint_folder)
+
+    def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
+        """Describe the model by the files of the run; there are no metrics yet."""
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir)
+        card = model_card(
+            self.args.hub_model_id or model_name or folder.name,
+            self.checkpoint.family.model_type,
+            self.output_format,
+            base_of(self.checkpoint.name) or self.checkpoint.name,
+            origin_of(folder),
+        )
+        atomic_write_text(folder / FILE_NAME, card)
 
     def save_rollout(self, checkpoint: Path) -> None:
         """Write the state of a rollout that training is in the middle of; only trainers that sample have one."""
@@ -137,7 +154,7 @@ def _progress(checkpoint: Path) -> tuple[int, int]:
     return state["global_step"], state["max_steps"]
 
 
-def fit(trainer: CheckpointMixin) -> None:
+def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     """Train from the newest checkpoint on, or from the start, and save the final model in the run folder.
 
     A run with all its steps done is not trained further; transformers would do so where the last epoch is not a full
@@ -156,7 +173,7 @@ def fit(trainer: CheckpointMixin) -> None:
         Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
     if checkpoint and step >= num_steps:
         _finish(trainer, checkpoint, folder)
-        return
+        return trainer
     if checkpoint:
         trainer.load_rollout(checkpoint)
     with PreemptionCallback() as preemption:
@@ -164,6 +181,7 @@ def fit(trainer: CheckpointMixin) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     preemption.leave(trainer.state)
     trainer.save_model(str(folder))
+    return trainer
 
 
 def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:
@@ -173,8 +191,7 @@ def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:
             if path.is_file() and not any(path.match(pattern) for pattern in _TRAINING_STATE):
                 with whole_file(folder / path.name) as draft:
                     shutil.copyfile(path, draft)
-        if trainer.output_format is not None:
-            save_output_format(trainer.output_format, folder)
+        save_output_format(trainer.output_format, folder)
     if trainer.args.push_to_hub:
         trainer.args.hub_strategy = HubStrategy.EVERY_SAVE  # with END transformers uploads after training only
         trainer.create_model_card()

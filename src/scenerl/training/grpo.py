@@ -23,7 +23,6 @@ from scenerl.training.checks import check_batch, check_prompts, check_rewards
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
-from scenerl.training.model_card import ModelCardMixin
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
@@ -35,7 +34,7 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class SceneGRPOTrainer(CheckpointMixin, ModelCardMixin, SharedPrefixGRPOTrainer):
+class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
     """TRL's trainer with shared prompts, a check of the first rollout, and checkpoints that hold rollouts.
 
     Attributes:
@@ -153,6 +152,7 @@ def build_trainer(
             checkpoint, conversation, examples, trainer.eos_token_ids, args.max_completion_length
         )
     quiet_console(trainer)
+    _log.info("rollouts: %s", describe_rollout(trainer))
     return trainer
 
 
@@ -178,36 +178,13 @@ def describe_rollout(trainer: SceneGRPOTrainer) -> str:
     return f"{form} completions, in process; every {how_often}"
 
 
-def train(
-    checkpoint: Checkpoint,
-    conversation: Conversation,
-    examples: Sequence[Example],
-    args: GRPOConfig,
-    rewards: Sequence[str],
-    **settings: Any,
-) -> SceneGRPOTrainer:
-    """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there.
-
-    Args:
-        settings: of :func:`build_trainer`.
-
-    Raises:
-        RolloutMismatch: rollout and trainer disagree about log-probabilities (a UserError).
-    """
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    trainer = build_trainer(checkpoint, conversation, examples, args, rewards, **settings)
-    _log.info("rollouts: %s", describe_rollout(trainer))
-    fit(trainer)
-    return trainer
-
-
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
     reward_options = reward_options_of(options)
     checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
-    train(
+    trainer = build_trainer(
         checkpoint,
         conversation,
         examples,
@@ -222,3 +199,4 @@ def run(options, extra: Mapping[str, Any]) -> None:
         constrain=options.constrain,
         rollout_check_tolerance=options.rollout_check_tolerance,
     )
+    fit(trainer)

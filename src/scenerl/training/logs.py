@@ -65,7 +65,8 @@ class LogFile(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs:
             row = {"step": state.global_step, "time": round(time.time(), 3)}
-            row |= {key: None if _is_nan(value) else value for key, value in logs.items()}
+            for key, value in logs.items():  # JSON holds neither NaN nor infinity
+                row[key] = None if isinstance(value, float) and not math.isfinite(value) else value
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
 
@@ -120,11 +121,6 @@ class ConsoleTable(TrainerCallback):
         if self.progress:
             hide(self.progress)
             self.progress = None
-
-
-def _is_nan(value) -> bool:
-    """Whether a value is NaN or infinite, which JSON cannot hold."""
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _number(value) -> str:

@@ -16,12 +16,8 @@ from trl.data_utils import prepare_multimodal_messages
 
 from scenerl.errors import UserError
 from scenerl.models.branching import BranchSampler
-from scenerl.training.shared_prefix.rollout import cut_at_stop, left_padded
+from scenerl.training.shared_prefix.rollout import cut_at_stop, left_padded, padded
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
-
-
-class RolloutMismatch(UserError):
-    """The rollout's log-probabilities are not the trainer's."""
 
 
 @torch.no_grad()
@@ -43,7 +39,7 @@ def check_rollout(
         The mean absolute difference per token, in nats.
 
     Raises:
-        RolloutMismatch: the difference exceeds the tolerance or is NaN; names it and the worst token.
+        UserError: the difference exceeds the tolerance or is NaN; names it and the worst token.
     """
     prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
     was_training = trainer.model.training
@@ -67,7 +63,7 @@ def check_rollout(
     if not mean <= tolerance:  # also catches NaN
         _, token, a, b = max(pairs, key=lambda pair: (math.isnan(pair[0]), pair[0]))
         text = trainer._tokenizer.decode([token])
-        raise RolloutMismatch(
+        raise UserError(
             f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
             f"{tolerance:g} (--rollout_check_tolerance). Worst token {text!a}: rollout {a:.4f}, trainer {b:.4f}. "
             "Usual causes: another chat template, image size or weights on one side"
@@ -115,18 +111,13 @@ def _score(trainer, prompt_ids, completion_ids, fields) -> list[list[float]]:
     """The trainer's log-probabilities of the completions."""
     device = trainer.accelerator.device
     inputs = left_padded(prompt_ids, fields, trainer._tokenizer.pad_token_id, device)
-    longest = max(map(len, completion_ids))
-
-    def right_padded(rows, value: int) -> torch.Tensor:
-        return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows], device=device)
-
-    ids = right_padded(completion_ids, trainer._tokenizer.pad_token_id)
-    mask = right_padded([[1] * len(row) for row in completion_ids], 0)
+    ids = padded(completion_ids, trainer._tokenizer.pad_token_id).to(device)
+    mask = padded([[1] * len(row) for row in completion_ids], 0).to(device)
     input_ids = torch.cat([inputs.pop("input_ids"), ids], dim=1)
     attention_mask = torch.cat([inputs.pop("attention_mask"), mask], dim=1)
     if "mm_token_type_ids" in inputs:
         inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], dim=1)
     logps, *_ = trainer._get_per_token_logps_and_entropies(
-        trainer.model, input_ids, attention_mask, longest, num_images=[1] * len(prompt_ids), **inputs
+        trainer.model, input_ids, attention_mask, ids.shape[1], num_images=[1] * len(prompt_ids), **inputs
     )
     return [row[: len(c)] for row, c in zip(logps.tolist(), completion_ids, strict=True)]

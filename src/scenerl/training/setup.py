@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate.utils import is_peft_model
 from transformers.integrations import get_available_reporting_integrations
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.import_utils import is_vllm_available
 
 from scenerl import data, tiny
@@ -22,9 +23,9 @@ from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
-from scenerl.models.loading import Checkpoint, block_classes, family_of, load
+from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
-from scenerl.progress import progress_bar
+from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke
 from scenerl.training.adapters import check_tuning, quantization
@@ -111,8 +112,9 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
     if options.freeze_vision and not is_peft_model(checkpoint.model):  # an adapter leaves the tower alone anyway
         for name in checkpoint.family.vision_modules:
             checkpoint.model.get_submodule(name).requires_grad_(False)
-    # what FSDP shards one by one where its configuration names no classes
-    checkpoint.model._no_split_modules = block_classes(checkpoint.model)
+    # what FSDP shards one by one where its configuration names no classes: what gradient checkpointing runs again
+    blocks = (module for module in checkpoint.model.modules() if isinstance(module, GradientCheckpointingLayer))
+    checkpoint.model._no_split_modules = {type(module).__name__ for module in blocks}
     return checkpoint
 
 
@@ -157,17 +159,13 @@ def open_run(
 
 def _read_examples(options) -> list[Example]:
     """The training set. Every row is checked now, images are opened later."""
-    with progress_bar("rows", None) as advance:  # of a large set every image's header is read
-        examples = []
-        for example in data.load(
-            options.data,
-            split=options.split,
-            limit=options.limit,
-            skip_bad=options.skip_bad,
-            need_images=True,
-            boxes=boxes_for(options),
-            stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
-        ):
-            examples.append(example)
-            advance(1)
-    return examples
+    examples = data.load(
+        options.data,
+        split=options.split,
+        limit=options.limit,
+        skip_bad=options.skip_bad,
+        need_images=True,
+        boxes=boxes_for(options),
+        stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
+    )
+    return list(track(examples, "rows"))  # of a large set every image's header is read

@@ -15,13 +15,12 @@ from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
-from scenerl.training.model_card import ModelCardMixin
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.types import Example
 
 
-class SceneSFTTrainer(CheckpointMixin, ModelCardMixin, SFTTrainer):
-    """TRL's trainer, with our checkpoints and model card."""
+class SceneSFTTrainer(CheckpointMixin, SFTTrainer):
+    """TRL's trainer with our checkpoints."""
 
 
 def build_trainer(
@@ -63,25 +62,12 @@ def build_trainer(
     return trainer
 
 
-def train(
-    checkpoint: Checkpoint,
-    conversation: Conversation,
-    examples: Sequence[Example],
-    args: SFTConfig,
-    **settings: Any,
-) -> SFTTrainer:
-    """Train, going on from the newest checkpoint in ``args.output_dir``, and save the final model there."""
-    trainer = build_trainer(checkpoint, conversation, examples, args, **settings)
-    fit(trainer)
-    return trainer
-
-
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would truncate completions, and large images
     checkpoint, conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
-    train(
+    trainer = build_trainer(
         checkpoint,
         conversation,
         examples,
@@ -91,3 +77,4 @@ def run(options, extra: Mapping[str, Any]) -> None:
         peft_config=lora_config(options, checkpoint),
         reasoning=options.thought,
     )
+    fit(trainer)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scenerl.answers.formats import FORMATS
 from scenerl.config import Extra
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named, family_of
+from scenerl.tiny.architectures import ARCHITECTURES
 from scenerl.types import Example, SceneGraph
 
 NUM_STEPS = 2
@@ -27,8 +29,6 @@ IMAGE_SIDE = 112
 """Width and height of the drawn images in pixels."""
 _PER_PROCESS = 4
 """Examples or completions that each process sees in a step."""
-_RELEASED = {"qwen25vl": "qwen2_5_vl", "qwen2vl": "qwen2_vl", "qwen3vl": "qwen3_vl"}
-"""Part of the name of released models, which need not be here, to ``model_type``."""
 
 
 def shrink(options, extra: Mapping[str, Any]):
@@ -54,16 +54,20 @@ def shrink(options, extra: Mapping[str, Any]):
 
 
 def family(options) -> Family:
-    """The family of a run's model: from the name of a released one, else from its checkpoint.
+    """The family of a run's model: from the name of a released one, which need not be here, else from its checkpoint.
 
     Raises:
         UserError: there is no such checkpoint.
     """
-    name = re.sub("[^a-z0-9]", "", options.model.lower())
-    released = next((model_type for part, model_type in _RELEASED.items() if part in name), None)
+    name = _plain(options.model)
+    released = next((model_type for model_type in ARCHITECTURES if _plain(model_type) in name), None)
     if released and not Path(options.model).is_dir():
         return family_named(released)
     return tiny.requested_family(options) or family_of(options.model)
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 def draw_examples(options, output_format: OutputFormat) -> list[Example]:
@@ -77,10 +81,8 @@ def _in_vocabulary(example: Example, output_format: OutputFormat) -> Example:
     if output_format.objects is None:
         return example
     query = example.query and output_format.objects[: len(example.query)]
-    labels, predicates = query or output_format.objects, output_format.predicates
-    objects = [replace(item, label=labels[number % len(labels)]) for number, item in enumerate(example.graph.objects)]
-    relations = [
-        replace(edge, predicate=predicates[number % len(predicates)])
-        for number, edge in enumerate(example.graph.relations if predicates else ())
-    ]
-    return replace(example, graph=SceneGraph(tuple(objects), tuple(relations)), query=query)
+    labels, predicates = cycle(query or output_format.objects), cycle(output_format.predicates or ())
+    objects = tuple(replace(item, label=label) for item, label in zip(example.graph.objects, labels))  # noqa: B905
+    relations = zip(example.graph.relations, predicates)  # noqa: B905
+    relations = tuple(replace(edge, predicate=predicate) for edge, predicate in relations)
+    return replace(example, graph=SceneGraph(objects, relations), query=query)

@@ -147,7 +147,6 @@ def test_a_shuffle_keeps_groups_together(num_groups, size, random):
 def test_a_group_that_does_not_fit_is_split_and_has_its_prompt_in_each_part():
     groups, prompts, completions = [range(3), range(3, 5)], [4, 4, 4, 3, 3], [5, 5, 5, 1, 2]
     # A prompt of 4 takes 3 tokens: its last one is counted with each completion. 3 + 15 and 2 + 3 tokens.
-    assert parts_within(groups, prompts, completions, None) == [range(5)]
     assert parts_within(groups, prompts, completions, 23) == [range(5)]
     assert parts_within(groups, prompts, completions, 22) == [range(3), range(3, 5)]  # rather than 4 and 1
     assert parts_within(groups, prompts, completions, 13) == [range(2), range(2, 5)]

@@ -25,13 +25,14 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
+from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
 from scenerl.training import grpo
+from scenerl.training.checkpoints import fit
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.shared_prefix import attention, self_check, support
 from scenerl.training.shared_prefix import trainer as trainer_module
 from scenerl.training.shared_prefix.padded_rows import join_images, share_images
-from scenerl.training.shared_prefix.self_check import SharedPrefixMismatch
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 from training.small_run import QUICK_GRPO, STYLE, load_checkpoint, read_rows
 
@@ -539,7 +540,7 @@ def test_a_wrong_number_at_the_first_step_stops_the_run(checkpoint, examples, tm
         return right(query, key, value, wrong, scale)
 
     monkeypatch.setattr(attention, "packed_attention", blind)
-    with pytest.raises(SharedPrefixMismatch) as caught:
+    with pytest.raises(UserError, match="shared_prefix: log-probabilities differ") as caught:
         build(checkpoint, examples, tmp_path, learning_rate=0.1).train()
     found = re.search(r"Worst token '.*': (\S+) with, (\S+) without; train with --shared_prefix off", str(caught.value))
     assert abs(float(found[1]) - float(found[2])) > 1e-3
@@ -550,13 +551,15 @@ def test_healthy_runs_pass_the_check_once(checkpoint, examples, tmp_path, monkey
     calls = []
     check = self_check.check_first_group
     monkeypatch.setattr(trainer_module, "check_first_group", lambda *args: (calls.append(1), check(*args))[1])
-    trainer = grpo.train(
-        checkpoint,
-        checkpoint.conversation(STYLE),
-        examples,
-        GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO),
-        ["format"],
-        shared_prefix="on",
+    trainer = fit(
+        grpo.build_trainer(
+            checkpoint,
+            checkpoint.conversation(STYLE),
+            examples,
+            GRPOConfig(output_dir=str(tmp_path), **QUICK_GRPO),
+            ["format"],
+            shared_prefix="on",
+        )
     )
     assert calls == [1] and trainer.shares_prefix
     assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [1, 2, 2]

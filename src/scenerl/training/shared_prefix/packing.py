@@ -100,7 +100,7 @@ def pack(
 
 
 def parts_within(
-    groups: Sequence[range], prompt_sizes: Sequence[int], completion_sizes: Sequence[int], limit: int | None
+    groups: Sequence[range], prompt_sizes: Sequence[int], completion_sizes: Sequence[int], limit: int
 ) -> list[range]:
     """Neighbouring completions that share a packed row of at most ``limit`` tokens.
 
@@ -110,13 +110,11 @@ def parts_within(
     Args:
         groups: ranges of completions with one prompt each, without gaps.
         prompt_sizes, completion_sizes: tokens of each completion and of its prompt.
-        limit: tokens of a row; None for one row of everything.
+        limit: tokens of a row.
 
     Returns:
         Ranges of completions, in order and without gaps.
     """
-    if limit is None:
-        return [range(groups[0].start, groups[-1].stop)]
     parts: list[range] = []
     start, used = groups[0].start, 0
     for group in groups:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import make_flat_list_of_images
-from trl.trainer.utils import split_pixel_values_by_grid
+from trl.trainer.utils import pad, split_pixel_values_by_grid
 
 
 def left_padded(
@@ -25,16 +25,17 @@ def left_padded(
     Returns:
         ``input_ids`` and ``attention_mask`` (B, P), and the fields as tensors.
     """
-    width = max(map(len, prompt_ids))
-
-    def pad(rows, value: int) -> torch.Tensor:
-        return torch.tensor([[value] * (width - len(row)) + list(row) for row in rows], device=device)
-
-    inputs = {"input_ids": pad(prompt_ids, pad_id), "attention_mask": pad([[1] * len(ids) for ids in prompt_ids], 0)}
+    masks = [[1] * len(ids) for ids in prompt_ids]
+    inputs = {"input_ids": padded(prompt_ids, pad_id, "left"), "attention_mask": padded(masks, 0, "left")}
     for key, value in fields.items():
         is_per_token = isinstance(value, list) and isinstance(value[0], list)
-        inputs[key] = pad(value, 0) if is_per_token else _tensor(value).to(device)
-    return inputs
+        inputs[key] = padded(value, 0, "left") if is_per_token else _tensor(value)
+    return {key: value.to(device) for key, value in inputs.items()}
+
+
+def padded(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
+    """Rows of whole numbers as one tensor, filled up with a value."""
+    return pad([torch.tensor(row, dtype=torch.long) for row in rows], value, side)
 
 
 def select_prompts(fields: dict[str, Any], kept: Sequence[int], num_images: Sequence[int]) -> dict[str, Any]:
@@ -84,9 +85,8 @@ class _OncePerImage:
 
     def __init__(self, processor):
         self._processor = processor
-        self._seen: dict[
-            int, tuple[Any, Any]
-        ] = {}  # id to the image, kept alive so that no other gets its id, and result
+        # id to the image, kept alive so that no other gets its id, and result
+        self._seen: dict[int, tuple[Any, Any]] = {}
 
     def __getattr__(self, name: str):
         return getattr(self._processor, name)

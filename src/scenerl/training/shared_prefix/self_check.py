@@ -20,10 +20,6 @@ IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "num_images")
 _log = logging.getLogger(__name__)
 
 
-class SharedPrefixMismatch(UserError):
-    """Log-probabilities with a shared prefix are not those without."""
-
-
 @torch.no_grad()
 def check_first_group(trainer: GRPOTrainer, model, inputs: dict[str, Any]) -> None:
     """Score a batch's first group both ways.
@@ -32,7 +28,7 @@ def check_first_group(trainer: GRPOTrainer, model, inputs: dict[str, Any]) -> No
     first group among the processes are left out.
 
     Raises:
-        SharedPrefixMismatch: the two differ; names the worst token and both values.
+        UserError: the two differ; names the worst token and both values.
     """
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
@@ -62,7 +58,7 @@ def check_first_group(trainer: GRPOTrainer, model, inputs: dict[str, Any]) -> No
     if not difference.mean() <= tolerance:  # also catches NaN
         worst = int(difference.nan_to_num(nan=torch.inf).argmax())
         token = trainer._tokenizer.decode([int(inputs["completion_ids"][rows][scored][worst])])
-        raise SharedPrefixMismatch(
+        raise UserError(
             f"shared_prefix: log-probabilities differ by {difference.mean():.4g} per token on average from those "
             f"without it, allowed {tolerance:g}. Worst token {token!a}: {shared[worst]:.4f} with, "
             f"{plain[worst]:.4f} without; train with --shared_prefix off, and please report this"

@@ -6,7 +6,6 @@ from accelerate.utils import is_peft_model
 from transformers.generation import GenerationMode
 from trl import GRPOTrainer
 
-from scenerl.models.branching import BranchSampler
 from scenerl.training.shared_prefix import attention
 from scenerl.training.shared_prefix.packing import PackedRow
 
@@ -44,8 +43,7 @@ def can_share_rollout(trainer: GRPOTrainer) -> bool:
         return False
     config = trainer.generation_config
     is_sampled = config.get_generation_mode() in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return is_sampled and config.cache_implementation is None and BranchSampler.suits(backbone_of(model))
+    return is_sampled and config.cache_implementation is None
 
 
 def backbone_of(model):

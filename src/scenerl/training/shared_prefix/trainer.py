@@ -96,7 +96,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self._is_checked = True
         return super()._compute_loss(model, inputs)
 
-    def _get_per_token_logps_and_entropies(
+    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+        score = self._packed_logps if self.shares_prefix else super()._get_per_token_logps_and_entropies
+        return score(*args, **kwargs)
+
+    def _packed_logps(
         self,
         model,
         input_ids,
@@ -108,17 +112,6 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         **fields,
     ):
         """As TRL: log-probabilities and entropies (B, C) of the completions, from packed rows."""
-        if not self.shares_prefix:
-            return super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids,
-                attention_mask,
-                logits_to_keep,
-                batch_size,
-                compute_entropy,
-                compute_aux_loss,
-                **fields,
-            )
         images = {key: fields.pop(key, None) for key in (*IMAGE_FIELDS, "mm_token_type_ids")}
         if unknown := sorted(key for key, value in fields.items() if value is not None):
             raise UserError(f"shared_prefix: off is needed with {', '.join(unknown)}")
