@@ -43,7 +43,7 @@ ONLY_IN = {
     "peft": {"training", "models"},
     "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "card"},
     "gradio": {"app"},
     "openai": {"inference"},
     "pydantic": {"commands", "config", "inference", "report"},
