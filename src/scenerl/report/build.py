@@ -24,7 +24,7 @@ from scenerl.report.inputs import Inputs
 from scenerl.report.reliability import SIDE, reliability_charts
 from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
-from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table
+from scenerl.report.tables import BarTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible
 from scenerl.types import FAILURES, ISSUES
 
@@ -65,7 +65,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     shown = {name: gallery.options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
     options = {name: shown.get(name, MetricOptions()) for name in outlines}
     names = {name for rows in results.values() for _, _, result in rows for name in result.known}
-    predicates = [predicate_table(name, rows, inputs.predicate_counts) for name, rows in results.items()]
+    predicates = {name: predicate_table(rows, inputs.predicate_counts) for name, rows in results.items()}
     values = {
         "title": inputs.title,
         "version": __version__,
@@ -77,7 +77,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "groups": groups,
         "chart_data": _chart_data(groups),
         "charts": charts,
-        "predicate_tables": list(filter(None, predicates)),
+        "predicate_tables": {name: table for name, table in predicates.items() if table},
         "failures": failures,
         "issues": issues,
         "gallery": gallery.gather(inputs, outlines, options, num_images, seed),
@@ -110,7 +110,7 @@ def write_report(inputs: Inputs, out: Path, num_images: int = gallery.DEFAULT_IM
 
 def _count_tables(
     inputs: Inputs, results: Mapping[str, Results], outlines: Mapping[str, Outline]
-) -> tuple[CountTable, CountTable]:
+) -> tuple[BarTable, BarTable]:
     """Failures as the evaluation counted them, where there is one (it knows of missing answers), else as the
     predictions say; issues from the predictions."""
     evaluated = {}
