@@ -13,7 +13,6 @@ from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose, options_of
-from scenerl.report.reliability import MARGIN, SIDE, reliability_charts
 from scenerl.report.schemas import Metrics, Reliability
 from scenerl.report.tables import count_table, metric_table, predicate_table
 from scenerl.report.text import cut, short, visible
@@ -47,10 +46,10 @@ def test_conventions_come_from_the_metrics_file():
 
 def test_a_reliability_curve_lies_in_its_square():
     curve = Reliability(ece=0.25, confidence=[0.0, 0.5, 1.0], accuracy=[0.0, 0.25, 1.0], counts=[5, 20, 1])
-    (chart,) = reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
+    (chart,) = charts.reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
     assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
     low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
-    assert low == (MARGIN, SIDE - MARGIN) and high == (SIDE - 8, 8)
+    assert low == (charts.MARGIN, charts.SIDE - charts.MARGIN) and high == (charts.SIDE - 8, 8)
     assert middle == ((low[0] + high[0]) / 2, low[1] + 0.25 * (high[1] - low[1]))
     radii = [radius for _, _, radius, _ in chart.curves[0].dots]
     assert radii == [3.5, 5.5, 2.4]  # 1.5 + 4 sqrt(count / 20)

@@ -21,7 +21,6 @@ from scenerl.report.answers import Outline, outline
 from scenerl.report.curves import CurveGroup, curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
-from scenerl.report.reliability import SIDE, reliability_charts
 from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
 from scenerl.report.tables import BarTable, Results, count_table, metric_table, predicate_table
@@ -82,8 +81,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "issues": issues,
         "gallery": gallery.gather(inputs, outlines, options, num_images, seed),
         "settings": settings_table(settings),
-        "reliability": [chart for name, rows in results.items() for chart in reliability_charts(name, rows)],
-        "reliability_side": SIDE,
+        "reliability": [chart for name, rows in results.items() for chart in charts.reliability_charts(name, rows)],
         "gallery_target": inputs.targets[-1].name,
         "other_targets": [target.name for target in inputs.targets[:-1]],
     }
