@@ -118,10 +118,10 @@ def _states(relations: ElementMatches) -> list[str]:
     return ["hit" if target is not None else "repeat" if fits else "false" for target, fits in pairs]
 
 
-def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
-    """An image as WebP in base64: the best of SIZES that fits into ``max_bytes``, or the least."""
+def encode_image(image: Image.Image, max_bytes: int = 100_000, sizes: Sequence[tuple[int, int]] = SIZES) -> str:
+    """An image as WebP in base64: the best of ``sizes`` that fits into ``max_bytes``, or the least."""
     image = image.convert("RGB")
-    for side, quality in SIZES:
+    for side, quality in sizes:
         image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality, method=2)
