@@ -17,6 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scenerl import data
+from scenerl.answers import OutputFormat
 from scenerl.commands.demo import DemoOptions
 from scenerl.commands.eval import EvalOptions
 from scenerl.commands.grpo import GRPOOptions
@@ -66,12 +68,7 @@ class Pipeline:
     def run(self) -> None:
         """Every stage, then table and report."""
         started = time.time()
-        fingerprint = {
-            **plain(self.options),
-            "reward": self.reward,
-            "grid": self.task.step,
-            **asdict(self.scale),
-        }
+        fingerprint = {**plain(self.options), "reward": self.reward, "grid": self.task.step, **asdict(self.scale)}
         before = default_values(type(self.options))
         if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
             self._say(f"Continuing in {self.out}; --fresh starts over")
@@ -102,11 +99,11 @@ class Pipeline:
     def _make_data(self) -> None:
         scale, task = self.scale, self.task
         with progress_bar("scenes", task.num_scenes(scale.num_train, scale.num_test)) as advance:
-            task.make_data(self.out / "data", scale.num_train, scale.num_test, self.options.seed, advance)
+            sizes = (scale.num_train, scale.num_test, self.options.seed)
+            task.make_data(self.out / "data", *sizes, progress=advance)
 
     def _make_base(self) -> None:
-        from scenerl import data, tiny
-        from scenerl.answers import OutputFormat
+        from scenerl import tiny
 
         task, scale = self.task, self.scale
         with progress_bar("warm-up", scale.warmup_steps + scale.grounding_steps) as advance:
@@ -129,28 +126,23 @@ class Pipeline:
     def _sft(self, stage: Stage) -> None:
         from scenerl.training import sft
 
-        options = SFTOptions(
-            model=str(self.out / stage.start),
-            data=self._data(stage.data),
-            out=self.out / stage.folder,
-            muon=True,
-            freeze_vision=self.task.freeze_vision,
-        )
+        options = SFTOptions(**self._files(stage), muon=True, freeze_vision=self.task.freeze_vision)
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, stage.steps // 2)}
         sft.run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
 
     def _grpo(self, stage: Stage) -> None:
         from scenerl.training import grpo
 
-        options = GRPOOptions(
-            model=str(self.out / stage.start),
-            data=self._data(stage.data),
-            out=self.out / stage.folder,
-            rewards=list(stage.weights),
-            freeze_vision=True,
-        )
+        options = GRPOOptions(**self._files(stage), rewards=list(stage.weights), freeze_vision=True)
         rewards = {"reward_weights": list(stage.weights.values()), "max_completion_length": self.max_tokens}
         grpo.run(options, self._training(stage.steps, self.scale.rollouts) | rewards | self.task.grpo)
+
+    def _files(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "model": str(self.out / stage.start),
+            "data": self._data(stage.data),
+            "out": self.out / stage.folder,
+        }
 
     def _training(self, steps: int, batch_size: int) -> dict[str, Any]:
         return {
@@ -214,8 +206,6 @@ class Pipeline:
 
     def _manifest(self) -> Mapping[str, Any]:
         """What report.json holds: which files make the report."""
-        from scenerl import data
-
         stages = []
         for name, title in self.evaluated.items():
             stage: dict[str, Any] = {"name": title, "predictions": f"predictions/{name}.jsonl"}
