@@ -18,7 +18,7 @@ from scenerl.metrics import MetricOptions
 from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
 from scenerl.report.answers import Outline, outline
-from scenerl.report.curves import CurveGroup, curve_groups, read_log
+from scenerl.report.curves import curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
 from scenerl.report.schemas import Metrics, read_as
@@ -74,7 +74,6 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "all_tables": [metric_table(name, rows) for name, rows in results.items()],
         "about": [(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
         "groups": groups,
-        "chart_data": _chart_data(groups),
         "charts": charts,
         "predicate_tables": {name: table for name, table in predicates.items() if table},
         "failures": failures,
@@ -130,26 +129,6 @@ def _count_tables(
         if found:
             issues.append((stage.name, index, found.issues, num_images))
     return count_table(failures, FAILURES), count_table(issues, ISSUES)
-
-
-def _chart_data(groups: list[CurveGroup]) -> dict:
-    """What the script needs to show values under the pointer."""
-    return {
-        curve.id: {
-            "range": curve.chart.x_range,
-            "lines": [
-                {
-                    "name": short(line.name),
-                    "index": line.index,
-                    "steps": line.steps,
-                    "values": [float(f"{value:.5g}") for value in line.values],
-                }
-                for line in curve.chart.lines
-            ],
-        }
-        for group in groups
-        for curve in (*group.shown, *group.more)
-    }
 
 
 def _assets() -> dict:

@@ -50,6 +50,15 @@ class LineChart:
     y_ticks: tuple[tuple[float, str], ...]
     x_range: tuple[float, float]
 
+    @property
+    def pointer(self) -> dict:
+        """What the script needs to show values under the pointer."""
+        lines = [
+            {"name": short(line.name), "steps": line.steps, "values": [float(f"{value:.5g}") for value in line.values]}
+            for line in self.lines
+        ]
+        return {"range": self.x_range, "lines": lines}
+
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About ``count`` round numbers from at or below ``low`` to at or above ``high``.
