@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from report.html_tree import Page, read
-from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
+from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, make_hostile, rows_of, write_rows
 from scenerl.commands.report import ReportOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.metrics import MetricOptions, Pair, evaluate
@@ -34,10 +34,6 @@ def report(folder: Path, **options) -> str:
 def gallery_of(html: str) -> dict:
     """What the page's script draws the gallery from."""
     return json.loads(read(html).all("script", "id", "gallery-data")[0].text)
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def texts_in(value: object) -> list[str]:
@@ -125,23 +121,7 @@ def test_same_inputs_give_the_same_page(run_folder):
 
 def test_hostile_text_stays_text_everywhere(run_folder):
     path = run_folder / "predictions" / "rl.jsonl"
-    rows = rows_of(path)
-    box = [10, 10, 50, 50]
-    for row in rows:
-        row.update(
-            answer=HOSTILE,
-            status="ok",
-            finish_reason=HOSTILE,
-            issues=[{"kind": HOSTILE, "where": HOSTILE, "detail": HOSTILE}],
-            graph={
-                "objects": [{"id": f"{HOSTILE}.1", "bbox": box}, {"id": f"</title><b>{HOSTILE}.2", "bbox": box}],
-                "relationships": [
-                    {"subject": f"{HOSTILE}.1", "predicate": HOSTILE, "object": f"</title><b>{HOSTILE}.2"}
-                ],
-            },
-        )
-    rows[0].update(status="empty", graph=None, error=HOSTILE)
-    write_rows(path, rows)
+    make_hostile(path, "</title>")
     manifest = json.loads((run_folder / "report.json").read_text())
     manifest["title"] = HOSTILE
     for stage in manifest["stages"]:

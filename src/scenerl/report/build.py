@@ -110,20 +110,15 @@ def _count_tables(
 ) -> tuple[BarTable, BarTable]:
     """Failures as the evaluation counted them, where there is one (it knows of missing answers), else as the
     predictions say; issues from the predictions."""
-    evaluated = {}
-    for rows in results.values():
-        for name, _, result in rows:
-            if result.failures is not None:
-                evaluated.setdefault(name, result)
+    rows = [row for found in reversed(results.values()) for row in found]  # the first target's win
+    evaluated = {name: result for name, _, result in rows if result.failures is not None}
     failures, issues = [], []
     for index, stage in enumerate(inputs.stages):
-        found = outlines.get(stage.name)
+        found, result = outlines.get(stage.name), evaluated.get(stage.name)
         num_images = len(found.statuses) if found else 0
-        if stage.name in evaluated:
-            images = evaluated[stage.name].counts.get("images", num_images)
-            failures.append(
-                (stage.name, index, evaluated[stage.name].failures, images if isinstance(images, int) else 0)
-            )
+        if result:
+            images = result.counts.get("images", num_images)
+            failures.append((stage.name, index, result.failures, images if isinstance(images, int) else 0))
         elif found:
             failures.append((stage.name, index, found.failures, num_images))
         if found:
