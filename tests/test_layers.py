@@ -15,7 +15,7 @@ ROOT = Path(scenerl.__file__).parent
 
 # From the ground up: a room may import rooms on lower floors, and itself. Rooms on one floor do not know each other.
 # `config`, `progress` and `files` stand near the ground because they import nothing of ours but errors. So do the
-# commands when they are imported: only their functions `run` import the rooms that they start.
+# commands, which name the functions that they start as text.
 FLOORS = [
     {"errors"},
     {"types", "config", "progress", "files", "json_files", "predicate_groups"},
@@ -43,7 +43,7 @@ ONLY_IN = {
     "peft": {"training", "models"},
     "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "card"},
     "gradio": {"app"},
     "openai": {"inference"},
     "pydantic": {"commands", "config", "inference", "report"},
@@ -66,9 +66,6 @@ def imported_names(path: Path) -> list[tuple[str, int, bool]]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for child in ast.walk(node)
     }
-    if room_of(path) == "commands":
-        runs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
-        typing_only |= {child for run in runs for child in ast.walk(run)}
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment
 
 from scenerl import __version__
 from scenerl.answers import OutputFormat, build_prompt
@@ -28,6 +30,65 @@ FILE_NAME = "README.md"
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _NOT_RECIPE = ("out", "fresh", "trust_remote_code", "allow_pickle")
 _LONGEST_PROMPT = 1500
+
+_BODY = """\
+# {{ name }}
+
+{{ "LoRA weights" if is_adapter else "A checkpoint" }} of the family `{{ model_type }}`, made with SceneRL \
+{{ version }}{% if base %} from `{{ base }}`{% endif %}.
+
+## Prompt and output format
+
+Format `{{ output.format }}`, response template `{{ output.template }}`, boxes as `{{ output.box_format }}`, \
+coordinates in multiples of {{ output.step }}; {{ vocabulary }}. \
+`scenerl predict` takes all of this from `scenerl.json`:
+
+```bash
+scenerl predict --model {{ name }} --data images.jsonl --out predictions.jsonl
+```
+
+The text of the prompt:
+
+```text
+{{ prompt }}
+```
+
+## Data and recipe
+
+{% if origin %}
+Trained by {{ "supervised fine-tuning" if origin.command == "sft" else "GRPO" }} on `{{ origin.recipe.data }}`\
+{% if origin.steps is not none %}, {{ origin.steps }} steps{% endif %}
+{%- if origin.epochs is not none %}, {{ "{:g}".format(origin.epochs) }} epochs{% endif %}. \
+Options that differ from the defaults of `scenerl {{ origin.command }}`:
+
+```yaml
+{{ recipe }}
+```
+{% else %}
+Not known: the run's `config.yaml` was not there when this card was written.
+{% endif %}
+
+## Metrics
+{% for title, data, count, metrics in evaluations %}
+
+### {{ title }}
+{% if data or count %}
+
+On {% if data %}`{{ data }}`{% endif %}{{ ", " if data and count }}{% if count %}{{ count }} images{% endif %}, with \
+95 % bootstrap intervals over images.
+{% endif %}
+
+| metric | value | interval |
+| --- | --- | --- |
+{% for name, metric in metrics.items() %}
+| {{ name }} | {{ "%.3f" % metric.value }} | \
+{% if metric.interval %}{{ "%.3f to %.3f" | format(*metric.interval) }}{% endif %} |
+{% endfor %}
+{% else %}
+
+None were given when this card was written.
+{% endfor %}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +124,11 @@ def origin_of(run: str | Path) -> Origin | None:
         for key, value in resolved.items()
         if key not in _NOT_RECIPE and (key == "rewards" or key not in defaults or defaults[key] != value)
     }
-    rows = _log_rows(Path(run) / "log.jsonl")
-    last = {key: row[key] for row in rows for key in ("step", "epoch") if isinstance(row.get(key), int | float)}
+    last: dict[str, Any] = {}
+    log = Path(run) / "log.jsonl"
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        with suppress(ValueError, AttributeError):  # a row that a kill has cut off
+            last |= {key: value for key, value in json.loads(line).items() if isinstance(value, int | float)}
     return Origin(command, recipe, last.get("step"), last.get("epoch"))
 
 
@@ -72,18 +136,6 @@ def _shortened(value: Any) -> Any:
     """Absolute paths, which say more about a machine than about data, by their last part."""
     is_path = isinstance(value, str) and (value.startswith(("/", "~")) or value[1:3] in (":\\", ":/"))
     return Path(value.replace("\\", "/")).name if is_path else value
-
-
-def _log_rows(path: Path) -> list[dict]:
-    """The rows of a training log; a row that a kill has cut off is skipped."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        rows += [row] if isinstance(row, dict) else []
-    return rows
 
 
 def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
@@ -126,8 +178,9 @@ def model_card(
         metrics: what :func:`metrics_of` found.
         is_adapter: it is LoRA weights that need ``base``.
     """
-    metrics = metrics or {}
-    tags = ["scenerl", "object-detection" if output_format.format == "detections" else "scene-graph-generation"]
+    is_detection = output_format.format == "detections"
+    evaluations = [_evaluation(title, content) for title, content in (metrics or {}).items()]
+    tags = ["scenerl", "object-detection" if is_detection else "scene-graph-generation"]
     tags += [origin.command] if origin else []
     tags += ["lora"] if is_adapter or (origin and origin.recipe.get("use_peft")) else []
     data = ModelCardData(
@@ -136,94 +189,46 @@ def model_card(
         pipeline_tag="image-text-to-text",
         tags=tags,
         base_model=base if base and _HUB_NAME.fullmatch(base) and not Path(base).exists() else None,
-        eval_results=[result for title, content in metrics.items() for result in _results(title, content)] or None,
+        eval_results=[result for _, results in evaluations for result in results] or None,
     )
-    what = "LoRA weights" if is_adapter else "A checkpoint"
-    made_from = f" from `{_shortened(base)}`" if base else ""
-    lines = [
-        f"# {name}",
-        "",
-        f"{what} of the family `{model_type}`, made with SceneRL {__version__}{made_from}.",
-        "",
-        *_prompt_section(name, output_format),
-        "",
-        *_recipe_section(origin),
-        "",
-        "## Metrics",
-        "",
-        *([] if metrics else ["None were given when this card was written."]),
-    ]
-    for title, content in metrics.items():
-        lines += [*_table(title, content), ""]
-    body = "\n".join(lines).rstrip()
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n").content
-
-
-def _prompt_section(name: str, output_format: OutputFormat) -> list[str]:
-    counts = [
-        f"{len(labels)} {kind}"
-        for kind, labels in (("objects", output_format.objects), ("predicates", output_format.predicates))
-        if labels
-    ]
-    vocabulary = f"closed vocabulary of {' and '.join(counts)}" if counts else "any label"
-    query = ("label", "another label") if output_format.format == "detections" else None
-    prompt = build_prompt(output_format, query)
+    labels = {"objects": output_format.objects, "predicates": output_format.predicates}
+    counts = " and ".join(f"{len(names)} {kind}" for kind, names in labels.items() if names)
+    prompt = build_prompt(output_format, ("label", "another label") if is_detection else None)
     prompt = prompt if len(prompt) <= _LONGEST_PROMPT else f"{prompt[:_LONGEST_PROMPT]} …"
-    return [
-        "## Prompt and output format",
-        "",
-        f"Format `{output_format.format}`, response template `{output_format.template}`, boxes as "
-        f"`{output_format.box_format}`, coordinates in multiples of {output_format.step}; "
-        f"{vocabulary}. "
-        "`scenerl predict` takes all of this from `scenerl.json`:",
-        "",
-        "```bash",
-        f"scenerl predict --model {name} --data images.jsonl --out predictions.jsonl",
-        "```",
-        "",
-        "The text of the prompt:",
-        "",
-        "```text",
-        prompt.replace("```", "'''"),
-        "```",
-    ]
+    body = (
+        Environment(trim_blocks=True, lstrip_blocks=True)
+        .from_string(_BODY)
+        .render(
+            name=name,
+            model_type=model_type,
+            version=__version__,
+            base=base and _shortened(base),
+            is_adapter=is_adapter,
+            output=output_format,
+            vocabulary=f"closed vocabulary of {counts}" if counts else "any label",
+            prompt=prompt.replace("```", "'''"),
+            origin=origin,
+            recipe=origin and dump_yaml(origin.recipe).rstrip(),
+            evaluations=[table for table, _ in evaluations],
+        )
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.rstrip()}\n").content
 
 
-def _recipe_section(origin: Origin | None) -> list[str]:
-    lines = ["## Data and recipe", ""]
-    if origin is None:
-        return [*lines, "Not known: the run's `config.yaml` was not there when this card was written."]
-    how = "supervised fine-tuning" if origin.command == "sft" else "GRPO"
-    data = origin.recipe.get("data")
-    far = [] if origin.steps is None else [f"{origin.steps} steps"]
-    far += [] if origin.epochs is None else [f"{origin.epochs:g} epochs"]
-    return [
-        *lines,
-        f"Trained by {how} on {', '.join([f'`{data}`', *far])}. "
-        f"Options that differ from the defaults of `scenerl {origin.command}`:",
-        "",
-        "```yaml",
-        dump_yaml(origin.recipe).rstrip(),
-        "```",
-    ]
-
-
-def _evaluation(content: Mapping[str, Any]) -> tuple[str | None, str | None, dict[str, Mapping]]:
-    """Data and task of an evaluation, where they are known, and its metrics that have a value."""
+def _evaluation(title: str, content: Mapping[str, Any]) -> tuple[tuple, list[EvalResult]]:
+    """An evaluation as (title, data, number of images, metrics that have a value), and what the hub lists of it: the
+    headline metrics, as in metrics.json."""
     options = content.get("options")
     options = options if isinstance(options, dict) else {}
+    data = _shortened(options.get("data"))
     known = {name: metric for name, metric in content["metrics"].items() if metric["value"] is not None}
-    return _shortened(options.get("data")), options.get("task"), {name: known[name] for name in ordered(known)}
-
-
-def _results(title: str, content: Mapping[str, Any]) -> list[EvalResult]:
-    """What the hub lists: the headline metrics, as in metrics.json."""
-    data, task, metrics = _evaluation(content)
-    is_detection = task == "det"
-    return [
+    metrics = {name: known[name] for name in ordered(known)}
+    task = ("image-text-to-text", "Scene graph generation")
+    task = ("object-detection", "Detection") if options.get("task") == "det" else task
+    results = [
         EvalResult(
-            task_type="object-detection" if is_detection else "image-text-to-text",
-            task_name="Detection" if is_detection else "Scene graph generation",
+            task_type=task[0],
+            task_name=task[1],
             dataset_type=str(data or title),
             dataset_name=str(data or title),
             metric_type=name,
@@ -232,17 +237,4 @@ def _results(title: str, content: Mapping[str, Any]) -> list[EvalResult]:
         )
         for name in headline(metrics) or metrics
     ]
-
-
-def _table(title: str, content: Mapping[str, Any]) -> list[str]:
-    """One evaluation: its metrics with their intervals."""
-    data, _, metrics = _evaluation(content)
-    count = (content.get("counts") or {}).get("images")
-    where = ", ".join([f"`{data}`"] * bool(data) + [f"{count} images"] * bool(count))
-    lines = [f"### {title}", "", *([f"On {where}, with 95 % bootstrap intervals over images.", ""] if where else [])]
-    lines += ["| metric | value | interval |", "| --- | --- | --- |"]
-    for name, metric in metrics.items():
-        interval = metric.get("interval")
-        interval = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        lines.append(f"| {name} | {metric['value']:.3f} | {interval} |")
-    return lines
+    return (title, data, (content.get("counts") or {}).get("images"), metrics), results

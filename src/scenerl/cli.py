@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scenerl import __version__
-from scenerl.commands import COMMANDS, command_module, options_of, parse
+from scenerl.commands import COMMANDS, examples_of, function_of, options_of, parse
 from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
 from scenerl.config.options import field_types
@@ -82,7 +82,7 @@ def _dispatch(words: list[str]) -> int:
             print(f"\n{fields_help(getattr(import_module('trl'), trl_config), omit=['output_dir'])}")
         return 0
     options, extra = parse(command, rest)
-    run = command_module(command).run
+    run = function_of(command)
     return (run(options, extra) if trl_config else run(options)) or 0
 
 
@@ -91,7 +91,7 @@ def _help_page(command: str) -> str:
     if "rewards" in field_types(options_of(command)):
         rewards = import_module("scenerl.rewards").REWARDS
         names["Names of rewards"] = {name: _first_line(reward) for name, reward in rewards.items()}
-    return command_help(options_of(command), command, command_module(command).EXAMPLES, names)
+    return command_help(options_of(command), command, examples_of(command), names)
 
 
 def _close_displays() -> None:

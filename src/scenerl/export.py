@@ -8,22 +8,19 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import scenerl
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME as CARD
 from scenerl.card import metrics_of, model_card, origin_of
+from scenerl.commands.export import ExportOptions
 from scenerl.config import dump_yaml
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder, whole_folder
 from scenerl.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_folder
 from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
-
-if TYPE_CHECKING:
-    from scenerl.commands.export import ExportOptions
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +53,11 @@ def _card(options: ExportOptions) -> str:
     origin = origin_of(options.run or options.model)
     if options.run is not None and origin is None:
         raise UserError(f"run: {options.run} holds no config.yaml of a run")
+    family = family_of(options.model)
     return model_card(
         options.push_to_hub or options.out.name,
-        family_of(options.model).model_type,
-        _output_format(options.model) or OutputFormat(box_format=family_of(options.model).box_format),
+        family.model_type,
+        _output_format(options.model) or OutputFormat(box_format=family.box_format),
         base or (origin.recipe.get("model") if origin else None),
         origin,
         metrics_of(options.metrics),
@@ -159,8 +157,7 @@ def push(folder: Path, name: str, private: bool = False, is_space: bool = False)
 
     api = HfApi()
     try:
-        kind = {"repo_type": "space"} if is_space else {}
-        sdk = {"space_sdk": "gradio"} if is_space else {}
+        kind, sdk = ({"repo_type": "space"}, {"space_sdk": "gradio"}) if is_space else ({}, {})
         address = str(api.create_repo(name, private=private, exist_ok=True, **kind, **sdk))
         api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="SceneRL export", **kind)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:

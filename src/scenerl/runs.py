@@ -11,7 +11,7 @@ from typing import Any
 
 from scenerl import __version__
 from scenerl.config import dump_yaml, load_yaml, plain
-from scenerl.config.options import Options
+from scenerl.config.options import Options, default_of
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 
@@ -35,13 +35,8 @@ def default_values(options: type[Options]) -> dict[str, Any]:
 
     An option that an earlier version did not know, so that its files do not name it, was as its default is.
     """
-    values = {}
-    for item in fields(options):
-        if item.default is not MISSING:
-            values[item.name] = plain(item.default)
-        elif item.default_factory is not MISSING:
-            values[item.name] = plain(item.default_factory())
-    return values
+    defaults = {item.name: default_of(item) for item in fields(options)}
+    return {name: plain(value) for name, value in defaults.items() if value is not MISSING}
 
 
 def claim_folder(

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from scenerl import __version__, cli
-from scenerl.commands import TRAINING, command_module, options_of
+from scenerl.commands import TRAINING, examples_of, function_of, options_of
 from scenerl.commands.reference import reference
 from scenerl.errors import UserError
 
@@ -23,7 +22,7 @@ def replaced(monkeypatch):
     """Let every command run the function given instead of its own module."""
 
     def replace(function):
-        monkeypatch.setattr(cli, "command_module", lambda _: SimpleNamespace(run=function))
+        monkeypatch.setattr(cli, "function_of", lambda _: function)
 
     return replace
 
@@ -60,9 +59,14 @@ def test_help_shows_every_option_with_its_example(capsys, command):
     assert max(len(line) for line in shown.splitlines() if "$" not in line) <= 120
 
 
+def test_every_command_has_a_function():
+    for command in cli.COMMANDS:
+        assert callable(function_of(command))
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_examples_parse(command):
-    lines = " ".join(command_module(command).EXAMPLES).replace(" \\", "").split("scenerl ")[1:]
+    lines = " ".join(examples_of(command)).replace(" \\", "").split("scenerl ")[1:]
     for line in lines:
         name, *words = line.split()
         assert name == command
@@ -124,10 +128,10 @@ def test_errors_of_commands(capsys, replaced, error, said):
 
 
 BUG = """
-import sys, types
+import sys
 import numpy
 from scenerl import cli
-cli.command_module = lambda _: types.SimpleNamespace(run=lambda options: numpy.zeros(2) + numpy.zeros(3))
+cli.function_of = lambda _: lambda options: numpy.zeros(2) + numpy.zeros(3)
 sys.exit(cli.main(["score", "rows.jsonl"]))
 """
 
@@ -140,7 +144,7 @@ def test_a_value_error_of_a_library_is_a_bug_with_its_traceback():
 
 
 INTERRUPTED_TABLE = """
-import sys, types
+import sys
 from scenerl import cli
 from scenerl.progress import track
 {imports}
@@ -148,7 +152,7 @@ from scenerl.progress import track
 def run(options):
     {body}
 
-cli.command_module = lambda _: types.SimpleNamespace(run=run)
+cli.function_of = lambda _: run
 sys.exit(cli.main(["score", "rows.jsonl"]))
 """
 TRAINING_TABLE = """table = ConsoleTable()

@@ -250,7 +250,7 @@ def test_unknown_trl_field_names_near_misses_of_both_classes():
     with pytest.raises(ValueError, match="unknown option 'hidden'"):
         resolve_extra(TrainerConfig, {"hidden": 1})
     with pytest.raises(ValueError, match="recipe: max_steps: 'ten': should be a valid integer"):
-        resolve_extra(TrainerConfig, {"max_steps": "ten"}, where="recipe")
+        resolve_extra(TrainerConfig, Extra({"max_steps": "ten"}, {"max_steps": "recipe"}))
 
 
 def example_options(cls: type) -> Any:
@@ -339,7 +339,7 @@ def test_trl_fields_are_reachable_and_never_hidden_by_ours(command):
     for item in dataclasses.fields(cls):
         if item.init and item.default not in (dataclasses.MISSING, None):
             value = item.default.value if isinstance(item.default, Enum) else item.default
-            assert resolve_extra(cls, {item.name: value}, where="default") == {item.name: value}
+            assert resolve_extra(cls, Extra({item.name: value}, {item.name: "default"})) == {item.name: value}
 
 
 def test_of_several_recipes_the_later_wins_and_the_command_line_over_all(tmp_path):

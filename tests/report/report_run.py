@@ -247,6 +247,27 @@ def make_log(rng: random.Random, is_rl: bool, steps: int) -> list[dict]:
     return rows
 
 
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def make_hostile(path: Path, end: str) -> None:
+    """Rows of predictions whose texts try to become markup, one of them with a closing tag; the first has failed."""
+    ids, box = (f"{HOSTILE}.1", f"{end}<b>{HOSTILE}.2"), [10, 10, 50, 50]
+    said = {
+        "answer": HOSTILE,
+        "status": "ok",
+        "finish_reason": HOSTILE,
+        "issues": [{"kind": HOSTILE, "where": HOSTILE, "detail": HOSTILE}],
+        "graph": {
+            "objects": [{"id": name, "bbox": box} for name in ids],
+            "relationships": [{"subject": ids[0], "predicate": HOSTILE, "object": ids[1]}],
+        },
+    }
+    first, *rows = [{**row, **said} for row in rows_of(path)]
+    write_rows(path, [{**first, "status": "empty", "graph": None, "error": HOSTILE}, *rows])
+
+
 def write_rows(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")

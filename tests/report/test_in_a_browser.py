@@ -13,15 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from report.report_run import HOSTILE, build_run, write_rows
+from report.report_run import HOSTILE, build_run, make_hostile, write_rows
 from scenerl.report.build import build_report, write_report
 from scenerl.report.inputs import named_files, read_run
 
 OBJECTS, RELATIONS = 12, 20
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -296,22 +292,7 @@ def test_a_graph_says_what_is_right(visit, tmp_path):
 def test_hostile_text_is_shown_as_text(visit, tmp_path):
     folder = build_run(tmp_path / "run", num_images=3, side=96, steps=20)
     path = folder / "predictions" / "rl.jsonl"
-    rows = rows_of(path)
-    box = [10, 10, 60, 60]
-    for row in rows:
-        row.update(
-            answer=HOSTILE,
-            status="ok",
-            issues=[{"kind": HOSTILE, "where": HOSTILE, "detail": HOSTILE}],
-            graph={
-                "objects": [{"id": f"{HOSTILE}.1", "bbox": box}, {"id": f"</script><b>{HOSTILE}.2", "bbox": box}],
-                "relationships": [
-                    {"subject": f"{HOSTILE}.1", "predicate": HOSTILE, "object": f"</script><b>{HOSTILE}.2"}
-                ],
-            },
-        )
-    rows[0].update(status="empty", graph=None, error=HOSTILE)
-    write_rows(path, rows)
+    make_hostile(path, "</script>")
     manifest = json.loads((folder / "report.json").read_text())
     for stage in manifest["stages"]:
         stage["name"] += HOSTILE

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from report.html_tree import Page, read
-from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, write_rows
+from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, make_hostile, rows_of, write_rows
 from scenerl.commands.report import ReportOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.metrics import MetricOptions, Pair, evaluate
@@ -34,10 +34,6 @@ def report(folder: Path, **options) -> str:
 def gallery_of(html: str) -> dict:
     """What the page's script draws the gallery from."""
     return json.loads(read(html).all("script", "id", "gallery-data")[0].text)
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def texts_in(value: object) -> list[str]:
@@ -88,7 +84,7 @@ def test_page_needs_no_network_and_allows_only_its_own_script(page):
     assert "http://" not in page and "https://" not in page and "@import" not in page and "url(" not in page
     scripts = tree.all("script")
     types = [element.attributes.get("type") for element in scripts]
-    assert types == ["application/json"] * 2 + ["text/plain"] * 12 + [None]  # the last alone is run
+    assert types == ["application/json"] + ["text/plain"] * 12 + [None]  # the last alone is run
     (policy,) = [meta.attributes["content"] for meta in tree.all("meta", "http-equiv")]
     for name, element in (("script", scripts[-1]), ("style", tree.all("style")[0])):
         digest = base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
@@ -99,10 +95,8 @@ def test_page_needs_no_network_and_allows_only_its_own_script(page):
 
 def test_chart_data_fits_the_charts(page):
     tree = read(page)
-    (data,) = [json.loads(element.text) for element in tree.all("script", "id", "chart-data")]
-    assert set(data) == {figure.attributes["data-chart"] for figure in tree.all("figure")}
-    for chart in data.values():
-        for line in chart["lines"]:
+    for figure in tree.all("figure"):
+        for line in json.loads(figure.attributes["data-chart"])["lines"]:
             assert len(line["steps"]) == len(line["values"]) > 1
     titles = [element.text for element in tree.all("figcaption")]
     assert "Loss" in titles and "Reward, weighted total" in titles and "Reward: triplet f1" in titles
@@ -127,23 +121,7 @@ def test_same_inputs_give_the_same_page(run_folder):
 
 def test_hostile_text_stays_text_everywhere(run_folder):
     path = run_folder / "predictions" / "rl.jsonl"
-    rows = rows_of(path)
-    box = [10, 10, 50, 50]
-    for row in rows:
-        row.update(
-            answer=HOSTILE,
-            status="ok",
-            finish_reason=HOSTILE,
-            issues=[{"kind": HOSTILE, "where": HOSTILE, "detail": HOSTILE}],
-            graph={
-                "objects": [{"id": f"{HOSTILE}.1", "bbox": box}, {"id": f"</title><b>{HOSTILE}.2", "bbox": box}],
-                "relationships": [
-                    {"subject": f"{HOSTILE}.1", "predicate": HOSTILE, "object": f"</title><b>{HOSTILE}.2"}
-                ],
-            },
-        )
-    rows[0].update(status="empty", graph=None, error=HOSTILE)
-    write_rows(path, rows)
+    make_hostile(path, "</title>")
     manifest = json.loads((run_folder / "report.json").read_text())
     manifest["title"] = HOSTILE
     for stage in manifest["stages"]:
@@ -163,11 +141,11 @@ def test_hostile_text_stays_text_everywhere(run_folder):
     html.encode("utf-8")
     tree = read(html)
     assert_needs_no_network(tree)
-    assert len(tree.all("script")) == 2 + 6 + 1 and not tree.all("img") and not tree.all("b")
+    assert len(tree.all("script")) == 1 + 6 + 1 and not tree.all("img") and not tree.all("b")
     assert "{{ 7*7 }}" in html
     unshowable = "[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
     assert not re.search(unshowable, html)
-    json.loads(tree.all("script", "id", "chart-data")[0].text)
+    assert all(json.loads(figure.attributes["data-chart"]) for figure in tree.all("figure", "data-chart"))
     gallery = gallery_of(html)
     assert not any(re.search(unshowable, text) for text in texts_in(gallery))
     answer = gallery["cards"][0]["stages"][2]["answer"]

@@ -13,13 +13,8 @@ from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose, options_of
-from scenerl.report.reliability import MARGIN, SIDE, reliability_charts
 from scenerl.report.schemas import Metrics, Reliability
-from scenerl.report.tables import (
-    count_table,
-    metric_table,
-    predicate_table,
-)
+from scenerl.report.tables import count_table, metric_table, predicate_table
 from scenerl.report.text import cut, short, visible
 from scenerl.types import FAILURES
 
@@ -51,10 +46,10 @@ def test_conventions_come_from_the_metrics_file():
 
 def test_a_reliability_curve_lies_in_its_square():
     curve = Reliability(ece=0.25, confidence=[0.0, 0.5, 1.0], accuracy=[0.0, 0.25, 1.0], counts=[5, 20, 1])
-    (chart,) = reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
+    (chart,) = charts.reliability_charts("t", [("A", 0, results({}, relations=curve)), ("B", 1, results({}))])
     assert chart.title == "Relations" and [line.name for line in chart.curves] == ["A"]
     low, middle, high = ((x, y) for x, y, _, _ in chart.curves[0].dots)
-    assert low == (MARGIN, SIDE - MARGIN) and high == (SIDE - 8, 8)
+    assert low == (charts.MARGIN, charts.SIDE - charts.MARGIN) and high == (charts.SIDE - 8, 8)
     assert middle == ((low[0] + high[0]) / 2, low[1] + 0.25 * (high[1] - low[1]))
     radii = [radius for _, _, radius, _ in chart.curves[0].dots]
     assert radii == [3.5, 5.5, 2.4]  # 1.5 + 4 sqrt(count / 20)
@@ -145,23 +140,22 @@ def test_no_metric_disappears_and_recall_never_stands_alone():
 
 
 def test_predicates_are_ordered_by_frequency():
-    table = predicate_table(
-        "t", [("A", 0, results({}, {"on": (0.5, 10), "in": (None, 20), "by": (0.1, 5)}))], {"in": 50, "on": 100}
-    )
-    assert [(row.predicate, row.count, row.bar) for row in table.rows] == [
-        ("on", 100, 100.0),
-        ("in", 50, 50.0),
-        ("by", 0, 0.0),
+    recalls = results({}, {"on": (0.5, 10), "in": (None, 20), "by": (0.1, 5)})
+    table = predicate_table([("A", 0, recalls)], {"in": 50, "on": 100})
+    assert table.columns == (("In training", None, ""), ("A", 0, "%"))
+    assert [(name, cells) for name, _, cells in table.rows] == [
+        ("on", [(100.0, "100"), (50.0, "50")]),
+        ("in", [(50.0, "50"), None]),
+        ("by", [(0.0, "0"), (10.0, "10")]),
     ]
-    assert table.rows[1].recalls == (None,)
-    assert predicate_table("t", [("A", 0, results({}))], {}) is None
+    assert predicate_table([("A", 0, results({}))], {}) is None
 
 
 def test_failures_are_shares_of_the_images_and_unknown_types_come_last():
     table = count_table([("A", 0, {"odd": 1, "truncated": 2, "empty": 0}, 8), ("B", 1, {}, 0)], FAILURES)
     assert [(kind, cells) for kind, _, cells in table.rows] == [
-        ("truncated", ((2, 25.0), (0, 0.0))),
-        ("odd", ((1, 12.5), (0, 0.0))),
+        ("truncated", [(25.0, "2"), (0.0, "0")]),
+        ("odd", [(12.5, "1"), (0.0, "0")]),
     ]
 
 

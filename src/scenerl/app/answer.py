@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from PIL import Image, ImageOps
@@ -115,19 +116,14 @@ def read_image(content: bytes, max_pixels: int) -> Image.Image:
         image = open_image(Example("upload", width, height, SceneGraph(), content))
     except DataError as error:
         raise DataError(str(error).replace("image 'upload'", "the file")) from error
-    if (orientation := _orientation(content)) is not None:
-        image.getexif()[ORIENTATION] = orientation  # decoding may have dropped it
-        image = ImageOps.exif_transpose(image)
+    # The orientation may be damaged where the pixels are not; decoding may have dropped it; Pillow turns TIFF files.
+    with suppress(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
+        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as file:
+            orientation = None if file.format == "TIFF" else file.getexif().get(ORIENTATION)
+        if orientation is not None:
+            image.getexif()[ORIENTATION] = orientation
+            image = ImageOps.exif_transpose(image)
     return image
-
-
-def _orientation(content: bytes) -> object:
-    """The EXIF orientation of an image file, None where none can be read. Pillow turns TIFF files by itself."""
-    try:
-        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
-            return None if image.format == "TIFF" else image.getexif().get(ORIENTATION)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
-        return None  # the orientation is damaged; the pixels were not
 
 
 def answer(request: Request, image: Image.Image, name: str, engine: HFEngine, saved: OutputFormat | None) -> dict:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from scenerl.commands.app import AppOptions
+from scenerl.commands.app import AppOptions
+from scenerl.report.drawing import asset
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = (
@@ -93,8 +92,6 @@ def web_app(page, options: AppOptions):
     import gradio as gr
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    from scenerl.report.drawing import asset
 
     files = resources.files("scenerl.app")
     script = asset("dom.js", "scene.js", "graph.js") + (files / "draw.js").read_text(encoding="utf-8")

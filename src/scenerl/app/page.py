@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
 import threading
@@ -16,7 +15,6 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from scenerl.app.answer import OWN, TASKS, TRAINED, VOCABULARIES, Request, answer, read_image, read_labels
 from scenerl.app.checkpoints import Checkpoints
@@ -26,14 +24,15 @@ from scenerl.data.synthetic import scene
 from scenerl.errors import UserError
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import decode_parsed
+from scenerl.report.card import encode_image
 from scenerl.report.drawing import drawn_objects, palette, rounded
 from scenerl.types import Relation, SceneGraph
 
 _log = logging.getLogger(__name__)
 
 NOTHING = "(none)"
-SHOWN_SIDE = 1200
-"""Longest side, in pixels, of the copy of the image that a result is drawn over."""
+SHOWN_SIZES = ((1200, 85),)
+"""Longest side in pixels and WebP quality of the copy of the image that a result is drawn over."""
 WAITING = 7
 """Requests that may wait; whoever comes then is told to come again."""
 KEPT_SECONDS = 3600
@@ -101,7 +100,8 @@ class Page:
             started = time.monotonic()
             with _stopped_by(engine.checkpoint.model, cancel, self.closing):
                 value = answer(request, image, Path(path).name, engine, self.checkpoints.output_formats[name])
-            return Result(name, value, _data_url(image), image.size, time.monotonic() - started)
+            picture = f"data:image/webp;base64,{encode_image(image, sizes=SHOWN_SIZES)}"
+            return Result(name, value, picture, image.size, time.monotonic() - started)
 
         with ThreadPoolExecutor(1) as pool:
             try:
@@ -266,12 +266,9 @@ def _heading(result: Result, num_objects: int, num_relations: int) -> str:
     answers = result.value["answers"]
     failed = [item["status"] for item in answers if item["status"] != "ok"]
     issues = sum(len(item["issues"]) for item in answers)
+    one = f"failed: {failed[0]}" if failed else ""
     facts = [
-        f"{len(answers)} answers, {len(failed)} failed"
-        if len(answers) > 1
-        else f"failed: {failed[0]}"
-        if failed
-        else "",
+        f"{len(answers)} answers, {len(failed)} failed" if len(answers) > 1 else one,
         f"{num_objects} objects",
         f"{num_relations} relations",
         f"{issues} elements dropped" if issues else "",
@@ -315,14 +312,6 @@ def _at_least(graph: SceneGraph, least: float) -> SceneGraph:
         if (item.score is None or item.score >= least) and {item.subject, item.object} <= places.keys()
     )
     return SceneGraph(tuple(graph.objects[n] for n in kept), relations)
-
-
-def _data_url(image: Image.Image) -> str:
-    copy = image.copy()
-    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    buffer = io.BytesIO()
-    copy.save(buffer, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _by_score(numbered: Iterable[tuple]) -> list[tuple]:

@@ -1,48 +1,53 @@
-"""The commands, a module each: its options, the examples of its help page, and ``run``, which starts it.
+"""The commands: a module each with the options and the examples of the help page, and the function that runs it.
 
-Importing a module here imports no other room: ``run`` does that when it is called. So any room may use the options as
-types, and the demo and `launch` may make them. Adding a command: a module with its options, ``EXAMPLES`` and ``run``,
-and a line in :data:`COMMANDS`. Adding an option: a field of the command's options. After either: ``python -m
-scenerl.commands.reference > docs/commands.md``.
+The modules here import no other room. So any room may use the options as types, and the demo and `launch` may make
+them. Adding a command: a module with its options and ``EXAMPLES``, and a line in :data:`COMMANDS`. Adding an option: a
+field of the command's options. After either: ``python -m scenerl.commands.reference > docs/commands.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
+from pkgutil import resolve_name
 
 from scenerl.config import Extra, parse_options
 from scenerl.config.options import Options
 
 COMMANDS = {
-    "demo": "DemoOptions",
-    "data": "DataOptions",
-    "sft": "SFTOptions",
-    "grpo": "GRPOOptions",
-    "predict": "PredictOptions",
-    "launch": "LaunchOptions",
-    "score": "ScoreOptions",
-    "eval": "EvalOptions",
-    "merge": "MergeOptions",
-    "report": "ReportOptions",
-    "app": "AppOptions",
-    "export": "ExportOptions",
+    "demo": ("DemoOptions", "scenerl.demo.pipeline:run"),
+    "data": ("DataOptions", "scenerl.data.command:run"),
+    "sft": ("SFTOptions", "scenerl.training.sft:run"),
+    "grpo": ("GRPOOptions", "scenerl.training.grpo:run"),
+    "predict": ("PredictOptions", "scenerl.inference.predict:run"),
+    "launch": ("LaunchOptions", "scenerl.launch.command:run"),
+    "score": ("ScoreOptions", "scenerl.score:run_score"),
+    "eval": ("EvalOptions", "scenerl.evaluate:run_eval"),
+    "merge": ("MergeOptions", "scenerl.predictions.merge_file:run"),
+    "report": ("ReportOptions", "scenerl.report.command:run"),
+    "app": ("AppOptions", "scenerl.app.command:run"),
+    "export": ("ExportOptions", "scenerl.export:run"),
 }
-"""Command, which is also the name of its module here, to its options class; in the order of the help page."""
+"""Command, which is also the name of its module here, to its options class and its function; in the order of the help
+page. The function is imported when it is called; it takes the options (and the fields for TRL)."""
 
 TRAINING = ("sft", "grpo")
 """The commands that recipes are for."""
 
 
-def command_module(command: str) -> ModuleType:
-    """The module of a command."""
-    return import_module(f"scenerl.commands.{command}")
-
-
 def options_of(command: str) -> type[Options]:
     """The options class of a command."""
-    return getattr(command_module(command), COMMANDS[command])
+    return resolve_name(f"scenerl.commands.{command}:{COMMANDS[command][0]}")
+
+
+def examples_of(command: str) -> tuple[str, ...]:
+    """The examples of a command's help page, a line each."""
+    return import_module(f"scenerl.commands.{command}").EXAMPLES
+
+
+def function_of(command: str) -> Callable[..., int | None]:
+    """The function that runs a command; may return an exit code."""
+    return resolve_name(COMMANDS[command][1])
 
 
 def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:

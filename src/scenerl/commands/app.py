@@ -29,9 +29,3 @@ class AppOptions(PixelOptions):
     max_samples: PositiveInt = option(8, "most outputs per image that the page may request", LIMITS)
     max_megabytes: PositiveInt = option(20, "largest file", LIMITS)
     max_megapixels: Annotated[int, Range(ge=1, le=80)] = option(40, "largest image", LIMITS)
-
-
-def run(options: AppOptions) -> None:
-    from scenerl.app.command import run as serve
-
-    serve(options)

@@ -46,9 +46,3 @@ class DataOptions(RowOptions):
         None, "training data, or the file of `data triplets`: count triplet types unseen in it", "stats"
     )
     train_split: str | None = option(None, "split of the training data, where it has several", "stats")
-
-
-def run(options: DataOptions) -> None:
-    from scenerl.data.command import run as run_action
-
-    run_action(options)

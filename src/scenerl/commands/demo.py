@@ -30,9 +30,3 @@ class DemoOptions(Options):
     )
     envelope: TemplateName = option("plain", TEMPLATE_HELP)
     seed: NonNegativeInt = option(0, "seed of data, model and sampling")
-
-
-def run(options: DemoOptions) -> None:
-    from scenerl.demo import run as demonstrate
-
-    demonstrate(options)

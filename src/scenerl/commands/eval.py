@@ -85,9 +85,3 @@ class EvalOptions(AnswerOptions):
             raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}")
         if len(self.group_bounds) not in (0, 2):
             raise UserError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")
-
-
-def run(options: EvalOptions) -> None:
-    from scenerl.evaluate import run_eval
-
-    run_eval(options)

@@ -29,9 +29,3 @@ class ExportOptions(LoadOptions):
     metrics: list[Path] = option([], "metrics.json files of `eval`", CARD)
     push_to_hub: str | None = option(None, "upload the folder to the hub repository OWNER/NAME", HUB)
     private: bool = option(False, "make a new repository private", HUB)
-
-
-def run(options: ExportOptions) -> None:
-    from scenerl.export import run as export
-
-    export(options)

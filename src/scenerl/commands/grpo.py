@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
-from scenerl.config import Extra
 from scenerl.config.options import option
 
 EXAMPLES = (
@@ -48,9 +47,3 @@ class GRPOOptions(TrainingOptions, RewardOptions):
     sample_log_every: NonNegativeInt = option(
         10, "write completions with their rewards to samples.jsonl every N steps; 0: never", MONITORING
     )
-
-
-def run(options: GRPOOptions, extra: Extra) -> None:
-    from scenerl.training.grpo import run as train
-
-    train(options, extra)

@@ -35,9 +35,3 @@ class LaunchOptions(Options):
     )
     sbatch: list[str] = option([], "NAME=VALUE …: further options of sbatch, as account=a-a03 partition=normal", SLURM)
     setup: str | None = option(None, "shell line to run first on every node, as 'source .venv/bin/activate'", SLURM)
-
-
-def run(options: LaunchOptions) -> int:
-    from scenerl.launch.command import run as launch
-
-    return launch(options)

@@ -24,9 +24,3 @@ class MergeOptions(Options):
         0.5, "smallest IoU at which two objects with equal labels are the same"
     )
     min_share: Share = option(0.25, "leave out what fewer than this share of the outputs hold; 0: keep everything")
-
-
-def run(options: MergeOptions) -> None:
-    from scenerl.predictions.merge_file import run as merge
-
-    merge(options)

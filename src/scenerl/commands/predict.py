@@ -82,9 +82,3 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
             raise UserError("gather: shards are gathered when all of them are done; use --shard or --gather")
         if self.merge and self.num_samples == 1:
             raise UserError("merge: one output cannot be merged; set --num_samples and --temperature")
-
-
-def run(options: PredictOptions) -> None:
-    from scenerl.inference.predict import run as predict
-
-    predict(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scenerl.commands import COMMANDS, command_module, options_of
+from scenerl.commands import COMMANDS, examples_of, options_of
 from scenerl.config.help import COMMON, option_groups, usage
 
 _HEAD = """\
@@ -23,7 +23,7 @@ def reference() -> str:
     parts = [_HEAD]
     for command in COMMANDS:
         cls = options_of(command)
-        examples = "\n".join(command_module(command).EXAMPLES)
+        examples = "\n".join(examples_of(command))
         parts.append(f"## {command}\n\n{' '.join((cls.__doc__ or '').split())}\n")
         parts.append(f"Usage: `{usage(cls, command)}`\n\n```bash\n{examples}\n```\n")
         if cls.trl_config:

@@ -33,9 +33,3 @@ class ReportOptions(Options):
     logs: list[str] = option([], "NAME=log.jsonl, one per training stage", FILES)
     num_images: PositiveInt = option(48, "number of images", GALLERY)
     seed: NonNegativeInt = option(0, "seed of the choice of images", GALLERY)
-
-
-def run(options: ReportOptions) -> None:
-    from scenerl.report.command import run as write_report
-
-    write_report(options)

@@ -28,9 +28,3 @@ class ScoreOptions(AnswerOptions, RewardOptions):
     split: str | None = option(None, SPLIT_HELP)
     out: Path | None = option(None, "JSONL file to write. Default: standard output")
     rewards: list[str] = option([], "rewards by name. Default: all that suit the format", REWARD)
-
-
-def run(options: ScoreOptions) -> None:
-    from scenerl.score import run_score
-
-    run_score(options)

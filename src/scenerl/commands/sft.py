@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from scenerl.commands.groups import OUTPUT, TrainingOptions
-from scenerl.config import Extra
 from scenerl.config.options import option
 
 EXAMPLES = (
@@ -39,9 +38,3 @@ class SFTOptions(TrainingOptions):
     thought: Literal["empty", "summary"] = option(
         "empty", "reasoning in SFT targets with --envelope think: empty, or a count of what the output holds", OUTPUT
     )
-
-
-def run(options: SFTOptions, extra: Extra) -> None:
-    from scenerl.training.sft import run as train
-
-    train(options, extra)

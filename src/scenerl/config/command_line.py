@@ -42,14 +42,9 @@ def parse_options(cls: type[AnyOptions], command: str, argv: Sequence[str]) -> t
             message names the place, the key and what is allowed.
     """
     words, recipes = _read_words(cls, argv)
-    provided: dict[str, tuple[Any, str]] = {}
-    for recipe in recipes:
-        provided.update(load_recipe(recipe))
+    provided = {key: item for recipe in recipes for key, item in load_recipe(recipe).items()}
     provided.update((key, (value, COMMAND_LINE)) for key, value in words.items())
-
-    kinds = field_types(cls)
-    own: dict[str, Any] = {}
-    extra = Extra()
+    kinds, own, extra = field_types(cls), {}, Extra()
     for key, (value, where) in provided.items():
         if key in kinds:
             own[key] = convert_key(key, value, kinds[key], where)
@@ -70,25 +65,21 @@ def parse_options(cls: type[AnyOptions], command: str, argv: Sequence[str]) -> t
     return cls(**own), extra
 
 
-def resolve_extra(
-    cls: type, mapping: Mapping[str, Any], where: str = COMMAND_LINE, own: type[Options] | None = None
-) -> dict[str, Any]:
+def resolve_extra(cls: type, mapping: Mapping[str, Any], own: type[Options] | None = None) -> dict[str, Any]:
     """Keyword arguments for one of TRL's configuration classes (any dataclass will do), checked and converted.
 
     Args:
         cls: the dataclass.
-        mapping: field name to value: the leftover keys of :func:`parse_options`, or plain values.
-        where: the place to name in errors, for a mapping that does not know it.
+        mapping: field name to value: the leftover keys of :func:`parse_options`, or values as of a command line.
         own: the command's own options, so that a typo in one of them is recognised too.
 
     Raises:
         UserError: an unknown field, with near misses, or a value of the wrong type.
     """
-    kinds = field_types(cls)
-    places = mapping.where if isinstance(mapping, Extra) else {}
+    kinds, places = field_types(cls), getattr(mapping, "where", {})
     resolved = {}
     for key, value in mapping.items():
-        place = places.get(key, where)
+        place = places.get(key, COMMAND_LINE)
         flag = key.removeprefix("no_")
         if key not in kinds and flag in kinds and takes(kinds[flag], bool) and value in (True, "true"):
             key, value = flag, False

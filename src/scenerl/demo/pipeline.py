@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
+from scenerl import data
+from scenerl.answers import OutputFormat
 from scenerl.commands.demo import DemoOptions
 from scenerl.commands.eval import EvalOptions
 from scenerl.commands.grpo import GRPOOptions
@@ -23,15 +26,20 @@ from scenerl.commands.predict import PredictOptions
 from scenerl.commands.report import ReportOptions
 from scenerl.commands.sft import SFTOptions
 from scenerl.config import plain
-from scenerl.demo.table import headline_table
 from scenerl.demo.tasks import TASKS, Stage
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
+from scenerl.metrics.registry import headline, spec
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
 
 TABLE_WIDTH = 118  # a narrower terminal wraps the tables; cut numbers would be worse
 _REASONING_TOKENS = 32  # the tags and a short text
+
+
+def run(options: DemoOptions) -> None:
+    """The command."""
+    Pipeline(options, Console()).run()
 
 
 class Pipeline:
@@ -60,12 +68,7 @@ class Pipeline:
     def run(self) -> None:
         """Every stage, then table and report."""
         started = time.time()
-        fingerprint = {
-            **plain(self.options),
-            "reward": self.reward,
-            "grid": self.task.step,
-            **asdict(self.scale),
-        }
+        fingerprint = {**plain(self.options), "reward": self.reward, "grid": self.task.step, **asdict(self.scale)}
         before = default_values(type(self.options))
         if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
             self._say(f"Continuing in {self.out}; --fresh starts over")
@@ -96,11 +99,11 @@ class Pipeline:
     def _make_data(self) -> None:
         scale, task = self.scale, self.task
         with progress_bar("scenes", task.num_scenes(scale.num_train, scale.num_test)) as advance:
-            task.make_data(self.out / "data", scale.num_train, scale.num_test, self.options.seed, advance)
+            sizes = (scale.num_train, scale.num_test, self.options.seed)
+            task.make_data(self.out / "data", *sizes, progress=advance)
 
     def _make_base(self) -> None:
-        from scenerl import data, tiny
-        from scenerl.answers import OutputFormat
+        from scenerl import tiny
 
         task, scale = self.task, self.scale
         with progress_bar("warm-up", scale.warmup_steps + scale.grounding_steps) as advance:
@@ -121,30 +124,25 @@ class Pipeline:
             self._say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")
 
     def _sft(self, stage: Stage) -> None:
-        from scenerl.training.sft import run
+        from scenerl.training import sft
 
-        options = SFTOptions(
-            model=str(self.out / stage.start),
-            data=self._data(stage.data),
-            out=self.out / stage.folder,
-            muon=True,
-            freeze_vision=self.task.freeze_vision,
-        )
+        options = SFTOptions(**self._files(stage), muon=True, freeze_vision=self.task.freeze_vision)
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, stage.steps // 2)}
-        run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
+        sft.run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
 
     def _grpo(self, stage: Stage) -> None:
-        from scenerl.training.grpo import run
+        from scenerl.training import grpo
 
-        options = GRPOOptions(
-            model=str(self.out / stage.start),
-            data=self._data(stage.data),
-            out=self.out / stage.folder,
-            rewards=list(stage.weights),
-            freeze_vision=True,
-        )
+        options = GRPOOptions(**self._files(stage), rewards=list(stage.weights), freeze_vision=True)
         rewards = {"reward_weights": list(stage.weights.values()), "max_completion_length": self.max_tokens}
-        run(options, self._training(stage.steps, self.scale.rollouts) | rewards | self.task.grpo)
+        grpo.run(options, self._training(stage.steps, self.scale.rollouts) | rewards | self.task.grpo)
+
+    def _files(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "model": str(self.out / stage.start),
+            "data": self._data(stage.data),
+            "out": self.out / stage.folder,
+        }
 
     def _training(self, steps: int, batch_size: int) -> dict[str, Any]:
         return {
@@ -168,9 +166,9 @@ class Pipeline:
             self._say(f"{name}: predicted and evaluated before, skipped")
             return
         from scenerl.evaluate import run_eval
-        from scenerl.inference.predict import run
+        from scenerl.inference import predict
 
-        run(
+        predict.run(
             PredictOptions(
                 model=str(self.out / folder),
                 data=self._data(next(iter(self.task.targets.values()))),
@@ -188,7 +186,7 @@ class Pipeline:
             run_eval(options, Console(quiet=True))
 
     def _finish(self, seconds: float) -> None:
-        from scenerl.report.command import run
+        from scenerl.report import command as report
 
         metrics = {
             title: {
@@ -199,7 +197,7 @@ class Pipeline:
         }
         atomic_write_text(self.out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         atomic_write_text(self.out / "report.json", json.dumps(self._manifest(), indent=1) + "\n")
-        run(ReportOptions(run=[self.out]))
+        report.run(ReportOptions(run=[self.out]))
         wide = Console(width=max(self.console.width, TABLE_WIDTH), file=self.console.file)
         for target in self.task.targets:
             rows = {title: of_target[target] for title, of_target in metrics.items()}
@@ -208,8 +206,6 @@ class Pipeline:
 
     def _manifest(self) -> Mapping[str, Any]:
         """What report.json holds: which files make the report."""
-        from scenerl import data
-
         stages = []
         for name, title in self.evaluated.items():
             stage: dict[str, Any] = {"name": title, "predictions": f"predictions/{name}.jsonl"}
@@ -239,3 +235,30 @@ class Pipeline:
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
+
+
+def headline_table(title: str, stages: Mapping[str, Mapping[str, dict]]) -> Table:
+    """Stages as rows and headline metrics as columns, each with its 95 % interval.
+
+    Args:
+        title: what the stages were measured against.
+        stages: title of a stage to the ``metrics`` of its metrics.json.
+    """
+    names = headline({name for metrics in stages.values() for name in metrics})
+    table = Table(title=title, title_justify="left")
+    table.add_column("stage")
+    for name in names:
+        table.add_column(spec(name).title, justify="right")
+    for stage, metrics in stages.items():
+        table.add_row(stage, *(_cell(metrics.get(name)) for name in names))
+    return table
+
+
+def _cell(metric: dict | None) -> str:
+    if metric is None or metric["value"] is None:
+        return "–"
+    text = f"{metric['value']:.3f}"
+    if metric.get("interval"):
+        low, high = metric["interval"]
+        text += f"\n{low:.2f}–{high:.2f}"
+    return text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from scenerl.data import synthetic, synthetic_detection
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Task:
     """The settings of a demo.
 
     Attributes:
-        make_data: (folder, num_train, num_test, seed, progress) writes the rows and images.
+        make_data: (folder, num_train, num_test, seed, progress=...) writes the rows and images.
         num_scenes: (num_train, num_test) to how many scenes that draws.
         train, train_rl, warmup: files of the rows for SFT, for GRPO, and for the warm-ups, where each object has one
             label.
@@ -63,7 +64,7 @@ class Task:
     title: str
     real: Scale
     smoke: Scale
-    make_data: Callable[[Path, int, int, int, Callable[[int], None]], None]
+    make_data: Callable[..., None]
     num_scenes: Callable[[int, int], int]
     train: str
     train_rl: str
@@ -101,30 +102,12 @@ class Task:
         return [*stages, self.control(scale, *self.rewards[reward])] if full else stages
 
 
-def _make_graphs(folder: Path, num_train: int, num_test: int, seed: int, progress: Callable[[int], None]) -> None:
-    from scenerl.data import synthetic
-
-    synthetic.make(folder, num_train, num_test, seed, progress=progress)
-
-
-def _make_detections(folder: Path, num_train: int, num_test: int, seed: int, progress: Callable[[int], None]) -> None:
-    from scenerl.data import synthetic_detection
-
-    synthetic_detection.make(folder, num_train, num_test, seed, progress=progress)
-
-
-def _num_detection_scenes(num_train: int, num_test: int) -> int:
-    from scenerl.data import synthetic_detection
-
-    return sum(count for count, _ in synthetic_detection.num_scenes(num_train, num_test).values())
-
-
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
     title="SceneRL demo",
     real=Scale(10000, 384, 180, 550, 150, 60, 32, 64),
     smoke=Scale(64, 16, 4, 6, 3, 3, 8, 16),
-    make_data=_make_graphs,
+    make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
     train="train.jsonl",
     train_rl="train.jsonl",
@@ -151,8 +134,10 @@ DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
     real=Scale(8000, 384, 180, 300, 300, 60, 48, 64, grounding_steps=150),
     smoke=Scale(64, 16, 4, 6, 3, 3, 8, 16, grounding_steps=3),
-    make_data=_make_detections,
-    num_scenes=_num_detection_scenes,
+    make_data=synthetic_detection.make,
+    num_scenes=lambda num_train, num_test: sum(
+        count for count, _ in synthetic_detection.num_scenes(num_train, num_test).values()
+    ),
     train="train.jsonl",
     train_rl="train_negatives.jsonl",
     warmup="shapes.jsonl",

@@ -18,13 +18,12 @@ from scenerl.metrics import MetricOptions
 from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
 from scenerl.report.answers import Outline, outline
-from scenerl.report.curves import CurveGroup, curve_groups, read_log
+from scenerl.report.curves import curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
-from scenerl.report.reliability import SIDE, reliability_charts
 from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
-from scenerl.report.tables import CountTable, Results, count_table, metric_table, predicate_table
+from scenerl.report.tables import BarTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible
 from scenerl.types import FAILURES, ISSUES
 
@@ -65,7 +64,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     shown = {name: gallery.options_of(result.options) for name, _, result in results.get(inputs.targets[-1].name, ())}
     options = {name: shown.get(name, MetricOptions()) for name in outlines}
     names = {name for rows in results.values() for _, _, result in rows for name in result.known}
-    predicates = [predicate_table(name, rows, inputs.predicate_counts) for name, rows in results.items()]
+    predicates = {name: predicate_table(rows, inputs.predicate_counts) for name, rows in results.items()}
     values = {
         "title": inputs.title,
         "version": __version__,
@@ -75,15 +74,13 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "all_tables": [metric_table(name, rows) for name, rows in results.items()],
         "about": [(name, rows[0][2].options, rows[0][2].counts) for name, rows in results.items()],
         "groups": groups,
-        "chart_data": _chart_data(groups),
         "charts": charts,
-        "predicate_tables": list(filter(None, predicates)),
+        "predicate_tables": {name: table for name, table in predicates.items() if table},
         "failures": failures,
         "issues": issues,
         "gallery": gallery.gather(inputs, outlines, options, num_images, seed),
         "settings": settings_table(settings),
-        "reliability": [chart for name, rows in results.items() for chart in reliability_charts(name, rows)],
-        "reliability_side": SIDE,
+        "reliability": [chart for name, rows in results.items() for chart in charts.reliability_charts(name, rows)],
         "gallery_target": inputs.targets[-1].name,
         "other_targets": [target.name for target in inputs.targets[:-1]],
     }
@@ -110,48 +107,23 @@ def write_report(inputs: Inputs, out: Path, num_images: int = gallery.DEFAULT_IM
 
 def _count_tables(
     inputs: Inputs, results: Mapping[str, Results], outlines: Mapping[str, Outline]
-) -> tuple[CountTable, CountTable]:
+) -> tuple[BarTable, BarTable]:
     """Failures as the evaluation counted them, where there is one (it knows of missing answers), else as the
     predictions say; issues from the predictions."""
-    evaluated = {}
-    for rows in results.values():
-        for name, _, result in rows:
-            if result.failures is not None:
-                evaluated.setdefault(name, result)
+    rows = [row for found in reversed(results.values()) for row in found]  # the first target's win
+    evaluated = {name: result for name, _, result in rows if result.failures is not None}
     failures, issues = [], []
     for index, stage in enumerate(inputs.stages):
-        found = outlines.get(stage.name)
+        found, result = outlines.get(stage.name), evaluated.get(stage.name)
         num_images = len(found.statuses) if found else 0
-        if stage.name in evaluated:
-            images = evaluated[stage.name].counts.get("images", num_images)
-            failures.append(
-                (stage.name, index, evaluated[stage.name].failures, images if isinstance(images, int) else 0)
-            )
+        if result:
+            images = result.counts.get("images", num_images)
+            failures.append((stage.name, index, result.failures, images if isinstance(images, int) else 0))
         elif found:
             failures.append((stage.name, index, found.failures, num_images))
         if found:
             issues.append((stage.name, index, found.issues, num_images))
     return count_table(failures, FAILURES), count_table(issues, ISSUES)
-
-
-def _chart_data(groups: list[CurveGroup]) -> dict:
-    """What the script needs to show values under the pointer."""
-    return {
-        curve.id: {
-            "range": curve.chart.x_range,
-            "lines": [
-                {
-                    "name": short(line.name),
-                    "index": line.index,
-                    "steps": line.steps,
-                    "values": [float(f"{value:.5g}") for value in line.values],
-                }
-                for line in curve.chart.lines
-            ],
-        }
-        for group in groups
-        for curve in (*group.shown, *group.more)
-    }
 
 
 def _assets() -> dict:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from scenerl.data.images import open_image
 from scenerl.errors import DataError
-from scenerl.metrics.matches import ElementMatches, Matches
+from scenerl.metrics.matches import Matches
 from scenerl.report.answers import Answer
 from scenerl.report.drawing import MAX_RELATIONS, drawn_objects, palette, rounded
 from scenerl.report.text import ANSWER_LIMIT, cut, short
@@ -33,22 +32,14 @@ SIZES = ((640, 82), (640, 60), (400, 70), (400, 55), (400, 40), (400, 25))
 MAX_ISSUES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One image. ``picture`` is its WebP in base64, None where it could not be read; ``values`` is what the script
-    draws, see :func:`make_card`."""
-
-    picture: str | None
-    values: dict[str, Any]
-
-
 def make_card(
     example: Example,
     answers: Sequence[tuple[Answer | None, Matches]],
     lacking: Sequence[Sequence[int]],
     num_cards: int = 1,
-) -> Card:
-    """One image with its ground truth and answers.
+) -> tuple[str | None, dict[str, Any]]:
+    """One image with its ground truth and answers: its picture as WebP in base64, None where it cannot be read, and the
+    values that the script draws.
 
     The values: ``id``, ``wh``, ``problem`` (why there is no picture), ``query`` (requested labels), ``target`` and
     ``stages``. A target has ``objects``, ``relations`` and their numbers ``n`` (the lists are bounded, the numbers are
@@ -96,7 +87,7 @@ def make_card(
         matched = [target is not None for target in matches.objects.target]
         objects = drawn_objects(graph_of(answer), example.image_wh, colors, matched, votes)
         stages.append({"objects": objects, **_of_answer(answer, matches, limit)})
-    values = {
+    return picture, {
         "id": short(example.image_id),
         "wh": list(example.image_wh),
         "problem": problem,
@@ -104,7 +95,6 @@ def make_card(
         "target": target,
         "stages": stages,
     }
-    return Card(picture, values)
 
 
 def graph_of(answer: Answer | None) -> SceneGraph:
@@ -112,16 +102,10 @@ def graph_of(answer: Answer | None) -> SceneGraph:
     return (answer and answer.result.graph) or SceneGraph()
 
 
-def _states(relations: ElementMatches) -> list[str]:
-    """Per predicted relation ``hit``, ``repeat`` (it fits, but another one has its target) or ``false``."""
-    pairs = zip(relations.target, relations.fits, strict=True)
-    return ["hit" if target is not None else "repeat" if fits else "false" for target, fits in pairs]
-
-
-def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
-    """An image as WebP in base64: the best of SIZES that fits into ``max_bytes``, or the least."""
+def encode_image(image: Image.Image, max_bytes: int = 100_000, sizes: Sequence[tuple[int, int]] = SIZES) -> str:
+    """An image as WebP in base64: the best of ``sizes`` that fits into ``max_bytes``, or the least."""
     image = image.convert("RGB")
-    for side, quality in SIZES:
+    for side, quality in sizes:
         image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality, method=2)
@@ -131,7 +115,9 @@ def encode_image(image: Image.Image, max_bytes: int = 100_000) -> str:
 
 
 def _of_answer(answer: Answer | None, matches: Matches, limit: int) -> dict[str, Any]:
-    states = _states(matches.relations)
+    # A repeated relation fits, but another one has its target.
+    pairs = zip(matches.relations.target, matches.relations.fits, strict=True)
+    states = ["hit" if target is not None else "repeat" if fits else "false" for target, fits in pairs]
     counts = {state: states.count(state) for state in ("hit", "repeat", "false")}
     values: dict[str, Any] = {
         "counts": {**counts, "miss": matches.relations.found.count(False)},

@@ -1,15 +1,25 @@
-"""Geometry of the drawings. Nothing here writes SVG: the templates do, so that every text is escaped there."""
+"""Geometry of the drawings: values over steps, and how often a prediction of a confidence is right.
+
+Nothing here writes SVG: the templates do, so that every text is escaped there.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from scenerl.report.schemas import Metrics, Reliability
+from scenerl.report.text import short
 
 WIDTH, HEIGHT = 320, 168
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 24
 MAX_POINTS = 400
 SMOOTH_FROM = 40
+SIDE, MARGIN = 200, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,15 @@ class LineChart:
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     x_range: tuple[float, float]
+
+    @property
+    def pointer(self) -> dict:
+        """What the script needs to show values under the pointer."""
+        lines = [
+            {"name": short(line.name), "steps": line.steps, "values": [float(f"{value:.5g}") for value in line.values]}
+            for line in self.lines
+        ]
+        return {"range": self.x_range, "lines": lines}
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -73,26 +92,19 @@ def number(value: float) -> str:
 
 def smooth(values: Sequence[float]) -> list[float]:
     """Means of a window around each value, a fifteenth of the series wide; it is cut off at both ends."""
-    half = max(1, len(values) // 30)
-    sums = [0.0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    result = []
-    for index in range(len(values)):
-        first, last = max(0, index - half), min(len(values), index + half + 1)
-        result.append((sums[last] - sums[first]) / (last - first))
-    return result
+    half, places = max(1, len(values) // 30), np.arange(len(values))
+    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    sums = np.cumsum([0.0, *values])
+    return ((sums[last] - sums[first]) / (last - first)).tolist()
 
 
 def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
     """At most ``limit`` points, each the mean of its neighbours, so that a long log does not make a large page."""
     if len(points) <= limit:
         return list(points)
-    result = []
-    for index in range(limit):
-        part = points[index * len(points) // limit : (index + 1) * len(points) // limit]
-        result.append((sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)))
-    return result
+    edges = [index * len(points) // limit for index in range(limit + 1)]
+    parts = (points[first:last] for first, last in pairwise(edges))
+    return [(_mean([x for x, _ in part]), _mean([y for _, y in part])) for part in parts]
 
 
 def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> LineChart:
@@ -143,6 +155,64 @@ def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]])
         tuple((y_pixel(tick), number(tick)) for tick in ticks),
         (x_low, x_high),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityCurve:
+    """One stage's curve: SVG path data, dots as (x, y, radius, text), and the text of its error."""
+
+    name: str
+    index: int
+    path: str
+    dots: tuple[tuple[float, float, float, str], ...]
+    ece: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityChart:
+    """A square of SIDE with MARGIN at its left and bottom. Ticks are (x, y, text) in pixels from the upper left."""
+
+    target: str
+    title: str
+    curves: tuple[ReliabilityCurve, ...]
+    ticks: tuple[tuple[float, float, str], ...]
+
+
+def reliability_charts(target: str, results: Sequence[tuple[str, int, Metrics]]) -> list[ReliabilityChart]:
+    """A chart of objects and one of relations, of the stages that have them.
+
+    Args:
+        target: the ground truth's name.
+        results: stage name, palette index and metrics.
+    """
+    charts = []
+    for kind, title in (("objects", "Objects"), ("relations", "Relations")):
+        found = [(name, index, result.calibration.get(kind)) for name, index, result in results]
+        curves = tuple(_reliability_curve(name, index, curve) for name, index, curve in found if curve and curve.points)
+        if curves:
+            ticks = tuple((*_place(share, share), f"{share:g}") for share in (0.0, 0.5, 1.0))
+            charts.append(ReliabilityChart(target, title, curves, ticks))
+    return charts
+
+
+def _reliability_curve(name: str, index: int, curve: Reliability) -> ReliabilityCurve:
+    most = max(count for _, _, count in curve.points)
+    places = [_place(confidence, accuracy) for confidence, accuracy, _ in curve.points]
+    dots = tuple(
+        # The area of a dot is the bin's share of the largest bin.
+        (
+            *place,
+            round(1.5 + 4 * (count / most) ** 0.5, 1),
+            f"{short(name)}: {accuracy:.2f} right at {confidence:.2f}, {count:,}",
+        )
+        for place, (confidence, accuracy, count) in zip(places, curve.points, strict=True)
+    )
+    return ReliabilityCurve(name, index, _path(places), dots, "" if curve.ece is None else f"{curve.ece:.3f}")
+
+
+def _place(confidence: float, accuracy: float) -> tuple[float, float]:
+    inner = SIDE - MARGIN - 8
+    return round(MARGIN + confidence * inner, 1), round(8 + (1 - accuracy) * inner, 1)
 
 
 def _mean(values: Sequence[float]) -> float:

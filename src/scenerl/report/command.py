@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scenerl.commands.report import ReportOptions
 from scenerl.errors import UserError
 from scenerl.files import check_out
 from scenerl.report.build import write_report
 from scenerl.report.inputs import combine_runs, named_files
-
-if TYPE_CHECKING:
-    from scenerl.commands.report import ReportOptions
 
 
 def run(options: ReportOptions) -> None:

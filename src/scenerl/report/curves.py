@@ -31,8 +31,8 @@ TITLES = {
 }
 
 SHOWN = {
-    "imitation": ("loss", "eval_loss", "mean_token_accuracy", "entropy"),
-    "reinforcement": (
+    "Supervised fine-tuning": ("loss", "eval_loss", "mean_token_accuracy", "entropy"),
+    "Reinforcement learning": (
         "reward",
         "rewards/",
         "entropy",
@@ -42,18 +42,16 @@ SHOWN = {
         "scene/failures/",
     ),
 }
-"""What is drawn at once, per kind of training; a name with a slash at its end stands for all that start so."""
+"""Kind of training to what is drawn at once; a name with a slash at its end stands for all that start so."""
 
 SKIPPED = ("epoch", "step", "num_tokens", "step_time", "total_flos", "num_input_tokens_seen")
 _ENDLESS = 1e300  # also what keeps NaN and integers beyond a float out
-NAMES = {"imitation": "Supervised fine-tuning", "reinforcement": "Reinforcement learning"}
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One quantity of a trainer over its steps, a line per stage. ``id`` is unique on the page."""
+    """One quantity of a trainer over its steps, a line per stage."""
 
-    id: str
     key: str
     title: str
     chart: LineChart
@@ -95,22 +93,19 @@ def curve_groups(logs: Sequence[tuple[str, int, Mapping[str, Points]]]) -> list[
         logs: (stage name, palette index, series as :func:`read_log` gives them).
     """
     groups = []
-    for kind, name in NAMES.items():
-        stages = [item for item in logs if ("reward" in item[2]) == (kind == "reinforcement")]
-        curves, flat = [], []
-        for key in sorted({key for _, _, series in stages for key in series}, key=lambda key: _rank(key, kind)):
+    for kind, first in SHOWN.items():
+        stages = [item for item in logs if ("reward" in item[2]) == ("reward" in first)]
+        shown, more, flat = [], [], []
+        for place, key in sorted({_rank(key, first) for _, _, series in stages for key in series}):
             drawn = [(stage, index, series[key]) for stage, index, series in stages if len(series.get(key, ())) > 1]
             if not drawn:
                 continue
             if not any(value for _, _, points in drawn for _, value in points):
                 flat.append(key)
                 continue
-            curves.append(Curve(f"{kind}-{len(curves)}", key, title_of(key), line_chart(drawn)))
-        last = len(SHOWN[kind])
-        shown = tuple(curve for curve in curves if _rank(curve.key, kind)[0] < last)
-        more = tuple(curve for curve in curves if _rank(curve.key, kind)[0] >= last)
+            (shown if place < len(first) else more).append(Curve(key, title_of(key), line_chart(drawn)))
         if shown or more:
-            groups.append(CurveGroup(name, shown, more, tuple(flat)))
+            groups.append(CurveGroup(kind, tuple(shown), tuple(more), tuple(flat)))
     return groups
 
 
@@ -130,12 +125,12 @@ def title_of(key: str) -> str:
     return key.replace("/", ": ").replace("_", " ")
 
 
-def _rank(key: str, kind: str) -> tuple[int, str]:
-    for place, name in enumerate(SHOWN[kind]):
+def _rank(key: str, first: Sequence[str]) -> tuple[int, str]:
+    for place, name in enumerate(first):
         # The spread of a reward ("rewards/<name>/std") is not among what is drawn at once.
         if key == name or name.endswith("/") and key.startswith(name) and not key.endswith("/std"):
             return place, key
-    return len(SHOWN[kind]), key
+    return len(first), key
 
 
 def _is_number(value: object) -> bool:

@@ -12,7 +12,7 @@ from scenerl.errors import UserError
 from scenerl.metrics import MetricOptions, Pair
 from scenerl.metrics.matches import Matches, matches_of
 from scenerl.report.answers import Answer, Outline, read_answers
-from scenerl.report.card import Card, make_card
+from scenerl.report.card import make_card
 from scenerl.report.inputs import Inputs
 from scenerl.report.text import short
 from scenerl.types import Example, ParseResult
@@ -29,11 +29,17 @@ MATCHING = ("task", "iou_threshold", "plus_one", "hits")
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The chosen images. ``values`` is what the page's script draws: the ``names`` of all stages, the places in them of
-    those that have predictions (``stages``), the names of the ``others`` among the targets, whether F1 is of relations
-    (``ofRelations``), and the ``cards``. ``notes`` are remarks about inputs that do not fit each other."""
+    """The chosen images.
 
-    cards: tuple[Card, ...]
+    Attributes:
+        pictures: in base64, None where there is none.
+        notes: remarks about inputs that do not fit each other.
+        values: what the page's script draws: the ``names`` of all stages, the places in them of those that have
+            predictions (``stages``), the names of the ``others`` among the targets, whether F1 is of relations
+            (``ofRelations``), and the ``cards``.
+    """
+
+    pictures: tuple[str | None, ...]
     num_test: int
     notes: tuple[str, ...]
     values: dict[str, Any]
@@ -96,9 +102,11 @@ def gather(
         "names": [short(stage.name) for stage in inputs.stages],
         "others": [short(target.name) for target in inputs.targets[:-1]],
         "ofRelations": of_relations,
-        "cards": [card.values for card in cards],
+        "cards": [values for _, values in cards],
     }
-    return Gallery(tuple(cards), len(truth), _notes(outlines, truth, inputs.targets[-1].name), values)
+    return Gallery(
+        tuple(picture for picture, _ in cards), len(truth), _notes(outlines, truth, inputs.targets[-1].name), values
+    )
 
 
 def choose(

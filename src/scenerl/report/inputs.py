@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 
 from scenerl.errors import UserError
-from scenerl.report.schemas import RunManifest, read_as
+from scenerl.report.schemas import read_as
 
 FILE_NAME = "report.json"
+STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,7 @@ class Target:
     split: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(BaseModel, **STRICT):
     """One model on its way (base, SFT, SFT + RL, or a run to compare with). Everything but the name may be missing.
 
     ``metrics`` maps a target's name to a metrics.json; ``log`` is one TRL log dict per line.
@@ -31,8 +34,26 @@ class Stage:
 
     name: str
     predictions: Path | None = None
-    metrics: Mapping[str, Path] = field(default_factory=dict)
+    metrics: Annotated[dict[str, Path], BeforeValidator(lambda value: {} if value is None else value)] = field(
+        default_factory=dict
+    )
     log: Path | None = None
+
+
+class ManifestTarget(BaseModel, **STRICT):
+    """One ground truth; ``path`` is relative to the run folder."""
+
+    name: str
+    path: str
+
+
+class Manifest(BaseModel, **STRICT):
+    """``report.json``; its paths are relative to the run folder."""
+
+    title: str
+    targets: list[ManifestTarget]
+    stages: list[Stage]
+    predicate_counts: dict[str, NonNegativeInt] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +102,18 @@ def read_run(run: Path) -> Inputs:
             f"{path}: not found. A run folder holds a {FILE_NAME}; without one, name the files: "
             "--data ROWS.jsonl --predictions NAME=PRED.jsonl [--metrics NAME=METRICS.json]"
         )
-    manifest = read_as(RunManifest, path)
+    manifest = read_as(Manifest, path)
     targets = [Target(item.name, str(_file(run, item.path, path))) for item in manifest.targets]
-    stages = []
-    for item in manifest.stages:
-        files = {
-            key: value and _file(run, value, path)
-            for key, value in (("predictions", item.predictions), ("log", item.log))
-        }
-        metrics = {name: _file(run, value, path) for name, value in (item.metrics or {}).items()}
-        stages.append(Stage(item.name, metrics=metrics, **files))
+    stages = [
+        item.model_copy(
+            update={
+                "predictions": item.predictions and _file(run, item.predictions, path),
+                "metrics": {name: _file(run, value, path) for name, value in item.metrics.items()},
+                "log": item.log and _file(run, item.log, path),
+            }
+        )
+        for item in manifest.stages
+    ]
     return Inputs(manifest.title, tuple(targets), tuple(stages), manifest.predicate_counts or {})
 
 
@@ -117,10 +140,10 @@ def named_files(
             name, equals, value = item.partition("=")
             if not equals:
                 name, value = Path(item).stem, item
-            stage, path = stages.get(name, Stage(name)), _file(Path(), value, f"--{key} {item}")
+            stage, path = stages.get(name, Stage(name=name)), _file(Path(), value, f"--{key} {item}")
             if getattr(stage, key):
                 raise UserError(f"--{key}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
-            stages[name] = replace(stage, **{key: {target.name: path} if key == "metrics" else path})
+            stages[name] = stage.model_copy(update={key: {target.name: path} if key == "metrics" else path})
     return Inputs(f"Predictions on {target.name}", (target,), tuple(stages.values()))
 
 
@@ -144,10 +167,11 @@ def combine_runs(runs: Sequence[Path]) -> Inputs:
         )
     shared = {target.name for target in targets}
     stages = tuple(
-        replace(
-            stage,
-            name=f"{name}: {stage.name}",
-            metrics={target: path for target, path in stage.metrics.items() if target in shared},
+        stage.model_copy(
+            update={
+                "name": f"{name}: {stage.name}",
+                "metrics": {target: path for target, path in stage.metrics.items() if target in shared},
+            }
         )
         for name, item in zip(names, found, strict=True)
         for stage in item.stages
@@ -174,7 +198,7 @@ def _has(inputs: Inputs, target: Target) -> bool:
     )
 
 
-def _file(folder: Path, name: str, where: object) -> Path:
+def _file(folder: Path, name: str | Path, where: object) -> Path:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{path}: not found (named by {where})")

@@ -5,40 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
 from scenerl.errors import UserError
 from scenerl.json_files import read_json
 
 Interval = tuple[FiniteFloat, FiniteFloat]
-
-
-class RunTarget(BaseModel):
-    """One ground truth; ``path`` is relative to the run folder."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    path: str
-
-
-class RunStage(BaseModel):
-    """One stage; ``metrics`` maps a target's name to a file. Paths are relative to the run folder."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    predictions: str | None = None
-    metrics: dict[str, str] | None = None
-    log: str | None = None
-
-
-class RunManifest(BaseModel):
-    """``report.json``."""
-
-    model_config = ConfigDict(extra="forbid")
-    title: str
-    targets: list[RunTarget]
-    stages: list[RunStage]
-    predicate_counts: dict[str, NonNegativeInt] | None = None
 
 
 class MetricValue(BaseModel):

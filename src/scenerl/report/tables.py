@@ -10,6 +10,8 @@ from scenerl.report.schemas import Interval, Metrics, MetricValue, PredicateReca
 
 TOO_MANY_PREDICATES = 60
 
+BarRow = tuple[str, str, Sequence[tuple[float, str] | None]]
+
 Results = Sequence[tuple[str, int, Metrics]]
 """Stage name, palette index and metrics of the stages that were evaluated against one target."""
 
@@ -75,62 +77,41 @@ def _column(column: MetricSpec, values: Sequence[MetricValue | None]) -> list[Ce
 
 
 @dataclass(frozen=True, slots=True)
-class PredicateRow:
-    """``count`` in the training data or else the test data, as ``bar`` in percent of the largest; recalls in [0, 1]."""
+class BarTable:
+    """Rows of bars. Columns are (title, palette index, unit); without an index it is no stage's column. Rows are (name,
+    meaning, cells of (bar in percent, text)), None where nothing is known; ``more`` are rows to be unfolded."""
 
-    predicate: str
-    count: int
-    bar: float
-    recalls: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PredicateTable:
-    """Recall per predicate of all stages against one target, most frequent predicates first."""
-
-    target: str
-    stages: tuple[tuple[str, int], ...]
-    rows: tuple[PredicateRow, ...]
-    more: tuple[PredicateRow, ...]
-    has_frequency: bool
+    columns: tuple[tuple[str, int | None, str], ...]
+    rows: Sequence[BarRow]
+    more: Sequence[BarRow] = ()
 
 
-def predicate_table(target: str, results: Results, frequencies: Mapping[str, int]) -> PredicateTable | None:
-    """The table, or None where no stage has recalls per predicate. Beyond 60 predicates the rarer ones are ``more``."""
+def predicate_table(results: Results, frequencies: Mapping[str, int]) -> BarTable | None:
+    """Recall per predicate, most frequent predicates first, or None where no stage has it. The first column is the
+    number in the training data or else the test data. Beyond 60 predicates the rarer ones are ``more``."""
     results = [item for item in results if item[2].per_predicate]
     supports = {
         name: recall.num_targets or 0 for _, _, result in results for name, recall in result.per_predicate.items()
     }
     if not supports:
         return None
-    order = sorted(supports, key=lambda name: (-frequencies.get(name, 0), -supports[name], name))
-    counts = {name: frequencies.get(name, 0) if frequencies else supports[name] for name in order}
+    counts = {name: frequencies.get(name, 0) for name in supports} if frequencies else supports
     most = max(counts.values()) or 1
-    none = PredicateRecall()
-    rows = tuple(
-        PredicateRow(
-            name,
-            counts[name],
-            round(100 * counts[name] / most, 1),
-            tuple(result.per_predicate.get(name, none).recall for _, _, result in results),
-        )
-        for name in order
-    )
-    stages = tuple((name, index) for name, index, _ in results)
-    return PredicateTable(target, stages, rows[:TOO_MANY_PREDICATES], rows[TOO_MANY_PREDICATES:], bool(frequencies))
+
+    def cells(name: str) -> list[tuple[float, str] | None]:
+        found = [result.per_predicate.get(name, PredicateRecall()).recall for _, _, result in results]
+        count = (round(100 * counts[name] / most, 1), f"{counts[name]:,}")
+        return [count, *(None if one is None else (round(100 * one, 1), f"{100 * one:.0f}") for one in found)]
+
+    order = sorted(supports, key=lambda name: (-frequencies.get(name, 0), -supports[name], name))
+    rows = [(name, "", cells(name)) for name in order]
+    first = ("In training" if frequencies else "In the test set", None, "")
+    columns = (first, *((name, index, "%") for name, index, _ in results))
+    return BarTable(columns, rows[:TOO_MANY_PREDICATES], rows[TOO_MANY_PREDICATES:])
 
 
-@dataclass(frozen=True, slots=True)
-class CountTable:
-    """Counts by type and stage. Rows are (type, meaning, cells of (count, share of ``totals`` in percent))."""
-
-    stages: tuple[tuple[str, int], ...]
-    totals: tuple[int, ...]
-    rows: tuple[tuple[str, str, tuple[tuple[int, float], ...]], ...]
-
-
-def count_table(stages: Sequence[tuple[str, int, Mapping[str, int], int]], meanings: Mapping[str, str]) -> CountTable:
-    """Counts by type.
+def count_table(stages: Sequence[tuple[str, int, Mapping[str, int], int]], meanings: Mapping[str, str]) -> BarTable:
+    """Counts by type, as shares of the images.
 
     Args:
         stages: (name, palette index, type to count, number of images).
@@ -139,14 +120,18 @@ def count_table(stages: Sequence[tuple[str, int, Mapping[str, int], int]], meani
     present = {kind for _, _, counts, _ in stages for kind, count in counts.items() if count}
     kinds = [kind for kind in meanings if kind in present] + sorted(present - set(meanings))
 
-    def cell(count: int, total: int) -> tuple[int, float]:
-        return count, round(100 * count / total, 1) if total else 0.0
+    def cell(count: int, total: int) -> tuple[float, str]:
+        return min(round(100 * count / total, 1), 100.0) if total else 0.0, f"{count:,}"
 
-    rows = tuple(
-        (kind, meanings.get(kind, ""), tuple(cell(counts.get(kind, 0), total) for _, _, counts, total in stages))
+    rows = [
+        (
+            kind.replace("_", " "),
+            meanings.get(kind, ""),
+            [cell(counts.get(kind, 0), total) for _, _, counts, total in stages],
+        )
         for kind in kinds
-    )
-    return CountTable(tuple((name, index) for name, index, _, _ in stages), tuple(item[3] for item in stages), rows)
+    ]
+    return BarTable(tuple((name, index, f"of {total:,}") for name, index, _, total in stages), rows)
 
 
 def _number(value: float) -> str:

@@ -1,11 +1,10 @@
 // Values under the pointer, or at the arrow keys, in charts.
 (() => {
   const WIDTH = 320, LEFT = 40, RIGHT = 12;
-  const data = JSON.parse(document.getElementById("chart-data").textContent);
   const format = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(1) : String(Number(value.toPrecision(4))));
 
   for (const figure of document.querySelectorAll("[data-chart]")) {
-    const { range, lines } = data[figure.dataset.chart];
+    const { range, lines } = JSON.parse(figure.dataset.chart);
     const svg = figure.querySelector(".plot svg"), cursor = svg.querySelector(".cursor"), tip = figure.querySelector(".tip");
     const stops = [...new Set(lines.flatMap((line) => line.steps))].sort((a, b) => a - b);
     const nearest = (steps, wanted) => steps.reduce((best, step, i) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? i : best), 0);
