@@ -28,7 +28,7 @@ NAMES = ("AP", "AP50", "AP75", "AR100")
 LEVELS = {"F1@0.5": (0,), "F1@0.95": (9,), "F1_mean": tuple(range(10))}
 """Metric to the IoU levels of .50:.05:.95 that it averages over."""
 NMS_IOU = 0.5
-_BLOCK = 100_000  # numbers in a block of a class's detections that stay in the processor's cache
+_BLOCK = 200_000  # numbers in a block of a class's detections that stay in the processor's cache
 _COLUMNS, _LARGEST = 128, 5_000_000  # in classes beyond that, fewer columns are slower; what bounds memory
 _JOINED = 2_000_000  # pairs of boxes held at a time
 
