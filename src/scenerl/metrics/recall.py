@@ -33,7 +33,7 @@ def rank(relations: RelationColumns, num_images: int, graph_constraint: str) -> 
     Args:
         relations: predicted relations.
         num_images: N.
-        graph_constraint: see :data:`scenerl.metrics.protocols.GRAPH_CONSTRAINTS`; says in which images it holds.
+        graph_constraint: see :data:`scenerl.metrics.protocols.CHOICES`; says in which images it holds.
     """
     scored = ~np.isnan(relations.score_R)
     score, image = np.where(scored, relations.score_R, 1.0), relations.image_R
@@ -75,9 +75,8 @@ def hit_targets(
         ranking: of the predictions.
         num_targets: T.
         k: how many predictions of each image count; infinite for all that are ranked.
-        hits: see :data:`scenerl.metrics.protocols.HITS`; ``one_to_one`` matches, the others let a prediction hit
-            several.
-        ties: see :data:`scenerl.metrics.protocols.TIES`.
+        hits, ties: see :data:`scenerl.metrics.protocols.CHOICES`. ``one_to_one`` matches, the others let a prediction
+            hit several.
 
     Returns:
         (T,) floats: 1 for a hit and 0 for none, or with ``expected`` ties the probability of a hit.
