@@ -15,24 +15,12 @@ from collections.abc import Callable, Iterable
 
 from scenerl.errors import UserError
 from scenerl.rewards.comparison import Comparison
-from scenerl.rewards.density import (
-    box_count,
-    hallucination,
-    repetition,
-    triplet_f1,
-    triplet_f_beta,
-    triplet_precision,
-)
+from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
 from scenerl.rewards.detection import ap, ap50, od_length, weighted_sum
-from scenerl.rewards.edges import (
-    hard_recall,
-    predicate_weighted_recall,
-    relaxed_recall,
-    soft_recall,
-)
+from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
 from scenerl.rewards.format import answer_format, cosine_length
 from scenerl.rewards.nodes import node_box, node_label
-from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights, reward_options_of
+from scenerl.rewards.options import RewardOptions, inverse_frequency_weights, reward_options_of
 
 __all__ = [
     "RELATION_REWARDS",
@@ -40,7 +28,6 @@ __all__ = [
     "Comparison",
     "Reward",
     "RewardOptions",
-    "build_reward_options",
     "inverse_frequency_weights",
     "reward_options_of",
     "select_rewards",

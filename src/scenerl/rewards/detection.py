@@ -17,17 +17,19 @@ def ap(comparison: Comparison) -> float:
 
     Source: COCO's evaluation (Lin et al. 2014); as a reward VLM-R1 (arXiv 2504.07615).
     """
-    if comparison.failed or not comparison.predicted.objects or not comparison.target.objects:
-        return _value_of_empty(comparison)
-    values = comparison.average_precisions
+    values = _average_precisions(comparison)
     return sum(values) / len(values)
 
 
 def ap50(comparison: Comparison) -> float:
     """As :func:`ap`, at IoU 0.5 only."""
+    return _average_precisions(comparison)[0]
+
+
+def _average_precisions(comparison: Comparison) -> list[float]:
     if comparison.failed or not comparison.predicted.objects or not comparison.target.objects:
-        return _value_of_empty(comparison)
-    return comparison.average_precisions[0]
+        return [_value_of_empty(comparison)]
+    return comparison.average_precisions
 
 
 def od_length(comparison: Comparison) -> float:
