@@ -16,7 +16,7 @@ from scenerl.metrics.evaluation import Metric, Report, evaluate, evaluate_subset
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.matches import ElementMatches, Matches, matches_of
 from scenerl.metrics.protocols import PROTOCOLS, MetricOptions, Pair, Protocol, protocol
-from scenerl.metrics.registry import METRICS, MetricSpec, headline, ordered, spec, spec_or_plain
+from scenerl.metrics.registry import METRICS, MetricSpec
 from scenerl.metrics.wordnet import WordNetSynonyms
 
 __all__ = [
@@ -39,14 +39,10 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_subsets",
-    "headline",
     "map_pairs",
     "matches_of",
     "misspelled",
-    "ordered",
     "protocol",
     "read_table",
     "reliability",
-    "spec",
-    "spec_or_plain",
 ]

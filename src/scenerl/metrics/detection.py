@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, Candidates, Objects, join, per_image, positions, starts
+from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, starts
 from scenerl.metrics.precision import RatioMetrics
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -43,21 +43,14 @@ def greedy_matches(objects: Objects) -> tuple[Array, Array]:
     Returns:
         (10, P) bool: the true positives at each of the ten IoU thresholds. (10, P) bool: what is ignored.
     """
-    candidates, num_predictions = objects.coco, len(objects.predicted)
-    hit_LP = np.zeros((len(IOU_THRESHOLDS), num_predictions), dtype=bool)
-    alone = np.bincount(candidates.prediction_C, minlength=num_predictions)[candidates.prediction_C] == 1
-    alone &= np.bincount(candidates.target_C, minlength=len(objects.target))[candidates.target_C] == 1
-    hit_LP[:, candidates.prediction_C[alone]] = candidates.iou_C[alone] >= IOU_THRESHOLDS[:, None]
-    _match_rounds(objects, candidates.select(~alone), hit_LP)
-    return hit_LP, ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None])
-
-
-def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> None:
-    """Match the candidates that compete. Round n takes the n-th prediction of every image and class at once."""
+    candidates = objects.coco
+    hit_LP = np.zeros((len(IOU_THRESHOLDS), len(objects.predicted)), dtype=bool)
+    taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.target)), dtype=bool)
+    # Round n takes the n-th prediction with a candidate of every image and class at once.
     p = np.unique(candidates.prediction_C)
     key = objects.predicted.keys[p]
     order = np.lexsort((-objects.score_P[p], key))
-    round_P = np.zeros(len(hit_LP[0]), dtype=np.int64)
+    round_P = np.zeros(len(objects.predicted), dtype=np.int64)
     round_P[p[order]] = positions(key[order])
     order = np.lexsort(
         (candidates.target_C, candidates.iou_C, candidates.prediction_C, round_P[candidates.prediction_C])
@@ -66,7 +59,6 @@ def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> No
     prediction_C, target_C = candidates.prediction_C, candidates.target_C
     enough_LC = candidates.iou_C >= IOU_THRESHOLDS[:, None]
     first = starts(prediction_C)
-    taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.target)), dtype=bool)
     rounds = round_P[prediction_C]
     bounds = np.searchsorted(rounds, np.arange(rounds.max(initial=-1) + 2))
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -80,6 +72,7 @@ def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> No
         best = last[level, which]
         taken_LT[level, targets[best]] = True
         hit_LP[level, prediction_C[start:stop][best]] = True
+    return hit_LP, ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None])
 
 
 def add_greedy(
@@ -256,18 +249,18 @@ class ClassF1:
         self.names = tuple(LEVELS)
         labels, row_T = np.unique(objects.target.label_O, return_inverse=True)
         self.support = np.full(len(LEVELS), len(labels))
-        self.shape = (len(labels), num_images)
-        self.targets = self._sum(row_T, objects.target.image_O)
+
+        def counts(row: Array, image: Array) -> csr_matrix:
+            return csr_matrix((np.ones(len(row)), (row, image)), shape=(len(labels), num_images))
+
+        self.targets = counts(row_T, objects.target.image_O)
         known_P = np.isin(objects.predicted.label_O, labels)
         known = objects.predicted.select(known_P)
         row_P, (hit_LP, ignored_LP) = np.searchsorted(labels, known.label_O), matches
         self.predicted, self.hits = (
-            [self._sum(row_P[chosen_P], known.image_O[chosen_P]) for chosen_P in chosen_LP[:, known_P]]
+            [counts(row_P[chosen_P], known.image_O[chosen_P]) for chosen_P in chosen_LP[:, known_P]]
             for chosen_LP in (~ignored_LP, hit_LP)
         )
-
-    def _sum(self, row: Array, image: Array) -> csr_matrix:
-        return csr_matrix((np.ones(len(row)), (row, image)), shape=self.shape)
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (3, B), NaN without any target."""

@@ -110,10 +110,12 @@ class MetricOptions:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Conventions (fields of :class:`MetricOptions`) that a publication's numbers follow.
+    """Conventions that a publication's numbers follow.
 
-    ``tasks``: the tasks it is defined for, the first being its default. ``differs``: what remains different, in a
-    sentence, or nothing.
+    Attributes:
+        tasks: the tasks it is defined for, the first being its default.
+        settings: fields of :class:`MetricOptions` that differ from their defaults.
+        differs: what remains different, in a sentence, or nothing.
     """
 
     source: str
@@ -128,13 +130,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "r1-sgg": Protocol(
         source="R1-SGG, arXiv 2504.13617: failure rate, AP50, Recall and mRecall over all predicted relations",
         tasks=_GRAPH_TASKS,
-        settings={
-            "plus_one": True,
-            "hits": "one_to_many",
-            "graph_constraint": "never",
-            "failed": "empty",
-            "absent_predicates_as_zero": True,
-        },
+        settings={"plus_one": True, "graph_constraint": "never", "absent_predicates_as_zero": True},
         differs="its evaluator fills failed images with uninitialised boxes, here they are empty; relations of objects "
         "that do not exist and boxes without area are failures here, as the paper says, but not in its code; its R and "
         "mR leave out images that have objects but no usable relation",
@@ -144,7 +140,6 @@ PROTOCOLS: dict[str, Protocol] = {
         tasks=_GRAPH_TASKS,
         settings={
             "plus_one": True,
-            "hits": "one_to_many",
             "graph_constraint": "always",
             "failed": "skipped_if_empty",
             "absent_predicates_as_zero": True,
@@ -153,20 +148,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "sgbench": Protocol(
         source="sgbench 1.0.0 (Lorenz et al. 2024): R@K, mR@K, InstR",
         tasks=("sgdet",),
-        settings={
-            "plus_one": False,
-            "hits": "best_target",
-            "graph_constraint": "always",
-            "failed": "skipped_in_means",
-            "absent_predicates_as_zero": False,
-        },
+        settings={"hits": "best_target", "graph_constraint": "always", "failed": "skipped_in_means"},
         differs="it has no mR at all when a predicate of the vocabulary has no target; here such predicates are left "
         "out",
     ),
     "rex-omni": Protocol(
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
-        settings={"f1_average": "classes", "failed": "empty"},
+        settings={"f1_average": "classes"},
         differs="its released evaluator, which averages F1 over classes too, gives other numbers: it takes "
         "precision at the rank of the last true positive, averages IoU levels within a class before it leaves zeros "
         "out, and gives a class without a true positive the precision of the class before",
@@ -174,14 +163,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "ovdeval": Protocol(
         source="OVDEval, arXiv 2308.13177: NMS-AP",
         tasks=("det",),
-        settings={"failed": "empty"},
+        settings={},
         differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first. "
         "It takes a match with the annotation of id 0 for none",
     ),
     "coco": Protocol(
         source="COCO, arXiv 1405.0312: AP .50:.05:.95",
         tasks=("det",),
-        settings={"failed": "empty"},
+        settings={},
     ),
 }
 
