@@ -217,7 +217,7 @@ def test_nms_is_that_of_the_plain_definition(data):
     expected = [n in keep or n not in drop for n in range(start)]
     assert kept_by_nms(objects).tolist() == expected
     thinned = objects.select(np.array(expected, dtype=bool))
-    assert (greedy_matches(thinned).hit_LP.shape[1] == sum(expected)) and len(thinned.predicted) == sum(expected)
+    assert (greedy_matches(thinned)[0].shape[1] == sum(expected)) and len(thinned.predicted) == sum(expected)
 
 
 def test_coco_filtered_leaves_out_crowded_categories_of_an_image():

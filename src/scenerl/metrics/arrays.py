@@ -106,9 +106,8 @@ class Objects:
     def select(self, keep_P: Array) -> Objects:
         """Some of the predictions against all targets."""
         number = np.cumsum(keep_P) - 1
-
-        fits, coco = (entry.select(keep_P[entry.prediction_C]) for entry in (self.fits, self.coco))
-        fits, coco = (replace(entry, prediction_C=number[entry.prediction_C]) for entry in (fits, coco))
+        chosen = (entry.select(keep_P[entry.prediction_C]) for entry in (self.fits, self.coco))
+        fits, coco = (replace(entry, prediction_C=number[entry.prediction_C]) for entry in chosen)
         return Objects(self.predicted.select(keep_P), self.target, fits, coco, self.crowd_P[keep_P])
 
 

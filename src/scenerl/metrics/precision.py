@@ -7,15 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import (
-    Array,
-    DataSet,
-    ObjectColumns,
-    RelationColumns,
-    join,
-    one_to_one,
-    per_image,
-)
+from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, join, one_to_one, per_image
 from scenerl.metrics.protocols import MetricOptions, Pair
 
 _JOINED = 4_000_000  # pairs of relations held at a time
