@@ -143,9 +143,7 @@ def _add_recalls(
     if (unseen := relations.unseen_T) is not None:
         for k in options.ks:
             ratios.add(f"zR@{k}", *image_recall(recalls[f"R@{k}"][unseen], image_T[unseen], num_images))
-    means = {"mRecall": recalls["Recall"]}
-    for k in options.ks:
-        means |= {f"mR@{k}": recalls[f"R@{k}"], f"ng-mR@{k}": recalls[f"ng-R@{k}"]}
+    means = {name.replace("R", "mR"): hit_T for name, hit_T in recalls.items()}
     vocabulary = None
     if options.absent_predicates_as_zero:
         vocabulary = len(set(options.predicates) | target_predicates(data))
