@@ -100,8 +100,10 @@ class Comparison:
     @_shared
     def _boxes(self) -> tuple[Array, Array]:
         """Boxes of predicted (N, 4) and target objects (M, 4)."""
-        predicted, targets = (as_boxes([box for box, _ in keys]) for keys in self.keys)
-        return predicted.clip(-_FARTHEST, _FARTHEST), targets
+        predicted, targets = self.keys
+        boxes = as_boxes([box for box, _ in predicted + targets])
+        boxes[: len(predicted)].clip(-_FARTHEST, _FARTHEST, out=boxes[: len(predicted)])
+        return boxes[: len(predicted)], boxes[len(predicted) :]
 
     @_shared
     def _iou_and_union_NM(self) -> tuple[Array, Array]:
