@@ -127,12 +127,6 @@ def hull_of_pairs(a_C: Array, b_C: Array) -> Array:
     return np.concatenate([np.minimum(a_C[:, :2], b_C[:, :2]), np.maximum(a_C[:, 2:], b_C[:, 2:])], axis=1)
 
 
-def xywh_to_xyxy(boxes: Array) -> Array:
-    """COCO's (x, y, width, height) to corners."""
-    boxes = np.asarray(boxes, dtype=np.float64)
-    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
-
-
 def xyxy_to_xywh(boxes: Array) -> Array:
     """Corners to COCO's (x, y, width, height)."""
     boxes = np.asarray(boxes, dtype=np.float64)

@@ -101,8 +101,7 @@ def read_glove_text(path: Path) -> Callable[[str], Array | None]:
     Raises:
         UserError: the file is missing, empty, not UTF-8, or a line does not fit; names the file and the line.
     """
-    row_of: dict[str, int] = {}
-    rows: list[Array] = []
+    vector_of: dict[str, Array] = {}
     num_numbers = 0
     try:
         with path.open(encoding="utf-8", newline="\n") as lines:
@@ -121,15 +120,14 @@ def read_glove_text(path: Path) -> Callable[[str], Array | None]:
                     raise UserError(
                         f"{path}, line {line_number}: a line holds a word and {num_numbers or 'its'} finite numbers"
                     )
-                row_of.setdefault(word, len(rows))
-                rows.append(row)
+                vector_of.setdefault(word, row)
     except OSError as error:
         raise UserError(f"cannot read word vectors {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"word vectors {path} are not a UTF-8 text file") from error
-    if not rows:
+    if not vector_of:
         raise UserError(f"word vectors {path}: the file holds no vectors")
-    return _lookup_in(row_of, np.stack(rows))
+    return vector_of.get
 
 
 def read_glove_package() -> Callable[[str], Array | None]:
@@ -150,7 +148,8 @@ def read_glove_package() -> Callable[[str], Array | None]:
     folder = Path(spec.origin).parent / "data"
     words = parquet.read_table(folder / "glove_6B_index.parquet").column("index").to_pylist()
     vectors = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
-    return _lookup_in({word: row for row, word in enumerate(words)}, vectors)
+    row_of = {word: row for row, word in enumerate(words)}
+    return lambda word: vectors[row_of[word]] if word in row_of else None
 
 
 def read_spacy(model: str) -> Callable[[str], Array | None]:
@@ -170,14 +169,6 @@ def read_spacy(model: str) -> Callable[[str], Array | None]:
     if vocab.vectors_length == 0:
         raise UserError(f"spaCy model {model!r} has no word vectors; a medium or large model has")
     return lambda word: vocab.get_vector(word) if vocab.has_vector(word) else None
-
-
-def _lookup_in(row_of: dict[str, int], vectors: Array) -> Callable[[str], Array | None]:
-    def lookup(word: str) -> Array | None:
-        row = row_of.get(word)
-        return None if row is None else vectors[row]
-
-    return lookup
 
 
 def build_similarity(name: str) -> Similarity:

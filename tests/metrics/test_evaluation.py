@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from metrics.graphs import QUICK, data_sets, graph, pair, pairs_of
 from scenerl.metrics import MetricOptions, evaluate
 from scenerl.metrics.arrays import collect
-from scenerl.metrics.bootstrap import intervals, resample_weights
+from scenerl.metrics.bootstrap import interval, resample_weights, samples
 from scenerl.metrics.precision import RatioMetrics
 from scenerl.metrics.recall import PredicateMeans, hit_targets, rank
 
@@ -134,7 +134,7 @@ def test_interval_of_a_mean_is_that_of_the_normal_approximation():
     draws = np.random.default_rng(0).random(400)
     ratios = RatioMetrics()
     ratios.add("mean", draws)
-    low, high = intervals([ratios], 400, 4000, seed=1)["mean"]
+    low, high = interval(samples(ratios, 400, 4000, seed=1)["mean"])
     half = 1.96 * draws.std() / np.sqrt(400)
     assert low == pytest.approx(draws.mean() - half, abs=0.15 * half)
     assert high == pytest.approx(draws.mean() + half, abs=0.15 * half)

@@ -13,7 +13,7 @@ from metrics.graphs import QUICK, graph, pair, scene_graphs, values
 from scenerl.answers import OutputFormat, parse_answer
 from scenerl.metrics import MetricOptions, Pair, evaluate, precision, protocol
 from scenerl.metrics.arrays import Codes, object_columns, relation_columns
-from scenerl.metrics.report import is_failed
+from scenerl.metrics.groups import is_failed
 from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)

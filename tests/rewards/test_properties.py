@@ -14,10 +14,10 @@ from scenerl.rewards import (
     REWARDS,
     Comparison,
     RewardOptions,
-    build_reward_options,
     inverse_frequency_weights,
     select_rewards,
 )
+from scenerl.rewards.options import read_predicate_counts
 from scenerl.types import FAILURES, ParseResult, Relation, SceneGraph, SceneObject
 
 RANGES = dict.fromkeys(REWARDS, (0.0, 1.0)) | {"repetition": (-1.0, 0.0), "cosine_length": (-0.5, 1.0)}
@@ -226,7 +226,7 @@ def test_inverse_frequency_weights():
 def test_predicate_counts_are_read_from_a_file(tmp_path, counts):
     path = tmp_path / "counts.json"
     path.write_text(json.dumps(counts), encoding="utf-8")
-    assert build_reward_options(predicate_counts=path).predicate_weights == {"on": 2.0, "riding": 1.0}
+    assert inverse_frequency_weights(read_predicate_counts(path)) == {"on": 2.0, "riding": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -236,6 +236,6 @@ def test_broken_predicate_counts_are_named(tmp_path, content):
     path = tmp_path / "counts.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match="counts.json"):
-        build_reward_options(predicate_counts=path)
+        read_predicate_counts(path)
     with pytest.raises(ValueError, match="missing.json"):
-        build_reward_options(predicate_counts=tmp_path / "missing.json")
+        read_predicate_counts(tmp_path / "missing.json")

@@ -16,7 +16,7 @@ from scenerl.answers import write_answer
 from scenerl.answers.dialogue import Conversation
 from scenerl.commands.grpo import GRPOOptions
 from scenerl.config import dump_yaml
-from scenerl.rewards import REWARDS, Comparison, RewardOptions, build_reward_options
+from scenerl.rewards import REWARDS, Comparison, RewardOptions, inverse_frequency_weights
 from scenerl.score import score_row
 from scenerl.training import grpo, setup
 from scenerl.training.checkpoints import fit
@@ -307,7 +307,10 @@ def test_options_of_the_rewards_reach_them(base, rows, tmp_path, monkeypatch):
         constant_reward_window=5, sample_log_every=3, rollout_check_tolerance=0.1,
     )  # fmt: skip
     grpo.run(options, {})
-    assert seen["reward_options"] == build_reward_options("exact", 0.6, True, 2.0, counts, True, 9, 0.5)
+    assert seen["reward_options"] == RewardOptions(
+        iou_threshold=0.6, one_to_one=True, beta=2.0, strict_format=True, cosine_max_tokens=9, cosine_correct=0.5,
+        predicate_weights=inverse_frequency_weights({"left of": 100, "near": 25, "above": 4}),
+    )  # fmt: skip
     # 4 ** -0.5 against 100 ** -0.5: 5 times the weight
     assert seen["reward_options"].predicate_weights["above"] == pytest.approx(5.0)
     assert (seen["constant_reward_window"], seen["sample_log_every"], seen["rollout_check_tolerance"]) == (5, 3, 0.1)

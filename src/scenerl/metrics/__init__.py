@@ -10,14 +10,13 @@ default is documented; conventions that belong together are a :class:`~scenerl.m
 from __future__ import annotations
 
 from scenerl.metrics.accumulate import SceneGraphMetric
-from scenerl.metrics.calibration import Reliability, reliability
+from scenerl.metrics.calibration import reliability
 from scenerl.metrics.compare import Comparison, Difference, compare
-from scenerl.metrics.evaluation import evaluate, evaluate_subsets
+from scenerl.metrics.evaluation import Metric, Report, evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.matches import ElementMatches, Matches, matches_of
 from scenerl.metrics.protocols import PROTOCOLS, MetricOptions, Pair, Protocol, protocol
-from scenerl.metrics.registry import METRICS, MetricSpec, headline, ordered, spec, spec_or_plain
-from scenerl.metrics.report import Metric, Report
+from scenerl.metrics.registry import METRICS, MetricSpec
 from scenerl.metrics.wordnet import WordNetSynonyms
 
 __all__ = [
@@ -34,21 +33,16 @@ __all__ = [
     "MetricSpec",
     "Pair",
     "Protocol",
-    "Reliability",
     "Report",
     "SceneGraphMetric",
     "WordNetSynonyms",
     "compare",
     "evaluate",
     "evaluate_subsets",
-    "headline",
     "map_pairs",
     "matches_of",
     "misspelled",
-    "ordered",
     "protocol",
     "read_table",
     "reliability",
-    "spec",
-    "spec_or_plain",
 ]

@@ -1,23 +1,20 @@
-"""Metrics that accumulate predictions one by one and merge across processes, like those of torchmetrics."""
+"""A metric that accumulates predictions one by one and merges across processes, like those of torchmetrics."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 from scenerl.errors import UserError
-from scenerl.metrics.evaluation import evaluate
-from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
-from scenerl.metrics.report import Report
+from scenerl.metrics.evaluation import Report, evaluate
+from scenerl.metrics.protocols import MetricOptions, Pair
 from scenerl.types import ParseResult, SceneGraph
 
 
 class SceneGraphMetric:
     """Accumulates predictions and targets; :meth:`compute` evaluates all of them.
 
-    The state is the list of pairs, which pickles: metrics of several processes are gathered as they are and merged.
+    The state pickles: metrics of several processes are gathered as they are and merged.
 
     Args:
-        options, training_triplets, predicate_counts: as for :func:`scenerl.metrics.evaluate`.
+        options, training: as for :func:`scenerl.metrics.evaluate`; ``training`` holds its further arguments by name.
 
     >>> from scenerl.types import Relation, SceneObject
     >>> cat, mat = SceneObject("cat", (0, 0, 20, 20)), SceneObject("mat", (0, 10, 40, 40))
@@ -26,31 +23,15 @@ class SceneGraphMetric:
     >>> first.update("1", graph, graph)
     >>> second.update("2", None, graph)
     >>> first.merge(second)
-    >>> first.compute().metrics["R@50"].value, len(first)
-    (0.5, 2)
+    >>> first.compute().metrics["R@50"].value
+    0.5
     """
 
-    def __init__(
-        self,
-        options: MetricOptions | None = None,
-        training_triplets: Collection[Triplet] | None = None,
-        predicate_counts: Mapping[str, int] | None = None,
-    ) -> None:
-        self.options = options or MetricOptions()
-        self.training_triplets = training_triplets
-        self.predicate_counts = predicate_counts
+    def __init__(self, options: MetricOptions | None = None, **training) -> None:
+        self.options, self.training = options, training
         self.pairs: dict[str, Pair] = {}
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def update(
-        self,
-        image_id: str,
-        prediction: ParseResult | SceneGraph | None,
-        target: SceneGraph,
-        image_wh: tuple[int, int] = (0, 0),
-    ) -> None:
+    def update(self, image_id: str, prediction: ParseResult | SceneGraph | None, target: SceneGraph) -> None:
         """Add an image. A graph is a prediction that parsed, None one that failed.
 
         Raises:
@@ -60,7 +41,7 @@ class SceneGraphMetric:
             prediction = ParseResult("no_answer", None)
         elif isinstance(prediction, SceneGraph):
             prediction = ParseResult("ok", prediction)
-        self._add(Pair(image_id, prediction, target, image_wh))
+        self._add(Pair(image_id, prediction, target))
 
     def merge(self, *others: SceneGraphMetric) -> None:
         """Add what others accumulated.
@@ -79,9 +60,4 @@ class SceneGraphMetric:
 
     def compute(self) -> Report:
         """The report over everything added, in the order of image ids: the number of processes does not matter."""
-        pairs = [self.pairs[image_id] for image_id in sorted(self.pairs)]
-        return evaluate(pairs, self.options, self.training_triplets, self.predicate_counts)
-
-    def reset(self) -> None:
-        """Forget everything that was added."""
-        self.pairs.clear()
+        return evaluate([self.pairs[image_id] for image_id in sorted(self.pairs)], self.options, **self.training)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
-from operator import attrgetter
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
+from scenerl.boxes import area, as_boxes, hull_of_pairs, iou_of_pairs, overlap_of_pairs
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.provided_objects import with_provided_objects
 from scenerl.types import SceneGraph, SceneObject
@@ -28,8 +27,6 @@ CROWDED = 10
 """COCO filtered leaves out, per image, categories with more target boxes than this (VLM-R1)."""
 
 _EMPTY = SceneGraph()
-_LABEL, _BOX, _SCORE = attrgetter("label"), attrgetter("box"), attrgetter("score")
-_SUBJECT, _PREDICATE, _OBJECT = attrgetter("subject"), attrgetter("predicate"), attrgetter("object")
 
 
 class Codes(defaultdict):
@@ -37,9 +34,6 @@ class Codes(defaultdict):
 
     def __init__(self) -> None:
         super().__init__(count().__next__)
-
-    def of(self, texts: Sequence[str]) -> Array:
-        return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +51,10 @@ class ObjectColumns:
     def select(self, keep_O: Array) -> ObjectColumns:
         return ObjectColumns(self.image_O[keep_O], self.label_O[keep_O], self.box_O[keep_O], self.score_O[keep_O])
 
-    def keys(self, num_labels: int) -> Array:
+    @property
+    def keys(self) -> Array:
         """(O,) numbers that are equal for objects of one image and label; they rise with the image."""
-        return self.image_O * max(num_labels, 1) + self.label_O
+        return (self.image_O << 32) + self.label_O
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,6 @@ class Objects:
 
     predicted: ObjectColumns
     target: ObjectColumns
-    num_labels: int
     fits: Candidates
     coco: Candidates
     crowd_P: Array
@@ -112,13 +106,9 @@ class Objects:
     def select(self, keep_P: Array) -> Objects:
         """Some of the predictions against all targets."""
         number = np.cumsum(keep_P) - 1
-
-        def part(candidates: Candidates) -> Candidates:
-            chosen = candidates.select(keep_P[candidates.prediction_C])
-            return Candidates(number[chosen.prediction_C], chosen.target_C, chosen.iou_C)
-
-        predicted = self.predicted.select(keep_P)
-        return Objects(predicted, self.target, self.num_labels, part(self.fits), part(self.coco), self.crowd_P[keep_P])
+        chosen = (entry.select(keep_P[entry.prediction_C]) for entry in (self.fits, self.coco))
+        fits, coco = (replace(entry, prediction_C=number[entry.prediction_C]) for entry in chosen)
+        return Objects(self.predicted.select(keep_P), self.target, fits, coco, self.crowd_P[keep_P])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +167,10 @@ def collect(
     target = object_columns([graph.objects for graph in targets], labels)
     crowds = object_columns([pair.crowds for pair in pairs], labels)
     if options.filtered:
-        keys, number = np.unique(target.keys(len(labels)), return_counts=True)
+        keys, number = np.unique(target.keys, return_counts=True)
         crowded = keys[number > CROWDED]
-        predicted, target = (side.select(~np.isin(side.keys(len(labels)), crowded)) for side in (predicted, target))
-    objects = _objects(predicted, target, crowds, len(labels), options)
+        predicted, target = (side.select(~np.isin(side.keys, crowded)) for side in (predicted, target))
+    objects = _objects(predicted, target, crowds, options)
     if options.task == "det":
         graphs = targets = []
     found, wanted = relation_columns(graphs, predicates), relation_columns(targets, predicates)
@@ -204,12 +194,11 @@ def collect(
 def object_columns(lists: Sequence[Sequence[SceneObject]], labels: Codes) -> ObjectColumns:
     """One list of objects per image as columns; new labels get codes."""
     objects = list(chain.from_iterable(lists))
-    box = np.fromiter(chain.from_iterable(map(_BOX, objects)), np.float64, 4 * len(objects)).reshape(-1, 4)
     return ObjectColumns(
         image_O=_image_of(lists),
-        label_O=labels.of(list(map(_LABEL, objects))),
-        box_O=box,
-        score_O=np.array(list(map(_SCORE, objects)), dtype=np.float64),  # None becomes NaN
+        label_O=np.fromiter((labels[entry.label] for entry in objects), np.int64, len(objects)),
+        box_O=as_boxes([entry.box for entry in objects]),
+        score_O=np.array([entry.score for entry in objects], dtype=np.float64),  # None becomes NaN
     )
 
 
@@ -218,19 +207,19 @@ def relation_columns(graphs: Sequence[SceneGraph], predicates: Codes) -> Relatio
     lists = [graph.relations for graph in graphs]
     relations = list(chain.from_iterable(lists))
     image_R = _image_of(lists)
-    num_objects = np.fromiter((len(graph.objects) for graph in graphs), np.int64, len(graphs))
+    num_objects = np.array([len(graph.objects) for graph in graphs], dtype=np.int64)
     first_R = (np.cumsum(num_objects) - num_objects)[image_R]
     return RelationColumns(
         image_R=image_R,
-        subject_R=np.fromiter(map(_SUBJECT, relations), np.int64, len(relations)) + first_R,
-        predicate_R=predicates.of(list(map(_PREDICATE, relations))),
-        object_R=np.fromiter(map(_OBJECT, relations), np.int64, len(relations)) + first_R,
-        score_R=np.array(list(map(_SCORE, relations)), dtype=np.float64),
+        subject_R=np.fromiter((entry.subject for entry in relations), np.int64, len(relations)) + first_R,
+        predicate_R=np.fromiter((predicates[entry.predicate] for entry in relations), np.int64, len(relations)),
+        object_R=np.fromiter((entry.object for entry in relations), np.int64, len(relations)) + first_R,
+        score_R=np.array([entry.score for entry in relations], dtype=np.float64),
     )
 
 
 def _image_of(lists: Sequence[Sequence]) -> Array:
-    return np.repeat(np.arange(len(lists)), np.fromiter(map(len, lists), np.int64, len(lists)))
+    return np.repeat(np.arange(len(lists)), [len(entries) for entries in lists])
 
 
 def per_image(image_X: Array, num_images: int) -> Array:
@@ -280,10 +269,8 @@ def one_to_one(candidates: Candidates) -> tuple[Array, Array]:
     return rows[matched], columns[partner[matched]]
 
 
-def _objects(
-    predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, num_labels: int, options: MetricOptions
-) -> Objects:
-    p, t = join(predicted.keys(num_labels), target.keys(num_labels))
+def _objects(predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, options: MetricOptions) -> Objects:
+    p, t = join(predicted.keys, target.keys)
     plain = iou_of_pairs(predicted.box_O, target.box_O, p, t)
     iou = iou_of_pairs(predicted.box_O, target.box_O, p, t, options.box_offset) if options.plus_one else plain
     fit = iou >= options.iou_threshold
@@ -295,12 +282,12 @@ def _objects(
         fit &= best
     crowd_P = np.zeros(len(predicted))
     if len(crowds):
-        on, crowd = join(predicted.keys(num_labels), crowds.keys(num_labels))
+        on, crowd = join(predicted.keys, crowds.keys)
         overlap, size = overlap_of_pairs(predicted.box_O, crowds.box_O, on, crowd), area(predicted.box_O)[on]
         inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
         np.maximum.at(crowd_P, on, inside)
     coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
-    return Objects(predicted, target, num_labels, Candidates(p, t, iou).select(fit), coco, crowd_P)
+    return Objects(predicted, target, Candidates(p, t, iou).select(fit), coco, crowd_P)
 
 
 def _relations(
@@ -313,7 +300,8 @@ def _relations(
 ) -> Relations:
     """Candidates of relations, of phrases and of (subject, object) pairs."""
     sides = ((predicted, objects.predicted), (target, objects.target))
-    p, t = join(*(_ends_keys(*side, objects.num_labels) for side in sides))
+    num_labels = 1 + max(int(boxes.label_O.max(initial=0)) for _, boxes in sides)
+    p, t = join(*(_ends_keys(*side, num_labels) for side in sides))
     # Fitting objects are looked up by their number in (prediction, target) order, in which they are sorted.
     width = max(len(objects.target), 1)
     known = objects.fits.prediction_C * width + objects.fits.target_C
@@ -343,6 +331,5 @@ def _relations(
 
 def _ends_keys(relations: RelationColumns, objects: ObjectColumns, num_labels: int) -> Array:
     """(R,) numbers that are equal for relations of one image between objects of the same labels."""
-    most = max(num_labels, 1)
-    ends = objects.label_O[relations.subject_R] * most + objects.label_O[relations.object_R]
-    return relations.image_R * (most * most) + ends
+    images_and_subjects = relations.image_R * num_labels + objects.label_O[relations.subject_R]
+    return images_and_subjects * num_labels + objects.label_O[relations.object_R]

@@ -14,36 +14,18 @@ _BLOCK = 10_000_000  # numbers in a block of weights, which bounds memory whatev
 
 
 class MetricGroup(Protocol):
-    """Metrics that are computed together from image weights."""
+    """Metrics that are computed together from image weights.
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Their names."""
+    Attributes:
+        names: names of the metrics.
+        support: (metrics,) what each is averaged over; 0: the metric does not exist here.
+    """
 
-    @property
-    def support(self) -> Array:
-        """(metrics,) what each is averaged over; 0: the metric does not exist here."""
+    names: Sequence[str]
+    support: Array
 
     def __call__(self, weights_NB: Array) -> Array:
         """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support."""
-
-
-class Subset:
-    """A group over some of the images only, under weights of all of them."""
-
-    def __init__(self, group: MetricGroup, images: Array) -> None:
-        self.group, self.images = group, images
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.group.names
-
-    @property
-    def support(self) -> Array:
-        return self.group.support
-
-    def __call__(self, weights_NB: Array) -> Array:
-        return self.group(weights_NB[self.images])
 
 
 def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[Array]:
@@ -59,26 +41,21 @@ def resample_weights(num_images: int, num_samples: int, seed: int) -> Iterator[A
         yield weights
 
 
-def samples(groups: Sequence[MetricGroup], num_images: int, num_samples: int, seed: int) -> dict[str, Array]:
+def samples(group: MetricGroup, num_images: int, num_samples: int, seed: int) -> dict[str, Array]:
     """Metric name to its (num_samples,) values over resampled images, NaN where a resample leaves it no support."""
     if not num_images or not num_samples:
         return {}
-    blocks = [[group(weights) for group in groups] for weights in resample_weights(num_images, num_samples, seed)]
-    found: dict[str, Array] = {}
-    for group, drawn in zip(groups, zip(*blocks, strict=True), strict=True):
-        found.update(zip(group.names, np.concatenate(drawn, axis=1), strict=True))
-    return found
+    blocks = [group(weights) for weights in resample_weights(num_images, num_samples, seed)]
+    return dict(zip(group.names, np.concatenate(blocks, axis=1), strict=True))
 
 
-def values(groups: Sequence[MetricGroup], num_images: int) -> dict[str, float]:
+def values(group: MetricGroup, num_images: int) -> dict[str, float]:
     """Every metric on the data as it is (all weights 1); those without support are left out."""
-    ones = np.ones((num_images, 1))
-    return {
-        name: float(value)
-        for group in groups
-        for name, value, support in zip(group.names, group(ones)[:, 0], group.support, strict=True)
-        if support > 0 and not np.isnan(value)
-    }
+    if not num_images:
+        return {}
+    found = group(np.ones((num_images, 1)))[:, 0].tolist()
+    supported = (group.support > 0) & ~np.isnan(found)
+    return {name: value for name, value, some in zip(group.names, found, supported, strict=True) if some}
 
 
 def interval(sample_B: Array) -> tuple[float, float] | None:
@@ -91,12 +68,3 @@ def interval(sample_B: Array) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def intervals(
-    groups: Sequence[MetricGroup], num_images: int, num_samples: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of every metric over resampled images; a metric without support is left out."""
-    drawn = samples(groups, num_images, num_samples, seed)
-    found = {name: interval(sample) for name, sample in drawn.items()}
-    return {name: bounds for name, bounds in found.items() if bounds is not None}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
 from scenerl.metrics.evaluation import check_ids
-from scenerl.metrics.groups import MetricGroups, build
+from scenerl.metrics.groups import AllMetrics, build
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.registry import ordered
 
@@ -25,10 +25,6 @@ class Difference:
     interval: tuple[float, float] | None
     p_value: float | None
 
-    def to_json(self) -> dict:
-        interval = None if self.interval is None else list(self.interval)
-        return {"a": self.a, "b": self.b, "difference": self.difference, "interval": interval, "p_value": self.p_value}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -41,7 +37,7 @@ class Comparison:
 
     def to_json(self) -> dict:
         return {
-            "metrics": {name: entry.to_json() for name, entry in self.metrics.items()},
+            "metrics": {name: asdict(entry) for name, entry in self.metrics.items()},
             "images": [{"image_id": image_id, "a": a, "b": b} for image_id, a, b in self.images],
             "num_images": self.num_images,
         }
@@ -78,19 +74,19 @@ def compare(
     if [pair.image_id for pair in a] != [pair.image_id for pair in b]:
         raise UserError("the two predictions are not of the same images in the same order")
     built = [build(pairs, options, training_triplets, predicate_counts) for pairs in (a, b)]
-    values = [bootstrap.values(side.groups, len(a)) if a else {} for side in built]
+    values = [bootstrap.values(side, len(a)) for side in built]
     # The same seed draws the same images for both.
-    drawn = [bootstrap.samples(side.groups, len(a), options.bootstrap_samples, options.seed) for side in built]
+    drawn = [bootstrap.samples(side, len(a), options.bootstrap_samples, options.seed) for side in built]
     metrics = {}
     for name in ordered(set(values[0]) & set(values[1])):
-        samples = drawn[1][name] - drawn[0][name] if name in drawn[0] and name in drawn[1] else np.zeros(0)
+        samples = drawn[1][name] - drawn[0][name] if drawn[0] else np.zeros(0)
         # Sums in another order leave a difference of nothing slightly off nothing.
         samples = np.where(np.abs(samples) < 1e-12, 0.0, samples)
         metrics[name] = Difference(
             values[0][name],
             values[1][name],
             values[1][name] - values[0][name],
-            bootstrap.interval(samples) if len(samples) else None,
+            bootstrap.interval(samples),
             p_value(samples),
         )
     return Comparison(metrics, _images(a, built, num_shown), len(a))
@@ -109,7 +105,7 @@ def p_value(differences_B: np.ndarray) -> float | None:
     return float(min(1.0, 2.0 * (smaller + 1) / (len(known) + 1)))
 
 
-def _images(pairs: Sequence[Pair], built: Sequence[MetricGroups], num_shown: int) -> list[tuple[str, float, float]]:
+def _images(pairs: Sequence[Pair], built: Sequence[AllMetrics], num_shown: int) -> list[tuple[str, float, float]]:
     scores = np.full((2, len(pairs)), np.nan)
     for row, side in zip(scores, built, strict=True):
         row[side.kept] = side.scores_N

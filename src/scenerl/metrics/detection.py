@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, Candidates, Objects, join, per_image, positions, starts
+from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, starts
 from scenerl.metrics.precision import RatioMetrics
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -28,41 +28,29 @@ NAMES = ("AP", "AP50", "AP75", "AR100")
 LEVELS = {"F1@0.5": (0,), "F1@0.95": (9,), "F1_mean": tuple(range(10))}
 """Metric to the IoU levels of .50:.05:.95 that it averages over."""
 NMS_IOU = 0.5
-_BLOCK = 100_000  # numbers in a block of a class's detections that stay in the processor's cache
+_BLOCK = 200_000  # numbers in a block of a class's detections that stay in the processor's cache
 _COLUMNS, _LARGEST = 128, 5_000_000  # in classes beyond that, fewer columns are slower; what bounds memory
 _JOINED = 2_000_000  # pairs of boxes held at a time
 
 
-@dataclass(frozen=True, slots=True)
-class GreedyMatches:
-    """Predictions that are true positives at each of the ten IoU thresholds, (10, P), and those that do not count."""
-
-    hit_LP: Array
-    ignored_LP: Array
-
-
-def greedy_matches(objects: Objects) -> GreedyMatches:
-    """Which predictions COCO's greedy matching makes true positives, at each of the ten IoU thresholds.
+def greedy_matches(objects: Objects) -> tuple[Array, Array]:
+    """COCO's greedy matching.
 
     In each image and class, predictions take in the order of their scores (emission where they are equal) the free
     target of highest IoU; of equal IoUs the later target, as COCO does. Those that take none but lie on a crowd region
     are ignored.
+
+    Returns:
+        (10, P) bool: the true positives at each of the ten IoU thresholds. (10, P) bool: what is ignored.
     """
-    candidates, num_predictions = objects.coco, len(objects.predicted)
-    hit_LP = np.zeros((len(IOU_THRESHOLDS), num_predictions), dtype=bool)
-    alone = np.bincount(candidates.prediction_C, minlength=num_predictions)[candidates.prediction_C] == 1
-    alone &= np.bincount(candidates.target_C, minlength=len(objects.target))[candidates.target_C] == 1
-    hit_LP[:, candidates.prediction_C[alone]] = candidates.iou_C[alone] >= IOU_THRESHOLDS[:, None]
-    _match_rounds(objects, candidates.select(~alone), hit_LP)
-    return GreedyMatches(hit_LP, ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None]))
-
-
-def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> None:
-    """Match the candidates that compete. Round n takes the n-th prediction of every image and class at once."""
+    candidates = objects.coco
+    hit_LP = np.zeros((len(IOU_THRESHOLDS), len(objects.predicted)), dtype=bool)
+    taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.target)), dtype=bool)
+    # Round n takes the n-th prediction with a candidate of every image and class at once.
     p = np.unique(candidates.prediction_C)
-    key = objects.predicted.keys(objects.num_labels)[p]
+    key = objects.predicted.keys[p]
     order = np.lexsort((-objects.score_P[p], key))
-    round_P = np.zeros(len(hit_LP[0]), dtype=np.int64)
+    round_P = np.zeros(len(objects.predicted), dtype=np.int64)
     round_P[p[order]] = positions(key[order])
     order = np.lexsort(
         (candidates.target_C, candidates.iou_C, candidates.prediction_C, round_P[candidates.prediction_C])
@@ -71,7 +59,6 @@ def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> No
     prediction_C, target_C = candidates.prediction_C, candidates.target_C
     enough_LC = candidates.iou_C >= IOU_THRESHOLDS[:, None]
     first = starts(prediction_C)
-    taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.target)), dtype=bool)
     rounds = round_P[prediction_C]
     bounds = np.searchsorted(rounds, np.arange(rounds.max(initial=-1) + 2))
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -85,20 +72,23 @@ def _match_rounds(objects: Objects, candidates: Candidates, hit_LP: Array) -> No
         best = last[level, which]
         taken_LT[level, targets[best]] = True
         hit_LP[level, prediction_C[start:stop][best]] = True
+    return hit_LP, ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None])
 
 
 def add_greedy(
-    ratios: RatioMetrics, objects: Objects, matches: GreedyMatches, dropped_N: Array, micro_f1: bool
+    ratios: RatioMetrics, objects: Objects, matches: tuple[Array, Array], dropped_N: Array, micro_f1: bool
 ) -> None:
     """Greedy precision and recall at IoU 0.5, and with ``micro_f1`` F1 over sums at the :data:`LEVELS`.
 
     Args:
+        matches: from :func:`greedy_matches`.
         dropped_N: number of objects in each answer that the parser dropped: predictions that match nothing.
     """
     image_P, num_images = objects.predicted.image_O, len(dropped_N)
     target = per_image(objects.target.image_O, num_images)
-    hits = [per_image(image_P[hit_P], num_images) for hit_P in matches.hit_LP]
-    counted = [per_image(image_P[~ignored_P], num_images) + dropped_N for ignored_P in matches.ignored_LP]
+    hit_LP, ignored_LP = matches
+    hits = [per_image(image_P[hit_P], num_images) for hit_P in hit_LP]
+    counted = [per_image(image_P[~ignored_P], num_images) + dropped_N for ignored_P in ignored_LP]
     ratios.add("greedy_precision", hits[0], counted[0])
     ratios.add("greedy_recall", hits[0], target)
     for name, levels in LEVELS.items() if micro_f1 else ():
@@ -112,7 +102,7 @@ class _Class:
 
     image_D: Array
     hit_LD: Array
-    ignored_LD: Array | None
+    ignored_LD: Array
     target_image: Array
     target_count: Array
 
@@ -124,12 +114,13 @@ class _Class:
             return
         weight_DB = weights_NB.take(self.image_D, axis=0)
         weight_RB = weight_DB.take(rows, axis=0)
-        seen_RB = None if self.ignored_LD is not None else accumulate(np.add, weight_DB).take(rows, axis=0)
+        any_ignored = self.ignored_LD.any()
+        seen_RB = None if any_ignored else accumulate(np.add, weight_DB).take(rows, axis=0)
         for level, hit_D in enumerate(self.hit_LD):
             chosen = np.flatnonzero(hit_D[rows])
             if not len(chosen):
                 continue
-            if seen_RB is None:
+            if any_ignored:
                 counted = weight_DB * ~self.ignored_LD[level][:, None]
                 seen_HB = accumulate(np.add, counted).take(rows[chosen], axis=0)
             else:
@@ -193,16 +184,16 @@ class CocoMetrics:
         prefix: put before the metrics' names.
     """
 
-    def __init__(self, objects: Objects, matches: GreedyMatches, turn_N: Array, prefix: str = "") -> None:
+    def __init__(self, objects: Objects, matches: tuple[Array, Array], turn_N: Array, prefix: str = "") -> None:
         self.names = tuple(prefix + name for name in NAMES)
         predicted, target = objects.predicted, objects.target
         order = np.lexsort((-objects.score_P, turn_N[predicted.image_O], predicted.label_O))
-        kept = order[positions(predicted.keys(objects.num_labels)[order]) < MAX_DETECTIONS]
+        kept = order[positions(predicted.keys[order]) < MAX_DETECTIONS]
         # Across images COCO sorts by score alone, stably: equal scores stay in the order of the images.
         kept = kept[np.lexsort((-objects.score_P[kept], predicted.label_O[kept]))]
         labels, target_order = predicted.label_O[kept], np.argsort(target.label_O, kind="stable")
         target_labels, target_images = target.label_O[target_order], target.image_O[target_order]
-        any_ignored = bool(matches.ignored_LP.any())
+        hit_LP, ignored_LP = matches
         self.classes = []
         for name in np.unique(target_labels):
             chosen = kept[slice(*np.searchsorted(labels, [name, name + 1]))]
@@ -210,16 +201,12 @@ class CocoMetrics:
             self.classes.append(
                 _Class(
                     predicted.image_O[chosen],
-                    matches.hit_LP[:, chosen],
-                    matches.ignored_LP[:, chosen] if any_ignored else None,
+                    hit_LP[:, chosen],
+                    ignored_LP[:, chosen],
                     *np.unique(target_images[own], return_counts=True),
                 )
             )
-
-    @property
-    def support(self) -> Array:
-        """Number of classes averaged, per metric."""
-        return np.full(len(NAMES), len(self.classes))
+        self.support = np.full(len(NAMES), len(self.classes))
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (4, B), NaN without any target."""
@@ -258,25 +245,22 @@ class ClassF1:
     Source: Rex-Omni (arXiv 2510.12798); see docs/sources.md for what its released evaluator does differently.
     """
 
-    def __init__(self, objects: Objects, matches: GreedyMatches, num_images: int) -> None:
+    def __init__(self, objects: Objects, matches: tuple[Array, Array], num_images: int) -> None:
         self.names = tuple(LEVELS)
         labels, row_T = np.unique(objects.target.label_O, return_inverse=True)
-        self.shape = (len(labels), num_images)
-        self.targets = self._sum(row_T, objects.target.image_O)
-        label_P, image_P = objects.predicted.label_O, objects.predicted.image_O
-        row_P, known_P = np.searchsorted(labels, label_P), np.isin(label_P, labels)
+        self.support = np.full(len(LEVELS), len(labels))
+
+        def counts(row: Array, image: Array) -> csr_matrix:
+            return csr_matrix((np.ones(len(row)), (row, image)), shape=(len(labels), num_images))
+
+        self.targets = counts(row_T, objects.target.image_O)
+        known_P = np.isin(objects.predicted.label_O, labels)
+        known = objects.predicted.select(known_P)
+        row_P, (hit_LP, ignored_LP) = np.searchsorted(labels, known.label_O), matches
         self.predicted, self.hits = (
-            [self._sum(row_P[chosen_P & known_P], image_P[chosen_P & known_P]) for chosen_P in chosen_LP]
-            for chosen_LP in (~matches.ignored_LP, matches.hit_LP)
+            [counts(row_P[chosen_P], known.image_O[chosen_P]) for chosen_P in chosen_LP[:, known_P]]
+            for chosen_LP in (~ignored_LP, hit_LP)
         )
-
-    def _sum(self, row: Array, image: Array) -> csr_matrix:
-        return csr_matrix((np.ones(len(row)), (row, image)), shape=self.shape)
-
-    @property
-    def support(self) -> Array:
-        """Number of classes with a target, per metric."""
-        return np.full(len(LEVELS), self.shape[0])
 
     def __call__(self, weights_NB: Array) -> Array:
         """The metrics under image weights: (3, B), NaN without any target."""

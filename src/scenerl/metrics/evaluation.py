@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
 from scenerl.errors import UserError
 from scenerl.metrics import bootstrap
+from scenerl.metrics.arrays import Array
 from scenerl.metrics.calibration import calibration
-from scenerl.metrics.groups import MetricGroups, build, target_predicates
+from scenerl.metrics.groups import AllMetrics, build, is_failed, target_predicates
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.registry import ordered, spec
-from scenerl.metrics.report import Metric, Report, count_failures, count_issues, is_failed
 
 FIXED_CONVENTIONS = {
     "scale": "0 to 1",
@@ -28,6 +28,44 @@ FIXED_CONVENTIONS = {
 
 AVERAGED = ("AP", "AP50", "NMS-AP", "NMS-AP50", "greedy_precision", "greedy_recall")
 """What :func:`evaluate_subsets` reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number. ``value`` is None exactly when there is no support, and ``note`` then says what is missing.
+
+    ``support`` is what the metric divides by: images, predictions, targets, predicates or classes.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    support: int = 0
+    note: str | None = None
+
+    def to_json(self) -> dict:
+        return {key: value for key, value in asdict(self).items() if key != "note" or value is not None}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found; :meth:`to_json` is the content of metrics.json."""
+
+    metrics: dict[str, Metric]
+    failures: dict[str, int]
+    issues: dict[str, int]
+    options: dict[str, object]
+    counts: dict[str, int]
+    per_predicate: dict[str, dict[str, object]]
+    warnings: list[str] = field(default_factory=list)
+    calibration: dict[str, dict] = field(default_factory=dict)
+    mapped: dict[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict:
+        """Plain JSON values under the names of the fields; ``calibration`` and ``mapped`` only where there are some.
+        No NaN: a metric without support has value null and a note."""
+        content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        content["metrics"] = {name: metric.to_json() for name, metric in self.metrics.items()}
+        return {key: value for key, value in content.items() if value or key not in ("calibration", "mapped")}
 
 
 def evaluate(
@@ -60,28 +98,40 @@ def evaluate(
     >>> report.metrics["R@20"].value, report.metrics["triplet_precision"].value
     (0.5, 1.0)
     """
-    options = options or MetricOptions()
+    return _evaluate(pairs, options or MetricOptions(), training_triplets, predicate_counts)[0]
+
+
+def _evaluate(
+    pairs: Sequence[Pair],
+    options: MetricOptions,
+    training_triplets: Collection[Triplet] | None = None,
+    predicate_counts: Mapping[str, int] | None = None,
+) -> tuple[Report, dict[str, Array]]:
+    """The report, and the resampled values of every metric."""
     check_ids(pairs)
     built = build(pairs, options, training_triplets, predicate_counts)
+    value = bootstrap.values(built, len(pairs))
+    drawn = bootstrap.samples(built, len(pairs), options.bootstrap_samples, options.seed)
+    support = dict(zip(built.names, built.support.astype(int).tolist(), strict=True))
+    metrics = {}
+    for name in ordered(support):
+        about = spec(name)  # a metric that is not registered is an error
+        if name in value:
+            interval = bootstrap.interval(drawn[name]) if drawn else None
+            metrics[name] = Metric(value[name], interval, support[name])
+        else:
+            metrics[name] = Metric(None, note=about.why_missing)
     results = [pair.result for pair in pairs]
-    value = bootstrap.values(built.groups, len(pairs)) if pairs else {}
-    interval = bootstrap.intervals(built.groups, len(pairs), options.bootstrap_samples, options.seed)
-    support = {name: int(size) for group in built.groups for name, size in zip(group.names, group.support, strict=True)}
-    specs = {name: spec(name) for name in ordered(support)}  # a metric that is not registered is an error
-    return Report(
-        metrics={
-            name: Metric(value[name], interval.get(name), support[name])
-            if name in value
-            else Metric(None, None, 0, about.why_missing)
-            for name, about in specs.items()
-        },
-        failures=count_failures(results),
-        issues=count_issues(results),
+    report = Report(
+        metrics=metrics,
+        failures=dict(Counter(result.status for result in results if not result.ok).most_common()),
+        issues=dict(Counter(issue.kind for result in results for issue in result.issues).most_common()),
         options=_describe(options, training_triplets, predicate_counts),
         counts=_counts(built, pairs, options),
         per_predicate=_per_predicate(built, predicate_counts),
-        calibration={name: curve.to_json() for name, curve in calibration(built.data).items()},
+        calibration=calibration(built.data),
     )
+    return report, drawn
 
 
 def evaluate_subsets(subsets: Mapping[str, Sequence[Pair]], options: MetricOptions) -> Report:
@@ -94,41 +144,36 @@ def evaluate_subsets(subsets: Mapping[str, Sequence[Pair]], options: MetricOptio
         subsets: name to pairs.
         options: the conventions; the same for all.
     """
-    reports = {name: evaluate(pairs, options) for name, pairs in subsets.items()}
-    drawn = {}
-    if options.bootstrap_samples:
-        for name, pairs in subsets.items():
-            groups = build(pairs, options).groups
-            drawn[name] = bootstrap.samples(groups, len(pairs), options.bootstrap_samples, options.seed)
+    evaluated = [_evaluate(pairs, options) for pairs in subsets.values()]
+    reports = [report for report, _ in evaluated]
     metrics: dict[str, Metric] = {}
-    for metric in AVERAGED:
-        known = [name for name in reports if reports[name].metrics[metric].value is not None]
+    for name in AVERAGED:
+        known = [(report, drawn) for report, drawn in evaluated if report.metrics[name].value is not None]
         if not known:
-            metrics[metric] = next(iter(reports.values())).metrics[metric]
+            metrics[name] = reports[0].metrics[name]
             continue
-        samples = np.array([drawn[name][metric] for name in known]) if drawn else np.zeros((0, 0))
-        metrics[metric] = Metric(
-            float(np.mean([reports[name].metrics[metric].value for name in known])),
-            bootstrap.interval(samples.mean(axis=0)) if len(samples) else None,
-            len(known),
-        )
-    for name, report in reports.items():
-        metrics |= {f"{metric}/{name}": report.metrics[metric] for metric in AVERAGED}
-    first = next(iter(reports.values()))
-
-    def total(key: str) -> dict[str, int]:
-        tables = [getattr(report, key) for report in reports.values()]
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {name: sum(table.get(name, 0) for table in tables) for name in names}
-
+        mean = float(np.mean([report.metrics[name].value for report, _ in known]))
+        interval = None
+        if options.bootstrap_samples:
+            interval = bootstrap.interval(np.mean([drawn[name] for _, drawn in known], axis=0))
+        metrics[name] = Metric(mean, interval, len(known))
+    for subset, report in zip(subsets, reports, strict=True):
+        metrics |= {f"{name}/{subset}": report.metrics[name] for name in AVERAGED}
     return replace(
-        first,
+        reports[0],
         metrics=metrics,
-        failures=total("failures"),
-        issues=total("issues"),
-        counts={**total("counts"), "subsets": len(reports)},
+        failures=_total(report.failures for report in reports),
+        issues=_total(report.issues for report in reports),
+        counts={**_total(report.counts for report in reports), "subsets": len(reports)},
         calibration={},
     )
+
+
+def _total(tables: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for table in tables:
+        total.update(table)
+    return dict(total)
 
 
 def check_ids(pairs: Sequence[Pair]) -> None:
@@ -151,7 +196,7 @@ def _describe(
     return {**described, **FIXED_CONVENTIONS}
 
 
-def _counts(built: MetricGroups, pairs: Sequence[Pair], options: MetricOptions) -> dict[str, int]:
+def _counts(built: AllMetrics, pairs: Sequence[Pair], options: MetricOptions) -> dict[str, int]:
     relations, objects = built.data.relations, built.data.objects
     counts = {
         "images": len(pairs),
@@ -177,7 +222,7 @@ def _counts(built: MetricGroups, pairs: Sequence[Pair], options: MetricOptions) 
     return counts
 
 
-def _per_predicate(built: MetricGroups, predicate_counts: Mapping[str, int] | None) -> dict[str, dict[str, object]]:
+def _per_predicate(built: AllMetrics, predicate_counts: Mapping[str, int] | None) -> dict[str, dict[str, object]]:
     """Per predicate with targets, the commonest first: recall at all predictions and at each K (averaged over images,
     as mRecall and mR@K average them), number of targets and of images, and with training counts its group.
     """

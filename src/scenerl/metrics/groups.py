@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from scenerl.metrics.arrays import Array, DataSet, collect, per_image
-from scenerl.metrics.bootstrap import MetricGroup, Subset
+from scenerl.metrics.bootstrap import MetricGroup
 from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, coco_order, greedy_matches, kept_by_nms
 from scenerl.metrics.precision import RatioMetrics, add_absent, add_density, add_precision
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
-from scenerl.metrics.report import is_failed
 from scenerl.predicate_groups import predicate_groups
+from scenerl.types import INVALID_ISSUES, ParseResult
 
 
 @dataclass(frozen=True)
-class MetricGroups:
-    """The metrics of one evaluation. ``groups`` take weights of all images; ``data`` holds those that count.
+class AllMetrics:
+    """The metrics of one evaluation, a :class:`~scenerl.metrics.bootstrap.MetricGroup` over all images.
 
-    ``kept`` are the indices of the images that count. ``scores_N`` is one number for each of them that says how well it
-    was answered: F1 of triplets (det: of objects), 1 where nothing is there and nothing was predicted.
+    Attributes:
+        failed: the failure rate, over all images.
+        groups: all others, over the images that count.
+        data: the images that count. ``kept``: their indices.
+        scores_N: one number for each of them that says how well it was answered: F1 of triplets (det: of objects), 1
+            where nothing is there and nothing was predicted.
+        means: recall by predicate; None in detection.
+        long_tail: suffix of a metric's name (``_head``, ``_body``, ``_tail``) to indices of its predicates.
     """
 
+    failed: RatioMetrics
     groups: tuple[MetricGroup, ...]
     data: DataSet
     kept: Array
     scores_N: Array
-    means: PredicateMeans | None = None
-    long_tail: dict[str, Array] = field(default_factory=dict)
+    means: PredicateMeans | None
+    long_tail: dict[str, Array]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for group in (self.failed, *self.groups) for name in group.names]
+
+    @property
+    def support(self) -> Array:
+        return np.concatenate([group.support for group in (self.failed, *self.groups)])
+
+    def __call__(self, weights_NB: Array) -> Array:
+        kept_NB = weights_NB if len(self.kept) == len(weights_NB) else weights_NB[self.kept]
+        return np.concatenate([self.failed(weights_NB), *(group(kept_NB) for group in self.groups)])
+
+
+def is_failed(result: ParseResult) -> bool:
+    """Whether the failure rate counts this answer: it could not be parsed, or an object or relation in it is invalid
+    (:data:`~scenerl.types.INVALID_ISSUES`).
+
+    Source: R1-SGG (arXiv 2504.13617): not JSON, a key missing, or an invalid object or relation.
+    """
+    return not result.ok or any(issue.kind in INVALID_ISSUES for issue in result.issues)
 
 
 def build(
@@ -38,7 +66,7 @@ def build(
     options: MetricOptions,
     training_triplets: Collection[Triplet] | None = None,
     predicate_counts: Mapping[str, int] | None = None,
-) -> MetricGroups:
+) -> AllMetrics:
     """All metrics of the options' task over a data set. Arguments as for :func:`scenerl.metrics.evaluate`."""
     # A set of plain tuples: membership is tested once per target relation.
     seen = None if training_triplets is None else {tuple(triplet) for triplet in training_triplets}
@@ -65,13 +93,11 @@ def build(
         add_absent(ratios, chosen)
     add_density(ratios, data, options)
     groups.append(ratios)
-    if len(kept) < len(pairs):
-        groups = [Subset(group, kept) for group in groups]
     failed = RatioMetrics()
     failed.add("failure_rate", np.array([is_failed(pair.result) for pair in pairs], dtype=float))
     numerator, denominator = ratios.rows["object_f1" if options.task == "det" else "triplet_f1"]
     scores = np.divide(numerator, denominator, out=np.ones(len(kept)), where=denominator > 0)
-    return MetricGroups((failed, *groups), data, kept, scores, means, long_tail)
+    return AllMetrics(failed, tuple(groups), data, kept, scores, means, long_tail)
 
 
 def _counts(pair: Pair, options: MetricOptions) -> bool:
@@ -86,7 +112,6 @@ def _counts(pair: Pair, options: MetricOptions) -> bool:
 def _long_tail(
     predicates: Sequence[str], counts: Mapping[str, int] | None, bounds: tuple[int, int] | None
 ) -> dict[str, Array]:
-    """Suffix of a metric's name (``_head``, ``_body``, ``_tail``) to indices of its predicates; none without counts."""
     if not counts:
         return {}
     groups = predicate_groups({**dict.fromkeys(predicates, 0), **counts}, bounds)
@@ -118,9 +143,7 @@ def _add_recalls(
     if (unseen := relations.unseen_T) is not None:
         for k in options.ks:
             ratios.add(f"zR@{k}", *image_recall(recalls[f"R@{k}"][unseen], image_T[unseen], num_images))
-    means = {"mRecall": recalls["Recall"]}
-    for k in options.ks:
-        means |= {f"mR@{k}": recalls[f"R@{k}"], f"ng-mR@{k}": recalls[f"ng-R@{k}"]}
+    means = {name.replace("R", "mR"): hit_T for name, hit_T in recalls.items()}
     vocabulary = None
     if options.absent_predicates_as_zero:
         vocabulary = len(set(options.predicates) | target_predicates(data))

@@ -98,47 +98,49 @@ def map_pairs(
         mapper: the rules.
         objects: the target vocabulary of labels. predicates: of predicates.
     """
-    used = _find_used(pairs, mapper, objects, predicates)
-    return [dataclasses.replace(pair, result=_mapped(pair.result, used)) for pair in pairs], _listed(used)
+    used = find_mappings(pairs, mapper, objects, predicates)
+    found = {(entry.kind, entry.label): entry for entry in used}
+    return [dataclasses.replace(pair, result=_mapped(pair.result, found)) for pair in pairs], used
 
 
-def _find_used(
+def find_mappings(
     pairs: Sequence[Pair], mapper: LabelMapper, objects: Sequence[str], predicates: Sequence[str]
-) -> dict[str, dict[str, Mapped]]:
-    """Kind to label to its mapping, of every label outside the vocabularies that some rule knows."""
+) -> list[Mapped]:
+    """The mappings of all labels outside the vocabularies that some rule knows, the commonest first."""
     graphs = [pair.result.graph for pair in pairs if pair.result.graph]
     counts = {
         "objects": Counter(entry.label for graph in graphs for entry in graph.objects),
         "predicates": Counter(entry.predicate for graph in graphs for entry in graph.relations),
     }
-    used: dict[str, dict[str, Mapped]] = {}
-    for kind, vocabulary in zip(KINDS, (objects, predicates), strict=True):
-        known, used[kind] = set(vocabulary), {}
-        for label, count in counts[kind].items():
-            if label not in known and (found := mapper.find(kind, label, vocabulary)) is not None:
-                used[kind][label] = dataclasses.replace(found, count=count)
-    return used
+    known = {"objects": set(objects), "predicates": set(predicates)}
+    used = [
+        dataclasses.replace(found, count=count)
+        for kind, vocabulary in zip(KINDS, (objects, predicates), strict=True)
+        for label, count in counts[kind].items()
+        if label not in known[kind] and (found := mapper.find(kind, label, vocabulary)) is not None
+    ]
+    return sorted(used, key=lambda entry: -entry.count)
 
 
-def _listed(used: Mapping[str, Mapping[str, Mapped]]) -> list[Mapped]:
-    return sorted((entry for kind in KINDS for entry in used[kind].values()), key=lambda entry: -entry.count)
+def misspelled(pairs: Sequence[Pair], objects: Sequence[str], predicates: Sequence[str]) -> list[Mapped]:
+    """Labels that miss the vocabulary by case or spelling alone, the commonest first; nothing is changed."""
+    return find_mappings(pairs, LabelMapper(), objects, predicates)
 
 
-def _mapped(result: ParseResult, used: Mapping[str, Mapping[str, Mapped]]) -> ParseResult:
+def _mapped(result: ParseResult, found: Mapping[tuple[str, str], Mapped]) -> ParseResult:
     if result.graph is None:
         return result
-    objects = tuple(
-        dataclasses.replace(entry, label=used["objects"][entry.label].to) if entry.label in used["objects"] else entry
-        for entry in result.graph.objects
-    )
-    relations = []
-    for entry in result.graph.relations:
-        found = used["predicates"].get(entry.predicate)
-        if found is not None:
-            ends = (entry.object, entry.subject) if found.swap else (entry.subject, entry.object)
-            entry = Relation(ends[0], found.to, ends[1], entry.score)
-        relations.append(entry)
-    return dataclasses.replace(result, graph=SceneGraph(objects, tuple(relations)))
+    objects, relations = [], []
+    for item in result.graph.objects:
+        mapping = found.get(("objects", item.label))
+        objects.append(item if mapping is None else dataclasses.replace(item, label=mapping.to))
+    for item in result.graph.relations:
+        mapping = found.get(("predicates", item.predicate))
+        if mapping is not None:
+            ends = (item.object, item.subject) if mapping.swap else (item.subject, item.object)
+            item = Relation(ends[0], mapping.to, ends[1], item.score)
+        relations.append(item)
+    return dataclasses.replace(result, graph=SceneGraph(tuple(objects), tuple(relations)))
 
 
 def read_table(path: Path) -> dict[str, dict[str, object]]:
@@ -158,8 +160,3 @@ def read_table(path: Path) -> dict[str, dict[str, object]]:
             if not isinstance(to, str):
                 raise UserError(f"{path}: {kind}: {label!r}: expected {expected}")
     return value
-
-
-def misspelled(pairs: Sequence[Pair], objects: Sequence[str], predicates: Sequence[str]) -> list[Mapped]:
-    """Labels that miss the vocabulary by case or spelling alone, the commonest first; nothing is changed."""
-    return _listed(_find_used(pairs, LabelMapper(), objects, predicates))

@@ -7,16 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import (
-    Array,
-    Candidates,
-    DataSet,
-    ObjectColumns,
-    RelationColumns,
-    join,
-    one_to_one,
-    per_image,
-)
+from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, join, one_to_one, per_image
 from scenerl.metrics.protocols import MetricOptions, Pair
 
 _JOINED = 4_000_000  # pairs of relations held at a time
@@ -32,9 +23,9 @@ class RatioMetrics:
     def __init__(self) -> None:
         self.rows: dict[str, tuple[Array, Array]] = {}
 
-    def add(self, name: str, numerator_N: Array, denominator_N: Array | None = None) -> None:
+    def add(self, name: str, numerator_N: Array, denominator_N: Array | float = 1.0) -> None:
         """Add a metric; without a denominator it is the mean over all images."""
-        denominator_N = np.ones(len(numerator_N)) if denominator_N is None else denominator_N
+        denominator_N = np.broadcast_to(denominator_N, len(numerator_N))
         self.rows[name] = (np.asarray(numerator_N, dtype=float), np.asarray(denominator_N, dtype=float))
 
     @property
@@ -55,7 +46,8 @@ class RatioMetrics:
 def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> None:
     """Micro precision, recall, F1 and hallucination of relations or of objects.
 
-    Matching is one to one. Elements that the parser dropped count as predictions that fit nothing.
+    A largest one-to-one matching, so no order matters. Elements that the parser dropped count as predictions that fit
+    nothing.
     """
     if of_relations:
         image_P, image_T = data.relations.predicted.image_R, data.relations.target.image_R
@@ -64,7 +56,7 @@ def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> No
         image_P, image_T = data.objects.predicted.image_O, data.objects.target.image_O
         fits, dropped_N, name, kind = data.objects.fits, data.dropped_objects_N, "object", "object"
     predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
-    matched = matched_per_image(fits, image_P, data.num_images)
+    matched = per_image(image_P[one_to_one(fits)[0]], data.num_images)
     ratios.add(f"{name}_precision", matched, predicted)
     ratios.add(f"{name}_recall", matched, target)
     ratios.add(f"{name}_f1", 2 * matched, predicted + target)
@@ -73,11 +65,6 @@ def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> No
     fitting[fits.prediction_C] = True
     made_up_N = per_image(image_P[~fitting], data.num_images) + dropped_N
     ratios.add(f"{kind}_hallucination", made_up_N - data.dropped_duplicates_N * of_relations, predicted)
-
-
-def matched_per_image(candidates: Candidates, image_P: Array, num_images: int) -> Array:
-    """Number of one-to-one matches of each image, (N,): a largest matching, so no order matters."""
-    return per_image(image_P[one_to_one(candidates)[0]], num_images)
 
 
 def add_density(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:
@@ -122,43 +109,27 @@ def duplicates(
     Returns:
         (O,) bool and (R,) bool.
     """
-    num_labels = int(objects.label_O.max(initial=0)) + 1
-    later, earlier = _same(objects.keys(num_labels), np.arange(len(objects)))
+    later, earlier = _same(objects.keys, np.arange(len(objects)))
     alike = iou_of_pairs(objects.box_O, objects.box_O, later, earlier, offset) >= iou_threshold
-    later, earlier = later[alike], earlier[alike]
     repeated_O = np.zeros(len(objects), dtype=bool)
-    repeated_O[later] = True
-    return repeated_O, _repeated_relations(objects, relations, later, earlier, num_labels)
+    repeated_O[later[alike]] = True
+    return repeated_O, _repeated_relations(objects, relations, later[alike], earlier[alike])
 
 
-def _repeated_relations(
-    objects: ObjectColumns, relations: RelationColumns, later: Array, earlier: Array, num_labels: int
-) -> Array:
+def _repeated_relations(objects: ObjectColumns, relations: RelationColumns, later: Array, earlier: Array) -> Array:
     """Args: ``later`` and ``earlier`` are the pairs of objects that look the same."""
     width = max(len(objects), 1)
-    exact = np.stack([relations.subject_R, relations.object_R, relations.predicate_R])
-    order = np.lexsort(exact)
+    itself = np.arange(len(objects)) * (width + 1)
+    same = np.concatenate([itself, later * width + earlier, earlier * width + later])
+    # Relations with the same predicate between objects of the same labels, in the same image.
+    label_O = np.unique(objects.keys, return_inverse=True)[1]
+    key = (relations.predicate_R * width + label_O[relations.subject_R]) * width + label_O[relations.object_R]
     repeated_R = np.zeros(len(relations), dtype=bool)
-    repeated_R[order[1:]] = (np.diff(exact[:, order], axis=1) == 0).all(axis=0)
-    # Only images with objects that look the same can hold other repetitions.
-    unclear = np.zeros(int(objects.image_O.max(initial=0)) + 1, dtype=bool)
-    unclear[objects.image_O[later]] = True
-    some = np.flatnonzero(unclear[relations.image_R]) if len(relations) else np.zeros(0, dtype=np.int64)
-    same = np.sort(np.concatenate([later * width + earlier, earlier * width + later]))
-    num_predicates = int(relations.predicate_R.max(initial=0)) + 1
-    key = relations.image_R[some] * num_predicates + relations.predicate_R[some]
-    for end in (relations.subject_R, relations.object_R):
-        key = key * num_labels + objects.label_O[end[some]]
-
-    def alike(a: Array, b: Array) -> Array:
-        wanted = a * width + b
-        place = np.minimum(np.searchsorted(same, wanted), len(same) - 1)
-        return (a == b) | (same[place] == wanted)
-
     for part in _parts(key):
-        late, early = _same(key[part], some[part])
-        both = alike(relations.subject_R[late], relations.subject_R[early])
-        both &= alike(relations.object_R[late], relations.object_R[early])
+        late, early = _same(key[part], part)
+        both = np.ones(len(late), dtype=bool)
+        for end_R in (relations.subject_R, relations.object_R):
+            both &= np.isin(end_R[late] * width + end_R[early], same)
         repeated_R[late[both]] = True
     return repeated_R
 

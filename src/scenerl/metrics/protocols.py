@@ -14,38 +14,15 @@ from scenerl.types import ParseResult, SceneGraph, SceneObject
 
 Triplet = tuple[str, str, str]
 
-TASKS = {
-    "sgdet": "scene graphs: every metric",
-    "sgcls": "scene graphs for provided boxes: predicted boxes are replaced by the ground truth's",
-    "predcls": "relations between provided objects: predicted boxes and labels are replaced by the ground truth's",
-    "det": "detection: objects only",
+CHOICES = {
+    "task": ("sgdet", "sgcls", "predcls", "det"),
+    "hits": ("one_to_many", "one_to_one", "best_target"),
+    "graph_constraint": ("scored", "always", "never"),
+    "ties": ("emission", "expected"),
+    "failed": ("empty", "skipped", "skipped_in_means", "skipped_if_empty"),
+    "f1_average": ("micro", "classes"),
 }
-HITS = {
-    "one_to_many": "a prediction may hit several targets; each target counts once (Motifs and its descendants)",
-    "one_to_one": "a prediction hits one target at most (a maximum matching of the top K with the targets)",
-    "best_target": "a predicted object stands for the one target of its label that it overlaps most (sgbench)",
-}
-GRAPH_CONSTRAINTS = {
-    "scored": "where relations have scores, only the best predicate of each (subject, object) pair counts; in answers "
-    "without scores every relation is a statement of its own, and counts",
-    "always": "only the best predicate of each pair counts, the first emitted where there are no scores",
-    "never": "every relation counts: R@K is then ng-R@K",
-}
-TIES = {
-    "emission": "relations of equal score, or without scores, are ranked in the order of emission",
-    "expected": "the expectation over all orders of relations of equal score; those without scores are all equal",
-}
-FAILED = {
-    "empty": "a failed or missing answer counts as an empty prediction",
-    "skipped": "images whose answer failed or is missing are left out, except of the failure rate",
-    "skipped_in_means": "the same, but of mean recalls (mR) only (sgbench)",
-    "skipped_if_empty": "images without a predicted relation (det: object) are left out, failed or not (Motifs)",
-}
-F1_AVERAGES = {
-    "micro": "hits, predictions and targets are summed over classes and images",
-    "classes": "F1 of the mean precision and the mean recall of classes, where values of 0 do not enter the means "
-    "(after Rex-Omni)",
-}
+"""Field of :class:`MetricOptions` to its values; docs/metrics.md says what they mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +46,18 @@ class MetricOptions:
     """The conventions of an evaluation. The defaults are those of docs/metrics.md.
 
     Args:
-        task: a name from :data:`TASKS`.
+        task, hits, graph_constraint, ties, failed, f1_average: see :data:`CHOICES`. ``hits``, ``graph_constraint`` and
+            ``ties`` are for recall: precision and F1 are always one to one (of the hits that ``best_target`` leaves),
+            and AP follows the order of emission, as COCO's does. ``f1_average`` is for F1@0.5, F1@0.95 and F1_mean.
         ks: the K of R@K, ng-R@K, mR@K, zR@K and their like.
         iou_threshold: least IoU of a match, inclusive.
         plus_one: add one pixel to widths and heights in the IoU of matches, as evaluators descended from Motifs do.
             COCO's metrics never do.
-        hits: a name from :data:`HITS`; for recall. Precision and F1 are always one to one (of the hits
-            that ``best_target`` leaves).
-        graph_constraint: a name from :data:`GRAPH_CONSTRAINTS`; for R@K, mR@K, zR@K and their like.
-        ties: a name from :data:`TIES`; for recall. AP always follows the order of emission, as COCO's does.
-        failed: a name from :data:`FAILED`.
         absent_predicates_as_zero: count predicates without a target as recall 0 in mR@K and mRecall; needs
             ``predicates``.
         predicates: the predicate vocabulary, or None.
         group_bounds: fewest training relations of a predicate of the body and of the head, for the means over head,
             body and tail; None cuts the predicates into thirds by training frequency.
-        f1_average: a name from :data:`F1_AVERAGES`; for F1@0.5, F1@0.95 and F1_mean.
         filtered: COCO filtered (VLM-R1): leave out, per image, categories with more than 10 target boxes, and the
             predictions of these categories. Detection only.
         bootstrap_samples: resamples for the 95 % intervals; 0 for none.
@@ -111,14 +84,7 @@ class MetricOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("task", TASKS),
-            ("hits", HITS),
-            ("graph_constraint", GRAPH_CONSTRAINTS),
-            ("ties", TIES),
-            ("failed", FAILED),
-            ("f1_average", F1_AVERAGES),
-        ):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         if not self.ks or any(k < 1 for k in self.ks):
@@ -144,10 +110,12 @@ class MetricOptions:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Conventions (fields of :class:`MetricOptions`) that a publication's numbers follow.
+    """Conventions that a publication's numbers follow.
 
-    ``tasks``: the tasks it is defined for, the first being its default. ``differs``: what remains different, in a
-    sentence, or nothing.
+    Attributes:
+        tasks: the tasks it is defined for, the first being its default.
+        settings: fields of :class:`MetricOptions` that differ from their defaults.
+        differs: what remains different, in a sentence, or nothing.
     """
 
     source: str
@@ -162,13 +130,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "r1-sgg": Protocol(
         source="R1-SGG, arXiv 2504.13617: failure rate, AP50, Recall and mRecall over all predicted relations",
         tasks=_GRAPH_TASKS,
-        settings={
-            "plus_one": True,
-            "hits": "one_to_many",
-            "graph_constraint": "never",
-            "failed": "empty",
-            "absent_predicates_as_zero": True,
-        },
+        settings={"plus_one": True, "graph_constraint": "never", "absent_predicates_as_zero": True},
         differs="its evaluator fills failed images with uninitialised boxes, here they are empty; relations of objects "
         "that do not exist and boxes without area are failures here, as the paper says, but not in its code; its R and "
         "mR leave out images that have objects but no usable relation",
@@ -178,7 +140,6 @@ PROTOCOLS: dict[str, Protocol] = {
         tasks=_GRAPH_TASKS,
         settings={
             "plus_one": True,
-            "hits": "one_to_many",
             "graph_constraint": "always",
             "failed": "skipped_if_empty",
             "absent_predicates_as_zero": True,
@@ -187,20 +148,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "sgbench": Protocol(
         source="sgbench 1.0.0 (Lorenz et al. 2024): R@K, mR@K, InstR",
         tasks=("sgdet",),
-        settings={
-            "plus_one": False,
-            "hits": "best_target",
-            "graph_constraint": "always",
-            "failed": "skipped_in_means",
-            "absent_predicates_as_zero": False,
-        },
+        settings={"hits": "best_target", "graph_constraint": "always", "failed": "skipped_in_means"},
         differs="it has no mR at all when a predicate of the vocabulary has no target; here such predicates are left "
         "out",
     ),
     "rex-omni": Protocol(
         source="Rex-Omni, arXiv 2510.12798: F1 at IoU 0.5, 0.95 and the mean over .50:.95, no scores needed",
         tasks=("det",),
-        settings={"f1_average": "classes", "failed": "empty"},
+        settings={"f1_average": "classes"},
         differs="its released evaluator, which averages F1 over classes too, gives other numbers: it takes "
         "precision at the rank of the last true positive, averages IoU levels within a class before it leaves zeros "
         "out, and gives a class without a true positive the precision of the class before",
@@ -208,14 +163,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "ovdeval": Protocol(
         source="OVDEval, arXiv 2308.13177: NMS-AP",
         tasks=("det",),
-        settings={"failed": "empty"},
+        settings={},
         differs="of equal scores its sort leaves open which box stays; here the one of highest IoU, then the first. "
         "It takes a match with the annotation of id 0 for none",
     ),
     "coco": Protocol(
         source="COCO, arXiv 1405.0312: AP .50:.05:.95",
         tasks=("det",),
-        settings={"failed": "empty"},
+        settings={},
     ),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.special import gammaln
 
-from scenerl.metrics.arrays import Array, Candidates, RelationColumns, one_to_one, positions, starts
+from scenerl.metrics.arrays import Array, Candidates, RelationColumns, one_to_one, per_image, positions, starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def rank(relations: RelationColumns, num_images: int, graph_constraint: str) -> 
     Args:
         relations: predicted relations.
         num_images: N.
-        graph_constraint: see :data:`scenerl.metrics.protocols.GRAPH_CONSTRAINTS`; says in which images it holds.
+        graph_constraint: see :data:`scenerl.metrics.protocols.CHOICES`; says in which images it holds.
     """
     scored = ~np.isnan(relations.score_R)
     score, image = np.where(scored, relations.score_R, 1.0), relations.image_R
@@ -75,9 +75,8 @@ def hit_targets(
         ranking: of the predictions.
         num_targets: T.
         k: how many predictions of each image count; infinite for all that are ranked.
-        hits: see :data:`scenerl.metrics.protocols.HITS`; ``one_to_one`` matches, the others let a prediction hit
-            several.
-        ties: see :data:`scenerl.metrics.protocols.TIES`.
+        hits, ties: see :data:`scenerl.metrics.protocols.CHOICES`. ``one_to_one`` matches, the others let a prediction
+            hit several.
 
     Returns:
         (T,) floats: 1 for a hit and 0 for none, or with ``expected`` ties the probability of a hit.
@@ -119,7 +118,7 @@ def image_recall(hit_T: Array, image_T: Array, num_images: int) -> tuple[Array, 
     Returns:
         (N,) recall in [0, 1], 0 where an image has no target, and (N,) 1.0 where it has one, else 0.0.
     """
-    total_N = np.bincount(image_T, minlength=num_images).astype(float)
+    total_N = per_image(image_T, num_images)
     found_N = np.bincount(image_T, weights=hit_T, minlength=num_images)
     return np.divide(found_N, total_N, out=np.zeros(num_images), where=total_N > 0), (total_N > 0).astype(float)
 
@@ -169,16 +168,9 @@ class PredicateMeans:
         for suffix, members in (groups or {}).items():
             size = len(members) if num_predicates is not None else None
             self.means[suffix] = (np.isin(self.present, members), size)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"{name}{suffix}" for name in self.metrics for suffix in self.means)
-
-    @property
-    def support(self) -> Array:
-        """Number of predicates averaged, per metric."""
+        self.names = tuple(f"{name}{suffix}" for name in self.metrics for suffix in self.means)
         sizes = [int(rows.sum()) if size is None else size for rows, size in self.means.values()]
-        return np.array(sizes * len(self.metrics))
+        self.support = np.array(sizes * len(self.metrics))
 
     def per_predicate(self, name: str, weights_NB: Array) -> Array:
         """Recall of each present predicate under image weights: (predicates, B), NaN where it has no weight."""
@@ -200,4 +192,4 @@ class PredicateMeans:
             for (rows, _), divisor_B in zip(self.means.values(), divisors, strict=True):
                 total_B = recall[rows].sum(axis=0)
                 values.append(np.divide(total_B, divisor_B, out=np.full(len(total_B), np.nan), where=divisor_B > 0))
-        return np.stack(values) if values else np.zeros((0, weights_NB.shape[1]))
+        return np.stack(values)

@@ -40,67 +40,60 @@ class MetricSpec:
     why_missing: str
 
 
-def _recall(name: str, title: str = "", *, headline: tuple[str, ...] = (), missing: str = "no target relations"):
-    return MetricSpec(name, title or name, "%", "higher", headline, missing)
-
-
-def _share(name: str, title: str, missing: str, headline: tuple[str, ...] = (), better: str = "higher"):
-    return MetricSpec(name, title, "%", better, headline, missing)
-
-
-def _density(name: str, title: str, headline: tuple[str, ...] = (), better: str = "lower"):
-    return MetricSpec(name, title, "", better, headline, "no images")
+def _spec(name: str, title: str, missing: str, headline: tuple[str, ...] = (), better: str = "higher"):
+    return MetricSpec(name, title, "" if name.endswith("_per_image") else "%", better, headline, missing)
 
 
 _BOTH = (GRAPH, DET)
+_NO_RECALL = "no target relations"
 _NO_GROUP = "no target relation with a predicate of this group"
 _NO_RELATIONS, _NO_TRIPLETS = "no predicted relations", "neither target nor predicted relations"
 _NO_OBJECTS, _NO_TARGETS = "no predicted objects", "no target objects"
 _NO_OBJECT_AT_ALL = "neither target nor predicted objects"
 
 METRICS: tuple[MetricSpec, ...] = (
-    _share("failure_rate", "Failure rate", "no images", _BOTH, "lower"),
+    _spec("failure_rate", "Failure rate", "no images", _BOTH, "lower"),
     # Recall rewards emitting more relations, so summaries show it with precision and density.
-    _recall("Recall", headline=(GRAPH,)),
-    _recall("mRecall"),
-    _recall("R@K", headline=(GRAPH,)),
-    _recall("ng-R@K"),
-    _recall("mR@K", headline=(GRAPH,)),
-    _recall("ng-mR@K"),
-    _recall("zR@K", missing="no target relation whose triplet is unseen in training"),
-    _recall("PhrR@K"),
-    _recall("PairR@K"),
-    _recall("mRecall_GROUP", "mRecall, GROUP", missing=_NO_GROUP),
-    _recall("mR@K_GROUP", "mR@K, GROUP", missing=_NO_GROUP),
-    _recall("ng-mR@K_GROUP", "ng-mR@K, GROUP", missing=_NO_GROUP),
-    _share("triplet_precision", "Triplet precision", _NO_RELATIONS, (GRAPH,)),
-    _share("triplet_recall", "Triplet recall", "no target relations"),
-    _share("triplet_f1", "Triplet F1", _NO_TRIPLETS, (GRAPH,)),
-    _density("relations_per_image", "Relations per image", (GRAPH,), better=""),
-    _density("duplicates_per_image", "Duplicate relations per image"),
-    _share("relation_hallucination", "Hallucinated relations", _NO_RELATIONS, better="lower"),
-    _share("object_precision", "Object precision", _NO_OBJECTS, (DET,)),
-    _share("object_recall", "Object recall", _NO_TARGETS, (DET,)),
-    _share("object_f1", "Object F1", _NO_OBJECT_AT_ALL, (DET,)),
-    _share("InstR", "Instance recall", _NO_TARGETS),
-    _density("objects_per_image", "Objects per image", (DET,), better=""),
-    _density("duplicate_objects_per_image", "Duplicate objects per image"),
-    _share("object_hallucination", "Hallucinated objects", _NO_OBJECTS, better="lower"),
-    _density("absent_boxes_per_image", "Boxes for absent labels per image", (DET,)),
-    _share("absent_answered", "Absent labels with a box", "no absent labels in the queries", (DET,), "lower"),
-    _share("AP", "AP", _NO_TARGETS, (DET,)),
-    _share("AP50", "AP50", _NO_TARGETS, _BOTH),
-    _share("AP75", "AP75", _NO_TARGETS),
-    _share("AR100", "AR100", _NO_TARGETS),
-    _share("NMS-AP", "NMS-AP", _NO_TARGETS),
-    _share("NMS-AP50", "NMS-AP50", _NO_TARGETS),
-    _share("NMS-AP75", "NMS-AP75", _NO_TARGETS),
-    _share("NMS-AR100", "NMS-AR100", _NO_TARGETS),
-    _share("greedy_precision", "Greedy precision", _NO_OBJECTS),
-    _share("greedy_recall", "Greedy recall", _NO_TARGETS),
-    _share("F1@0.5", "F1 at IoU 0.5", _NO_OBJECT_AT_ALL),
-    _share("F1@0.95", "F1 at IoU 0.95", _NO_OBJECT_AT_ALL),
-    _share("F1_mean", "F1 over IoUs", _NO_OBJECT_AT_ALL, (DET,)),
+    _spec("Recall", "Recall", _NO_RECALL, (GRAPH,)),
+    _spec("mRecall", "mRecall", _NO_RECALL),
+    _spec("R@K", "R@K", _NO_RECALL, (GRAPH,)),
+    _spec("ng-R@K", "ng-R@K", _NO_RECALL),
+    _spec("mR@K", "mR@K", _NO_RECALL, (GRAPH,)),
+    _spec("ng-mR@K", "ng-mR@K", _NO_RECALL),
+    _spec("zR@K", "zR@K", "no target relation whose triplet is unseen in training"),
+    _spec("PhrR@K", "PhrR@K", _NO_RECALL),
+    _spec("PairR@K", "PairR@K", _NO_RECALL),
+    _spec("mRecall_GROUP", "mRecall, GROUP", _NO_GROUP),
+    _spec("mR@K_GROUP", "mR@K, GROUP", _NO_GROUP),
+    _spec("ng-mR@K_GROUP", "ng-mR@K, GROUP", _NO_GROUP),
+    _spec("triplet_precision", "Triplet precision", _NO_RELATIONS, (GRAPH,)),
+    _spec("triplet_recall", "Triplet recall", _NO_RECALL),
+    _spec("triplet_f1", "Triplet F1", _NO_TRIPLETS, (GRAPH,)),
+    _spec("relations_per_image", "Relations per image", "no images", (GRAPH,), better=""),
+    _spec("duplicates_per_image", "Duplicate relations per image", "no images", better="lower"),
+    _spec("relation_hallucination", "Hallucinated relations", _NO_RELATIONS, better="lower"),
+    _spec("object_precision", "Object precision", _NO_OBJECTS, (DET,)),
+    _spec("object_recall", "Object recall", _NO_TARGETS, (DET,)),
+    _spec("object_f1", "Object F1", _NO_OBJECT_AT_ALL, (DET,)),
+    _spec("InstR", "Instance recall", _NO_TARGETS),
+    _spec("objects_per_image", "Objects per image", "no images", (DET,), better=""),
+    _spec("duplicate_objects_per_image", "Duplicate objects per image", "no images", better="lower"),
+    _spec("object_hallucination", "Hallucinated objects", _NO_OBJECTS, better="lower"),
+    _spec("absent_boxes_per_image", "Boxes for absent labels per image", "no images", (DET,), better="lower"),
+    _spec("absent_answered", "Absent labels with a box", "no absent labels in the queries", (DET,), "lower"),
+    _spec("AP", "AP", _NO_TARGETS, (DET,)),
+    _spec("AP50", "AP50", _NO_TARGETS, _BOTH),
+    _spec("AP75", "AP75", _NO_TARGETS),
+    _spec("AR100", "AR100", _NO_TARGETS),
+    _spec("NMS-AP", "NMS-AP", _NO_TARGETS),
+    _spec("NMS-AP50", "NMS-AP50", _NO_TARGETS),
+    _spec("NMS-AP75", "NMS-AP75", _NO_TARGETS),
+    _spec("NMS-AR100", "NMS-AR100", _NO_TARGETS),
+    _spec("greedy_precision", "Greedy precision", _NO_OBJECTS),
+    _spec("greedy_recall", "Greedy recall", _NO_TARGETS),
+    _spec("F1@0.5", "F1 at IoU 0.5", _NO_OBJECT_AT_ALL),
+    _spec("F1@0.95", "F1 at IoU 0.95", _NO_OBJECT_AT_ALL),
+    _spec("F1_mean", "F1 over IoUs", _NO_OBJECT_AT_ALL, (DET,)),
 )
 """All metrics in the order in which tables show them."""
 
@@ -119,11 +112,6 @@ def _find(name: str) -> tuple[int, int, int] | None:
             group = GROUPS.index(parts["group"]) if "group" in parts else 0
             return place, int(parts.get("k", 0)), group
     return None
-
-
-def is_registered(name: str) -> bool:
-    """Whether a metric of this name exists."""
-    return _find(name.partition("/")[0]) is not None
 
 
 def spec(name: str) -> MetricSpec:
@@ -149,7 +137,10 @@ def spec(name: str) -> MetricSpec:
 
 def spec_or_plain(name: str) -> MetricSpec:
     """As :func:`spec`, for names from files: an unknown metric gets its name as title, and no unit or direction."""
-    return spec(name) if is_registered(name) else MetricSpec(name, name, "", "", (), "")
+    try:
+        return spec(name)
+    except KeyError:
+        return MetricSpec(name, name, "", "", (), "")
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -176,7 +167,7 @@ def headline(names: Collection[str]) -> list[str]:
     >>> headline(["R@20", "R@50", "Recall", "triplet_precision", "AR100", "failure_rate"])
     ['failure_rate', 'Recall', 'R@50', 'triplet_precision']
     """
-    found = {name: _find(name) for name in ordered(names) if "/" not in name and is_registered(name)}
+    found = {name: _find(name) for name in ordered(names) if _find(name)}
     of_graphs = any(METRICS[place].name in ("Recall", "R@K") for place, _, _ in found.values())
     kind = GRAPH if of_graphs else DET
     best: dict[int, tuple[int, str]] = {}

@@ -1,8 +1,4 @@
-"""Synonyms by WordNet: two labels are synonyms when a synset holds both.
-
-WordNet is not part of this package. Any copy of its database folder will do (``index.noun``, ``index.verb`` and so on):
-``nltk.download("wordnet")`` leaves one in ``nltk_data/corpora/wordnet``.
-"""
+"""Synonyms by WordNet: two labels are synonyms when a synset holds both."""
 
 from __future__ import annotations
 
@@ -22,10 +18,11 @@ class WordNetSynonyms:
     *ride*.
 
     Args:
-        folder: WordNet's database folder.
+        folder: WordNet's database folder (``index.noun``, ``index.verb`` and so on), which is not part of this package;
+            ``nltk.download("wordnet")`` leaves one in ``nltk_data/corpora/wordnet``.
 
     Raises:
-        UserError: there is no index file in it.
+        UserError: there is no index file in it, or one that is not WordNet's.
 
     Source: Fellbaum 1998, WordNet; file format in the manual page wndb(5WN).
     """
@@ -33,35 +30,27 @@ class WordNetSynonyms:
     def __init__(self, folder: Path) -> None:
         # Lemma to its senses (part of speech and offset of the synset), the commonest first.
         self.senses: dict[str, list[tuple[str, str]]] = {}
-        files = [(part, Path(folder) / f"index.{part}") for part in PARTS]
-        if not any(path.is_file() for _, path in files):
+        paths = [path for part in PARTS if (path := Path(folder) / f"index.{part}").is_file()]
+        if not paths:
             raise UserError(f"{folder} holds no index.noun; expected WordNet's database folder")
-        for part, path in files:
-            if path.is_file():
-                self._read(part, path)
+        for path in paths:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.startswith(" "):  # the licence at the top
+                    continue
+                fields = line.split()
+                try:
+                    offsets = fields[-int(fields[2]) :]
+                except (IndexError, ValueError):
+                    raise UserError(f"{path}: not a line of WordNet's index: {line[:60]!r}") from None
+                self.senses.setdefault(fields[0], []).extend((path.suffix, offset) for offset in offsets)
 
-    def _read(self, part: str, path: Path) -> None:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith(" "):  # the licence at the top
-                continue
-            fields = line.split()
-            try:
-                number = int(fields[2])
-            except (IndexError, ValueError):
-                raise UserError(f"{path}: not a line of WordNet's index: {line[:60]!r}") from None
-            self.senses.setdefault(fields[0], []).extend((part, offset) for offset in fields[len(fields) - number :])
+    def _senses_of(self, label: str) -> list[tuple[str, str]]:
+        return self.senses.get("_".join(label.lower().split()), [])
 
     def __call__(self, label: str, vocabulary: Sequence[str]) -> str | None:
-        for sense in self.senses.get(_lemma(label), ()):
-            ranked = [
-                (senses.index(sense), place, other)
-                for place, other in enumerate(vocabulary)
-                if sense in (senses := self.senses.get(_lemma(other), []))
-            ]
+        of_others = [self._senses_of(other) for other in vocabulary]
+        for sense in self._senses_of(label):
+            ranked = [(senses.index(sense), place) for place, senses in enumerate(of_others) if sense in senses]
             if ranked:
-                return min(ranked)[2]
+                return vocabulary[min(ranked)[1]]
         return None
-
-
-def _lemma(label: str) -> str:
-    return "_".join(label.lower().split())

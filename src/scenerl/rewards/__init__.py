@@ -1,7 +1,7 @@
 """Rewards: pure functions of one :class:`Comparison` (an answer beside its target), without weights.
 
-Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the module where it belongs (`format`, `nodes`,
-`edges`, `detection`, `density`), saying its range, its empty case and what a failed parse gets; add its line to
+Adding one: write ``def my_reward(comparison: Comparison) -> float`` in the module where it belongs (`format`,
+`objects`, `edges`, `density`), saying its range, its empty case and what a failed parse gets; add its line to
 :data:`REWARDS`; test it on a graph that can be worked out by hand.
 
 All values are in [0, 1] and higher is better, with three exceptions: `repetition` is in [-1, 0], `cosine_length` in
@@ -15,24 +15,11 @@ from collections.abc import Callable, Iterable
 
 from scenerl.errors import UserError
 from scenerl.rewards.comparison import Comparison
-from scenerl.rewards.density import (
-    box_count,
-    hallucination,
-    repetition,
-    triplet_f1,
-    triplet_f_beta,
-    triplet_precision,
-)
-from scenerl.rewards.detection import ap, ap50, od_length, weighted_sum
-from scenerl.rewards.edges import (
-    hard_recall,
-    predicate_weighted_recall,
-    relaxed_recall,
-    soft_recall,
-)
+from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
+from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
 from scenerl.rewards.format import answer_format, cosine_length
-from scenerl.rewards.nodes import node_box, node_label
-from scenerl.rewards.options import RewardOptions, build_reward_options, inverse_frequency_weights, reward_options_of
+from scenerl.rewards.objects import ap, ap50, node_box, node_label, od_length, weighted_sum
+from scenerl.rewards.options import RewardOptions, inverse_frequency_weights, reward_options_of
 
 __all__ = [
     "RELATION_REWARDS",
@@ -40,7 +27,6 @@ __all__ = [
     "Comparison",
     "Reward",
     "RewardOptions",
-    "build_reward_options",
     "inverse_frequency_weights",
     "reward_options_of",
     "select_rewards",

@@ -11,8 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from scenerl.errors import UserError
-
 # COCO's own grids, built the same way so that equal-looking thresholds are equal floats.
 IOU_THRESHOLDS: list[float] = np.linspace(0.5, 0.95, 10).tolist()
 RECALL_POINTS: list[float] = np.linspace(0.0, 1.0, 101).tolist()
@@ -23,16 +21,12 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
     """AP at each of :data:`IOU_THRESHOLDS`, averaged over the labels of the targets.
 
     Args:
-        iou: N rows of M values. predicted: N labels in order of emission, which ranks them. targets: M labels.
+        iou: N rows of M values. predicted: N labels in order of emission, which ranks them. targets: M labels, not 0.
 
     Returns:
         10 values in [0, 1]. Labels that the targets lack count for nothing.
-
-    Raises:
-        UserError: no targets, where AP is undefined.
     """
-    if not targets:
-        raise UserError("average precision is undefined without targets")
+    assert targets, "average precision is undefined without targets"
     rows_of, columns_of = _indices_of(predicted), _indices_of(targets)
     totals = [0.0] * len(IOU_THRESHOLDS)
     for label, columns in columns_of.items():

@@ -83,43 +83,27 @@ class Comparison:
     # Objects
 
     @_shared
-    def predicted_keys(self) -> list[ObjectKey]:
-        """What a predicted object is, whatever its place in the list."""
-        return [(item.box, item.label) for item in self.predicted.objects]
+    def keys(self) -> tuple[list[ObjectKey], list[ObjectKey]]:
+        """What the predicted objects are, and the target's, whatever their places in the lists."""
+        return tuple([(item.box, item.label) for item in graph.objects] for graph in (self.predicted, self.target))
 
     @_shared
-    def target_keys(self) -> list[ObjectKey]:
-        """What a target object is, whatever its place in the list."""
-        return [(item.box, item.label) for item in self.target.objects]
+    def order(self) -> tuple[list[int], list[int]]:
+        """Predicted objects and targets sorted by :attr:`keys`: an order that no listing can change."""
+        return tuple(sorted(range(len(keys)), key=keys.__getitem__) for keys in self.keys)
 
     @_shared
-    def predicted_order(self) -> list[int]:
-        """Predicted objects sorted by :attr:`predicted_keys`: an order that no listing can change."""
-        return sorted(range(len(self.predicted_keys)), key=self.predicted_keys.__getitem__)
-
-    @_shared
-    def target_order(self) -> list[int]:
-        """Target objects sorted by :attr:`target_keys`."""
-        return sorted(range(len(self.target_keys)), key=self.target_keys.__getitem__)
-
-    @_shared
-    def predicted_duplicates(self) -> list[int]:
-        """For each predicted object the first one with the same label and box, usually itself."""
-        return _first_equal(self.predicted_keys, self.predicted_order)
-
-    @_shared
-    def target_duplicates(self) -> list[int]:
-        """For each target object the first one with the same label and box, usually itself."""
-        return _first_equal(self.target_keys, self.target_order)
+    def duplicates(self) -> tuple[list[int], list[int]]:
+        """For each predicted object, and for each target, the first one with the same label and box, usually itself."""
+        return tuple(map(_first_equal, self.keys, self.order))
 
     @_shared
     def _boxes(self) -> tuple[Array, Array]:
         """Boxes of predicted (N, 4) and target objects (M, 4)."""
-        num_predicted = len(self.predicted_keys)
-        boxes = as_boxes([box for box, _ in self.predicted_keys + self.target_keys])
-        predicted = boxes[:num_predicted]
-        predicted.clip(-_FARTHEST, _FARTHEST, out=predicted)
-        return predicted, boxes[num_predicted:]
+        predicted, targets = self.keys
+        boxes = as_boxes([box for box, _ in predicted + targets])
+        boxes[: len(predicted)].clip(-_FARTHEST, _FARTHEST, out=boxes[: len(predicted)])
+        return boxes[: len(predicted)], boxes[len(predicted) :]
 
     @_shared
     def _iou_and_union_NM(self) -> tuple[Array, Array]:
@@ -132,10 +116,8 @@ class Comparison:
 
     @_shared
     def _similarity_NM(self) -> Array:
-        predicted, targets = self.predicted_keys, self.target_keys
-        return similarity_matrix(
-            self.options.similarity, [label for _, label in predicted], [label for _, label in targets]
-        )
+        labels = ([label for _, label in keys] for keys in self.keys)
+        return similarity_matrix(self.options.similarity, *labels)
 
     @_shared
     def similarity(self) -> Callable[[int, int], float]:
@@ -166,7 +148,7 @@ class Comparison:
         cost_NM -= self._similarity_NM
         cost_NM -= 2.0 * giou_matrix(*self._boxes, self._iou_and_union_NM)
         # Rows and columns in an order of their own, so that equal costs do not fall to whoever was listed first.
-        rows, columns = self.predicted_order, self.target_order
+        rows, columns = self.order
         matched_rows, matched_columns = hungarian(cost_NM.take(rows, axis=0).take(columns, axis=1))
         return [(rows[n], columns[m]) for n, m in zip(matched_rows.tolist(), matched_columns.tolist(), strict=True)]
 
@@ -178,14 +160,15 @@ class Comparison:
         then the highest of the rest, and so on.
         """
         threshold, iou = self.options.iou_threshold, self.iou
+        predicted, targets = self.keys
         targets_of: dict[str, list[int]] = {}
-        for m, (_, label) in enumerate(self.target_keys):
+        for m, (_, label) in enumerate(targets):
             targets_of.setdefault(label, []).append(m)
         pairs = []
-        for n, (box, label) in enumerate(self.predicted_keys):
+        for n, (box, label) in enumerate(predicted):
             row = iou[n]
             near = [m for m in targets_of.get(label, ()) if row[m] >= threshold]
-            pairs += [(-row[m], box, self.target_keys[m], n, m) for m in near]
+            pairs += [(-row[m], box, targets[m], n, m) for m in near]
         pairs.sort()
         taken_n, taken_m, match = set(), set(), []
         for *_, n, m in pairs:
@@ -198,11 +181,8 @@ class Comparison:
     @_shared
     def average_precisions(self) -> list[float]:
         """AP at each of COCO's ten IoU thresholds; follows the order of emission. Needs a target object."""
-        return average_precisions(
-            self.iou,
-            [item.label for item in self.predicted.objects],
-            [item.label for item in self.target.objects],
-        )
+        labels = ([label for _, label in keys] for keys in self.keys)
+        return average_precisions(self.iou, *labels)
 
     # Relations
 
@@ -224,7 +204,7 @@ class Comparison:
         """For each target relation, the candidates whose three labels equal its own."""
         if not self.predicted.relations or not self.target.relations:
             return [[] for _ in self.target.relations]
-        predicted, targets = self.predicted_keys, self.target_keys
+        predicted, targets = self.keys
         named: dict[tuple[str, str, str], list[tuple[int, int, int]]] = {}
         for r, edge in enumerate(self.predicted.relations):
             s, o = edge.subject, edge.object
@@ -243,25 +223,26 @@ class Comparison:
         single = [(fitting[0], t) for t, fitting in enumerate(self.fits) if fitting]
         if all(len(fitting) <= 1 for fitting in self.fits) and len({r for r, _ in single}) == len(single):
             return single  # nearly every answer: no two targets and no two predictions compete
-        return self.assign_relations(self.fits, [[1.0] * len(fitting) for fitting in self.fits])
+        return assign_relations([dict.fromkeys(fitting, 1.0) for fitting in self.fits])
 
-    def assign_relations(self, candidates: list[list[int]], values: list[list[float]]) -> list[tuple[int, int]]:
-        """One-to-one match of predicted and target relations with the largest total value.
 
-        Args:
-            candidates: for each target relation, predicted relation indices. values: their values, above 0.
+def assign_relations(values: list[dict[int, float]]) -> list[tuple[int, int]]:
+    """One-to-one match of predicted and target relations with the largest total value.
 
-        Returns:
-            (predicted, target) relation index pairs.
-        """
-        rows = sorted({r for group in candidates for r in group})
-        row_of = {r: row for row, r in enumerate(rows)}
-        value_RT = np.zeros((len(rows), len(candidates)))
-        for t, (group, own) in enumerate(zip(candidates, values, strict=True)):
-            for r, value in zip(group, own, strict=True):
-                value_RT[row_of[r], t] = value
-        matched = zip(*(indices.tolist() for indices in hungarian(-value_RT)), strict=True)
-        return [(rows[row], t) for row, t in matched if value_RT[row, t] > 0.0]
+    Args:
+        values: for each target relation, the predicted relations that may be matched to it and their values, above 0.
+
+    Returns:
+        (predicted, target) relation index pairs.
+    """
+    rows = sorted({r for own in values for r in own})
+    row_of = {r: row for row, r in enumerate(rows)}
+    value_RT = np.zeros((len(rows), len(values)))
+    for t, own in enumerate(values):
+        for r, value in own.items():
+            value_RT[row_of[r], t] = value
+    matched = zip(*(indices.tolist() for indices in hungarian(-value_RT)), strict=True)
+    return [(rows[row], t) for row, t in matched if value_RT[row, t] > 0.0]
 
 
 def _first_equal(keys: list[ObjectKey], order: list[int]) -> list[int]:

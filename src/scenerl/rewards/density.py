@@ -98,7 +98,7 @@ def repetition(comparison: Comparison) -> float:
     """
     graph = comparison.predicted
     if comparison.num_predicted_objects:
-        first = comparison.predicted_duplicates
+        first = comparison.duplicates[0]
         parts: list = first + [(first[edge.subject], edge.predicate, first[edge.object]) for edge in graph.relations]
         parts += [
             issue.detail

@@ -5,7 +5,7 @@ All of them reward more relations and never charge for wrong ones; see :mod:`sce
 
 from __future__ import annotations
 
-from scenerl.rewards.comparison import Comparison
+from scenerl.rewards.comparison import Comparison, assign_relations
 from scenerl.similarity import exact
 
 
@@ -47,27 +47,19 @@ def relaxed_recall(comparison: Comparison) -> float:
         return 1.0
     if comparison.options.similarity is exact:
         return hard_recall(comparison)  # the same number, already known
-    values = _candidate_values(comparison)
-    if comparison.options.one_to_one:
-        match = comparison.assign_relations(comparison.candidates, values)
-        value_of = [dict(zip(*group, strict=True)) for group in zip(comparison.candidates, values, strict=True)]
-        return sum(value_of[t][r] for r, t in match) / len(targets)
-    return sum(max(own, default=0.0) for own in values) / len(targets)
-
-
-def _candidate_values(comparison: Comparison) -> list[list[float]]:
-    """The product of the three similarities for every candidate of every target relation."""
     similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
     relations = comparison.predicted.relations
-    values = []
-    for wanted, candidates in zip(comparison.target.relations, comparison.candidates, strict=True):
-        own = []
+    values: list[dict[int, float]] = []  # of every candidate of every target relation
+    for wanted, candidates in zip(targets, comparison.candidates, strict=True):
+        own = {}
         for r in candidates:
             relation = relations[r]
             ends = similarity(relation.subject, wanted.subject) * similarity(relation.object, wanted.object)
-            own.append(ends and ends * predicate_similarity(relation.predicate, wanted.predicate))
+            own[r] = ends and ends * predicate_similarity(relation.predicate, wanted.predicate)
         values.append(own)
-    return values
+    if comparison.options.one_to_one:
+        return sum(values[t][r] for r, t in assign_relations(values)) / len(targets)
+    return sum(max(own.values(), default=0.0) for own in values) / len(targets)
 
 
 def soft_recall(comparison: Comparison) -> float:
@@ -90,7 +82,7 @@ def soft_recall(comparison: Comparison) -> float:
     if not comparison.predicted.relations:
         return 0.0
     similarity, predicate_similarity = comparison.similarity, comparison.options.similarity
-    predicted_first, target_first = comparison.predicted_duplicates, comparison.target_duplicates
+    predicted_first, target_first = comparison.duplicates
     partners: dict[int, set[int]] = {}
     for n, m in comparison.node_match:
         partners.setdefault(target_first[m], set()).add(predicted_first[n])

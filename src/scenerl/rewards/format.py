@@ -6,7 +6,7 @@ from math import cos, pi
 from string import punctuation
 
 from scenerl.rewards.comparison import Comparison
-from scenerl.rewards.detection import weighted_sum
+from scenerl.rewards.objects import weighted_sum
 
 _SIGNS = punctuation.encode()
 _SIGNS_TO_SPACES = str.maketrans(dict.fromkeys(punctuation, " "))

@@ -57,53 +57,21 @@ class RewardOptions:
                 raise UserError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
 
 
-def build_reward_options(
-    similarity: str = "exact",
-    iou_threshold: float = 0.5,
-    one_to_one: bool = False,
-    beta: float = 1.0,
-    predicate_counts: Path | None = None,
-    strict_format: bool = False,
-    cosine_max_tokens: int = 1024,
-    cosine_correct: float = 0.7,
-) -> RewardOptions:
-    """Reward options from what a recipe or a command line holds.
-
-    Args:
-        similarity: a name from :data:`scenerl.similarity.SIMILARITIES`.
-        predicate_counts: JSON file for :func:`read_predicate_counts`; None: all predicates weigh the same.
-        iou_threshold, one_to_one, beta, strict_format, cosine_max_tokens, cosine_correct: as in :class:`RewardOptions`.
+def reward_options_of(options: CommandOptions) -> RewardOptions:
+    """The conventions that the command line or the recipe of `grpo` or `score` sets.
 
     Raises:
         UserError: a value that is not allowed, or a file that cannot be used.
     """
     weights = None
-    if predicate_counts is not None:
-        weights = inverse_frequency_weights(read_predicate_counts(predicate_counts))
+    if options.predicate_counts is not None:
+        weights = inverse_frequency_weights(read_predicate_counts(options.predicate_counts))
     return RewardOptions(
-        similarity=build_similarity(similarity),
-        iou_threshold=iou_threshold,
-        one_to_one=one_to_one,
-        beta=beta,
-        predicate_weights=weights,
-        strict_format=strict_format,
-        cosine_max_tokens=cosine_max_tokens,
-        cosine_correct=cosine_correct,
-    )
-
-
-def reward_options_of(options: CommandOptions) -> RewardOptions:
-    """The conventions that the command line of `grpo` or `score` sets.
-
-    Raises:
-        UserError: as :func:`build_reward_options`.
-    """
-    return build_reward_options(
-        similarity=options.similarity,
+        similarity=build_similarity(options.similarity),
         iou_threshold=options.iou_threshold,
         one_to_one=options.one_to_one,
         beta=options.f_beta,
-        predicate_counts=options.predicate_counts,
+        predicate_weights=weights,
         strict_format=options.strict,
         cosine_max_tokens=options.cosine_max_tokens,
         cosine_correct=options.cosine_correct,

@@ -1,8 +1,45 @@
-"""Rewards for detection: the objects of an answer against the target's, relations left aside."""
+"""Rewards for objects, relations left aside: R1-SGG's node rewards, and those of detection."""
 
 from __future__ import annotations
 
+from math import exp
+
 from scenerl.rewards.comparison import Comparison
+
+
+def node_label(comparison: Comparison) -> float:
+    """Label similarity of matched objects, summed and divided by the number of targets.
+
+    Returns:
+        [0, 1]; 1 where there is no target object; 0 for a failed parse.
+
+    Source: R1-SGG (arXiv 2504.13617), node-level reward; match as in ``Comparison.node_match``.
+    """
+    if comparison.failed:
+        return 0.0
+    if not comparison.target.objects:
+        return 1.0
+    similarity = comparison.similarity
+    return sum([similarity(n, m) for n, m in comparison.node_match]) / len(comparison.target.objects)
+
+
+def node_box(comparison: Comparison) -> float:
+    """Box agreement (2 IoU + 5 exp(-L1)) / 7 of matched objects, summed and divided by the number of targets.
+
+    L1 is the sum of the four coordinate differences of boxes scaled to [0, 1] by the image's size.
+
+    Returns:
+        [0, 1]; 1 where there is no target object; 0 for a failed parse.
+
+    Source: R1-SGG (arXiv 2504.13617), node-level reward, divided by 7 to stay in [0, 1].
+    """
+    if comparison.failed:
+        return 0.0
+    if not comparison.target.objects:
+        return 1.0
+    iou, l1 = comparison.iou, comparison.l1
+    total = sum([(2.0 * iou[n][m] + 5.0 * exp(-l1(n, m))) / 7.0 for n, m in comparison.node_match])
+    return total / len(comparison.target.objects)
 
 
 def ap(comparison: Comparison) -> float:
@@ -17,17 +54,19 @@ def ap(comparison: Comparison) -> float:
 
     Source: COCO's evaluation (Lin et al. 2014); as a reward VLM-R1 (arXiv 2504.07615).
     """
-    if comparison.failed or not comparison.predicted.objects or not comparison.target.objects:
-        return _value_of_empty(comparison)
-    values = comparison.average_precisions
+    values = _average_precisions(comparison)
     return sum(values) / len(values)
 
 
 def ap50(comparison: Comparison) -> float:
     """As :func:`ap`, at IoU 0.5 only."""
+    return _average_precisions(comparison)[0]
+
+
+def _average_precisions(comparison: Comparison) -> list[float]:
     if comparison.failed or not comparison.predicted.objects or not comparison.target.objects:
-        return _value_of_empty(comparison)
-    return comparison.average_precisions[0]
+        return [_value_of_empty(comparison)]
+    return comparison.average_precisions
 
 
 def od_length(comparison: Comparison) -> float:
