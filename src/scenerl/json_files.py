@@ -154,14 +154,8 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
     value = _whole(path)
     if isinstance(value, dict) and all(isinstance(value.get(key, []), list) for key in keys):
         yield from ((key, element) for key, elements in value.items() if key in keys for element in elements)
-        return
-    with _reading(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                for element in _elements(events, f"no list under {key!r}"):
-                    yield key, element
-            else:
-                _skip(events)
+    else:
+        yield from _streamed_lists(path, keys, expected)
 
 
 def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
@@ -170,8 +164,10 @@ def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
     if isinstance(value, list):
         yield from value
         return
-    with _reading(path, expected) as events:
+    with _events(path, expected) as events:
         yield from _elements(events, "no JSON list")
+        for _ in events:
+            pass  # there is none; asking for it reads what follows the end
 
 
 def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict[str, Any]:
@@ -182,53 +178,37 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
     value = _whole(path)
     if isinstance(value, dict):
         return {key: value[key] for key in keys if key in value}
-    found = {}
-    with _reading(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                found[key] = _value(*next(events), events)
-            else:
-                _skip(events)
-    return found
+    with _events(path, expected) as events:
+        return {key: _value(*next(events), events) for key in _members(events, keys)}
 
 
 def first_element(path: Path | str, keys: Collection[str], expected: str) -> tuple[str, Any] | None:
-    """The first of what :func:`iter_lists` yields, without going on from there; None where there is nothing."""
-    with _opened(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                for element in _elements(events, f"no list under {key!r}"):
-                    return key, element
-            else:
-                _skip(events)
-    return None
+    """The first of what :func:`iter_lists` yields, without reading on from there; None where there is nothing."""
+    return next(_streamed_lists(path, keys, expected), None)
 
 
 def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
-    """The first key of the JSON object in a file, and its value, without going on from there; None of an empty one."""
-    with _opened(path, expected) as events:
-        for key in _members(events):
-            return key, _value(*next(events), events)
-    return None
+    """The first key of the JSON object in a file, and its value, without reading on; None of an empty one."""
+    with _events(path, expected) as events:
+        return next(((key, _value(*next(events), events)) for key in _members(events)), None)
 
 
 def is_object(path: Path | str, expected: str) -> bool:
     """Whether a JSON file holds an object, as far as its beginning says. Errors as for :func:`iter_lists`."""
-    with _opened(path, expected) as events:
+    with _events(path, expected) as events:
         return next(events)[0] == "start_map"
 
 
-@contextmanager
-def _reading(path: Path | str, expected: str) -> Iterator[Events]:
-    """The events of a file, which has to be JSON to its end."""
-    with _opened(path, expected) as events:
-        yield events
-        for _ in events:
-            pass  # there is none; asking for it reads what follows the end
+def _streamed_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterator[tuple[str, Any]]:
+    with _events(path, expected) as events:
+        for key in _members(events, keys):
+            for element in _elements(events, f"no list under {key!r}"):
+                yield key, element
 
 
 @contextmanager
-def _opened(path: Path | str, expected: str) -> Iterator[Events]:
+def _events(path: Path | str, expected: str) -> Iterator[Events]:
+    """The events of a file; what goes wrong while they are taken becomes a DataError."""
     place = ""
     try:
         with open(path, "rb") as file:
@@ -253,14 +233,21 @@ def _opened(path: Path | str, expected: str) -> Iterator[Events]:
         raise DataError(f"{path}: not JSON as expected{place} ({reason}); expected {expected}") from error
 
 
-def _members(events: Events) -> Iterator[str]:
-    """The keys of the object that comes next; the caller takes or skips the value of each."""
+def _members(events: Events, keys: Collection[str] | None = None) -> Iterator[str]:
+    """The keys of the object that comes next, and of the file; the caller takes the value of each.
+
+    Args:
+        keys: those that are wanted, by default all; the values of others are passed over.
+    """
     if next(events)[0] != "start_map":
         raise ValueError("no JSON object")
     for event, key in events:
         if event == "end_map":
-            return
-        yield key
+            continue  # asking for the next event reads what follows the end
+        if keys is None or key in keys:
+            yield key
+        else:
+            _skip(events)
 
 
 def _elements(events: Events, wrong: str) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from PIL import Image
 from scenerl.app.answer import OWN, TASKS, TRAINED, VOCABULARIES, Request, answer, read_image, read_labels
 from scenerl.app.checkpoints import Checkpoints
 from scenerl.commands.app import AppOptions
-from scenerl.data.draw import file_stem
+from scenerl.data.inspect.draw import file_stem
 from scenerl.data.synthetic import scene
 from scenerl.errors import UserError
 from scenerl.predictions.notes import Notes
