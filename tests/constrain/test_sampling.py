@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenerl.training.rollout import cut_at_stop
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from constrain.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of
@@ -21,7 +22,6 @@ from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.models.branching import BranchSampler
 from scenerl.models.loading import load
-from scenerl.training.rollout import cut_at_stop
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 from training.small_run import SHAPE
 

@@ -161,13 +161,13 @@ def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_file_of_a_split(tmp_path):
-    with pytest.raises(DataError, match="holds 0 JSONL files"):
-        jsonl.find_file(tmp_path, None)
+    with pytest.raises(DataError, match="needs a split; allowed: none, no such file there"):
+        read(tmp_path)
     write_jsonl(tmp_path / "train.jsonl", [ROW])
-    assert jsonl.find_file(tmp_path, None) == tmp_path / "train.jsonl"
+    assert next(read(tmp_path)).where == f"{tmp_path / 'train.jsonl'}, row 1"
     write_jsonl(tmp_path / "test.jsonl", [ROW])
-    assert jsonl.find_file(tmp_path, "test") == tmp_path / "test.jsonl"
-    with pytest.raises(DataError, match="choose a split: test, train"):
-        jsonl.find_file(tmp_path, None)
+    assert next(read(tmp_path, "test")).where == f"{tmp_path / 'test.jsonl'}, row 1"
+    with pytest.raises(DataError, match="needs a split; allowed: test, train"):
+        read(tmp_path)
     with pytest.raises(DataError, match="has no split 'val'; allowed: test, train"):
-        jsonl.find_file(tmp_path, "val")
+        read(tmp_path, "val")

@@ -27,14 +27,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.coco import QueryChooser, image_folders, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances, tidy_id
-from scenerl.data.published import ImageFolders
+from scenerl.data.published import ImageFolders, choose_split
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
@@ -57,26 +57,23 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     """
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
-    split = split or SPLITS[0]
-    if split not in SPLITS:
-        raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
+    split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
     path = _annotations(folder, split)
     instances = read_instances(path, EXPECTED)
     images = str(settings["images"])
     folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
     query = str(settings["query"])
-    group_queries = _group_queries(folder, instances) if query == "group" else {}
+    if query == "group":
+        listed = partial(_group_query, _group_queries(folder, instances))
+        return Names(instances.names), records(instances, folders, exact, listed, drop_unlisted=True)
     chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+    return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
 
-    def record(image_id: str) -> Record:
-        if query == "group" and image_id not in group_queries:
-            return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        in_group = group_queries.get(image_id)
-        return record_of(
-            instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
-        )
 
-    return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
+def _group_query(queries: Mapping[str, list[str]], image_id: str) -> list[str]:
+    if image_id not in queries:
+        raise DataError("groups.json names the image in no group")
+    return queries[image_id]
 
 
 def _annotations(folder: Path, split: str) -> Path:

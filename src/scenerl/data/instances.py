@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists
@@ -53,10 +53,6 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def unplaced(self) -> Iterator[Record]:
-        """A record for each annotation that names no image."""
-        return (Record(str(self.path), None, (problem,)) for problem in self.problems[None])
 
 
 def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
@@ -162,23 +158,14 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         ids.append(example.image_id)
         graphs.append(example.graph)
         crowds.append(example.crowds)
-        labels.update(labels_of(example), (found.label for found in example.crowds))
+        labels.update(example.query or (), (found.label for found in (*example.graph.objects, *example.crowds)))
     number = {label: n for n, label in enumerate(sorted(labels), start=1)}
-    images = [{"id": n, **image} for n, image in zip(_image_numbers(ids), images, strict=True)]
+    if not all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids):
+        ids = range(1, len(ids) + 1)
+    images = [{"id": int(n), **image} for n, image in zip(ids, images, strict=True)]
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(instances_json(images, graphs, number, crowds)))
     return len(images)
-
-
-def _image_numbers(image_ids: Sequence[str]) -> list[int]:
-    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
-    return numbers if len(numbers) == len(image_ids) else list(range(1, len(image_ids) + 1))
-
-
-def labels_of(example: Example) -> list[str]:
-    """The labels of the query; of a scene graph those of its objects."""
-    labels = example.query if example.query is not None else (found.label for found in example.graph.objects)
-    return list(dict.fromkeys(labels))
 
 
 def instances_json(

@@ -19,10 +19,10 @@ from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.coco import image_folders, records
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import Instances, read_instances
-from scenerl.data.published import ImageFolders
+from scenerl.data.instances import read_instances
+from scenerl.data.published import ImageFolders, refuse_split
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 
@@ -42,8 +42,7 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
     images = str(settings["images"])
     if path.is_file():
-        if split is not None:
-            raise DataError(f"ovdeval:{path} is one file and has no split {split!r}; name its folder to choose a split")
+        refuse_split(split, f"ovdeval:{path}")
         return _subset(path, images, "", exact)
     names = sorted(found.stem for found in path.glob("*.json"))
     if not names or (split is not None and split not in names):
@@ -59,15 +58,13 @@ def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, I
     instances = read_instances(path, EXPECTED)
     named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
     folders = image_folders(path, images) if images else named
-    return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))
 
-
-def _records(instances: Instances, folders: ImageFolders, prefix: str, exact: bool) -> Iterator[Record]:
-    for image_id, image in instances.images.items():
-        labels = [image.get(key, []) for key in ("text", "neg_text")]
+    def listed(image_id: str) -> list[str]:
+        labels = [instances.images[image_id].get(key, []) for key in ("text", "neg_text")]
         if not all(isinstance(part, list) and all(isinstance(label, str) for label in part) for part in labels):
-            error = f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
-            yield Record(f"{instances.path}, image {image_id}", None, (error,))
-            continue
-        query = list(dict.fromkeys(labels[0] + labels[1]))
-        yield record_of(instances, image_id, QueryChooser(instances), folders, prefix=prefix, query=query, exact=exact)
+            raise DataError(
+                f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
+            )
+        return list(dict.fromkeys(labels[0] + labels[1]))
+
+    return Names(instances.names), records(instances, folders, exact, listed, prefix=prefix)

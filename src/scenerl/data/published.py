@@ -36,15 +36,23 @@ class ImageFolders:
 
 
 def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
-    """The split, checked.
+    """The split, checked; None chooses the only one.
 
     Raises:
-        DataError: it is None, or there is no such split.
+        DataError: there is no such split, or it is None and there are several.
     """
+    if split is None and len(allowed) == 1:
+        return allowed[0]
     if split in allowed:
         return split
     problem = "needs a split" if split is None else f"has no split {split!r}"
-    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed)}")
+    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed) or 'none, no such file there'}")
+
+
+def refuse_split(split: str | None, source: object) -> None:
+    """Raise a DataError where a split is given for a source that is one file."""
+    if split is not None:
+        raise DataError(f"{source} is one file and has no split {split!r}")
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:

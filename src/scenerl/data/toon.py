@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
+from scenerl.data.published import refuse_split
 from scenerl.data.records import Record
 from scenerl.errors import DataError
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
@@ -191,8 +192,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     Raises:
         DataError: the file is missing, or has no splits.
     """
-    if split is not None:
-        raise DataError(f"{argument} is one file and has no split {split!r}")
+    refuse_split(split, argument)
     seen = set()
     for number, row, error in read_rows(argument):
         where = f"{argument}, row {number}"

@@ -33,7 +33,7 @@ from scenerl.data.coco import image_folders
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
-from scenerl.data.published import ImageFolders
+from scenerl.data.published import ImageFolders, refuse_split
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 
@@ -57,8 +57,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     """
     defaults = {"images": "", "frame": "pixels"}
     path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
-    if split is not None:
-        raise DataError(f"vlmr1_jsonl:{path} is one file and has no split {split!r}")
+    refuse_split(split, f"vlmr1_jsonl:{path}")
     images = str(settings["images"])
     folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
     seen: set[str] = set()
