@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.data.records import excerpt
-from scenerl.data.rows import parse_row
+from scenerl.data.rows import read_row
 from scenerl.errors import DataError
 from scenerl.predictions.row import parse_row_answer
 from scenerl.rewards import REWARDS, Comparison, Reward, RewardOptions
@@ -121,7 +121,10 @@ def score_row(
     joined = example is not None
     if not joined and "answer" in row and not {"objects", "relationships", "detections"} & set(row):
         raise DataError(f"{where}: an answer without ground truth; name the data set that has it with --data")
-    example, warnings = (example, []) if joined else parse_row(row, where)
+    warnings = []
+    if not joined:
+        record = read_row(row, where)
+        example, warnings = record.unwrap(), [f"{where}: {warning}" for warning in record.warnings]
     if "answer" not in row:
         raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
     num_tokens = row.get("num_tokens")
