@@ -54,8 +54,8 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     else:
         refuse_split(split, f"coco:{path}")
     instances = read_instances(path)
-    chooser = QueryChooser(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
-    folders = image_folders(path, str(settings["images"]))
+    chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
+    folders = image_folders(path, settings["images"])
     return Names(instances.names), records(
         instances, folders, exact, choose=chooser.choose, filtered=bool(settings["filtered"])
     )

@@ -60,13 +60,13 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
     path = _annotations(folder, split)
     instances = read_instances(path, EXPECTED)
-    images = str(settings["images"])
+    images = settings["images"]
     folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
-    query = str(settings["query"])
+    query = settings["query"]
     if query == "group":
         listed = partial(_group_query, _group_queries(folder, instances))
         return Names(instances.names), records(instances, folders, exact, listed, drop_unlisted=True)
-    chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+    chooser = QueryChooser(instances, query, settings["negatives"], settings["seed"], near=_near(instances))
     return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
 
 

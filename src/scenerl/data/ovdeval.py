@@ -40,7 +40,7 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
         DataError: a file is missing or not of the schema, or a setting is unknown.
     """
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
-    images = str(settings["images"])
+    images = settings["images"]
     if path.is_file():
         refuse_split(split, f"ovdeval:{path}")
         return _subset(path, images, "", exact)

@@ -112,12 +112,11 @@ class _RowReader(Checks):
         return objects, index
 
     def _detections(self, value: object, name: str) -> list[SceneObject]:
-        objects = []
-        for n, item in enumerate(self._list(value, name)):
-            if self._has_keys(item, _DETECTION_KEYS, name, n):
-                label = self.text(item["label"], f"the label of {name}", n)
-                objects.append(SceneObject(label, self.box(item["bbox_2d"], name, n, label)))
-        return objects
+        return [
+            self.element(item["label"], item["bbox_2d"], name, n)
+            for n, item in enumerate(self._list(value, name))
+            if self._has_keys(item, _DETECTION_KEYS, name, n)
+        ]
 
     def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
         if value is None:
@@ -172,9 +171,9 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
     objects = example.graph.objects
     if example.query is not None:
         row["query"] = list(example.query)
-        row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
-        if example.crowds:
-            row["crowds"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in example.crowds]
+        for key, elements in (("detections", objects), ("crowds", example.crowds)):
+            if elements or key == "detections":
+                row[key] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in elements]
         return row
     ids = object_ids(found.label for found in objects)
     row["objects"] = [

@@ -54,7 +54,7 @@ def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
         DataError: a file is missing or not of the schema, or the files do not belong together.
     """
     folder, settings = path_and_settings(str(argument), "vg150", {"num_validation": NUM_VALIDATION})
-    num_validation = int(settings["num_validation"])
+    num_validation = settings["num_validation"]
     split = choose_split(split, SPLITS, f"vg150:{folder}")
     graphs, names, images = (find_file(folder, wanted) for wanted in (_GRAPHS, _NAMES, ("image_data.json",)))
     labels, predicates = _read_names(names)

@@ -58,7 +58,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     defaults = {"images": "", "frame": "pixels"}
     path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
     refuse_split(split, f"vlmr1_jsonl:{path}")
-    images = str(settings["images"])
+    images = settings["images"]
     folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
     seen: set[str] = set()
     for number, row, error in read_rows(path):
@@ -70,7 +70,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         image_id = f"{image_id} row {number}" if image_id in seen else image_id
         seen.add(image_id)
         try:
-            yield _record(row, where, image_id, folders, str(settings["frame"]))
+            yield _record(row, where, image_id, folders, settings["frame"])
         except DataError as problem:
             yield Record(where, None, (str(problem),))
 
