@@ -34,7 +34,7 @@ from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, image_folders, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances, tidy_id
-from scenerl.data.published import ImageFolders, choose_split
+from scenerl.data.published import ImageFolders, choose_split, find_file
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
@@ -46,15 +46,7 @@ GROUPS = "D³'s groups: a JSON object of group id to an object with the lists im
 
 
 def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
-    """The names of the sentences, and the images of a split as records.
-
-    Args:
-        argument: the module says what it may hold.
-        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
-
-    Raises:
-        DataError: a file is missing or not of the schema, or a setting is unknown.
-    """
+    """The names of the sentences, and the images of a split as records; as :func:`scenerl.data.coco.read_named`."""
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
     split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
@@ -77,34 +69,24 @@ def _group_query(queries: Mapping[str, list[str]], image_id: str) -> list[str]:
 
 
 def _annotations(folder: Path, split: str) -> Path:
-    name = f"d3_{split}_annotations.json"
-    for path in (folder / name, folder / "d3_json" / name):
-        if path.is_file():
-            return path
     pickles = any(folder.glob("*.pkl")) or any(folder.glob("d3_pkl/*.pkl"))
     hint = "; the pickles there are not loaded, since a pickle can run any code: unpack d3_json.zip" if pickles else ""
-    raise DataError(f"d3:{folder} holds no {name}, nor does d3_json below it{hint}")
+    return find_file(folder, [f"{below}d3_{split}_annotations.json" for below in ("", "d3_json/")], hint)
 
 
 def _near(instances: Instances) -> Mapping[str, set[str]]:
     """By image id, the sentences that some image of the same group has a box for."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for image_id, image in instances.images.items():
-        groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
-    near = {}
-    for members in groups.values():
-        annotations = (found for member in members for found in instances.annotations[member])
-        labels = {instances.names[found.category] for found in annotations}
-        near |= dict.fromkeys(members, labels)
-    return near
+    group = {key: PurePosixPath(str(image.get("file_name"))).parent for key, image in instances.images.items()}
+    labels: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for image_id, folder in group.items():
+        labels[folder].update(instances.names[found.category] for found in instances.annotations[image_id])
+    return {image_id: labels[folder] for image_id, folder in group.items()}
 
 
 def _group_queries(folder: Path, instances: Instances) -> dict[str, list[str]]:
     """By image id, the sentences of its group that the split has."""
-    places = [folder / "groups.json", folder / "d3_json" / "groups.json"]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise DataError(f"d3:{folder}: query=group needs groups.json there; docs/detection.md says how to make it")
+    hint = "; query=group needs it, and docs/detection.md says how to make it"
+    path = find_file(folder, ("groups.json", "d3_json/groups.json"), hint)
     value = read_json(path, GROUPS)
     queries: dict[str, list[str]] = {}
     for key, group in (value if isinstance(value, Mapping) else {"?": value}).items():

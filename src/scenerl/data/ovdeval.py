@@ -22,7 +22,7 @@ from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import image_folders, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import read_instances
-from scenerl.data.published import ImageFolders, refuse_split
+from scenerl.data.published import ImageFolders, choose_split, refuse_split
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 
@@ -30,26 +30,16 @@ EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg
 
 
 def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
-    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
-
-    Args:
-        argument: the module says what it may hold.
-        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
-
-    Raises:
-        DataError: a file is missing or not of the schema, or a setting is unknown.
-    """
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records; as
+    :func:`scenerl.data.coco.read_named`."""
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
     images = settings["images"]
     if path.is_file():
         refuse_split(split, f"ovdeval:{path}")
         return _subset(path, images, "", exact)
     names = sorted(found.stem for found in path.glob("*.json"))
-    if not names or (split is not None and split not in names):
-        wanted = "" if split is None else f" for split {split!r}"
-        raise DataError(f"ovdeval:{path} holds no file{wanted}; there: {', '.join(names) or 'no JSON file'}")
-    if split:
-        return _subset(path / f"{split}.json", images, "", exact)
+    if split is not None or not names:
+        return _subset(path / f"{choose_split(split, names, f'ovdeval:{path}')}.json", images, "", exact)
     subsets = (_subset(path / f"{name}.json", images, f"{name}/", exact)[1] for name in names)
     return Names(), chain.from_iterable(subsets)
 

@@ -55,16 +55,16 @@ def refuse_split(split: str | None, source: object) -> None:
         raise DataError(f"{source} is one file and has no split {split!r}")
 
 
-def find_file(folder: Path, names: Sequence[str]) -> Path:
+def find_file(folder: Path, names: Sequence[str], hint: str = "") -> Path:
     """The first of these files that is there, below the folder.
 
     Raises:
-        DataError: none of them is.
+        DataError: none of them is; ``hint`` ends the message.
     """
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder} holds none of: {', '.join(names)}")
+    raise DataError(f"{folder} holds none of: {', '.join(names)}{hint}")
 
 
 def names_of(value: object, where: str) -> dict[int, str]:

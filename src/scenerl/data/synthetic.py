@@ -57,6 +57,8 @@ Annotated = tuple[Image.Image, dict[str, Example]]
 """A scene and its annotations by kind."""
 Annotator = Callable[[str, int, int, str], Annotated]
 """Makes the scene of a name, a seed, a size in pixels and a split."""
+Progress = Callable[[int], None]
+"""Called with 1 after each scene."""
 
 
 def gap(a: Cells, b: Cells) -> int:
@@ -260,12 +262,7 @@ def _annotated(name: str, seed: int, size: int, _split: str) -> Annotated:
 
 
 def make(
-    out_dir: Path,
-    num_train: int = 8000,
-    num_test: int = 384,
-    seed: int = 0,
-    size: int = 112,
-    progress: Callable[[int], None] | None = None,
+    out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
 ) -> None:
     """Write ``train.jsonl``, ``test.jsonl`` (sparse), ``test_complete.jsonl``, the same as detection queries
     (``train_det.jsonl``, ``test_det.jsonl``), and ``images/``.
@@ -290,14 +287,13 @@ def write_scenes(
     splits: Mapping[str, tuple[int, str, Mapping[str, str]]],
     seed: int,
     size: int,
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Write a synthetic set: images, and at the end of each split its files of rows, whole.
 
     Args:
         splits: number of scenes, the split for ``annotated``, and the file of rows for each kind of annotation.
         size: of the images in pixels.
-        progress: called with 1 after each scene.
 
     Raises:
         UserError: a split without scenes, or scenes narrower than 28 pixels.

@@ -14,7 +14,7 @@ boxes, one in two with *negatives*. A model that imitates the first learns that 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from scenerl.data.synthetic import (
     CELLS,
     Annotated,
     Cells,
+    Progress,
     background,
     gap,
     pixels,
@@ -161,12 +162,7 @@ def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
 
 
 def make(
-    out_dir: Path,
-    num_train: int = 8000,
-    num_test: int = 384,
-    seed: int = 0,
-    size: int = 112,
-    progress: Callable[[int], None] | None = None,
+    out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
 ) -> None:
     """Write ``train.jsonl`` (few negatives), ``train_negatives.jsonl``, ``test.jsonl`` (negatives), ``shapes.jsonl``.
 

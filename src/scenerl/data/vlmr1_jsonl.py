@@ -103,7 +103,15 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     Raises:
         DataError: it is not of the schema; the message does not name the row.
     """
-    question, answer = _turns(row.get("conversations"))
+    turns = row.get("conversations")
+    turns = turns[:2] if isinstance(turns, list) else []
+    values = [turn.get("value") if isinstance(turn, Mapping) else None for turn in turns]
+    if len(values) < 2 or not all(isinstance(value, str) for value in values):
+        raise DataError(
+            "conversations must be a list of two turns, question and answer, each with a text as value, found "
+            f"{excerpt(row.get('conversations'))}"
+        )
+    question, answer = values
     image = row.get("image")
     image = image[0] if isinstance(image, list) and len(image) == 1 else image
     if not isinstance(image, str) or not image or "\0" in image:
@@ -115,7 +123,10 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     query = queried_labels(question.replace("<image>", ""))
     labels, boxes = _detections(answer, query)
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
-        boxes = [_pixels(box, size) for box in boxes]
+        # what is no box stays, for the record's checks to name
+        boxes = [
+            rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box for box in boxes
+        ]
     warnings = ()
     unlisted = [label for label in dict.fromkeys(labels) if label not in query]
     if unlisted or not query:
@@ -125,17 +136,6 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
         where, image_id, size, labels, boxes, query=[*query, *unlisted], image=file, empty_is_error=True
     )
     return Record(where, record.example, record.errors, (*warnings, *record.warnings))
-
-
-def _turns(conversations: object) -> tuple[str, str]:
-    turns = conversations if isinstance(conversations, list) else []
-    values = [turn.get("value") if isinstance(turn, Mapping) else None for turn in turns[:2]]
-    if len(values) < 2 or not all(isinstance(value, str) for value in values):
-        raise DataError(
-            "conversations must be a list of two turns, question and answer, each with a text as value, found "
-            f"{excerpt(conversations)}"
-        )
-    return values[0], values[1]
 
 
 def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
@@ -155,8 +155,3 @@ def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]
     ):
         raise DataError(f"the answer must be a list of objects with bbox_2d and label, found {excerpt(value)}")
     return [" ".join(item["label"].split()) for item in items], [item["bbox_2d"] for item in items]
-
-
-def _pixels(box: object, size: tuple[int, int]) -> object:
-    """A box of 0 to 1000 in pixels; what is no box stays, for the row's reader to name."""
-    return rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box

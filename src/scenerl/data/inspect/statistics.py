@@ -125,31 +125,26 @@ def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top:
             "not in the training data", f"{unseen['num_relations']} relations of {unseen['num_types']} triplet types"
         )
     parts = [overview]
-    if statistics.predicates:
-        parts.append(_tail_table(statistics.predicates))
+    counts = statistics.predicates
+    if counts:
+        tail = Table("Group", "Predicates", "Relations", "Share", title="Long tail (thirds by frequency)")
+        for name, group in predicate_groups(counts).items():
+            tail.add_row(name, str(len(group)), *_number_and_share(group, counts))
+        parts.append(tail)
     for title, counts in (("Predicates", statistics.predicates), ("Labels", statistics.objects)):
         if counts:
-            parts.append(_count_table(title, counts, top))
+            table, ranked = Table("Name", "Count", "Share", title=title), by_frequency(counts)
+            for name in ranked[:top]:
+                table.add_row(Text(name), *_number_and_share([name], counts))
+            if rest := ranked[top:]:
+                table.add_row(f"{len(rest)} more", *_number_and_share(rest, counts))
+            parts.append(table)
     return Group(*parts)
 
 
-def _tail_table(counts: Counter[str]) -> Table:
-    table = Table("Group", "Predicates", "Relations", "Share", title="Long tail (thirds by frequency)")
-    for name, group in predicate_groups(counts).items():
-        relations = sum(counts[predicate] for predicate in group)
-        table.add_row(name, str(len(group)), str(relations), f"{relations / counts.total():.1%}")
-    return table
-
-
-def _count_table(title: str, counts: Counter[str], top: int) -> Table:
-    table = Table("Name", "Count", "Share", title=title)
-    ranked = by_frequency(counts)
-    for name in ranked[:top]:
-        table.add_row(Text(name), str(counts[name]), f"{counts[name] / counts.total():.1%}")
-    if rest := ranked[top:]:
-        number = sum(counts[name] for name in rest)
-        table.add_row(f"{len(rest)} more", str(number), f"{number / counts.total():.1%}")
-    return table
+def _number_and_share(names: Iterable[str], counts: Counter[str]) -> tuple[str, str]:
+    number = sum(counts[name] for name in names)
+    return str(number), f"{number / counts.total():.1%}"
 
 
 def _summary(counts: Sequence[int]) -> dict:
