@@ -1,10 +1,9 @@
 """Reading JSON files: whole, or the elements of their top-level lists one at a time, with errors that name the file.
 
-``orjson`` reads whole files, several times as fast as the standard library. psg.json and COCO's training instances are
-one JSON object of some hundred megabytes each, which take several times that as Python objects: files above
-:data:`WHOLE_BYTES` are read with ``ijson`` as events, of which one element at a time is put together here. (Its own
-``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.) What
-``orjson`` refuses goes to the slower readers: they accept NaN and lone surrogates, or say what is wrong.
+``orjson`` reads whole files; what it refuses goes to slower readers, which accept NaN and lone surrogates or say what
+is wrong. Files above :data:`WHOLE_BYTES` (psg.json, COCO's training instances) would take gigabytes as Python objects:
+``ijson`` reads them as events, of which one element at a time is put together here. (Its own ``items`` keeps the path
+to every open bracket, so that 30,000 of them in a row take more than two gigabytes.)
 """
 
 from __future__ import annotations
@@ -36,14 +35,9 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"[\x00", b"\x00{", b"\x00[")
 
 
 def foreign_kind(head: bytes) -> str | None:
-    """What is wrong with a file that begins so, as the rest of a sentence about it; None where it may be JSON.
-
-    >>> foreign_kind(b"\\x1f\\x8b\\x08\\x00")
-    'is compressed with gzip; unpack it first'
-    """
-    for start, name in _COMPRESSED.items():
-        if head.startswith(start):
-            return f"is compressed with {name}; unpack it first"
+    """What is wrong with a file that begins so, as the rest of a sentence about it; None where it may be JSON."""
+    if name := next((name for start, name in _COMPRESSED.items() if head.startswith(start)), None):
+        return f"is compressed with {name}; unpack it first"
     if head.startswith(b"PAR1"):
         return "is a Parquet file, not JSON"
     if head.startswith(_UTF_16):
@@ -86,8 +80,7 @@ def read_json(path: Path | str, expected: str) -> Any:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from running while many objects are made that all stay: it would go through them
-    again and again, which takes half the time of reading a large file."""
+    """Keep the garbage collector, which takes half the time of reading a large file, from running meanwhile."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -122,16 +115,11 @@ def _whole(path: Path | str) -> Any:
 
 WHOLE_BYTES = 2**27
 """Largest file that is read whole where its elements are wanted one at a time."""
-
 MAX_VALUES = 2**24
 """Values, keys and brackets that one element may have; one of more is a file of another kind."""
-
 MAX_DEPTH = 100
 """Lists and objects in one another that one element may have."""
-
-_HEAD = 16
-"""Bytes that tell what kind of file it is."""
-
+_HEAD = 16  # bytes that tell what kind of file it is
 _STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 Events = Iterator[tuple[str, Any]]
@@ -247,7 +235,9 @@ def _members(events: Events, keys: Collection[str] | None = None) -> Iterator[st
         if keys is None or key in keys:
             yield key
         else:
-            _skip(events)
+            depth = 0
+            while depth := depth + _STEP.get(next(events)[0], 0):
+                pass
 
 
 def _elements(events: Events, wrong: str) -> Iterator[Any]:
@@ -269,19 +259,9 @@ def _value(event: str, value: Any, events: Events) -> Any:
     depth = 1
     for event, value in islice(events, MAX_VALUES):
         builder.event(event, value)
-        if event in _STEP:
-            depth += _STEP[event]
-            if depth == 0:
-                return builder.value
-            if depth > MAX_DEPTH:
-                raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
-    raise ValueError(f"an element of more than {MAX_VALUES} values")
-
-
-def _skip(events: Events) -> None:
-    """Pass over the next value."""
-    depth = 0
-    for event, _ in events:
         depth += _STEP.get(event, 0)
         if depth == 0:
-            return
+            return builder.value
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
+    raise ValueError(f"an element of more than {MAX_VALUES} values")

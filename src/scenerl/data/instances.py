@@ -151,18 +151,23 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     Returns:
         The number of images.
     """
-    images, graphs, crowds, ids, labels = [], [], [], [], set()
-    for example in examples:
-        name = str(example.image) if isinstance(example.image, Path) else example.image_id
-        images.append({"file_name": name, "width": example.width, "height": example.height})
-        ids.append(example.image_id)
-        graphs.append(example.graph)
-        crowds.append(example.crowds)
-        labels.update(example.query or (), (found.label for found in (*example.graph.objects, *example.crowds)))
+    examples = list(examples)
+    found = (item.label for example in examples for item in (*example.graph.objects, *example.crowds))
+    labels = {*found, *(label for example in examples for label in example.query or ())}
     number = {label: n for n, label in enumerate(sorted(labels), start=1)}
+    ids = [example.image_id for example in examples]
     if not all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids):
         ids = range(1, len(ids) + 1)
-    images = [{"id": int(n), **image} for n, image in zip(ids, images, strict=True)]
+    images = [
+        {
+            "id": int(n),
+            "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
+            "width": example.width,
+            "height": example.height,
+        }
+        for n, example in zip(ids, examples, strict=True)
+    ]
+    graphs, crowds = [example.graph for example in examples], [example.crowds for example in examples]
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(instances_json(images, graphs, number, crowds)))
     return len(images)

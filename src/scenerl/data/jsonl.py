@@ -43,7 +43,9 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
 
 
 def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
-    """Every row of a JSONL file, or of a folder's ``<split>.jsonl``, as a record.
+    """Every row of a JSONL file, or of a folder's ``<split>.jsonl``, as a record; images are in ``images/`` beside it.
+
+    A bad row is a record with errors, and reading goes on.
 
     Raises:
         DataError: the file is missing or unreadable, or there is no such split.
@@ -51,25 +53,12 @@ def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
     path = Path(argument)
     if path.is_dir():
         names = sorted(found.stem for found in path.glob("*.jsonl"))
-        return read_file(path / f"{choose_split(split, names, path)}.jsonl")
-    refuse_split(split, path)
-    return read_file(path)
-
-
-def read_file(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
-    """Every row of a JSONL file as a record; a bad row is a record with errors, and reading goes on.
-
-    Args:
-        images_dir: where relative file names are looked up; by default ``images/`` beside the file.
-
-    Raises:
-        DataError: the file is missing or unreadable.
-    """
-    path = Path(path)
-    images_dir = path.parent / "images" if images_dir is None else images_dir
+        path /= f"{choose_split(split, names, path)}.jsonl"
+    else:
+        refuse_split(split, path)
     for number, row, error in read_rows(path):
         where = f"{path}, row {number}"
-        yield Record(where, None, (error,)) if error else read_row(row, where, images_dir)
+        yield Record(where, None, (error,)) if error else read_row(row, where, path.parent / "images")
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:
