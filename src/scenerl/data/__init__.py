@@ -3,7 +3,8 @@
 Adding one takes a module with ``read(argument, split) -> Iterator[Record]`` (a record per row, bad rows included), its
 name in :data:`DATASETS`, and a test. A set whose files number their categories, and whose own evaluators take its boxes
 as they stand, has ``read_named(argument, split, exact) -> (Names, Iterator[Record])`` instead; see
-:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files.
+:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files and VG150's
+arrays.
 """
 
 from __future__ import annotations

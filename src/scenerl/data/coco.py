@@ -23,12 +23,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances
-from scenerl.data.published import ImageFolders, choose_split, refuse_split
+from scenerl.data.published import ImageFolders, choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
 from scenerl.metrics.arrays import CROWDED
@@ -55,21 +54,11 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
         refuse_split(split, f"coco:{path}")
     instances = read_instances(path)
     chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
-    folders = image_folders(path, settings["images"])
+    name = path.stem.removeprefix("instances_")
+    usual = [f"{up}{folder}" for up in ("", "../") for folder in (name, f"images/{name}", "images")]
+    folders = image_folders(settings["images"], path.parent, usual)
     return Names(instances.names), records(
         instances, folders, exact, choose=chooser.choose, filtered=bool(settings["filtered"])
-    )
-
-
-def image_folders(path: Path, folder: str) -> ImageFolders:
-    """Where the images of a file of instances may be: the folder of the setting, or those usual beside it."""
-    if folder:
-        if not Path(folder).is_dir():
-            raise DataError(f"images={folder}: there is no such folder")
-        return ImageFolders(Path(folder), ["."])
-    split = path.stem.removeprefix("instances_")
-    return ImageFolders(
-        path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]
     )
 
 

@@ -31,10 +31,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import QueryChooser, image_folders, records
+from scenerl.data.coco import QueryChooser, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances, tidy_id
-from scenerl.data.published import ImageFolders, choose_split, find_file
+from scenerl.data.published import choose_split, find_file, image_folders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
@@ -52,8 +52,7 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
     path = _annotations(folder, split)
     instances = read_instances(path, EXPECTED)
-    images = settings["images"]
-    folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
+    folders = image_folders(settings["images"], folder, ["d3_images", "../d3_images", "images"])
     query = settings["query"]
     if query == "group":
         listed = partial(_group_query, _group_queries(folder, instances))

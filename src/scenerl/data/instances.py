@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import excerpt
+from scenerl.data.records import FAR, excerpt, four_finite
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists
@@ -27,7 +27,6 @@ EXPECTED = "COCO instances: a JSON object with images, annotations and categorie
 KEYS = ("images", "annotations", "categories")
 
 _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
-_FAR = 1e12
 _FOUR_FLOATS = [float] * 4
 
 
@@ -122,20 +121,14 @@ def tidy_id(value: object) -> str | None:
 
 def box_of(value: object) -> Box | None:
     """Four finite numbers (of more, as some files have, the first four), else None."""
-    if not isinstance(value, list | tuple) or len(value) < 4:
-        return None
-    for number in value[:4]:
-        kind = type(number)
-        if (kind is not float and kind is not int) or not -_FAR < number < _FAR:
-            return None
-    return tuple(map(float, value[:4]))
+    return four_finite(value[:4]) if isinstance(value, list | tuple) else None
 
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
     if type(value) is list and list(map(type, value)) == _FOUR_FLOATS:  # by far the most, and files are large
         x, y, width, height = value
-        if -_FAR < x < _FAR and -_FAR < y < _FAR and -_FAR < width < _FAR and -_FAR < height < _FAR:
+        if -FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR:
             return x, y, x + width, y + height
     box = box_of(value)
     return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])

@@ -19,10 +19,10 @@ from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import image_folders, records
+from scenerl.data.coco import records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import read_instances
-from scenerl.data.published import ImageFolders, choose_split, refuse_split
+from scenerl.data.published import choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 
@@ -46,8 +46,7 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
 
 def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
     instances = read_instances(path, EXPECTED)
-    named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
-    folders = image_folders(path, images) if images else named
+    folders = image_folders(images, path.parent, [path.stem, f"images/{path.stem}", "images"])
 
     def listed(image_id: str) -> list[str]:
         labels = [instances.images[image_id].get(key, []) for key in ("text", "neg_text")]

@@ -35,6 +35,19 @@ class ImageFolders:
         return Path(file_name) if Path(file_name).is_absolute() else self.find(file_name)
 
 
+def image_folders(setting: str, root: Path, names: Sequence[str]) -> ImageFolders:
+    """Where images may be: the folder of a setting, if it is not empty, or some folders below the root.
+
+    Raises:
+        DataError: there is no such folder as the setting names.
+    """
+    if not setting:
+        return ImageFolders(root, names)
+    if not Path(setting).is_dir():
+        raise DataError(f"images={setting}: there is no such folder")
+    return ImageFolders(Path(setting), ["."])
+
+
 def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
     """The split, checked; None chooses the only one.
 

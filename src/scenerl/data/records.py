@@ -21,7 +21,7 @@ from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
 
-_FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
+FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _SHOWN = 3  # objects that a warning lists
 
 
@@ -131,7 +131,7 @@ def build_example(
 
 def lacks_area(box: object, size: tuple[object, object]) -> bool:
     """Whether four numbers are a box without area in the image; anything else is no box, which is another error."""
-    box, (width, height) = _four_finite(box), size
+    box, (width, height) = four_finite(box), size
     if box is None or not {type(width), type(height)} <= {int, float}:
         return False
     x1, y1, x2, y2 = box
@@ -185,7 +185,7 @@ class Checks:
 
     def box(self, value: object, name: str, n: int, label: object) -> Box:
         """A box inside the image; on an error any box, since the row is refused then."""
-        box = _four_finite(value)
+        box = four_finite(value)
         if box is not None:
             x1, y1, x2, y2 = box
             if self.exact or (0 <= x1 < x2 <= self.width and 0 <= y1 < y2 <= self.height):
@@ -243,12 +243,12 @@ def _clean_text(value: str) -> str | None:
     return None if text is None or ("<" in text and any(tag in text for tag in TAGS)) else text
 
 
-def _four_finite(value: object) -> Box | None:
+def four_finite(value: object) -> Box | None:
     """Four numbers that are not truth values; coordinates beyond any image count as infinite."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
     for number in value:
-        if type(number) is not int and type(number) is not float or not -_FAR < number < _FAR:
+        if type(number) is not int and type(number) is not float or not -FAR < number < FAR:
             return None
     return float(value[0]), float(value[1]), float(value[2]), float(value[3])
 

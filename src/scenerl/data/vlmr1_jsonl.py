@@ -29,11 +29,10 @@ from collections.abc import Iterator, Mapping
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import image_folders
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
-from scenerl.data.published import ImageFolders, refuse_split
+from scenerl.data.published import ImageFolders, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 
@@ -58,8 +57,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     defaults = {"images": "", "frame": "pixels"}
     path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
     refuse_split(split, f"vlmr1_jsonl:{path}")
-    images = settings["images"]
-    folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
+    folders = image_folders(settings["images"], path.parent, ["images", "."])
     seen: set[str] = set()
     for number, row, error in read_rows(path):
         where = f"{path}, row {number}"
