@@ -3,8 +3,8 @@
 Adding one takes a module with ``read(argument, split) -> Iterator[Record]`` (a record per row, bad rows included), its
 name in :data:`DATASETS`, and a test. A set whose files number their categories, and whose own evaluators take its boxes
 as they stand, has ``read_named(argument, split, exact) -> (Names, Iterator[Record])`` instead; see
-:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files and VG150's
-arrays.
+:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files
+and VG150's arrays.
 """
 
 from __future__ import annotations
@@ -180,8 +180,9 @@ def resolve(source: str) -> tuple[str, str]:
     if path.suffix == ".parquet":
         return "hub", source
     if source and path.is_dir():
-        # A folder that save_to_disk wrote has *.json and *.arrow files, no Parquet.
-        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        from scenerl.data.hub import is_saved
+
+        saved = is_saved(path)
         if not saved and any(path.glob("*.jsonl")):
             return "jsonl", source
         if saved or next(path.rglob("*.parquet"), None) is not None:

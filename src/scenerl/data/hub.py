@@ -52,21 +52,16 @@ def read(source: str, split: str | None = None, stored: bool = False) -> Iterato
         return
     table, name = _table(source, split, stored)
     images = table.select_columns(["image"]) if stored else None
-    try:
-        for index, row in enumerate(table):
-            record = _record(row, f"{name}, row {index + 1}", folder)
-            if stored and record.example is not None and isinstance(record.example.image, bytes):
-                example = dataclasses.replace(record.example, image=StoredImage(images, index))
-                record = dataclasses.replace(record, example=example)
-            yield record
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name}: cannot be read on ({_one_line(error)})") from error  # a stream may break off
+    for index, row in enumerate(_rows_of(table, name)):
+        record = _record(row, f"{name}, row {index + 1}", folder)
+        if stored and record.example is not None and isinstance(record.example.image, bytes):
+            example = dataclasses.replace(record.example, image=StoredImage(images, index))
+            record = dataclasses.replace(record, example=example)
+        yield record
 
 
 def is_saved(path: Path) -> bool:
-    """Whether ``save_to_disk`` wrote a folder."""
+    """Whether ``save_to_disk`` wrote a folder: it has *.json and *.arrow files, no Parquet."""
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
@@ -186,6 +181,14 @@ def _table(source: str, split: str | None, stored: bool) -> tuple[Any, str]:
         if isinstance(table.features["image"], datasets.Image):
             table = table.cast_column("image", datasets.Image(decode=False))
     return table, name
+
+
+def _rows_of(table: Any, name: str) -> Iterator[dict]:
+    """The rows of a table; a stream may break off."""
+    try:
+        yield from table
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: cannot be read on ({_one_line(error)})") from error
 
 
 def _require(module: str) -> Any:
