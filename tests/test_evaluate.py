@@ -350,7 +350,7 @@ def test_the_split_of_the_training_data(tmp_path, data):
     for split, value in (("seen", None), ("other", 1.0)):
         found = run(tmp_path, pred, data, train=str(folder), train_split=split)
         assert found["metrics"]["zR@50"]["value"] == value and found["options"]["train_split"] == split
-    with pytest.raises(ValueError, match="name one or choose a split: other, seen"):
+    with pytest.raises(ValueError, match="needs a split; allowed: other, seen"):
         run(tmp_path, pred, data, train=str(folder))
 
 

@@ -28,8 +28,8 @@ from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.box_formats import BOX_FORMATS, extent_wh
 from scenerl.commands.eval import EvalOptions
 from scenerl.commands.score import ScoreOptions
+from scenerl.data.inspect.statistics import Statistics
 from scenerl.data.rows import example_to_row
-from scenerl.data.vocabulary import Vocabulary
 from scenerl.evaluate import run_eval
 from scenerl.metrics import MetricOptions, Pair, evaluate
 from scenerl.rewards import REWARDS, Comparison, RewardOptions
@@ -142,8 +142,8 @@ def examples_for(name: str, fmt: str) -> list[Example]:
 
 def output_format_for(examples: list[Example], closed: bool, **changes) -> OutputFormat:
     if closed:
-        vocabulary = Vocabulary.from_examples(examples)
-        changes |= {"objects": vocabulary.objects, "predicates": vocabulary.predicates}
+        names = Statistics.of(examples).as_dict()
+        changes |= {"objects": tuple(names["objects"]), "predicates": tuple(names["predicates"])}
     return OutputFormat(**changes)
 
 

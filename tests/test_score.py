@@ -11,7 +11,7 @@ import pytest
 from scenerl.answers import OutputFormat, parse_answer, write_answer
 from scenerl.answers.dialogue import Conversation
 from scenerl.commands.score import ScoreOptions
-from scenerl.data.rows import parse_row
+from scenerl.data.rows import read_row
 from scenerl.errors import DataError
 from scenerl.inference.engine import Reply
 from scenerl.predictions.row import prediction_row
@@ -69,7 +69,7 @@ def scored(row, output_format=PIXELS, **kwargs) -> dict:
 
 
 def gold_answer(row, output_format, input_wh=None) -> str:
-    example, _ = parse_row(row, "row")
+    example = read_row(row, "row").unwrap()
     return write_answer(example.graph, output_format, example.image_wh, input_wh)
 
 
@@ -251,7 +251,7 @@ def test_reading_stops_where_the_file_cannot_be_read_further(tmp_path, monkeypat
 
 def predicted(row, answer, output_format=PIXELS, sample=0, input_wh=(100, 50), **changes) -> dict:
     """A row as `predict` writes it."""
-    example, _ = parse_row(row, "row")
+    example = read_row(row, "row").unwrap()
     result = parse_answer(answer, output_format, example.image_wh, input_wh)
     reply = Reply(answer, 7, "stop")
     return {**prediction_row(example, result, reply, output_format, input_wh, sample), **changes}

@@ -1,10 +1,9 @@
 """Reading JSON files: whole, or the elements of their top-level lists one at a time, with errors that name the file.
 
-``orjson`` reads whole files, several times as fast as the standard library. psg.json and COCO's training instances are
-one JSON object of some hundred megabytes each, which take several times that as Python objects: files above
-:data:`WHOLE_BYTES` are read with ``ijson`` as events, of which one element at a time is put together here. (Its own
-``items`` keeps the path to every open bracket, so that 30,000 of them in a row take more than two gigabytes.) What
-``orjson`` refuses goes to the slower readers: they accept NaN and lone surrogates, or say what is wrong.
+``orjson`` reads whole files; what it refuses goes to slower readers, which accept NaN and lone surrogates or say what
+is wrong. Files above :data:`WHOLE_BYTES` (psg.json, COCO's training instances) would take gigabytes as Python objects:
+``ijson`` reads them as events, of which one element at a time is put together here. (Its own ``items`` keeps the path
+to every open bracket, so that 30,000 of them in a row take more than two gigabytes.)
 """
 
 from __future__ import annotations
@@ -36,14 +35,9 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"[\x00", b"\x00{", b"\x00[")
 
 
 def foreign_kind(head: bytes) -> str | None:
-    """What is wrong with a file that begins so, as the rest of a sentence about it; None where it may be JSON.
-
-    >>> foreign_kind(b"\\x1f\\x8b\\x08\\x00")
-    'is compressed with gzip; unpack it first'
-    """
-    for start, name in _COMPRESSED.items():
-        if head.startswith(start):
-            return f"is compressed with {name}; unpack it first"
+    """What is wrong with a file that begins so, as the rest of a sentence about it; None where it may be JSON."""
+    if name := next((name for start, name in _COMPRESSED.items() if head.startswith(start)), None):
+        return f"is compressed with {name}; unpack it first"
     if head.startswith(b"PAR1"):
         return "is a Parquet file, not JSON"
     if head.startswith(_UTF_16):
@@ -86,8 +80,7 @@ def read_json(path: Path | str, expected: str) -> Any:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from running while many objects are made that all stay: it would go through them
-    again and again, which takes half the time of reading a large file."""
+    """Keep the garbage collector, which takes half the time of reading a large file, from running meanwhile."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -122,16 +115,11 @@ def _whole(path: Path | str) -> Any:
 
 WHOLE_BYTES = 2**27
 """Largest file that is read whole where its elements are wanted one at a time."""
-
 MAX_VALUES = 2**24
 """Values, keys and brackets that one element may have; one of more is a file of another kind."""
-
 MAX_DEPTH = 100
 """Lists and objects in one another that one element may have."""
-
-_HEAD = 16
-"""Bytes that tell what kind of file it is."""
-
+_HEAD = 16  # bytes that tell what kind of file it is
 _STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 Events = Iterator[tuple[str, Any]]
@@ -154,14 +142,8 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
     value = _whole(path)
     if isinstance(value, dict) and all(isinstance(value.get(key, []), list) for key in keys):
         yield from ((key, element) for key, elements in value.items() if key in keys for element in elements)
-        return
-    with _reading(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                for element in _elements(events, f"no list under {key!r}"):
-                    yield key, element
-            else:
-                _skip(events)
+    else:
+        yield from _streamed_lists(path, keys, expected)
 
 
 def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
@@ -170,8 +152,10 @@ def iter_list(path: Path | str, expected: str) -> Iterator[Any]:
     if isinstance(value, list):
         yield from value
         return
-    with _reading(path, expected) as events:
+    with _events(path, expected) as events:
         yield from _elements(events, "no JSON list")
+        for _ in events:
+            pass  # there is none; asking for it reads what follows the end
 
 
 def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict[str, Any]:
@@ -182,53 +166,37 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
     value = _whole(path)
     if isinstance(value, dict):
         return {key: value[key] for key in keys if key in value}
-    found = {}
-    with _reading(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                found[key] = _value(*next(events), events)
-            else:
-                _skip(events)
-    return found
+    with _events(path, expected) as events:
+        return {key: _value(*next(events), events) for key in _members(events, keys)}
 
 
 def first_element(path: Path | str, keys: Collection[str], expected: str) -> tuple[str, Any] | None:
-    """The first of what :func:`iter_lists` yields, without going on from there; None where there is nothing."""
-    with _opened(path, expected) as events:
-        for key in _members(events):
-            if key in keys:
-                for element in _elements(events, f"no list under {key!r}"):
-                    return key, element
-            else:
-                _skip(events)
-    return None
+    """The first of what :func:`iter_lists` yields, without reading on from there; None where there is nothing."""
+    return next(_streamed_lists(path, keys, expected), None)
 
 
 def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
-    """The first key of the JSON object in a file, and its value, without going on from there; None of an empty one."""
-    with _opened(path, expected) as events:
-        for key in _members(events):
-            return key, _value(*next(events), events)
-    return None
+    """The first key of the JSON object in a file, and its value, without reading on; None of an empty one."""
+    with _events(path, expected) as events:
+        return next(((key, _value(*next(events), events)) for key in _members(events)), None)
 
 
 def is_object(path: Path | str, expected: str) -> bool:
     """Whether a JSON file holds an object, as far as its beginning says. Errors as for :func:`iter_lists`."""
-    with _opened(path, expected) as events:
+    with _events(path, expected) as events:
         return next(events)[0] == "start_map"
 
 
-@contextmanager
-def _reading(path: Path | str, expected: str) -> Iterator[Events]:
-    """The events of a file, which has to be JSON to its end."""
-    with _opened(path, expected) as events:
-        yield events
-        for _ in events:
-            pass  # there is none; asking for it reads what follows the end
+def _streamed_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterator[tuple[str, Any]]:
+    with _events(path, expected) as events:
+        for key in _members(events, keys):
+            for element in _elements(events, f"no list under {key!r}"):
+                yield key, element
 
 
 @contextmanager
-def _opened(path: Path | str, expected: str) -> Iterator[Events]:
+def _events(path: Path | str, expected: str) -> Iterator[Events]:
+    """The events of a file; what goes wrong while they are taken becomes a DataError."""
     place = ""
     try:
         with open(path, "rb") as file:
@@ -253,14 +221,23 @@ def _opened(path: Path | str, expected: str) -> Iterator[Events]:
         raise DataError(f"{path}: not JSON as expected{place} ({reason}); expected {expected}") from error
 
 
-def _members(events: Events) -> Iterator[str]:
-    """The keys of the object that comes next; the caller takes or skips the value of each."""
+def _members(events: Events, keys: Collection[str] | None = None) -> Iterator[str]:
+    """The keys of the object that comes next, and of the file; the caller takes the value of each.
+
+    Args:
+        keys: those that are wanted, by default all; the values of others are passed over.
+    """
     if next(events)[0] != "start_map":
         raise ValueError("no JSON object")
     for event, key in events:
         if event == "end_map":
-            return
-        yield key
+            continue  # asking for the next event reads what follows the end
+        if keys is None or key in keys:
+            yield key
+        else:
+            depth = 0
+            while depth := depth + _STEP.get(next(events)[0], 0):
+                pass
 
 
 def _elements(events: Events, wrong: str) -> Iterator[Any]:
@@ -282,19 +259,9 @@ def _value(event: str, value: Any, events: Events) -> Any:
     depth = 1
     for event, value in islice(events, MAX_VALUES):
         builder.event(event, value)
-        if event in _STEP:
-            depth += _STEP[event]
-            if depth == 0:
-                return builder.value
-            if depth > MAX_DEPTH:
-                raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
-    raise ValueError(f"an element of more than {MAX_VALUES} values")
-
-
-def _skip(events: Events) -> None:
-    """Pass over the next value."""
-    depth = 0
-    for event, _ in events:
         depth += _STEP.get(event, 0)
         if depth == 0:
-            return
+            return builder.value
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists and objects in one another")
+    raise ValueError(f"an element of more than {MAX_VALUES} values")

@@ -17,7 +17,7 @@ from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
 from scenerl.data.records import excerpt
-from scenerl.data.rows import parse_row
+from scenerl.data.rows import read_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
@@ -214,7 +214,10 @@ def score_row(
     joined = example is not None
     if not joined and "answer" in row and not {"objects", "relationships", "detections"} & set(row):
         raise DataError(f"{where}: an answer without ground truth; name the data set that has it with --data")
-    example, warnings = (example, []) if joined else parse_row(row, where)
+    warnings: list[str] = []
+    if example is None:
+        record = read_row(row, where)
+        example, warnings = record.unwrap(), [f"{where}: {warning}" for warning in record.warnings]
     if "answer" not in row:
         raise DataError(f"{where}: the key 'answer' is missing; it holds the model's text, or null")
     num_tokens = row.get("num_tokens")

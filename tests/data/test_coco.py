@@ -37,8 +37,8 @@ def test_a_box_without_area_is_a_warning(tmp_path):
 def test_a_folder_and_a_split_name_the_file(tmp_path):
     write_coco(tmp_path)
     assert [example.image_id for example in data.load(f"coco:{tmp_path}", split="val2017")] == ["139", "285"]
-    with pytest.raises(DataError, match="allowed: val2017"):
-        list(data.load(f"coco:{tmp_path}"))
+    with pytest.raises(DataError, match="has no split 'train2017'; allowed: val2017"):
+        list(data.load(f"coco:{tmp_path}", split="train2017"))
 
 
 def test_queries(tmp_path):

@@ -13,7 +13,6 @@ from scenerl.commands.data import DataOptions
 from scenerl.data.command import run
 from scenerl.data.jsonl import read_jsonl, write_jsonl
 from scenerl.data.triplets import read_training
-from scenerl.data.vocabulary import Vocabulary
 from scenerl.rewards.options import read_predicate_counts
 
 ROW = {
@@ -151,7 +150,7 @@ def test_check_lists_problems_and_fails_at_the_end(tmp_path, capsys):
 
 def test_check_against_a_vocabulary(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [ROW])
-    Vocabulary(("y",), ()).write(tmp_path / "v.json")
+    (tmp_path / "v.json").write_text('{"objects": ["y"], "predicates": []}')
     for action in ("check", "stats"):
         with pytest.raises(ValueError, match="cannot be used|not in the vocabulary: 'x'"):
             run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), vocabulary=tmp_path / "v.json"))

@@ -11,7 +11,7 @@ import os
 import pytest
 
 from scenerl.data import jsonl
-from scenerl.data.jsonl import read, read_file, read_jsonl, read_rows, write_jsonl
+from scenerl.data.jsonl import read, read_jsonl, read_rows, write_jsonl
 from scenerl.errors import DataError
 
 ROW = {"image_id": "a", "width": 10, "height": 10, "objects": [], "relationships": []}
@@ -47,7 +47,7 @@ def test_bad_row_names_file_and_row_and_the_rest_is_read(tmp_path, line, message
     assert [record.example and record.example.image_id for record in records] == ["a", None, "b"]
     assert records[1].errors[0].startswith(message)
     with pytest.raises(DataError, match="row 2"):
-        next(record.unwrap() for record in read_file(path) if record.errors)
+        next(record.unwrap() for record in read(path) if record.errors)
 
 
 def test_a_row_is_named_once_with_its_column(tmp_path):
@@ -134,8 +134,7 @@ def test_endless_row(tmp_path, monkeypatch):
 def test_images_stand_beside_the_file(tmp_path):
     path = tmp_path / "rows.jsonl"
     write_jsonl(path, [{**ROW, "file_name": "a.png"}])
-    assert next(read_file(path)).example.image == tmp_path / "images" / "a.png"
-    assert next(read_file(path, tmp_path)).example.image == tmp_path / "a.png"
+    assert next(read(path)).example.image == tmp_path / "images" / "a.png"
 
 
 def test_written_rows_read_back(tmp_path):
@@ -161,13 +160,13 @@ def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_file_of_a_split(tmp_path):
-    with pytest.raises(DataError, match="holds 0 JSONL files"):
-        jsonl.find_file(tmp_path, None)
+    with pytest.raises(DataError, match="needs a split; allowed: none, no such file there"):
+        list(read(tmp_path))
     write_jsonl(tmp_path / "train.jsonl", [ROW])
-    assert jsonl.find_file(tmp_path, None) == tmp_path / "train.jsonl"
+    assert next(read(tmp_path)).where == f"{tmp_path / 'train.jsonl'}, row 1"
     write_jsonl(tmp_path / "test.jsonl", [ROW])
-    assert jsonl.find_file(tmp_path, "test") == tmp_path / "test.jsonl"
-    with pytest.raises(DataError, match="choose a split: test, train"):
-        jsonl.find_file(tmp_path, None)
+    assert next(read(tmp_path, "test")).where == f"{tmp_path / 'test.jsonl'}, row 1"
+    with pytest.raises(DataError, match="needs a split; allowed: test, train"):
+        list(read(tmp_path))
     with pytest.raises(DataError, match="has no split 'val'; allowed: test, train"):
-        jsonl.find_file(tmp_path, "val")
+        list(read(tmp_path, "val"))

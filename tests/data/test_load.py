@@ -32,7 +32,7 @@ def test_file_and_folder(tmp_path):
     assert len(list(data.load(tmp_path / "train.jsonl"))) == 3
     assert len(list(data.load(f"jsonl:{tmp_path}/train.jsonl"))) == 3
     assert len(list(data.load(str(tmp_path), split="test"))) == 2
-    with pytest.raises(DataError, match="choose a split: test, train"):
+    with pytest.raises(DataError, match="needs a split; allowed: test, train"):
         list(data.load(tmp_path))
     with pytest.raises(DataError, match="is one file and has no split 'test'"):
         list(data.load(tmp_path / "train.jsonl", split="test"))

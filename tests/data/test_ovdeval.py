@@ -37,7 +37,7 @@ def test_what_cannot_be_is_named(tmp_path):
     broken["images"][0]["neg_text"] = "computer"
     (record,) = data.read(f"ovdeval:{write_json(tmp_path / 'broken.json', broken)}")
     assert "text and neg_text must be lists of labels" in record.errors[0]
-    with pytest.raises(DataError, match="holds no file for split 'colour'; there: broken"):
+    with pytest.raises(DataError, match="has no split 'colour'; allowed: broken"):
         list(data.load(f"ovdeval:{tmp_path}", split="colour"))
-    with pytest.raises(DataError, match="no JSON file"):
+    with pytest.raises(DataError, match="none, no such file there"):
         list(data.load(f"ovdeval:{tmp_path / 'nowhere'}"))

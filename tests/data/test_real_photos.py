@@ -12,7 +12,7 @@ from scenerl.data.images import open_image
 from scenerl.data.inspect.check import Checker
 from scenerl.data.inspect.draw import write_drawings
 from scenerl.data.inspect.statistics import Statistics
-from scenerl.data.rows import example_to_row, parse_row
+from scenerl.data.rows import example_to_row, read_row
 
 ROWS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
 pytestmark = pytest.mark.skipif(not ROWS.is_file(), reason=f"there are no real photos at {ROWS}")
@@ -35,7 +35,7 @@ def test_check_finds_no_error_and_the_known_flaws():
 def test_rows_survive_the_way_there_and_back():
     for example in data.load(ROWS, need_images=True):
         row = json.loads(json.dumps(example_to_row(example)))
-        assert parse_row(row, "row")[0] == example
+        assert read_row(row, "row").example == example
         assert open_image(example).size == example.image_wh
 
 

@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.data.rows import example_to_row, excerpt, label_of, parse_row, read_row
+from scenerl.data.rows import example_to_row, excerpt, label_of, read_row
 from scenerl.errors import DataError
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
+
+
+def parse_row(*row) -> tuple[Example, list[str]]:
+    record = read_row(*row)
+    return record.unwrap(), [f"{row[1]}: {warning}" for warning in record.warnings]
+
 
 GOOD = {
     "image_id": "a",

@@ -97,8 +97,7 @@ def test_through_the_common_path(folder):
         list(data.load(f"vg150:{folder}", split="test", need_images=True))
 
 
-def test_blocks_join_without_a_gap(tmp_path, monkeypatch):
-    monkeypatch.setattr(vg150, "_BLOCK", 3)
+def test_each_image_has_its_own_boxes_and_relations(tmp_path):
     images = [
         {
             "image_id": 100 + n,

@@ -15,7 +15,6 @@ import huggingface_hub
 from hub_cache import fill_cache
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import FILE_NAME, save_output_format
-from scenerl.data.vocabulary import Vocabulary
 from scenerl.models.output_formats import output_format_for, saved_output_format
 from scenerl.models.qwen2_vl import FAMILY
 from training.small_run import STYLE
@@ -93,7 +92,7 @@ def test_nothing_given_is_as_trained(tmp_path, caplog):
 
 def test_what_is_given_comes_first_and_is_warned_about(tmp_path, caplog):
     save_output_format(OutputFormat("compact", "think", ("dog",), ("on",), "norm1000", 20), tmp_path)
-    Vocabulary(("cat", "sofa"), ("under",)).write(tmp_path / "vocabulary.json")
+    (tmp_path / "vocabulary.json").write_text('{"objects": ["cat", "sofa"], "predicates": ["under"]}')
     provided = options(tmp_path, format="json", envelope="plain", grid=5, vocabulary=tmp_path / "vocabulary.json")
     with caplog.at_level(logging.WARNING):
         output_format = output_format_for(provided, FAMILY)

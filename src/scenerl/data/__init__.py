@@ -3,7 +3,8 @@
 Adding one takes a module with ``read(argument, split) -> Iterator[Record]`` (a record per row, bad rows included), its
 name in :data:`DATASETS`, and a test. A set whose files number their categories, and whose own evaluators take its boxes
 as they stand, has ``read_named(argument, split, exact) -> (Names, Iterator[Record])`` instead; see
-:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files.
+:mod:`scenerl.data.ground_truth`. No more than a row or a small batch is held at a time, except the boxes of COCO files
+and VG150's arrays.
 """
 
 from __future__ import annotations
@@ -51,35 +52,53 @@ DATASETS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A data set that can be iterated any number of times, each time anew from its source.
+    """The examples of a data set in the order of the source; each iteration reads it anew.
 
-    ``quiet`` leaves out the warnings, for a pass after one that gave them. ``boxes``
-    (:class:`scenerl.data.provided.DetectorBoxes`) become the examples' provided objects.
+    Warnings go to the log, the first few whole and all of them as a count.
+
+    Args:
+        source: a JSONL file, a Parquet file, a folder of either, a file of COCO instances, a psg.json, or
+            ``name:argument`` with a name from :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
+        split: which one, where the source has several.
+        limit: at most so many rows.
+        skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
+        need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
+            says, too large or cut off; see :func:`scenerl.data.images.check_image`.
+        boxes: a detector's objects, provided in prompts.
+        stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
+            examples can be kept, all of them.
+        quiet: leave out the warnings, for a pass after one that gave them.
 
     Raises:
+        UserError: the source is of no known kind.
         DataError: while iterating, on the first row that cannot be used (unless ``skip_bad``), on an image id that an
             earlier row has, and at the end when there was no row at all.
     """
 
-    source: str
+    source: str | Path
     split: str | None = None
     limit: int | None = None
     skip_bad: bool = False
     need_images: bool = False
-    quiet: bool = False
     boxes: DetectorBoxes | None = None
     stored: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        resolve(str(self.source))
 
     def __iter__(self) -> Iterator[Example]:
+        records = itertools.islice(read(self.source, self.split, self.stored), self.limit)
+        examples = usable(records, str(self.source), self.skip_bad, self.need_images, self.quiet)
         if self.boxes is None:
-            return self._read()
+            return examples
         from scenerl.data.provided import with_provided
 
-        return with_provided(self._read(), self.boxes)
+        return with_provided(examples, self.boxes)
 
-    def _read(self) -> Iterator[Example]:
-        records = itertools.islice(read(self.source, self.split, self.stored), self.limit)
-        return usable(records, self.source, self.skip_bad, self.need_images, self.quiet)
+
+load = Examples
+"""A data set by its source."""
 
 
 def usable(
@@ -97,7 +116,12 @@ def usable(
                     _log.warning("%s: %s", record.where, warning)
             error = record.errors[0] if record.example is None else None
             if error is None and need_images:
-                error = _image_error(record.example)
+                from scenerl.data.images import check_image
+
+                try:
+                    check_image(record.example)
+                except DataError as problem:
+                    error = str(problem)
             if error is not None and skip_bad:
                 num_bad += 1
                 if not quiet:
@@ -127,59 +151,14 @@ def usable(
         raise DataError(f"{source} is empty: {num_rows} rows, none of them usable; expected at least one")
 
 
-def load(
-    source: str | Path,
-    split: str | None = None,
-    limit: int | None = None,
-    skip_bad: bool = False,
-    need_images: bool = False,
-    boxes: DetectorBoxes | None = None,
-    stored: bool = False,
-) -> Examples:
-    """A data set by its source.
-
-    Args:
-        source: a JSONL file, a Parquet file, a folder of either, a file of COCO instances, a psg.json, or
-            ``name:argument`` with a name from :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
-        split: which one, where the source has several.
-        limit: at most so many rows.
-        skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
-        need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
-            says, too large or cut off; see :func:`scenerl.data.images.check_image`.
-        boxes: a detector's objects, provided in prompts.
-        stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
-            examples can be kept, all of them.
-
-    Returns:
-        Examples in the order of the source; warnings go to the log, the first few whole and all of them as a count.
-
-    Raises:
-        UserError: the source is of no known kind.
-    """
-    resolve(str(source))
-    return Examples(str(source), split, limit, skip_bad, need_images, boxes=boxes, stored=stored)
-
-
-def _image_error(example: Example) -> str | None:
-    """What is wrong with an example's image, as far as its file shows it without being decoded."""
-    from scenerl.data.images import check_image
-
-    try:
-        check_image(example)
-    except DataError as error:
-        return str(error)
-    return None
-
-
 def read(source: str | Path, split: str | None = None, stored: bool = False) -> Iterator[Record]:
-    """The records of a source, bad rows included. Arguments and errors as for :func:`load`."""
+    """The records of a source, bad rows included. Arguments and errors as for :class:`Examples`."""
     name, argument = resolve(str(source))
     module = import_module(DATASETS[name])
     if hasattr(module, "read_named"):
         return module.read_named(argument, split, exact=False)[1]
-    if stored and name == "hub":  # the only set of files whose images are in its rows
-        return module.read(argument, split, stored=True)
-    return module.read(argument, split)
+    options = {"stored": True} if stored and name == "hub" else {}  # the only set of files with images in its rows
+    return module.read(argument, split, **options)
 
 
 def resolve(source: str) -> tuple[str, str]:
@@ -201,8 +180,9 @@ def resolve(source: str) -> tuple[str, str]:
     if path.suffix == ".parquet":
         return "hub", source
     if source and path.is_dir():
-        # A folder that save_to_disk wrote has *.json and *.arrow files, no Parquet.
-        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        from scenerl.data.hub import is_saved
+
+        saved = is_saved(path)
         if not saved and any(path.glob("*.jsonl")):
             return "jsonl", source
         if saved or next(path.rglob("*.parquet"), None) is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scenerl.errors import DataError
 
 
 def path_and_settings(
     argument: str, name: str, defaults: Mapping[str, str | int], choices: Mapping[str, tuple[str, ...]] | None = None
-) -> tuple[Path, dict[str, str | int]]:
+) -> tuple[Path, dict[str, Any]]:
     """Path and settings of ``name:PATH,key=value,…``; the path itself may hold commas.
 
     Args:

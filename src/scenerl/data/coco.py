@@ -21,15 +21,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances
-from scenerl.data.published import ImageFolders
+from scenerl.data.published import ImageFolders, choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, lacks_area
 from scenerl.errors import DataError
 from scenerl.metrics.arrays import CROWDED
@@ -51,28 +49,16 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     path, settings = path_and_settings(argument, "coco", defaults, {"query": QUERIES, "filtered": ("0", "1")})
     if path.is_dir():
         splits = sorted(found.stem.removeprefix("instances_") for found in path.glob("annotations/instances_*.json"))
-        if split not in splits:
-            raise DataError(f"coco:{path} needs a split; allowed: {', '.join(splits) or 'none, no instances_*.json'}")
-        path = path / "annotations" / f"instances_{split}.json"
-    elif split is not None:
-        raise DataError(f"coco:{path} is one file and has no split {split!r}")
+        path = path / "annotations" / f"instances_{choose_split(split, splits, f'coco:{path}')}.json"
+    else:
+        refuse_split(split, f"coco:{path}")
     instances = read_instances(path)
-    folders = image_folders(path, str(settings["images"]))
-    chooser = QueryChooser(instances, str(settings["query"]), int(settings["negatives"]), int(settings["seed"]))
-    filtered = bool(settings["filtered"])
-    records = (record_of(instances, image_id, chooser, folders, filtered, exact=exact) for image_id in instances.images)
-    return Names(instances.names), chain(instances.unplaced(), records)
-
-
-def image_folders(path: Path, folder: str) -> ImageFolders:
-    """Where the images of a file of instances may be: the folder of the setting, or those usual beside it."""
-    if folder:
-        if not Path(folder).is_dir():
-            raise DataError(f"images={folder}: there is no such folder")
-        return ImageFolders(Path(folder), ["."])
-    split = path.stem.removeprefix("instances_")
-    return ImageFolders(
-        path.parent, [f"{up}{name}" for up in ("", "../") for name in (split, f"images/{split}", "images")]
+    chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
+    name = path.stem.removeprefix("instances_")
+    usual = [f"{up}{folder}" for up in ("", "../") for folder in (name, f"images/{name}", "images")]
+    folders = image_folders(settings["images"], path.parent, usual)
+    return Names(instances.names), records(
+        instances, folders, exact, choose=chooser.choose, filtered=bool(settings["filtered"])
     )
 
 
@@ -108,59 +94,67 @@ class QueryChooser:
         return query
 
 
-def record_of(
+def records(
     instances: Instances,
-    image_id: str,
-    chooser: QueryChooser,
     folders: ImageFolders,
+    exact: bool,
+    listed: Callable[[str], Sequence[str]] | None = None,
+    choose: Callable[[str, set[str], set[str]], Sequence[str]] | None = None,
     filtered: bool = False,
     prefix: str = "",
-    query: Sequence[str] | None = None,
     drop_unlisted: bool = False,
-    exact: bool = False,
-) -> Record:
-    """One image as a record.
+) -> Iterator[Record]:
+    """The images of a file as records, after those of annotations that name no image.
 
     Args:
-        prefix: stands before the image id.
-        query: the labels to prompt for, where the data set lists them itself.
-        drop_unlisted: leave out boxes of labels that ``query`` lacks; otherwise these labels join the query, with a
-            warning.
         exact: keep boxes as they stand in the file, those without area included, and need no size.
+        listed: the labels to prompt for, by image id, where the data set lists them itself; a DataError of it becomes
+            the record's.
+        choose: where ``listed`` is not given; :meth:`QueryChooser.choose`.
+        prefix: stands before the image id.
+        drop_unlisted: leave out boxes of labels that ``listed`` lacks; otherwise these labels join the query, with a
+            warning.
     """
-    image = instances.images[image_id]
-    where = f"{instances.path}, image {image_id}"
-    size = image.get("width"), image.get("height")
-    annotations = instances.annotations[image_id]
-    counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
-    many = {number for number, count in counts.items() if filtered and count > CROWDED}
-    labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []
-    for annotation in annotations:
-        label = instances.names[annotation.category]
-        if annotation.category in many or (drop_unlisted and label not in query):
+    for problem in instances.problems[None]:
+        yield Record(str(instances.path), None, (problem,))
+    for image_id, image in instances.images.items():
+        where = f"{instances.path}, image {image_id}"
+        size = image.get("width"), image.get("height")
+        try:
+            query = None if listed is None else listed(image_id)
+        except DataError as error:
+            yield Record(where, None, (str(error),))
             continue
-        if annotation.crowd:
-            crowds.append((label, annotation.box))
-        else:
-            labels.append(label)
-            boxes.append(annotation.box)
-        (unclear if annotation.crowd or lacks_area(annotation.box, size) else present).add(label)
-    if query is None:
-        query = chooser.choose(image_id, present, (unclear - present) | {instances.names[number] for number in many})
-    elif unlisted := sorted(present - set(query)):
-        warnings.append(f"labels with a box that the file does not list for the image join the query: {unlisted}")
-        query = [*query, *unlisted]
-    record = build_example(
-        where,
-        f"{prefix}{image_id}",
-        size,
-        labels,
-        boxes,
-        query=query,
-        crowds=crowds,
-        image=folders.find_named(image.get("file_name")),
-        exact=exact,
-    )
-    problems = instances.problems.get(image_id, ())
-    errors = (*problems, *record.errors)
-    return Record(where, None if errors else record.example, errors, (*warnings, *record.warnings))
+        annotations = instances.annotations[image_id]
+        counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
+        many = {number for number, count in counts.items() if filtered and count > CROWDED}
+        labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []
+        for category, box, is_crowd in annotations:
+            label = instances.names[category]
+            if category in many or (drop_unlisted and label not in query):
+                continue
+            if is_crowd:
+                crowds.append((label, box))
+            else:
+                labels.append(label)
+                boxes.append(box)
+            (unclear if is_crowd or lacks_area(box, size) else present).add(label)
+        if query is None:
+            left_out = (unclear - present) | {instances.names[number] for number in many}
+            query = choose(image_id, present, left_out)
+        elif unlisted := sorted(present - set(query)):
+            warnings.append(f"labels with a box that the file does not list for the image join the query: {unlisted}")
+            query = [*query, *unlisted]
+        record = build_example(
+            where,
+            f"{prefix}{image_id}",
+            size,
+            labels,
+            boxes,
+            query=query,
+            crowds=crowds,
+            image=folders.find_named(image.get("file_name")),
+            exact=exact,
+        )
+        errors = (*instances.problems.get(image_id, ()), *record.errors)
+        yield Record(where, None if errors else record.example, errors, (*warnings, *record.warnings))

@@ -7,7 +7,9 @@ Every action goes through its source row by row, so that a set of any size takes
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -96,15 +98,14 @@ def check(options: DataOptions) -> None:
 
     def shown() -> Iterator[dict]:
         for problem in problems:
-            output_format = "red" if problem.level == "error" else "yellow"
-            console.print(Text.assemble((problem.level, output_format), f" {problem.where}: {problem.message}"))
-            yield {"where": problem.where, "level": problem.level, "message": problem.message}
+            colour = "red" if problem.level == "error" else "yellow"
+            console.print(Text.assemble((problem.level, colour), f" {problem.where}: {problem.message}"))
+            yield asdict(problem)
 
     if options.out is not None:
         write_jsonl(options.out, shown())
     else:
-        for _ in shown():
-            pass
+        deque(shown(), maxlen=0)
     counts = checker.counts
     _say(", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts))
     if not counts["rows"]:

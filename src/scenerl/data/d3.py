@@ -27,14 +27,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.coco import QueryChooser, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances, tidy_id
-from scenerl.data.published import ImageFolders
+from scenerl.data.published import choose_split, find_file, image_folders
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
@@ -46,68 +46,46 @@ GROUPS = "D³'s groups: a JSON object of group id to an object with the lists im
 
 
 def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
-    """The names of the sentences, and the images of a split as records.
-
-    Args:
-        argument: the module says what it may hold.
-        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
-
-    Raises:
-        DataError: a file is missing or not of the schema, or a setting is unknown.
-    """
+    """The names of the sentences, and the images of a split as records; as :func:`scenerl.data.coco.read_named`."""
     defaults = {"query": "sampled", "negatives": 5, "seed": 0, "images": ""}
     folder, settings = path_and_settings(argument, "d3", defaults, {"query": QUERIES})
-    split = split or SPLITS[0]
-    if split not in SPLITS:
-        raise DataError(f"d3:{folder} has no split {split!r}; allowed: {', '.join(SPLITS)}")
+    split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
     path = _annotations(folder, split)
     instances = read_instances(path, EXPECTED)
-    images = str(settings["images"])
-    folders = image_folders(path, images) if images else ImageFolders(folder, ["d3_images", "../d3_images", "images"])
-    query = str(settings["query"])
-    group_queries = _group_queries(folder, instances) if query == "group" else {}
-    chooser = QueryChooser(instances, query, int(settings["negatives"]), int(settings["seed"]), near=_near(instances))
+    folders = image_folders(settings["images"], folder, ["d3_images", "../d3_images", "images"])
+    query = settings["query"]
+    if query == "group":
+        listed = partial(_group_query, _group_queries(folder, instances))
+        return Names(instances.names), records(instances, folders, exact, listed, drop_unlisted=True)
+    chooser = QueryChooser(instances, query, settings["negatives"], settings["seed"], near=_near(instances))
+    return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
 
-    def record(image_id: str) -> Record:
-        if query == "group" and image_id not in group_queries:
-            return Record(f"{path}, image {image_id}", None, ("groups.json names the image in no group",))
-        in_group = group_queries.get(image_id)
-        return record_of(
-            instances, image_id, chooser, folders, query=in_group, drop_unlisted=query == "group", exact=exact
-        )
 
-    return Names(instances.names), chain(instances.unplaced(), map(record, instances.images))
+def _group_query(queries: Mapping[str, list[str]], image_id: str) -> list[str]:
+    if image_id not in queries:
+        raise DataError("groups.json names the image in no group")
+    return queries[image_id]
 
 
 def _annotations(folder: Path, split: str) -> Path:
-    name = f"d3_{split}_annotations.json"
-    for path in (folder / name, folder / "d3_json" / name):
-        if path.is_file():
-            return path
     pickles = any(folder.glob("*.pkl")) or any(folder.glob("d3_pkl/*.pkl"))
     hint = "; the pickles there are not loaded, since a pickle can run any code: unpack d3_json.zip" if pickles else ""
-    raise DataError(f"d3:{folder} holds no {name}, nor does d3_json below it{hint}")
+    return find_file(folder, [f"{below}d3_{split}_annotations.json" for below in ("", "d3_json/")], hint)
 
 
 def _near(instances: Instances) -> Mapping[str, set[str]]:
     """By image id, the sentences that some image of the same group has a box for."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for image_id, image in instances.images.items():
-        groups[str(PurePosixPath(str(image.get("file_name"))).parent)].append(image_id)
-    near = {}
-    for members in groups.values():
-        annotations = (found for member in members for found in instances.annotations[member])
-        labels = {instances.names[found.category] for found in annotations}
-        near |= dict.fromkeys(members, labels)
-    return near
+    group = {key: PurePosixPath(str(image.get("file_name"))).parent for key, image in instances.images.items()}
+    labels: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for image_id, folder in group.items():
+        labels[folder].update(instances.names[found.category] for found in instances.annotations[image_id])
+    return {image_id: labels[folder] for image_id, folder in group.items()}
 
 
 def _group_queries(folder: Path, instances: Instances) -> dict[str, list[str]]:
     """By image id, the sentences of its group that the split has."""
-    places = [folder / "groups.json", folder / "d3_json" / "groups.json"]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise DataError(f"d3:{folder}: query=group needs groups.json there; docs/detection.md says how to make it")
+    hint = "; query=group needs it, and docs/detection.md says how to make it"
+    path = find_file(folder, ("groups.json", "d3_json/groups.json"), hint)
     value = read_json(path, GROUPS)
     queries: dict[str, list[str]] = {}
     for key, group in (value if isinstance(value, Mapping) else {"?": value}).items():

@@ -14,11 +14,13 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from scenerl.data.images import image_size
+from scenerl.data.published import choose_split
 from scenerl.data.records import Record, excerpt
 from scenerl.data.rows import example_to_row, read_row
 from scenerl.errors import DataError
@@ -43,28 +45,24 @@ def read(source: str, split: str | None = None, stored: bool = False) -> Iterato
         DataError: there is no such source or split, it cannot be read, or columns are missing.
     """
     path = Path(source)
-    is_saved = path.is_dir() and ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file())
     folder = path if path.is_dir() else path.parent
-    if path.exists() and not is_saved and not stored:
+    if path.exists() and not is_saved(path) and not stored:
         for where, row in _parquet_rows(path, split):
             yield _record(row, where, folder)
         return
-    if is_saved:
-        table, name = _saved_table(path, split), str(path)
-    elif path.exists():
-        table, name = _parquet_table(path, split), str(path)
-    else:
-        table, name = _hub_table(source, split, streaming=not stored)
-    if table.features is not None:
-        _require_columns(table.features, name)
-        table = _undecoded(table)
+    table, name = _table(source, split, stored)
     images = table.select_columns(["image"]) if stored else None
     for index, row in enumerate(_rows_of(table, name)):
         record = _record(row, f"{name}, row {index + 1}", folder)
         if stored and record.example is not None and isinstance(record.example.image, bytes):
-            image = StoredImage(images, index)
-            record = dataclasses.replace(record, example=dataclasses.replace(record.example, image=image))
+            example = dataclasses.replace(record.example, image=StoredImage(images, index))
+            record = dataclasses.replace(record, example=example)
         yield record
+
+
+def is_saved(path: Path) -> bool:
+    """Whether ``save_to_disk`` wrote a folder: it has *.json and *.arrow files, no Parquet."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
 def parquet_files(folder: Path) -> dict[str, list[Path]]:
@@ -96,7 +94,7 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     count = 0
-    rows = map(_hub_row, _graphs_only(examples))
+    rows = map(_hub_row, examples)
     with whole_file(path) as aside, parquet.ParquetWriter(aside, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
@@ -104,15 +102,9 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     return count
 
 
-def _graphs_only(examples: Iterable[Example]) -> Iterator[Example]:
-    """The examples, or a DataError where one is a detection task."""
-    for example in examples:
-        if example.query is not None:
-            raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
-        yield example
-
-
 def _hub_row(example: Example) -> dict:
+    if example.query is not None:
+        raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
     image = example.image
     try:
         data = image.read_bytes() if isinstance(image, Path) else image
@@ -127,17 +119,6 @@ def _hub_row(example: Example) -> dict:
         "objects": json.dumps(row["objects"]),
         "relationships": json.dumps(row["relationships"]),
     }
-
-
-def _choose(splits, split: str | None, source: object) -> str:
-    """The split, checked; None chooses the only one."""
-    names = sorted(splits)
-    if split is None and len(names) == 1:
-        return names[0]
-    if split not in names:
-        problem = "needs a split" if split is None else f"has no split {split!r}"
-        raise DataError(f"{source} {problem}; allowed: {', '.join(names) or 'none, no Parquet file there'}")
-    return split
 
 
 def _parquet_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
@@ -160,55 +141,46 @@ def _files(path: Path, split: str | None) -> list[Path]:
     if not path.is_dir():
         return [path]
     splits = parquet_files(path)
-    return splits[_choose(splits, split, path)]
+    return splits[choose_split(split, sorted(splits), path)]
 
 
-def _parquet_table(path: Path, split: str | None) -> Any:
-    """Parquet files as a table on the disk, which is made once and kept in the cache."""
-    datasets = _require("datasets")
-    files = [str(file) for file in _files(path, split)]
-    try:
-        return datasets.load_dataset("parquet", data_files={"rows": files}, split="rows")
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        cause = error.__cause__ or error  # datasets says only that something failed
-        raise DataError(f"{path}: cannot be read as Parquet ({_one_line(cause)})") from error
-
-
-def _saved_table(path: Path, split: str | None) -> Any:
-    datasets = _require("datasets")
-    try:
-        table = datasets.load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a whole data set of save_to_disk ({_one_line(error)})") from error
-    if isinstance(table, datasets.DatasetDict):
-        table = table[_choose(table, split, path)]
-    return table
-
-
-def _hub_table(name: str, split: str | None, streaming: bool) -> tuple[Any, str]:
-    """A table of the hub, and what it is called."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+def _table(source: str, split: str | None, stored: bool) -> tuple[Any, str]:
+    """The columns of a ``datasets`` table, images left encoded, and what the table is called."""
+    path = Path(source)
+    if not path.exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise DataError(
-            f"{name}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, or owner/name"
+            f"{source}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, or "
+            "owner/name"
         )
     datasets = _require("datasets")
+    name = source
     try:
-        chosen = _choose(datasets.get_dataset_split_names(name), split, f"hub:{name}")
-        return datasets.load_dataset(name, split=chosen, streaming=streaming), f"hub:{name}, split {chosen}"
+        if is_saved(path):
+            problem = f"{path}: not a whole data set of save_to_disk"
+            table = datasets.load_from_disk(source)
+            if isinstance(table, datasets.DatasetDict):
+                table = table[choose_split(split, sorted(table), path)]
+        elif path.exists():
+            problem = f"{path}: cannot be read as Parquet"
+            files = {"rows": [str(file) for file in _files(path, split)]}
+            table = datasets.load_dataset("parquet", data_files=files, split="rows")
+        else:
+            problem = f"hub:{source}: cannot be loaded"
+            split = choose_split(split, sorted(datasets.get_dataset_split_names(source)), f"hub:{source}")
+            name = f"hub:{source}, split {split}"
+            table = datasets.load_dataset(source, split=split, streaming=not stored)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         # What is missing, forbidden or offline on the hub comes as one of these.
         if isinstance(error, DataError):
             raise
-        raise DataError(f"hub:{name}: cannot be loaded ({_one_line(error)})") from error
-
-
-def _undecoded(table: Any) -> Any:
-    """The columns that are read of a ``datasets`` table, images left encoded."""
-    datasets = _require("datasets")
-    table = table.select_columns(list(COLUMNS))
-    if isinstance(table.features["image"], datasets.Image):
-        table = table.cast_column("image", datasets.Image(decode=False))
-    return table
+        only_failed = isinstance(error, datasets.exceptions.DatasetGenerationError)
+        raise DataError(f"{problem} ({_one_line(error.__cause__ if only_failed else error)})") from error
+    if table.features is not None:
+        _require_columns(table.features, name)
+        table = table.select_columns(list(COLUMNS))
+        if isinstance(table.features["image"], datasets.Image):
+            table = table.cast_column("image", datasets.Image(decode=False))
+    return table, name
 
 
 def _rows_of(table: Any, name: str) -> Iterator[dict]:
@@ -220,10 +192,8 @@ def _rows_of(table: Any, name: str) -> Iterator[dict]:
 
 
 def _require(module: str) -> Any:
-    import importlib
-
     try:
-        return importlib.import_module(module)
+        return import_module(module)
     except ImportError as error:
         raise DataError(
             f"data in the hub schema needs the package {module.split('.')[0]}: pip install 'scenerl[hub]'"
@@ -236,34 +206,26 @@ def _require_columns(names, source: object) -> None:
 
 
 def _record(row: dict, where: str, folder: Path) -> Record:
+    """One row; a list that is a JSON text is decoded, and null stands for none."""
     errors = []
-    entries = {}
+    ours = {"image_id": row["image_id"], "width": 1, "height": 1}
     for column in ("objects", "relationships"):
-        entries[column], error = _entries(row.get(column), column)
-        errors += [error] if error else []
-    width = height = 1
+        value = row.get(column)
+        try:
+            ours[column] = json.loads(value) if isinstance(value, str) else [] if value is None else value
+        except (ValueError, RecursionError) as error:
+            errors.append(f"{column} is not JSON ({error}): {excerpt(value)}")
     try:
         image = _image(row.get("image"), folder)
-        width, height = image_size(image, "image")
+        ours["width"], ours["height"] = image_size(image, "image")
     except DataError as error:
         errors.append(str(error))
     if errors:
         return Record(where, None, tuple(errors))
-    ours = {"image_id": row["image_id"], "width": width, "height": height, **entries}
     record = read_row(ours, where)
     if record.example is None:
         return record
     return dataclasses.replace(record, example=dataclasses.replace(record.example, image=image))
-
-
-def _entries(value: object, column: str) -> tuple[object, str | None]:
-    """The list of a column, decoded when it is a JSON text; null stands for none."""
-    if not isinstance(value, str):
-        return ([] if value is None else value), None
-    try:
-        return json.loads(value), None
-    except (ValueError, RecursionError) as error:
-        return [], f"{column} is not JSON ({error}): {excerpt(value)}"
 
 
 def _image(value: object, folder: Path) -> Path | bytes:

@@ -30,6 +30,9 @@ ORIENTATION = 0x0112
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are decoded (GIF and TIFF: the first frame). Others, EPS for one, run more code than data needs."""
 
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)
+"""What Pillow's decoders raise on damaged files."""
+
 
 def open_image(example: Example) -> Image.Image:
     """The pixels of an example's image as a PIL image of mode RGB and of size ``example.image_wh``.
@@ -50,8 +53,7 @@ def open_image(example: Example) -> Image.Image:
         if image.size != example.image_wh:
             image = _turned(image, example, name)
         return _as_rgb(image, name)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        # Pillow's decoders raise any of these on damaged files.
+    except _DAMAGE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name}: the image cannot be decoded, it is truncated or damaged ({error})") from error
@@ -81,7 +83,7 @@ def orientation_note(example: Example) -> str | None:
     with _open(example.image, _name(example)) as image:
         try:
             orientation = image.getexif().get(ORIENTATION, 1)
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
+        except (*_DAMAGE, struct.error):
             return None  # EXIF that cannot be read turns nothing
         if orientation not in range(2, 9):
             return None
@@ -162,7 +164,7 @@ def _open(source: Path | bytes | StoredImage, name: str) -> Image.Image:
         raise DataError(f"{name}: not an image that can be read; allowed: {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: more than {MAX_PIXELS} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{name}: the image cannot be read ({error})") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

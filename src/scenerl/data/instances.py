@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import FAR, excerpt, four_finite
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists
@@ -27,7 +27,6 @@ EXPECTED = "COCO instances: a JSON object with images, annotations and categorie
 KEYS = ("images", "annotations", "categories")
 
 _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
-_FAR = 1e12
 _FOUR_FLOATS = [float] * 4
 
 
@@ -53,10 +52,6 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def unplaced(self) -> Iterator[Record]:
-        """A record for each annotation that names no image."""
-        return (Record(str(self.path), None, (problem,)) for problem in self.problems[None])
 
 
 def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
@@ -126,20 +121,14 @@ def tidy_id(value: object) -> str | None:
 
 def box_of(value: object) -> Box | None:
     """Four finite numbers (of more, as some files have, the first four), else None."""
-    if not isinstance(value, list | tuple) or len(value) < 4:
-        return None
-    for number in value[:4]:
-        kind = type(number)
-        if (kind is not float and kind is not int) or not -_FAR < number < _FAR:
-            return None
-    return tuple(map(float, value[:4]))
+    return four_finite(value[:4]) if isinstance(value, list | tuple) else None
 
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
     if type(value) is list and list(map(type, value)) == _FOUR_FLOATS:  # by far the most, and files are large
         x, y, width, height = value
-        if -_FAR < x < _FAR and -_FAR < y < _FAR and -_FAR < width < _FAR and -_FAR < height < _FAR:
+        if -FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR:
             return x, y, x + width, y + height
     box = box_of(value)
     return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
@@ -155,30 +144,26 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     Returns:
         The number of images.
     """
-    images, graphs, crowds, ids, labels = [], [], [], [], set()
-    for example in examples:
-        name = str(example.image) if isinstance(example.image, Path) else example.image_id
-        images.append({"file_name": name, "width": example.width, "height": example.height})
-        ids.append(example.image_id)
-        graphs.append(example.graph)
-        crowds.append(example.crowds)
-        labels.update(labels_of(example), (found.label for found in example.crowds))
+    examples = list(examples)
+    found = (item.label for example in examples for item in (*example.graph.objects, *example.crowds))
+    labels = {*found, *(label for example in examples for label in example.query or ())}
     number = {label: n for n, label in enumerate(sorted(labels), start=1)}
-    images = [{"id": n, **image} for n, image in zip(_image_numbers(ids), images, strict=True)]
+    ids = [example.image_id for example in examples]
+    if not all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids):
+        ids = range(1, len(ids) + 1)
+    images = [
+        {
+            "id": int(n),
+            "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
+            "width": example.width,
+            "height": example.height,
+        }
+        for n, example in zip(ids, examples, strict=True)
+    ]
+    graphs, crowds = [example.graph for example in examples], [example.crowds for example in examples]
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(instances_json(images, graphs, number, crowds)))
     return len(images)
-
-
-def _image_numbers(image_ids: Sequence[str]) -> list[int]:
-    numbers = [int(image_id) for image_id in image_ids if re.fullmatch("[1-9][0-9]{0,17}", image_id)]
-    return numbers if len(numbers) == len(image_ids) else list(range(1, len(image_ids) + 1))
-
-
-def labels_of(example: Example) -> list[str]:
-    """The labels of the query; of a scene graph those of its objects."""
-    labels = example.query if example.query is not None else (found.label for found in example.graph.objects)
-    return list(dict.fromkeys(labels))
 
 
 def instances_json(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from scenerl.data.published import choose_split, refuse_split
 from scenerl.data.records import Record, excerpt
 from scenerl.data.rows import read_row
 from scenerl.errors import DataError
@@ -42,51 +43,22 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict, str | None]]:
 
 
 def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
-    """Every row of a JSONL file, or of the file of a split in a folder, as a record.
+    """Every row of a JSONL file, or of a folder's ``<split>.jsonl``, as a record; images are in ``images/`` beside it.
+
+    A bad row is a record with errors, and reading goes on.
 
     Raises:
         DataError: the file is missing or unreadable, or there is no such split.
     """
     path = Path(argument)
     if path.is_dir():
-        return read_file(find_file(path, split))
-    if split is not None:
-        raise DataError(f"{path} is one file and has no split {split!r}; name its folder to choose a split")
-    return read_file(path)
-
-
-def read_file(path: Path | str, images_dir: Path | None = None) -> Iterator[Record]:
-    """Every row of a JSONL file as a record; a bad row is a record with errors, and reading goes on.
-
-    Args:
-        images_dir: where relative file names are looked up; by default ``images/`` beside the file.
-
-    Raises:
-        DataError: the file is missing or unreadable.
-    """
-    path = Path(path)
-    images_dir = path.parent / "images" if images_dir is None else images_dir
+        names = sorted(found.stem for found in path.glob("*.jsonl"))
+        path /= f"{choose_split(split, names, path)}.jsonl"
+    else:
+        refuse_split(split, path)
     for number, row, error in read_rows(path):
         where = f"{path}, row {number}"
-        yield Record(where, None, (error,)) if error else read_row(row, where, images_dir)
-
-
-def find_file(folder: Path, split: str | None) -> Path:
-    """The JSONL file of a folder: ``<split>.jsonl``, or the only one there is without a split.
-
-    Raises:
-        DataError: there is none, or several and no split says which.
-    """
-    splits = sorted(found.stem for found in folder.glob("*.jsonl"))
-    if split is None and len(splits) == 1:
-        return folder / f"{splits[0]}.jsonl"
-    if split is None:
-        raise DataError(
-            f"{folder} holds {len(splits)} JSONL files; name one or choose a split: {', '.join(splits) or 'none there'}"
-        )
-    if split not in splits:
-        raise DataError(f"{folder} has no split {split!r}; allowed: {', '.join(splits) or 'none, no JSONL file there'}")
-    return folder / f"{split}.jsonl"
+        yield Record(where, None, (error,)) if error else read_row(row, where, path.parent / "images")
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> int:

@@ -19,10 +19,10 @@ from itertools import chain
 from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import QueryChooser, image_folders, record_of
+from scenerl.data.coco import records
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import Instances, read_instances
-from scenerl.data.published import ImageFolders
+from scenerl.data.instances import read_instances
+from scenerl.data.published import choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, excerpt
 from scenerl.errors import DataError
 
@@ -30,44 +30,30 @@ EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg
 
 
 def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
-    """The names of the categories where it is one file, and the images of a subset, or of all, as records.
-
-    Args:
-        argument: the module says what it may hold.
-        exact: take boxes as they stand in the file; see :func:`scenerl.data.records.build_example`.
-
-    Raises:
-        DataError: a file is missing or not of the schema, or a setting is unknown.
-    """
+    """The names of the categories where it is one file, and the images of a subset, or of all, as records; as
+    :func:`scenerl.data.coco.read_named`."""
     path, settings = path_and_settings(argument, "ovdeval", {"images": ""})
-    images = str(settings["images"])
+    images = settings["images"]
     if path.is_file():
-        if split is not None:
-            raise DataError(f"ovdeval:{path} is one file and has no split {split!r}; name its folder to choose a split")
+        refuse_split(split, f"ovdeval:{path}")
         return _subset(path, images, "", exact)
     names = sorted(found.stem for found in path.glob("*.json"))
-    if not names or (split is not None and split not in names):
-        wanted = "" if split is None else f" for split {split!r}"
-        raise DataError(f"ovdeval:{path} holds no file{wanted}; there: {', '.join(names) or 'no JSON file'}")
-    if split:
-        return _subset(path / f"{split}.json", images, "", exact)
+    if split is not None or not names:
+        return _subset(path / f"{choose_split(split, names, f'ovdeval:{path}')}.json", images, "", exact)
     subsets = (_subset(path / f"{name}.json", images, f"{name}/", exact)[1] for name in names)
     return Names(), chain.from_iterable(subsets)
 
 
 def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
     instances = read_instances(path, EXPECTED)
-    named = ImageFolders(path.parent, [path.stem, f"images/{path.stem}", "images"])
-    folders = image_folders(path, images) if images else named
-    return Names(instances.names), chain(instances.unplaced(), _records(instances, folders, prefix, exact))
+    folders = image_folders(images, path.parent, [path.stem, f"images/{path.stem}", "images"])
 
-
-def _records(instances: Instances, folders: ImageFolders, prefix: str, exact: bool) -> Iterator[Record]:
-    for image_id, image in instances.images.items():
-        labels = [image.get(key, []) for key in ("text", "neg_text")]
+    def listed(image_id: str) -> list[str]:
+        labels = [instances.images[image_id].get(key, []) for key in ("text", "neg_text")]
         if not all(isinstance(part, list) and all(isinstance(label, str) for label in part) for part in labels):
-            error = f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
-            yield Record(f"{instances.path}, image {image_id}", None, (error,))
-            continue
-        query = list(dict.fromkeys(labels[0] + labels[1]))
-        yield record_of(instances, image_id, QueryChooser(instances), folders, prefix=prefix, query=query, exact=exact)
+            raise DataError(
+                f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
+            )
+        return list(dict.fromkeys(labels[0] + labels[1]))
+
+    return Names(instances.names), records(instances, folders, exact, listed, prefix=prefix)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.answers.elements import clean_label
+from scenerl.data.instances import tidy_id, xywh_box
 from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
@@ -79,37 +80,27 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     boxes = DetectorBoxes(str(path))
     for n, entry in enumerate(entries):
         where = f"{path}, entry {n}"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("image_id"), int | str):
+        image_id = tidy_id(entry.get("image_id")) if isinstance(entry, Mapping) else None
+        if image_id is None:
             raise DataError(f"{where}: expected {EXPECTED}, found {excerpt(entry)}")
-        score = entry.get("score", 1.0)
-        if not _is_finite(score):
+        score, category = entry.get("score", 1.0), entry.get("category_id")
+        if type(score) not in (int, float) or not math.isfinite(score):
             raise DataError(f"{where}: score must be a finite number, found {excerpt(score)}")
-        if score >= least:
-            label = _label(entry.get("category_id"), names, where)
-            boxes.add(str(entry["image_id"]), label, _corners(entry.get("bbox"), where), score)
+        if score < least:
+            continue
+        name = category if isinstance(category, str) else names.get(category) if type(category) is int else None
+        label = clean_label(name) if isinstance(name, str) else None
+        if label is None:
+            raise DataError(
+                f"{where}: the category {excerpt(category)} has no name; allowed: a label, a number that --vocabulary "
+                f"{', '.join(NAMED)} names, or a file with categories"
+            )
+        box = xywh_box(entry.get("bbox"))
+        if box is None:
+            found = excerpt(entry.get("bbox"))
+            raise DataError(f"{where}: bbox must be four finite numbers [x, y, width, height], found {found}")
+        boxes.add(image_id, label, box, score)
     return boxes
-
-
-def _label(category: object, names: Mapping[object, str], where: str) -> str:
-    name = category if isinstance(category, str) else names.get(category) if type(category) is int else None
-    label = clean_label(name) if isinstance(name, str) else None
-    if label is None:
-        raise DataError(
-            f"{where}: the category {excerpt(category)} has no name; allowed: a label, a number that --vocabulary "
-            f"{', '.join(NAMED)} names, or a file with categories"
-        )
-    return label
-
-
-def _corners(box: object, where: str) -> tuple[float, float, float, float]:
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
-        raise DataError(f"{where}: bbox must be four finite numbers [x, y, width, height], found {excerpt(box)}")
-    x, y, width, height = box
-    return x, y, x + width, y + height
-
-
-def _is_finite(number: object) -> bool:
-    return type(number) in (int, float) and math.isfinite(number)
 
 
 def boxes_for(options) -> DetectorBoxes | None:

@@ -19,12 +19,7 @@ from pathlib import Path
 
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import tidy_id
-from scenerl.data.published import (
-    ImageFolders,
-    choose_split,
-    find_file,
-    names_of,
-)
+from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_members
@@ -65,11 +60,10 @@ def _head(path: Path | str) -> tuple[Path, Names, set[str] | None]:
     if path.is_dir():
         path = find_file(path, ("psg.json", "psg/psg.json"))
     parts = read_members(path, (*_NAMES, "test_image_ids"), EXPECTED)
-    optional = {"test_image_ids": None, "stuff_classes": []}
-    parts = optional | {key: value for key, value in parts.items() if value is not None}
-    ids = parts["test_image_ids"]
-    for key in (*_NAMES, *(["test_image_ids"] if ids is not None else [])):
-        if not isinstance(parts.get(key), list):
+    parts = {"stuff_classes": []} | {key: value for key, value in parts.items() if value is not None}
+    ids = parts.get("test_image_ids")
+    for key in (*_NAMES, "test_image_ids"):
+        if not isinstance(parts.get(key), list) and (key in parts or key in _NAMES):
             raise DataError(f"{path}: {key!r} must be a list, found {excerpt(parts.get(key))}; expected {EXPECTED}")
     labels = names_of([*parts["thing_classes"], *parts["stuff_classes"]], f"{path}: thing_classes and stuff_classes")
     predicates = names_of(parts["predicate_classes"], f"{path}: predicate_classes")

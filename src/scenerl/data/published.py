@@ -35,28 +35,49 @@ class ImageFolders:
         return Path(file_name) if Path(file_name).is_absolute() else self.find(file_name)
 
 
-def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
-    """The split, checked.
+def image_folders(setting: str, root: Path, names: Sequence[str]) -> ImageFolders:
+    """Where images may be: the folder of a setting, if it is not empty, or some folders below the root.
 
     Raises:
-        DataError: it is None, or there is no such split.
+        DataError: there is no such folder as the setting names.
     """
+    if not setting:
+        return ImageFolders(root, names)
+    if not Path(setting).is_dir():
+        raise DataError(f"images={setting}: there is no such folder")
+    return ImageFolders(Path(setting), ["."])
+
+
+def choose_split(split: str | None, allowed: Sequence[str], source: object) -> str:
+    """The split, checked; None chooses the only one.
+
+    Raises:
+        DataError: there is no such split, or it is None and there are several.
+    """
+    if split is None and len(allowed) == 1:
+        return allowed[0]
     if split in allowed:
         return split
     problem = "needs a split" if split is None else f"has no split {split!r}"
-    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed)}")
+    raise DataError(f"{source} {problem}; allowed: {', '.join(allowed) or 'none, no such file there'}")
 
 
-def find_file(folder: Path, names: Sequence[str]) -> Path:
+def refuse_split(split: str | None, source: object) -> None:
+    """Raise a DataError where a split is given for a source that is one file."""
+    if split is not None:
+        raise DataError(f"{source} is one file and has no split {split!r}")
+
+
+def find_file(folder: Path, names: Sequence[str], hint: str = "") -> Path:
     """The first of these files that is there, below the folder.
 
     Raises:
-        DataError: none of them is.
+        DataError: none of them is; ``hint`` ends the message.
     """
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder} holds none of: {', '.join(names)}")
+    raise DataError(f"{folder} holds none of: {', '.join(names)}{hint}")
 
 
 def names_of(value: object, where: str) -> dict[int, str]:

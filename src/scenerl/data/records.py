@@ -21,7 +21,7 @@ from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
 
-_FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
+FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _SHOWN = 3  # objects that a warning lists
 
 
@@ -102,8 +102,7 @@ def build_example(
             empty.append(f"{excerpt(label)} {box}")
             continue
         place[n] = len(objects)
-        label = checks.text(label, f"the label of {name}", n)
-        objects.append(SceneObject(label, checks.box(box, name, n, label)))
+        objects.append(checks.element(label, box, name, n))
     if empty:
         shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
         checks.warnings.insert(0, f"{len(empty)} boxes without area in the image are left out: {shown}")
@@ -118,22 +117,21 @@ def build_example(
             checks.relation(edges, (place[subject], predicate, place[object_]), n, labels[subject])
     if query is not None:
         query = checks.query(query, objects)
-    around = []
-    for n, (label, box) in enumerate(crowds):
-        if exact or not lacks_area(box, size):
-            around.append(
-                SceneObject(checks.text(label, "the label of crowds", n), checks.box(box, "crowds", n, label))
-            )
-    if checks.errors:
-        return Record(where, None, tuple(checks.errors), tuple(checks.warnings))
-    graph = SceneGraph(tuple(objects), tuple(edges.values()))
-    example = Example(image_id, checks.width, checks.height, graph, image, query, crowds=tuple(around))
-    return Record(where, example, (), tuple(checks.warnings))
+    around = tuple(
+        checks.element(label, box, "crowds", n)
+        for n, (label, box) in enumerate(crowds)
+        if exact or not lacks_area(box, size)
+    )
+    example = None
+    if not checks.errors:
+        graph = SceneGraph(tuple(objects), tuple(edges.values()))
+        example = Example(image_id, checks.width, checks.height, graph, image, query, crowds=around)
+    return Record(where, example, tuple(checks.errors), tuple(checks.warnings))
 
 
 def lacks_area(box: object, size: tuple[object, object]) -> bool:
     """Whether four numbers are a box without area in the image; anything else is no box, which is another error."""
-    box, (width, height) = _four_finite(box), size
+    box, (width, height) = four_finite(box), size
     if box is None or not {type(width), type(height)} <= {int, float}:
         return False
     x1, y1, x2, y2 = box
@@ -156,16 +154,13 @@ class Checks:
         return self.text(value, "image_id")
 
     def side(self, value: object, name: str) -> int:
-        if self.exact:
-            if value is None:
-                return 0
-            if type(value) in (int, float) and 0 <= value <= MAX_SIDE:
-                return int(value)
-        elif type(value) in (int, float) and 1 <= value <= MAX_SIDE and not value % 1:
+        least = int(not self.exact)
+        if type(value) in (int, float) and least <= value <= MAX_SIDE and (self.exact or not value % 1):
             return int(value)
-        self.errors.append(
-            f"{name} must be a whole number of pixels from {int(not self.exact)} to {MAX_SIDE}, found {excerpt(value)}"
-        )
+        if value is not None or not self.exact:
+            self.errors.append(
+                f"{name} must be a whole number of pixels from {least} to {MAX_SIDE}, found {excerpt(value)}"
+            )
         return 0
 
     def text(self, value: object, name: str, n: int | None = None) -> str:
@@ -183,9 +178,14 @@ class Checks:
         )
         return ""
 
+    def element(self, label: object, box: object, name: str, n: int) -> SceneObject:
+        """The object of a label and a box, the ``n``-th of a list called ``name``."""
+        label = self.text(label, f"the label of {name}", n)
+        return SceneObject(label, self.box(box, name, n, label))
+
     def box(self, value: object, name: str, n: int, label: object) -> Box:
         """A box inside the image; on an error any box, since the row is refused then."""
-        box = _four_finite(value)
+        box = four_finite(value)
         if box is not None:
             x1, y1, x2, y2 = box
             if self.exact or (0 <= x1 < x2 <= self.width and 0 <= y1 < y2 <= self.height):
@@ -243,12 +243,12 @@ def _clean_text(value: str) -> str | None:
     return None if text is None or ("<" in text and any(tag in text for tag in TAGS)) else text
 
 
-def _four_finite(value: object) -> Box | None:
+def four_finite(value: object) -> Box | None:
     """Four numbers that are not truth values; coordinates beyond any image count as infinite."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
     for number in value:
-        if type(number) is not int and type(number) is not float or not -_FAR < number < _FAR:
+        if type(number) is not int and type(number) is not float or not -FAR < number < FAR:
             return None
     return float(value[0]), float(value[1]), float(value[2]), float(value[3])
 

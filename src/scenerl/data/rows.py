@@ -27,27 +27,15 @@ _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
 
 
-def parse_row(row: object, where: str, images_dir: Path | None = None) -> tuple[Example, list[str]]:
-    """A data row as an example.
+def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
+    """A data row as a record, with all of its errors.
 
     Args:
         row: the decoded JSON value.
         where: names file and row in messages, for example ``rows.jsonl, row 3``.
         images_dir: folder that a relative ``file_name`` is taken from. Without it only absolute file names give an
             image. Whether the file exists is not looked at here.
-
-    Returns:
-        The example and the warnings of this row, which start with ``where``.
-
-    Raises:
-        DataError: the row cannot be used.
     """
-    record = read_row(row, where, images_dir)
-    return record.unwrap(), [f"{where}: {warning}" for warning in record.warnings]
-
-
-def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
-    """As :func:`parse_row`, but never raises: all errors of the row are collected in the record."""
     reader = _RowReader()
     example = reader.read(row, images_dir)
     return Record(where, None if reader.errors else example, tuple(reader.errors), tuple(reader.warnings))
@@ -124,12 +112,11 @@ class _RowReader(Checks):
         return objects, index
 
     def _detections(self, value: object, name: str) -> list[SceneObject]:
-        objects = []
-        for n, item in enumerate(self._list(value, name)):
-            if self._has_keys(item, _DETECTION_KEYS, name, n):
-                label = self.text(item["label"], f"the label of {name}", n)
-                objects.append(SceneObject(label, self.box(item["bbox_2d"], name, n, label)))
-        return objects
+        return [
+            self.element(item["label"], item["bbox_2d"], name, n)
+            for n, item in enumerate(self._list(value, name))
+            if self._has_keys(item, _DETECTION_KEYS, name, n)
+        ]
 
     def _query(self, value: object, objects: list[SceneObject]) -> tuple[str, ...]:
         if value is None:
@@ -169,7 +156,7 @@ class _RowReader(Checks):
 
 
 def example_to_row(example: Example, file_name: str | None = None) -> dict:
-    """The data row of an example, the inverse of :func:`parse_row`; object ids are ``label.N``, counted from 1.
+    """The data row of an example, the inverse of :func:`read_row`; object ids are ``label.N``, counted from 1.
 
     Args:
         example: detection examples (those with a ``query``) become detection rows.
@@ -184,9 +171,9 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
     objects = example.graph.objects
     if example.query is not None:
         row["query"] = list(example.query)
-        row["detections"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in objects]
-        if example.crowds:
-            row["crowds"] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in example.crowds]
+        for key, elements in (("detections", objects), ("crowds", example.crowds)):
+            if elements or key == "detections":
+                row[key] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in elements]
         return row
     ids = object_ids(found.label for found in objects)
     row["objects"] = [

@@ -13,19 +13,22 @@ learning can mend. Training rows are sparse; the test split is written both ways
 
 from __future__ import annotations
 
-import math
+import io
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from scenerl.data.jsonl import write_jsonl
+from scenerl.data.published import choose_split
 from scenerl.data.records import Record
 from scenerl.data.rows import example_to_row
 from scenerl.errors import DataError, UserError
-from scenerl.types import Example, Relation, SceneGraph, SceneObject
+from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 CELLS = 10
 NUM_OBJECTS = 3  # a crowded scene may end with two
@@ -48,10 +51,14 @@ _DOMINANCE = 1.5  # how much larger the offset in the relation's direction is th
 _SPECIAL = (("on", 0.45), ("in", 0.35), ("behind", 0.2))
 
 Cells = tuple[int, int, int, int]
+Colour = tuple[int, int, int]
 
-
-def _pick_class(rng: random.Random) -> str:
-    return rng.choices(list(_FREQUENCY), list(_FREQUENCY.values()))[0]
+Annotated = tuple[Image.Image, dict[str, Example]]
+"""A scene and its annotations by kind."""
+Annotator = Callable[[str, int, int, str], Annotated]
+"""Makes the scene of a name, a seed, a size in pixels and a split."""
+Progress = Callable[[int], None]
+"""Called with 1 after each scene."""
 
 
 def gap(a: Cells, b: Cells) -> int:
@@ -122,7 +129,7 @@ def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[in
     for _ in range(200):
         if len(placed) == NUM_OBJECTS:
             break
-        label = _pick_class(rng)
+        label = rng.choices(list(_FREQUENCY), list(_FREQUENCY.values()))[0]
         taken = {index for pair in special for index in pair}
         free = [k for k in range(len(placed)) if k not in taken]
         if free and rng.random() < 0.25:
@@ -149,7 +156,7 @@ def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[in
     return placed, special
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], colour: tuple[int, int, int]) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], colour: Colour) -> None:
     x1, y1, x2, y2 = box
     if label in ("apple", "grape"):
         draw.ellipse(box, fill=colour)
@@ -180,33 +187,22 @@ def background(rng: random.Random, size: int) -> Image.Image:
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _render(rng: random.Random, placed: list[tuple[str, Cells]], special, size: int) -> Image.Image:
-    image = background(rng, size)
-    draw = ImageDraw.Draw(image)
-    scale = size / CELLS
-    hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}
-    for index in sorted(range(len(placed)), key=lambda k: k not in hidden):  # what is behind is drawn first
-        label, box = placed[index]
-        colour = tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in _COLOUR[label])
-        _draw_shape(draw, label, tuple(value * scale for value in box), colour)
-    return image
-
-
 def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str], size: int) -> SceneGraph:
     """Objects by class then place, relations by subject then object, boxes in pixels."""
-    order = sorted(range(len(placed)), key=lambda k: (placed[k][0], placed[k][1]))
-    rank = {old: new for new, old in enumerate(order)}
-    relations = [(rank[s], predicate, rank[o]) for (s, o), predicate in special.items()]
-    arranged = {frozenset(pair) for pair in special}
-    for first in range(len(order)):
-        for second in range(first + 1, len(order)):
-            if frozenset((order[first], order[second])) not in arranged:
-                relations.append(_relation(first, placed[order[first]][1], second, placed[order[second]][1]))
-    scale = size / CELLS
-    objects = tuple(
-        SceneObject(label, tuple(round(value * scale, 2) for value in box)) for label, box in (placed[k] for k in order)
-    )
-    return SceneGraph(objects, tuple(Relation(s, p, o) for s, p, o in sorted(relations)))
+    order = sorted(range(len(placed)), key=placed.__getitem__)
+    relations = [(order.index(s), predicate, order.index(o)) for (s, o), predicate in special.items()]
+    relations += [
+        _relation(first, placed[order[first]][1], second, placed[order[second]][1])
+        for first, second in combinations(range(len(order)), 2)
+        if not {(order[first], order[second]), (order[second], order[first])} & special.keys()
+    ]
+    objects = (SceneObject(placed[k][0], pixels(placed[k][1], size)) for k in order)
+    return SceneGraph(tuple(objects), tuple(Relation(*relation) for relation in sorted(relations)))
+
+
+def pixels(cells: Cells, size: int) -> Box:
+    """A box in pixels of an image that is ``size`` pixels wide."""
+    return tuple(round(value * size / CELLS, 2) for value in cells)
 
 
 def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
@@ -221,8 +217,18 @@ def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
     """
     rng = random.Random(seed)
     placed, special = _compose(rng)
-    image = _render(rng, placed, special, size)
+    image = background(rng, size)
+    draw = ImageDraw.Draw(image)
+    hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}
+    for index in sorted(range(len(placed)), key=lambda k: k not in hidden):  # what is behind is drawn first
+        label, box = placed[index]
+        _draw_shape(draw, label, tuple(value * (size / CELLS) for value in box), varied(rng, _COLOUR[label]))
     return image, _graph(placed, special, size)
+
+
+def varied(rng: random.Random, colour: Colour) -> Colour:
+    """A colour that differs a little from another."""
+    return tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in colour)
 
 
 def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> SceneGraph:
@@ -240,99 +246,91 @@ def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> Scen
 
 def detection_query(graph: SceneGraph, seed: str) -> tuple[SceneGraph, tuple[str, ...]]:
     """A detection task on a scene: the query, absent labels among it, and the graph that answers it."""
-    rng = random.Random(seed)
-    query = tuple(sorted(rng.sample(CLASSES, 3)))
+    query = tuple(sorted(random.Random(seed).sample(CLASSES, 3)))
     return SceneGraph(tuple(obj for obj in graph.objects if obj.label in query)), query
 
 
+def _annotated(name: str, seed: int, size: int, _split: str) -> Annotated:
+    key = f"{seed}/{name}"
+    image, graph = scene(key, size)
+    found, query = detection_query(graph, f"{key}/query")
+    return image, {
+        "detection": Example(name, size, size, found, query=query),
+        "complete": Example(name, size, size, graph),
+        "sparse": Example(name, size, size, sparse(graph, f"{key}/sparse")),
+    }
+
+
 def make(
-    out_dir: Path,
-    num_train: int = 8000,
-    num_test: int = 384,
-    seed: int = 0,
-    size: int = 112,
-    progress: Callable[[int], None] | None = None,
+    out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
 ) -> None:
     """Write ``train.jsonl``, ``test.jsonl`` (sparse), ``test_complete.jsonl``, the same as detection queries
     (``train_det.jsonl``, ``test_det.jsonl``), and ``images/``.
 
-    The splits come from different seeds, so no scene is shared. Row files are written last and whole: a folder that
-    has them is complete.
-
-    Args:
-        progress: called with 1 after each scene.
+    The splits come from different seeds, so no scene is shared. Arguments and errors as for :func:`write_scenes`.
     """
-    for name, value in (("num_train", num_train), ("num_test", num_test)):
-        if value < 1:
-            raise UserError(f"{name} is {value}; a split needs at least 1 scene")
-    if size < 28:
-        raise UserError(f"size is {size}; scenes are at least 28 pixels wide")
-    out_dir = Path(out_dir)
-    images = out_dir / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", num_train), ("test", num_test)):
-        rows, complete_rows, detection_rows = [], [], []
-        for index in range(count):
-            name = f"{split}_{index:05d}"
-            key = f"{seed}/{name}"
-            image, graph = scene(key, size)
-            image.save(images / f"{name}.png", compress_level=1)
-            file_name = f"{name}.png"
-            example = Example(name, size, size, graph)
-            rows.append(example_to_row(_with(example, sparse(graph, f"{key}/sparse")), file_name))
-            complete_rows.append(example_to_row(example, file_name))
-            found, query = detection_query(graph, f"{key}/query")
-            detection_rows.append(example_to_row(_with(example, found, query), file_name))
-            if progress:
-                progress(1)
-        write_jsonl(out_dir / f"{split}_det.jsonl", detection_rows)
-        if split == "test":
-            write_jsonl(out_dir / "test_complete.jsonl", complete_rows)
-        write_jsonl(out_dir / f"{split}.jsonl", rows)
-
-
-def _with(example: Example, graph: SceneGraph, query: tuple[str, ...] | None = None) -> Example:
-    return Example(example.image_id, example.width, example.height, graph, example.image, query)
-
-
-def load(count: int = 100, seed: int = 0, size: int = 112, complete: bool = False) -> Iterator[Example]:
-    """Scenes made on the fly, without files: sparse annotations unless ``complete``; images as PNG bytes."""
-    import io
-
-    for index in range(count):
-        key = f"{seed}/stream_{index:05d}"
-        image, graph = scene(key, size)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        shown = graph if complete else sparse(graph, f"{key}/sparse")
-        yield Example(f"stream_{index:05d}", size, size, shown, buffer.getvalue())
+    train = {"detection": "train_det", "sparse": "train"}
+    test = {"detection": "test_det", "complete": "test_complete", "sparse": "test"}
+    write_scenes(
+        out_dir, _annotated, {"train": (num_train, "", train), "test": (num_test, "", test)}, seed, size, progress
+    )
 
 
 def read(argument: str, split: str | None = None) -> Iterator[Record]:
     """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
-    return read_scenes(
-        "synthetic", load, {"sparse": {"complete": False}, "complete": {"complete": True}}, argument, split
-    )
+    return read_scenes("synthetic", _annotated, {"sparse": "sparse", "complete": "complete"}, argument, split)
+
+
+def write_scenes(
+    out_dir: Path,
+    annotated: Annotator,
+    splits: Mapping[str, tuple[int, str, Mapping[str, str]]],
+    seed: int,
+    size: int,
+    progress: Progress | None,
+) -> None:
+    """Write a synthetic set: images, and at the end of each split its files of rows, whole.
+
+    Args:
+        splits: number of scenes, the split for ``annotated``, and the file of rows for each kind of annotation.
+        size: of the images in pixels.
+
+    Raises:
+        UserError: a split without scenes, or scenes narrower than 28 pixels.
+    """
+    numbers = {"num_train": (splits["train"][0], 1), "num_test": (splits["test"][0], 1), "size": (size, 28)}
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    images = Path(out_dir) / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for name, (count, split, files) in splits.items():
+        rows: dict[str, list[dict]] = {kind: [] for kind in files}
+        for index in range(count):
+            image, examples = annotated(f"{name}_{index:05d}", seed, size, split)
+            file_name = f"{name}_{index:05d}.png"
+            image.save(images / file_name, compress_level=1)
+            for kind, found in rows.items():
+                found.append(example_to_row(examples[kind], file_name))
+            if progress:
+                progress(1)
+        for kind, found in rows.items():
+            write_jsonl(Path(out_dir) / f"{files[kind]}.jsonl", found)
 
 
 def read_scenes(
-    name: str,
-    load_scenes: Callable[..., Iterator[Example]],
-    splits: Mapping[str, Mapping[str, object]],
-    argument: str,
-    split: str | None,
+    name: str, annotated: Annotator, splits: Mapping[str, str], argument: str, split: str | None
 ) -> Iterator[Record]:
-    """The records of a synthetic set.
+    """The records of a synthetic set, made on the fly; images are PNG bytes.
 
     Args:
-        splits: their names, the default first, with what each hands to ``load_scenes``.
+        splits: split to kind of annotation, the default first.
 
     Raises:
         DataError: an unknown split or setting.
     """
     settings = {"count": 100, "seed": 0, "size": 112}
-    if split is not None and split not in splits:
-        raise DataError(f"{name} has no split {split!r}; allowed: {', '.join(splits)}")
+    split = choose_split(split or next(iter(splits)), list(splits), name)
     for part in filter(None, argument.split(",")):
         key, _, value = part.partition("=")
         if key not in settings or not value.isdecimal():
@@ -340,15 +338,11 @@ def read_scenes(
                 f"{name}: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, separated by commas"
             )
         settings[key] = int(value)
-    examples = load_scenes(**settings, **splits[split or next(iter(splits))])
-    return (Record(f"{name}, row {number}", example) for number, example in enumerate(examples, start=1))
 
+    def record(index: int) -> Record:
+        image, examples = annotated(f"stream_{index:05d}", settings["seed"], settings["size"], split)
+        png = io.BytesIO()
+        image.save(png, "PNG", compress_level=1)
+        return Record(f"{name}, row {index + 1}", replace(examples[splits[split]], image=png.getvalue()))
 
-def predicate_share(graph_count: int = 1000, seed: int = 0) -> dict[str, float]:
-    """Share of each predicate among the complete relations of ``graph_count`` scenes (documentation and tests)."""
-    counts = dict.fromkeys(PREDICATES, 0)
-    for index in range(graph_count):
-        for relation in scene(f"{seed}/share_{index}")[1].relations:
-            counts[relation.predicate] += 1
-    total = math.fsum(counts.values())
-    return {predicate: count / total for predicate, count in counts.items()}
+    return map(record, range(settings["count"]))

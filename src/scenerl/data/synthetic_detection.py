@@ -14,17 +14,25 @@ boxes, one in two with *negatives*. A model that imitates the first learns that 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import write_jsonl
 from scenerl.data.records import Record
-from scenerl.data.rows import example_to_row
-from scenerl.data.synthetic import CELLS, Cells, background, gap, read_scenes
-from scenerl.errors import UserError
+from scenerl.data.synthetic import (
+    CELLS,
+    Annotated,
+    Cells,
+    Progress,
+    background,
+    gap,
+    pixels,
+    read_scenes,
+    varied,
+    write_scenes,
+)
 from scenerl.types import Example, SceneGraph, SceneObject
 
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
@@ -75,9 +83,8 @@ def draw(shapes: tuple[Shape, ...], seed: str, size: int = 112) -> Image.Image:
     image = background(rng, size)
     canvas = ImageDraw.Draw(image)
     for item in shapes:
-        colour = tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in COLOURS[item.colour])
         outline = canvas.ellipse if item.shape == "circle" else canvas.rectangle
-        outline(tuple(value * size / CELLS for value in item.cells), fill=colour)
+        outline(tuple(value * size / CELLS for value in item.cells), fill=varied(rng, COLOURS[item.colour]))
     return image
 
 
@@ -131,12 +138,18 @@ def draw_query(seed: str, split: str = "negatives") -> tuple[str, tuple[Shape, .
 
 def example(phrase: str, shapes: tuple[Shape, ...], image_id: str, size: int = 112) -> Example:
     """A query of a scene with its complete answer, boxes in pixels; the image is left out."""
-    found = tuple(_detection(phrase, shapes[n], size) for n in phrases(shapes)[phrase])
+    found = tuple(SceneObject(phrase, pixels(shapes[n].cells, size)) for n in phrases(shapes)[phrase])
     return Example(image_id, size, size, SceneGraph(found), query=(phrase,))
 
 
-def _detection(label: str, item: Shape, size: int) -> SceneObject:
-    return SceneObject(label, tuple(round(value * size / CELLS, 2) for value in item.cells))
+def _annotated(name: str, seed: int, size: int, split: str) -> Annotated:
+    key = f"{seed}/detection/{name}"
+    phrase, shapes = draw_query(key, split)
+    named = SceneGraph(tuple(SceneObject(item.name, pixels(item.cells, size)) for item in shapes))
+    return draw(shapes, key, size), {
+        "phrase": example(phrase, shapes, name, size),
+        "shapes": Example(name, size, size, named, query=NAMES),
+    }
 
 
 def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
@@ -149,62 +162,22 @@ def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
 
 
 def make(
-    out_dir: Path,
-    num_train: int = 8000,
-    num_test: int = 384,
-    seed: int = 0,
-    size: int = 112,
-    progress: Callable[[int], None] | None = None,
+    out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
 ) -> None:
     """Write ``train.jsonl`` (few negatives), ``train_negatives.jsonl``, ``test.jsonl`` (negatives), ``shapes.jsonl``.
 
     Images go to ``images/``. No scene is in two of the first three files. ``shapes.jsonl`` names every shape in the
-    images of ``train.jsonl`` by colour and shape: a closed-vocabulary task. Row files are written whole.
-
-    Args:
-        progress: called with 1 after each scene.
-
-    Raises:
-        UserError: a split without scenes, or scenes narrower than 28 pixels.
+    images of ``train.jsonl`` by colour and shape: a closed-vocabulary task. Arguments and errors as for
+    :func:`~scenerl.data.synthetic.write_scenes`.
     """
-    for name, value, least in (("num_train", num_train, 1), ("num_test", num_test, 1), ("size", size, 28)):
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
-    out_dir = Path(out_dir)
-    images = out_dir / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    named = []
-    for file, (count, split) in num_scenes(num_train, num_test).items():
-        rows = []
-        for index in range(count):
-            name = f"{file}_{index:05d}"
-            key = f"{seed}/detection/{name}"
-            phrase, shapes = draw_query(key, split)
-            draw(shapes, key, size).save(images / f"{name}.png", compress_level=1)
-            rows.append(example_to_row(example(phrase, shapes, name, size), f"{name}.png"))
-            if file == "train":
-                graph = SceneGraph(tuple(_detection(item.name, item, size) for item in shapes))
-                named.append(example_to_row(Example(name, size, size, graph, query=NAMES), f"{name}.png"))
-            if progress:
-                progress(1)
-        write_jsonl(out_dir / f"{file}.jsonl", rows)
-    write_jsonl(out_dir / "shapes.jsonl", named)
-
-
-def load(count: int = 100, seed: int = 0, size: int = 112, split: str = "negatives") -> Iterator[Example]:
-    """Scenes made on the fly, without files; images as PNG bytes."""
-    import io
-
-    for index in range(count):
-        name = f"stream_{index:05d}"
-        key = f"{seed}/detection/{name}"
-        phrase, shapes = draw_query(key, split)
-        buffer = io.BytesIO()
-        draw(shapes, key, size).save(buffer, "PNG", compress_level=1)
-        yield replace(example(phrase, shapes, name, size), image=buffer.getvalue())
+    splits = {
+        file: (count, split, {"phrase": file} | ({"shapes": "shapes"} if file == "train" else {}))
+        for file, (count, split) in num_scenes(num_train, num_test).items()
+    }
+    write_scenes(out_dir, _annotated, splits, seed, size, progress)
 
 
 def read(argument: str, split: str | None = None) -> Iterator[Record]:
     """``synthetic_detection:count=100,seed=0``; splits ``negatives`` and ``few_negatives``."""
-    splits = {name: {"split": name} for name in ("negatives", "few_negatives")}
-    return read_scenes("synthetic_detection", load, splits, argument, split)
+    splits = dict.fromkeys(("negatives", "few_negatives"), "phrase")
+    return read_scenes("synthetic_detection", _annotated, splits, argument, split)

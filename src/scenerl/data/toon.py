@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
+from scenerl.data.published import refuse_split
 from scenerl.data.records import Record
 from scenerl.errors import DataError
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
@@ -47,100 +48,84 @@ def parse(text: object) -> ParseResult:
     if start >= 0:
         body, closing_tag, _ = body[start + len("<answer>") :].partition("</answer>")
         closed = bool(closing_tag)
-    reader = _Reader()
+    objects: dict[int, SceneObject] = {}  # by the ids of the text
+    relations: list[tuple[int, str, int]] = []
+    issues: list[Issue] = []
+    sections: set[str] = set()
+    section, width, announced = "", 0, 0
     for number, line in enumerate(body.splitlines()[:_MAX_LINES], start=1):
-        reader.read(line, number)
-    issues = tuple(reader.issues)
-    if not reader.sections or (reader.announced and not reader.objects):
-        return ParseResult("wrong_schema", None, issues)
-    if reader.sections == {"obj"}:
-        return ParseResult("wrong_schema" if closed else "truncated", None, issues)
-    return ParseResult("ok", SceneGraph(tuple(reader.objects), tuple(reader.relations)), issues)
-
-
-class _Reader:
-    """Takes the lines of an answer in order.
-
-    Attributes:
-        objects, relations: what they hold.
-        place: ids of the text to indices of ``objects``.
-        issues: the lines that were dropped.
-        sections: the headers that were there.
-        announced: how many objects the header says there are.
-    """
-
-    def __init__(self) -> None:
-        self.objects: list[SceneObject] = []
-        self.relations: list[Relation] = []
-        self.place: dict[int, int] = {}
-        self.issues: list[Issue] = []
-        self.sections: set[str] = set()
-        self.announced = 0
-        self._add = None
-        self._width = 0
-
-    def read(self, line: str, number: int) -> None:
-        """Read one line: a header, perhaps with the first element behind it, or an element."""
-        header = _HEADER.search(line)
-        if header:
-            section = header[1].lower()
-            self.sections.add(section)
-            self._add = {"obj": self._object, "rel": self._relation, "rel_pairs": self._pair}[section]
-            self._width = len(header[3].split(","))
+        if header := _HEADER.search(line):  # perhaps with the first element behind it
+            section, width = header[1].lower(), len(header[3].split(","))
+            sections.add(section)
             if section == "obj":
-                self.announced = int(header[2] or 0)
+                announced = int(header[2] or 0)
             line = line[header.end() :]
-        if self._add is None or line.count(",") < 2:
-            return
-        issue = self._add(_split(line))
-        if issue:
-            self.issues.append(Issue(issue, f"line {number}", line[:80]))
-
-    def _object(self, fields: list[str]) -> str | None:
-        """Add an object, or return what is wrong. Further fields may stand between the name and the box."""
-        if len(fields) != max(self._width, 6) or not _NUMBER.fullmatch(fields[0]) or not fields[1]:
-            return "malformed_object"
+        if not section or line.count(",") < 2:
+            continue
+        fields = _split(line)
         try:
-            box = tuple(float(field) for field in fields[-4:])
-        except ValueError:
-            return "bad_box"
-        if not all(math.isfinite(number) for number in box):
-            return "bad_box"
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return "no_area"
-        if int(fields[0]) in self.place:
-            return "duplicate_id"
-        self.place[int(fields[0])] = len(self.objects)
-        self.objects.append(SceneObject(fields[1], box))
-        return None
+            if section == "obj":
+                _add_object(objects, fields, width)
+            else:
+                relations += _relations(fields, section == "rel_pairs", objects.keys())
+        except _Dropped as dropped:
+            issues.append(Issue(str(dropped), f"line {number}", line[:80]))
+    if not sections or (announced and not objects):
+        return ParseResult("wrong_schema", None, tuple(issues))
+    if sections == {"obj"}:
+        return ParseResult("wrong_schema" if closed else "truncated", None, tuple(issues))
+    place = {object_id: n for n, object_id in enumerate(objects)}
+    edges = (Relation(place[subject], predicate, place[object_]) for subject, predicate, object_ in relations)
+    return ParseResult("ok", SceneGraph(tuple(objects.values()), tuple(edges)), tuple(issues))
 
-    def _relation(self, fields: list[str]) -> str | None:
-        """Add a relation; fields behind the third are ignored."""
-        if len(fields) < 3 or not fields[1]:
-            return "malformed_relation"
-        return self._relate(fields[0], [fields[1]], [], fields[2])
 
-    def _pair(self, fields: list[str]) -> str | None:
-        """Add the relations of a person with an object. Spatial predicates say where the object is, as in Action
-        Genome: "in front of" becomes a relation of the object with the person."""
+class _Dropped(Exception):
+    """The issue for which a line is dropped."""
+
+
+def _add_object(objects: dict[int, SceneObject], fields: list[str], width: int) -> None:
+    """Add the object of a line. Further fields may stand between the name and the box."""
+    if len(fields) != max(width, 6) or not _NUMBER.fullmatch(fields[0]) or not fields[1]:
+        raise _Dropped("malformed_object")
+    try:
+        box = tuple(map(float, fields[-4:]))
+    except ValueError:
+        raise _Dropped("bad_box") from None
+    if not all(map(math.isfinite, box)):
+        raise _Dropped("bad_box")
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise _Dropped("no_area")
+    if int(fields[0]) in objects:
+        raise _Dropped("duplicate_id")
+    objects[int(fields[0])] = SceneObject(fields[1], box)
+
+
+def _relations(fields: list[str], is_pair: bool, ids: Collection[int]) -> list[tuple[int, str, int]]:
+    """The relations of a line, by object ids; fields behind the third are ignored.
+
+    Args:
+        is_pair: the line holds those of a person with an object. Spatial predicates say where the object is, as in
+            Action Genome: "in front of" becomes a relation of the object with the person.
+    """
+    backward: list[str] = []
+    if is_pair:
         lists = [_listed(field) for field in fields[1:4]]
         if len(fields) != 5 or None in lists:
-            return "malformed_relation"
-        attention, spatial, contacting = lists
-        return self._relate(fields[0], [*attention, *contacting], spatial, fields[4])
-
-    def _relate(self, subject: str, forward: list[str], backward: list[str], object_: str) -> str | None:
-        if not _NUMBER.fullmatch(subject) or not _NUMBER.fullmatch(object_):
-            return "malformed_relation"
-        ends = int(subject), int(object_)
-        if not {*ends} <= self.place.keys():
-            return "dangling_relation"
-        if ends[0] == ends[1]:
-            return "self_relation"
-        for predicates, (first, second) in ((forward, ends), (backward, ends[::-1])):
-            for predicate in predicates:
-                self.relations.append(Relation(self.place[first], predicate, self.place[second]))
-        return None
+            raise _Dropped("malformed_relation")
+        attention, backward, contacting = lists
+        forward, last = [*attention, *contacting], fields[4]
+    elif len(fields) < 3 or not fields[1]:
+        raise _Dropped("malformed_relation")
+    else:
+        forward, last = [fields[1]], fields[2]
+    if not _NUMBER.fullmatch(fields[0]) or not _NUMBER.fullmatch(last):
+        raise _Dropped("malformed_relation")
+    subject, object_ = int(fields[0]), int(last)
+    if subject not in ids or object_ not in ids:
+        raise _Dropped("dangling_relation")
+    if subject == object_:
+        raise _Dropped("self_relation")
+    return [(subject, name, object_) for name in forward] + [(object_, name, subject) for name in backward]
 
 
 def _split(line: str) -> list[str]:
@@ -186,8 +171,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     Raises:
         DataError: the file is missing, or has no splits.
     """
-    if split is not None:
-        raise DataError(f"{argument} is one file and has no split {split!r}")
+    refuse_split(split, argument)
     seen = set()
     for number, row, error in read_rows(argument):
         where = f"{argument}, row {number}"

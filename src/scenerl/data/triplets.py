@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from scenerl.data import load
+from scenerl.data import load, resolve
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError
-from scenerl.json_files import first_element, is_object, read_json
+from scenerl.json_files import read_json
 from scenerl.progress import track
 
 Triplet = tuple[str, str, str]
@@ -49,10 +49,9 @@ def read_training(source: str, split: str | None = None) -> tuple[set[Triplet], 
 
 
 def _is_triplets_file(source: str) -> bool:
-    """Whether a source is a ``.json`` file, and neither COCO instances nor psg.json."""
-    if Path(source).suffix != ".json":
-        return False
+    """Whether a source is a ``.json`` file that is no data set."""
     try:
-        return not is_object(source, "triplets") or first_element(source, ("data", "images"), "triplets") is None
+        resolve(source)
     except DataError:
-        return True  # whose reader says what is wrong
+        return Path(source).suffix == ".json"
+    return False

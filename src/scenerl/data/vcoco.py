@@ -46,6 +46,8 @@ _IMAGE_FOLDERS = tuple(
     for part in ("train", "val")
 )
 
+_IMAGE_NAMES = ("COCO_train2014_{:012}.jpg", "COCO_val2014_{:012}.jpg", "{:012}.jpg")
+
 Triplet = tuple[int, str, int]
 """An HOI triplet: instance ids of person and object, and the predicate between them."""
 
@@ -74,7 +76,27 @@ def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
         if image_id not in images:
             yield Record(where, None, ("COCO's instances have no such image",))
             continue
-        yield _record(where, image_id, images[image_id], triplets[image_id], instances, categories, folders)
+        ends = dict.fromkeys(end for person, _, thing in triplets[image_id] for end in (person, thing))
+        found = [instances.get(number, {}) for number in ends]
+        labels = [categories.get(instance.get("category_id")) for instance in found]
+        if unnamed := [number for number, label in zip(ends, labels, strict=True) if not isinstance(label, str)]:
+            error = f"COCO's instances have no instance {unnamed[0]}, or no name for its category"
+            yield Record(where, None, (error,))
+            continue
+        place = {number: n for n, number in enumerate(ends)}
+        relations = [(place[person], predicate, place[thing]) for person, predicate, thing in triplets[image_id]]
+        image = images[image_id]
+        file = str(image.get("file_name"))
+        names = [file] if Path(file).is_absolute() else [name.format(image_id) for name in _IMAGE_NAMES]
+        yield build_example(
+            where,
+            image_id,
+            (image.get("width"), image.get("height")),
+            labels,
+            [_xyxy(instance["bbox"]) for instance in found],
+            relations,
+            image=folders.find(*names),
+        )
 
 
 def triplets_by_image(value: object, path: Path) -> dict[int, list[Triplet]]:
@@ -137,35 +159,6 @@ def _read_instances(paths, image_ids, ids) -> tuple[dict[int, Mapping], dict[int
             elif key == "annotations" and number in ids:
                 found[key][number] = {name: entry.get(name) for name in ("bbox", "category_id")}  # no polygons
     return found["images"], found["annotations"], found["categories"]
-
-
-def _record(
-    where: str,
-    image_id: int,
-    image: Mapping,
-    triplets: list[Triplet],
-    instances: Mapping[int, Mapping],
-    categories: Mapping[int, str],
-    folders: ImageFolders,
-) -> Record:
-    ends = dict.fromkeys(end for person, _, thing in triplets for end in (person, thing))
-    place = {number: n for n, number in enumerate(ends)}
-    labels, boxes = [], []
-    for number in place:
-        instance = instances.get(number)
-        if instance is None or not isinstance(categories.get(instance["category_id"]), str):
-            return Record(where, None, (f"COCO's instances have no instance {number}, or no name for its category",))
-        labels.append(categories[instance["category_id"]])
-        boxes.append(_xyxy(instance["bbox"]))
-    relations = [(place[person], predicate, place[thing]) for person, predicate, thing in triplets]
-    names = [f"COCO_{part}2014_{image_id:012}.jpg" for part in ("train", "val")] + [f"{image_id:012}.jpg"]
-    size = image.get("width"), image.get("height")
-    file = (
-        folders.find_named(image.get("file_name"))
-        if Path(str(image.get("file_name"))).is_absolute()
-        else folders.find(*names)
-    )
-    return build_example(where, image_id, size, labels, boxes, relations, image=file)
 
 
 def _xyxy(box: object) -> object:

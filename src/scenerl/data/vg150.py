@@ -18,20 +18,12 @@ loaders of the field cut corners to whole numbers of the 1024 scale; here the di
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.published import (
-    ImageFolders,
-    choose_split,
-    find_file,
-    names_of,
-)
+from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import iter_list, read_json
@@ -47,11 +39,11 @@ _NAMES = ("VG-SGG-dicts-with-attri.json", "VG-SGG-dicts.json")
 _IMAGE_FOLDERS = ("VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "images")
 _PER_IMAGE = ("split", "img_to_first_box", "img_to_last_box", "img_to_first_rel", "img_to_last_rel")
 _PER_ELEMENT = {"labels": 1, "boxes_1024": 4, "relationships": 2, "predicates": 1}  # name to columns
-_BLOCK = 512  # images whose annotations are read at a time
+EXPECTED_IMAGES = "a JSON list of images, each with image_id, width and height"
 
 
 def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
-    """Every image of a split as a record, streamed.
+    """Every image of a split as a record.
 
     Args:
         argument: the folder that holds the three files; after it ``num_validation=5000``: how many of the training
@@ -62,39 +54,45 @@ def read(argument: Path | str, split: str | None = None) -> Iterator[Record]:
         DataError: a file is missing or not of the schema, or the files do not belong together.
     """
     folder, settings = path_and_settings(str(argument), "vg150", {"num_validation": NUM_VALIDATION})
-    num_validation = int(settings["num_validation"])
+    num_validation = settings["num_validation"]
     split = choose_split(split, SPLITS, f"vg150:{folder}")
     graphs, names, images = (find_file(folder, wanted) for wanted in (_GRAPHS, _NAMES, ("image_data.json",)))
     labels, predicates = _read_names(names)
+    arrays = _read_arrays(graphs)
+    sizes = [_id_and_size(row) for row in iter_list(images, EXPECTED_IMAGES) if not _is_corrupted(row)]
+    if len(sizes) != len(arrays["split"]):
+        raise DataError(
+            f"{images} lists {len(sizes)} images ({len(CORRUPTED)} corrupted ones not counted), but {graphs} holds "
+            f"{len(arrays['split'])}; these files do not belong together"
+        )
     folders = ImageFolders(folder, _IMAGE_FOLDERS)
-    with _open_h5(graphs) as file:
-        index = {name: file[name][:] for name in _PER_IMAGE}
-        num_rows = sum(1 for _ in _image_rows(images))
-        if num_rows != len(index["split"]):
-            raise DataError(
-                f"{images} lists {num_rows} images ({len(CORRUPTED)} corrupted ones not counted), but {graphs} holds "
-                f"{len(index['split'])}; these files do not belong together"
-            )
-        chosen = images_of(index, split, num_validation)
-        rows = _rows_at(_image_rows(images), chosen.tolist())
-        for start in range(0, len(chosen), _BLOCK):
-            block = chosen[start : start + _BLOCK]
-            boxes = _Spans(file, ("labels", "boxes_1024"), index, "box", block)
-            relations = _Spans(file, ("relationships", "predicates"), index, "rel", block)
-            for number, row in zip(block.tolist(), islice(rows, len(block)), strict=True):
-                where = f"{graphs}, image {number}"
-                first, (classes, boxes_N4) = boxes.of(number)
-                _, (pairs_R2, edges) = relations.of(number)
-                try:
-                    named = [labels[n] for n in classes.ravel().tolist()]
-                    triples = [
-                        (subject - first, predicates[edge], object_ - first)
-                        for (subject, object_), edge in zip(pairs_R2.tolist(), edges.ravel().tolist(), strict=True)
-                    ]
-                except KeyError as error:
-                    yield Record(where, None, (f"the class or predicate {error} has no name in {names}",))
-                    continue
-                yield _record(where, row, named, boxes_N4, triples, folders)
+    for number in images_of(arrays, split, num_validation).tolist():
+        where = f"{graphs}, image {number}"
+        box, edge = (
+            slice(arrays[f"img_to_first_{kind}"][number], arrays[f"img_to_last_{kind}"][number] + 1)
+            for kind in ("box", "rel")
+        )
+        pairs_R2 = (arrays["relationships"][edge].astype(int) - int(box.start)).tolist()
+        try:
+            named = [labels[n] for n in arrays["labels"][box].ravel().tolist()]
+            edges = [predicates[n] for n in arrays["predicates"][edge].ravel().tolist()]
+        except KeyError as error:
+            yield Record(where, None, (f"the class or predicate {error} has no name in {names}",))
+            continue
+        image_id, width, height = sizes[number]
+        if not all(type(value) is int and value > 0 for value in sizes[number]):
+            found = excerpt({"image_id": image_id, "width": width, "height": height})
+            yield Record(where, None, (f"image_id, width and height must be whole numbers above 0, found {found}",))
+            continue
+        yield build_example(
+            f"{where} (image_id {image_id})",
+            image_id,
+            (width, height),
+            named,
+            corners(arrays["boxes_1024"][box], width, height).tolist(),
+            [(subject, name, object_) for (subject, object_), name in zip(pairs_R2, edges, strict=True)],
+            image=folders.find(f"{image_id}.jpg"),
+        )
 
 
 def images_of(index: Mapping[str, np.ndarray], split: str, num_validation: int = NUM_VALIDATION) -> np.ndarray:
@@ -127,70 +125,30 @@ def corners(boxes_N4: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.where(np.abs(exact - inside) < unit, inside, exact)
 
 
-def _record(
-    where: str,
-    row: Mapping,
-    labels: list[str],
-    boxes_N4: np.ndarray,
-    relations: list[tuple[int, str, int]],
-    folders: ImageFolders,
-) -> Record:
-    image_id, width, height = (row.get(key) for key in ("image_id", "width", "height"))
-    if not all(type(number) is int and number > 0 for number in (image_id, width, height)):
-        found = excerpt({"image_id": image_id, "width": width, "height": height})
-        return Record(where, None, (f"image_id, width and height must be whole numbers above 0, found {found}",))
-    boxes = corners(boxes_N4, width, height).tolist()
-    image = folders.find(f"{image_id}.jpg")
-    return build_example(
-        f"{where} (image_id {image_id})", image_id, (width, height), labels, boxes, relations, image=image
-    )
-
-
-class _Spans:
-    """What a block of images has of some arrays, read in one piece."""
-
-    def __init__(
-        self, file: Any, names: tuple[str, ...], index: Mapping[str, np.ndarray], kind: str, block: np.ndarray
-    ):
-        self._first, self._last = index[f"img_to_first_{kind}"], index[f"img_to_last_{kind}"]
-        self._low, high = int(self._first[block].min()), int(self._last[block].max()) + 1
-        for name in names:
-            if high > len(file[name]):
-                raise DataError(f"{file.filename}: {name!r} ends before image {int(block[-1])} has all of its entries")
-        self._parts = [file[name][self._low : high] for name in names]
-
-    def of(self, number: int) -> tuple[int, list[np.ndarray]]:
-        """The place of the image's first entry, and its entries of each array."""
-        first, last = int(self._first[number]), int(self._last[number])
-        return first, [part[first - self._low : last + 1 - self._low] for part in self._parts]
-
-
-def _h5py() -> Any:
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the h5 file, each in its shape; all of them together are some 50 megabytes."""
     try:
         import h5py
     except ImportError as error:
         raise DataError("vg150 needs the package h5py: pip install 'scenerl[h5]'") from error
-    return h5py
-
-
-@contextmanager
-def _open_h5(path: Path) -> Iterator[Any]:
-    """The open file, with every array that is needed in its shape."""
-    h5py = _h5py()
     try:
-        file = h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            arrays = {name: file[name][:] for name in (*_PER_IMAGE, *_PER_ELEMENT) if name in file}
     except OSError as error:
         raise DataError(f"{path}: cannot be read as HDF5 ({' '.join(str(error).split())[:200]})") from error
-    with file:
-        num_images = len(file["split"]) if "split" in file else 0
-        for name in (*_PER_IMAGE, *_PER_ELEMENT):
-            shape = getattr(file.get(name), "shape", None)
-            columns = _PER_ELEMENT.get(name)
-            wanted = (num_images,) if columns is None else (shape[0], columns) if shape else None
-            if shape is None or (shape != wanted and not (columns == 1 and len(shape) == 1)):
-                expected = f"{num_images} numbers" if columns is None else f"rows of {columns}"
-                raise DataError(f"{path}: {name!r} must hold {expected}, found {'nothing' if shape is None else shape}")
-        yield file
+    num_images = len(arrays.get("split", ()))
+    for name in (*_PER_IMAGE, *_PER_ELEMENT):
+        shape = arrays[name].shape if name in arrays else None
+        columns = _PER_ELEMENT.get(name)
+        wanted = (num_images,) if columns is None else (shape[0], columns) if shape else None
+        if shape is None or (shape != wanted and not (columns == 1 and len(shape) == 1)):
+            expected = f"{num_images} numbers" if columns is None else f"rows of {columns}"
+            raise DataError(f"{path}: {name!r} must hold {expected}, found {'nothing' if shape is None else shape}")
+    for name in _PER_ELEMENT:
+        last = arrays["img_to_last_box" if name in ("labels", "boxes_1024") else "img_to_last_rel"]
+        if len(last) and last.max() >= len(arrays[name]):
+            raise DataError(f"{path}: {name!r} ends before image {last.argmax()} has all of its entries")
+    return arrays
 
 
 def _read_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
@@ -200,16 +158,11 @@ def _read_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     return names_of(found[0], f"{path}: idx_to_label"), names_of(found[1], f"{path}: idx_to_predicate")
 
 
-def _image_rows(path: Path) -> Iterator[Mapping]:
-    """The entries of image_data.json that the h5 file has as well, in its order."""
-    for row in iter_list(path, "a JSON list of images, each with image_id, width and height"):
-        if not isinstance(row, Mapping) or row.get("image_id") not in CORRUPTED:
-            yield row if isinstance(row, Mapping) else {}
+def _is_corrupted(row: object) -> bool:
+    return isinstance(row, Mapping) and row.get("image_id") in CORRUPTED
 
 
-def _rows_at(rows: Iterator[Mapping], places: list[int]) -> Iterator[Mapping]:
-    """The rows at rising places."""
-    at = -1
-    for place in places:
-        yield next(islice(rows, place - at - 1, None))
-        at = place
+def _id_and_size(row: object) -> tuple[object, object, object]:
+    """Image id, width and height of an entry of image_data.json."""
+    row = row if isinstance(row, Mapping) else {}
+    return row.get("image_id"), row.get("width"), row.get("height")

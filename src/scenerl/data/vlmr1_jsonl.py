@@ -29,11 +29,10 @@ from collections.abc import Iterator, Mapping
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.coco import image_folders
 from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
-from scenerl.data.published import ImageFolders
+from scenerl.data.published import ImageFolders, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, excerpt
 from scenerl.errors import DataError
 
@@ -57,10 +56,8 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
     """
     defaults = {"images": "", "frame": "pixels"}
     path, settings = path_and_settings(argument, "vlmr1_jsonl", defaults, {"frame": BOX_FORMATS})
-    if split is not None:
-        raise DataError(f"vlmr1_jsonl:{path} is one file and has no split {split!r}")
-    images = str(settings["images"])
-    folders = image_folders(path, images) if images else ImageFolders(path.parent, ["images", "."])
+    refuse_split(split, f"vlmr1_jsonl:{path}")
+    folders = image_folders(settings["images"], path.parent, ["images", "."])
     seen: set[str] = set()
     for number, row, error in read_rows(path):
         where = f"{path}, row {number}"
@@ -71,7 +68,7 @@ def read(argument: str, split: str | None = None) -> Iterator[Record]:
         image_id = f"{image_id} row {number}" if image_id in seen else image_id
         seen.add(image_id)
         try:
-            yield _record(row, where, image_id, folders, str(settings["frame"]))
+            yield _record(row, where, image_id, folders, settings["frame"])
         except DataError as problem:
             yield Record(where, None, (str(problem),))
 
@@ -104,7 +101,15 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     Raises:
         DataError: it is not of the schema; the message does not name the row.
     """
-    question, answer = _turns(row.get("conversations"))
+    turns = row.get("conversations")
+    turns = turns[:2] if isinstance(turns, list) else []
+    values = [turn.get("value") if isinstance(turn, Mapping) else None for turn in turns]
+    if len(values) < 2 or not all(isinstance(value, str) for value in values):
+        raise DataError(
+            "conversations must be a list of two turns, question and answer, each with a text as value, found "
+            f"{excerpt(row.get('conversations'))}"
+        )
+    question, answer = values
     image = row.get("image")
     image = image[0] if isinstance(image, list) and len(image) == 1 else image
     if not isinstance(image, str) or not image or "\0" in image:
@@ -116,7 +121,10 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     query = queried_labels(question.replace("<image>", ""))
     labels, boxes = _detections(answer, query)
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
-        boxes = [_pixels(box, size) for box in boxes]
+        # what is no box stays, for the record's checks to name
+        boxes = [
+            rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box for box in boxes
+        ]
     warnings = ()
     unlisted = [label for label in dict.fromkeys(labels) if label not in query]
     if unlisted or not query:
@@ -126,17 +134,6 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
         where, image_id, size, labels, boxes, query=[*query, *unlisted], image=file, empty_is_error=True
     )
     return Record(where, record.example, record.errors, (*warnings, *record.warnings))
-
-
-def _turns(conversations: object) -> tuple[str, str]:
-    turns = conversations if isinstance(conversations, list) else []
-    values = [turn.get("value") if isinstance(turn, Mapping) else None for turn in turns[:2]]
-    if len(values) < 2 or not all(isinstance(value, str) for value in values):
-        raise DataError(
-            "conversations must be a list of two turns, question and answer, each with a text as value, found "
-            f"{excerpt(conversations)}"
-        )
-    return values[0], values[1]
 
 
 def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
@@ -156,8 +153,3 @@ def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]
     ):
         raise DataError(f"the answer must be a list of objects with bbox_2d and label, found {excerpt(value)}")
     return [" ".join(item["label"].split()) for item in items], [item["bbox_2d"] for item in items]
-
-
-def _pixels(box: object, size: tuple[int, int]) -> object:
-    """A box of 0 to 1000 in pixels; what is no box stays, for the row's reader to name."""
-    return rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box

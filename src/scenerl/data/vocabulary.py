@@ -6,7 +6,6 @@ the public lists of classes, each with the numbers that the set's own files give
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from scenerl.data.records import excerpt
 from scenerl.errors import DataError, UserError
-from scenerl.files import atomic_write_text
 from scenerl.json_files import read_json
 from scenerl.types import Example
 
@@ -64,26 +62,6 @@ class Vocabulary:
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
 
-    @classmethod
-    def from_examples(cls, examples: Iterable[Example]) -> Vocabulary:
-        """Everything that occurs in the examples, most frequent first, ties by name.
-
-        Labels of detection queries are part of the vocabulary even where they are absent.
-        """
-        objects: Counter[str] = Counter()
-        predicates: Counter[str] = Counter()
-        for example in examples:
-            objects.update(found.label for found in example.graph.objects)
-            objects.update(dict.fromkeys(example.query or (), 0))
-            predicates.update(relation.predicate for relation in example.graph.relations)
-        return cls(by_frequency(objects), by_frequency(predicates))
-
-    def write(self, path: Path | str) -> None:
-        """As a JSON file that :meth:`read` reads."""
-        value = {"objects": self.objects, "predicates": self.predicates}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(Path(path), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
     def outside(self, example: Example) -> tuple[Counter[str], Counter[str]]:
         """Object labels and predicates of an example that are not in the vocabulary, with their counts."""
         allowed_objects, allowed_predicates = set(self.objects), set(self.predicates)
@@ -105,16 +83,14 @@ class Vocabulary:
             found = self.outside(example)
             objects += found[0]
             predicates += found[1]
-        parts = []
-        for kind, offenders, allowed in (
-            ("object labels", objects, self.objects),
-            ("predicates", predicates, self.predicates),
-        ):
-            if offenders:
-                parts.append(
-                    f"{kind} that are not in the vocabulary: {_listing(offenders)}; "
-                    f"allowed: {_bounded([repr(entry) for entry in allowed])}"
-                )
+        kinds = (("object labels", objects, self.objects), ("predicates", predicates, self.predicates))
+        parts = [
+            f"{kind} that are not in the vocabulary: "
+            f"{_bounded([f'{entry!r} ({offenders[entry]} times)' for entry in by_frequency(offenders)])}; "
+            f"allowed: {_bounded(list(map(repr, allowed)))}"
+            for kind, offenders, allowed in kinds
+            if offenders
+        ]
         if parts:
             raise DataError(f"{name} has {'. It has '.join(parts)}")
 
@@ -133,10 +109,6 @@ def _file(path: Path | str) -> Path:
 def by_frequency(counts: Counter[str]) -> tuple[str, ...]:
     """Keys by falling count, ties by name."""
     return tuple(sorted(counts, key=lambda entry: (-counts[entry], entry)))
-
-
-def _listing(counts: Counter[str]) -> str:
-    return _bounded([f"{entry!r} ({counts[entry]} times)" for entry in by_frequency(counts)])
 
 
 def _bounded(parts: list[str], limit: int = 10) -> str:

@@ -53,7 +53,9 @@ class Checker:
                 errors += self._example_errors(record.example, rows_by_id)
             self.counts["bad_rows"] += bool(errors)
             self.counts["errors"] += len(errors)
-            warnings = [*record.warnings, *self._image_warnings(record.example, errors)]
+            warnings = list(record.warnings)
+            if self.images and record.example is not None and record.example.image is not None and not errors:
+                warnings += filter(None, [orientation_note(record.example)])
             self.counts["warnings"] += len(warnings)
             for level, messages in (("error", errors), ("warning", warnings)):
                 for message in _summed_up(messages):
@@ -77,12 +79,6 @@ class Checker:
                 self.counts["images"] += 1
             except DataError as error:
                 yield str(error)
-
-    def _image_warnings(self, example: Example | None, errors: list[str]) -> Iterator[str]:
-        if self.images and example is not None and example.image is not None and not errors:
-            note = orientation_note(example)
-            if note is not None:
-                yield note
 
 
 def _summed_up(messages: list[str]) -> Iterator[str]:

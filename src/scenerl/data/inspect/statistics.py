@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from rich.console import Group
@@ -20,7 +20,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Statistics:
-    """Counts that grow by one example at a time; memory grows with the vocabulary, and by 8 bytes per box."""
+    """Counts that grow by one example at a time; memory grows with the vocabulary, and by 8 bytes per box
+    and 16 per image."""
 
     def __init__(self) -> None:
         self.num_images = 0
@@ -29,8 +30,8 @@ class Statistics:
         self.triplets: Counter[Triplet] = Counter()
         self.queried: Counter[str] = Counter()
         self.num_absent = 0
-        self.boxes_per_image: Counter[int] = Counter()
-        self.relations_per_image: Counter[int] = Counter()
+        self.boxes_per_image = array("L")
+        self.relations_per_image = array("L")
         self._area = array("d")
 
     def add(self, example: Example) -> None:
@@ -40,8 +41,8 @@ class Statistics:
         self.objects.update(labels)
         self.predicates.update(relation.predicate for relation in graph.relations)
         self.triplets.update(graph.triplet(relation) for relation in graph.relations)
-        self.boxes_per_image[len(graph.objects)] += 1
-        self.relations_per_image[len(graph.relations)] += 1
+        self.boxes_per_image.append(len(graph.objects))
+        self.relations_per_image.append(len(graph.relations))
         image_area = example.width * example.height
         for x1, y1, x2, y2 in (found.box for found in graph.objects):
             self._area.append((x2 - x1) * (y2 - y1) / image_area)
@@ -124,48 +125,38 @@ def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top:
             "not in the training data", f"{unseen['num_relations']} relations of {unseen['num_types']} triplet types"
         )
     parts = [overview]
-    if statistics.predicates:
-        parts.append(_tail_table(statistics.predicates))
+    counts = statistics.predicates
+    if counts:
+        tail = Table("Group", "Predicates", "Relations", "Share", title="Long tail (thirds by frequency)")
+        for name, group in predicate_groups(counts).items():
+            tail.add_row(name, str(len(group)), *_number_and_share(group, counts))
+        parts.append(tail)
     for title, counts in (("Predicates", statistics.predicates), ("Labels", statistics.objects)):
         if counts:
-            parts.append(_count_table(title, counts, top))
+            table, ranked = Table("Name", "Count", "Share", title=title), by_frequency(counts)
+            for name in ranked[:top]:
+                table.add_row(Text(name), *_number_and_share([name], counts))
+            if rest := ranked[top:]:
+                table.add_row(f"{len(rest)} more", *_number_and_share(rest, counts))
+            parts.append(table)
     return Group(*parts)
 
 
-def _tail_table(counts: Counter[str]) -> Table:
-    table = Table("Group", "Predicates", "Relations", "Share", title="Long tail (thirds by frequency)")
-    for name, group in predicate_groups(counts).items():
-        relations = sum(counts[predicate] for predicate in group)
-        table.add_row(name, str(len(group)), str(relations), f"{relations / counts.total():.1%}")
-    return table
+def _number_and_share(names: Iterable[str], counts: Counter[str]) -> tuple[str, str]:
+    number = sum(counts[name] for name in names)
+    return str(number), f"{number / counts.total():.1%}"
 
 
-def _count_table(title: str, counts: Counter[str], top: int) -> Table:
-    table = Table("Name", "Count", "Share", title=title)
-    ranked = by_frequency(counts)
-    for name in ranked[:top]:
-        table.add_row(Text(name), str(counts[name]), f"{counts[name] / counts.total():.1%}")
-    if rest := ranked[top:]:
-        number = sum(counts[name] for name in rest)
-        table.add_row(f"{len(rest)} more", str(number), f"{number / counts.total():.1%}")
-    return table
-
-
-def _summary(histogram: Counter[int]) -> dict:
-    """Mean, median and range of a histogram; all 0 when it is empty."""
-    if not histogram:
-        return {"mean": 0.0, "median": 0.0, "min": 0, "max": 0, "num_zero": 0}
-    numbers = np.array(sorted(histogram))
-    counts = np.array([histogram[number] for number in numbers])
-    total = counts.sum()
-    ends = np.cumsum(counts)
-    middle = [int(numbers[np.searchsorted(ends, rank, side="right")]) for rank in ((total - 1) // 2, total // 2)]
+def _summary(counts: Sequence[int]) -> dict:
+    """Mean, median and range of counts; all 0 when there are none."""
+    num_zero = counts.count(0)
+    counts = np.asarray(counts if len(counts) else [0])
     return {
-        "mean": float((numbers * counts).sum() / total),
-        "median": sum(middle) / 2,
-        "min": int(numbers[0]),
-        "max": int(numbers[-1]),
-        "num_zero": histogram[0],
+        "mean": float(counts.mean()),
+        "median": float(np.median(counts)),
+        "min": int(counts.min()),
+        "max": int(counts.max()),
+        "num_zero": num_zero,
     }
 
 
