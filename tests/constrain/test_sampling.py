@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenerl.training.rollout import cut_at_stop
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from constrain.play import BOX_FORMATS, FORMATS, OBJECTS, PREDICATES, TEMPLATES, graph, output_format_of

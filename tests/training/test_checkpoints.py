@@ -19,11 +19,12 @@ import transformers.trainer
 from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from trl import SFTConfig
+from trl import GRPOConfig, SFTConfig
 
 from scenerl import cli
 from scenerl.training import sft
 from scenerl.training.checkpoints import last_checkpoint
+from scenerl.training.datasets import grpo_dataset
 from scenerl.training.grpo import SceneGRPOTrainer
 from scenerl.training.logs import LogFile, truncate_log
 from training.small_run import QUICK, QUICK_GRPO, load_checkpoint, read_rows, words
@@ -186,6 +187,20 @@ def test_what_is_uploaded_is_whole(base, rows, tmp_path, monkeypatch, strategy):
     for names in api.uploads:
         assert {"scenerl.json", "model.safetensors", "README.md", "config.json"} <= names
         assert not any("checkpoint" in name or "unfinished" in name for name in names)
+
+
+def test_trainers_made_by_hand_save_checkpoints_as_trls_do(checkpoint, conversation, examples, tmp_path):
+    fields = {**QUICK_GRPO, "max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = SceneGRPOTrainer(
+        model=checkpoint.model,
+        reward_funcs=[lambda completions, **_: [0.5] * len(completions)],
+        args=GRPOConfig(output_dir=str(tmp_path), remove_unused_columns=False, **fields),
+        train_dataset=grpo_dataset(examples, conversation),
+        processing_class=checkpoint.processor,
+    )
+    trainer.train()
+    saved = tmp_path / "checkpoint-1"
+    assert (saved / "model.safetensors").is_file() and not (saved / "scenerl.json").exists()
 
 
 def test_adapters_come_back_in_their_number_type(checkpoint, conversation, examples, tmp_path):

@@ -37,12 +37,12 @@ class CheckpointMixin:
     """For TRL's trainers: atomic checkpoints that hold the output format and restore weights and rollouts.
 
     Attributes:
-        checkpoint: the model that is trained, for the model card.
-        output_format: saved with every checkpoint, so that each can be used for prediction.
+        checkpoint: the model that is trained, for the model card; None: the card is TRL's.
+        output_format: saved with every checkpoint, so that each can be used for prediction; None: nothing is saved.
     """
 
-    checkpoint: Checkpoint
-    output_format: OutputFormat
+    checkpoint: Checkpoint | None = None
+    output_format: OutputFormat | None = None
     _staging: Path | None = None
 
     def _get_output_dir(self, trial) -> str:
@@ -71,7 +71,7 @@ class CheckpointMixin:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As transformers, which may upload the folder at the end: the output format is in it before."""
-        if self.args.should_save:
+        if self.args.should_save and self.output_format is not None:
             save_output_format(self.output_format, output_dir or self.args.output_dir)
         super().save_model(output_dir, _internal_call)
 
@@ -79,12 +79,15 @@ class CheckpointMixin:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""
         if self._staging is not None:
             return
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and self.output_format is not None:
             save_output_format(self.output_format, self.args.output_dir)
         super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(self, model_name: str | None = None, dataset_name=None, tags=None) -> None:
         """Describe the model by the files of the run; there are no metrics yet."""
+        if self.checkpoint is None or self.output_format is None:
+            super().create_model_card(model_name, dataset_name, tags)
+            return
         if not self.is_world_process_zero():
             return
         folder = Path(self.args.output_dir)
@@ -191,7 +194,8 @@ def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:
             if path.is_file() and not any(path.match(pattern) for pattern in _TRAINING_STATE):
                 with whole_file(folder / path.name) as draft:
                     shutil.copyfile(path, draft)
-        save_output_format(trainer.output_format, folder)
+        if trainer.output_format is not None:
+            save_output_format(trainer.output_format, folder)
     if trainer.args.push_to_hub:
         trainer.args.hub_strategy = HubStrategy.EVERY_SAVE  # with END transformers uploads after training only
         trainer.create_model_card()
