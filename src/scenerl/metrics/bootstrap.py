@@ -14,15 +14,15 @@ _BLOCK = 10_000_000  # numbers in a block of weights, which bounds memory whatev
 
 
 class MetricGroup(Protocol):
-    """Metrics that are computed together from image weights.
+    """Metrics that are computed together from image weights."""
 
-    Attributes:
-        names: names of the metrics.
-        support: (metrics,) what each is averaged over; 0: the metric does not exist here.
-    """
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the metrics."""
 
-    names: Sequence[str]
-    support: Array
+    @property
+    def support(self) -> Array:
+        """(metrics,) what each is averaged over; 0: the metric does not exist here."""
 
     def __call__(self, weights_NB: Array) -> Array:
         """(N, B) image weights to (metrics, B) values, NaN where a column leaves a metric without support."""
