@@ -12,6 +12,7 @@ from scenerl.answers import OutputFormat
 from scenerl.app.answer import Request, answer, read_image, read_labels
 from scenerl.app.checkpoints import Checkpoints, named_models
 from scenerl.errors import DataError, UserError
+from scenerl.inference.engine import Reply
 from scenerl.inference.hf import HFEngine
 from scenerl.types import FAILURES
 
@@ -48,12 +49,16 @@ def test_several_answers_are_merged(checkpoints):
     }) > 1  # fmt: skip
 
 
+def says(text: str):
+    """In place of ``HFEngine._reply``: the model wrote ``text``."""
+    return lambda engine, ids, logprobs: Reply(text, len(ids), "stop", tuple(logprobs or ()), spans=None)
+
+
 def test_detection_of_labels(checkpoints, monkeypatch):
     value = run(checkpoints, task="det", labels=("apple", "red <b>ball</b>"))
     assert value["output_format"]["format"] == "detections" and "apple, red <b>ball</b>" in value["prompt"]
     text = json.dumps([{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}, {"bbox_2d": [0, 0, 9, 9], "label": "pear"}])
-    decode = HFEngine._decode
-    monkeypatch.setattr(HFEngine, "_decode", lambda self, ids: text if ids else decode(self, ids))
+    monkeypatch.setattr(HFEngine, "_reply", says(text))
     (row,) = run(checkpoints, task="det", labels=("apple",))["answers"]
     assert [(item["id"], item["bbox"]) for item in row["graph"]["objects"]] == [("apple.1", [0, 0, 30, 40])]
     assert [issue["kind"] for issue in row["issues"]] == ["unknown_label"]
@@ -63,14 +68,13 @@ def test_reasoning_before_the_answer(base, monkeypatch):
     checkpoints = Checkpoints({"small": str(base)})
     checkpoints.output_formats["small"] = replace(checkpoints.output_formats["small"], template="think")
     boxes = '[{"bbox_2d": [0, 0, 500, 1000], "label": "apple"}]'
-    decode = HFEngine._decode
     for more, inside in (
         ({}, "apple 0 0 500 1000\n\nend"),
         ({"task": "det", "labels": ("apple",)}, boxes),
     ):
         text = f"<think>A <b>ball</b>?</think><answer>{inside}</answer>"
         with monkeypatch.context() as patch:
-            patch.setattr(HFEngine, "_decode", lambda self, ids, text=text: text if ids else decode(self, ids))
+            patch.setattr(HFEngine, "_reply", says(text))
             value = run(checkpoints, **more)
         assert value["output_format"]["template"] == "think" and "<think>" in value["prompt"]
         assert (value["result"]["status"], value["result"]["issues"], value["result"]["answer"]) == ("ok", [], text)

@@ -75,7 +75,10 @@ def test_training_asks_as_prediction_does(trainer, checkpoint, conversation, exa
 def captured_args(monkeypatch, argv) -> SFTConfig:
     """TRL's configuration as the command would train with it."""
     seen = []
-    monkeypatch.setattr(sft, "train", lambda checkpoint, conversation, examples, args, **settings: seen.append(args))
+    monkeypatch.setattr(
+        sft, "build_trainer", lambda checkpoint, conversation, examples, args, **settings: seen.append(args)
+    )
+    monkeypatch.setattr(sft, "fit", lambda trainer: None)
     assert cli.main(["sft", "--traceback", *argv]) == 0
     return seen[0]
 
