@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # For another package index or torch build: make test PIP_ARGS="--index-url …"
 PIP_ARGS ?=
-# The environment of the vLLM server, which cannot share one with the tests that ask it.
+# The environment of the vLLM server, which cannot share one with the tests.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 # Test workers; each runs single-threaded, so that two of them fill two cores.

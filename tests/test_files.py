@@ -1,4 +1,4 @@
-"""A file of predictions has one writer, whatever the others do and however it ends."""
+"""Files are written whole or not at all, and a file of predictions has one writer, however it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import scenerl
-from scenerl.files import only_writer
+from scenerl import files
+from scenerl.files import atomic_write_text, only_writer
 
 ANSWER = "apple 100 200 400 700\nbook 500 100 900 600\n\n1 left of 2\nend"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -79,3 +80,16 @@ while done < 200:
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+
+
+def test_a_full_disk_leaves_the_old_text_and_no_draft(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    atomic_write_text(path, "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic_write_text(path, "new")
+    assert path.read_text() == "old" and [child.name for child in tmp_path.iterdir()] == ["metrics.json"]

@@ -16,16 +16,15 @@ from scenerl.config.options import field_types
 from scenerl.errors import UserError
 
 EXTRA_OF_PACKAGE = {
-    **dict.fromkeys(
-        ["accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers", "trl"], "train"
-    ),
+    **dict.fromkeys(["accelerate", "datasets", "huggingface_hub", "packaging", "peft", "safetensors"], "train"),
+    **dict.fromkeys(["tokenizers", "torch", "transformers", "trl"], "train"),
+    **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
     "bitsandbytes": "qlora",
-    "gradio": "app",
     "h5py": "h5",
     "openai": "server",
     "pyarrow": "hub",
 }
-"""Package to the extra that installs it."""
+"""Package, as it is imported, to the extra that installs it, itself or through another one."""
 
 USER_ERROR = 2
 INTERRUPTED = 130

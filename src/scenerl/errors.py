@@ -1,7 +1,7 @@
-"""Whose mistake an error is.
+"""The errors that are the user's to mend.
 
-:class:`UserError` and errors of the operating system are told in one line. Every other exception is a bug of ours and
-keeps its traceback.
+The command line prints :class:`UserError` and errors of the operating system in one line. Every other exception is a
+bug and keeps its traceback.
 """
 
 from __future__ import annotations

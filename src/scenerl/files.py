@@ -58,7 +58,7 @@ def _draft(path: Path) -> Path:
 
 @contextmanager
 def only_writer(*paths: Path) -> Iterator[None]:
-    """While this lasts, no other process that asks the same writes these files.
+    """While this lasts, no other process that calls this function writes these files.
 
     The lock is on an empty file ``.NAME.lock`` beside each and ends with the process, however that ends; a lock file
     that a killed process left behind blocks nobody.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +18,14 @@ def test_errors_at_the_start(base, capsys):
     for words in (["nothing/here/at/all"], [str(base), "--port", "70000"], [str(base), "--device", "toaster"], []):
         assert main(["app", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_that_is_taken(base, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["app", str(base), "--port", str(port), "--device", "cpu"]) == 2
+    errors = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

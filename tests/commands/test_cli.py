@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -212,3 +215,21 @@ def test_interruption_says_that_nothing_is_lost(capsys, replaced):
 def test_the_command_reference_is_up_to_date():
     page = Path(__file__).parents[2] / "docs" / "commands.md"
     assert page.read_text(encoding="utf-8") == reference(), "python -m scenerl.commands.reference > docs/commands.md"
+
+
+def test_every_package_that_is_imported_is_installed_with_scenerl_or_named_with_its_extra():
+    """Without an extra a command ends in one line that names it, whichever of its packages is imported first."""
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    base |= {"PIL", "yaml", "markupsafe"}  # of pillow, pyyaml and jinja2
+    checked_before = {"spacy"}  # similarity.py says what to install
+    imported = set()
+    for path in (root / "src" / "scenerl").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported.update(name.partition(".")[0] for name in names)
+    unknown = imported - sys.stdlib_module_names - base - checked_before - {"scenerl"} - set(cli.EXTRA_OF_PACKAGE)
+    assert not unknown
+    assert set(cli.EXTRA_OF_PACKAGE.values()) <= set(project["optional-dependencies"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from scenerl.commands.app import AppOptions
+from scenerl.errors import UserError
 from scenerl.report.drawing import asset
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -79,8 +81,17 @@ def _serve(options: AppOptions, folder: Path) -> None:
     if options.host not in LOOPBACK:
         print("warning: anybody who can reach this machine can use the page; it asks for no password", file=sys.stderr)
     settings = {"log_level": "warning", "timeout_graceful_shutdown": 2, "lifespan": "on"}
-    Server(uvicorn.Config(web_app(page, options), options.host, options.port, **settings)).run()
+    with _listening(options.host, options.port) as listener:
+        Server(uvicorn.Config(web_app(page, options), **settings)).run(sockets=[listener])
     print("stopping", file=sys.stderr)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections; uvicorn's own would end the process without our message."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
 
 
 def web_app(page, options: AppOptions):

@@ -28,7 +28,7 @@ class EvalOptions(AnswerOptions):
     pred: Path | None = option(
         None, "predictions: JSONL rows with `image_id` and `answer`, or another project's file", positional=True
     )
-    data: str = option(..., f"ground truth: {SOURCE_HELP}; or a file of COCO instances, or psg.json")
+    data: str = option(..., f"ground truth: {SOURCE_HELP}")
     out: Path | None = option(None, "metrics.json to write. Default: print the table only")
     input: Literal["auto", "jsonl", "r1-sgg", "toon", "sgbench", "arrays", "coco", "ovdeval"] = option(
         "auto", "file format of the predictions; auto: by content"
