@@ -124,3 +124,15 @@ def test_any_cut_of_any_text_is_found_again(text, cuts):
     for (start, end), piece in zip(spans, pieces, strict=True):
         assert piece in text[start:end].encode()
         assert len(text[start + 1 : end - 1].encode()) <= len(piece)
+
+
+def test_tokens_that_cannot_be_decoded_one_by_one_have_no_spans(monkeypatch):
+    class Broken:
+        def __init__(self, **_):
+            pass
+
+        def step(self, tokenizer, token):
+            raise Exception("Invalid prefix encountered while decoding stream")
+
+    monkeypatch.setattr("scenerl.inference.alignment.DecodeStream", Broken)
+    assert spans_of_tokens(None, [1], "a") is None

@@ -28,7 +28,8 @@ def spans_of_tokens(
 
     Returns:
         A span for each token, empty for special ones; starts and ends of the others never fall. None where the tokens
-        are not found in the text, or more than :data:`MAX_DAMAGE` in a row make no whole character.
+        are not found in the text or cannot be decoded one by one, or more than :data:`MAX_DAMAGE` in a row make no
+        whole character.
     """
     stream = DecodeStream(skip_special_tokens=True)
     spans: list[Span] = []
@@ -40,7 +41,12 @@ def spans_of_tokens(
             continue
         waiting.append(len(spans))
         spans.append((place, len(text)))
-        piece = stream.step(tokenizer, token)
+        try:
+            piece = stream.step(tokenizer, token)
+        except Exception as error:
+            if type(error) is not Exception:  # tokenizers has no narrower type for tokens that it cannot put together
+                raise
+            return None
         if piece is not None:
             if not text.startswith(piece, place):
                 return None
