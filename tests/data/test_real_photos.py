@@ -27,8 +27,12 @@ def test_check_finds_no_error_and_the_known_flaws():
     assert clipped == [
         "the box of objects[15] ('curtains.16') leaves the image (640 x 480) and was clipped: [365, 1, 641, 301]"
     ]
-    # Visual Genome repeats relations and relates objects to themselves.
-    assert sum("repeats an earlier" in problem.message for problem in problems) == 13
+    # Visual Genome repeats relations and relates objects to themselves. Of 13 repeats, three of a row are shown.
+    assert sum("repeats an earlier" in problem.message for problem in problems) == 9
+    assert [problem.message for problem in problems if "more like these" in problem.message] == [
+        "and 1 more like these in this row",
+        "and 3 more like these in this row",
+    ]
     assert sum("to itself" in problem.message for problem in problems) == 2
 
 
