@@ -39,6 +39,15 @@ def test_images_under_both_names(tmp_path):
     assert [example.image.name for example in examples] == ["COCO_val2014_000000000020.jpg", "000000000030.jpg"]
 
 
+def test_a_whole_path_needs_no_folder_of_images(tmp_path):
+    instances = copy.deepcopy(COCO_INSTANCES)
+    for image in instances["images"]:
+        image["file_name"] = str(tmp_path / "elsewhere" / f"{image['id']}.jpg")
+    (write_vcoco(tmp_path) / "data" / "instances_vcoco_all_2014.json").write_text(json.dumps(instances))
+    examples = list(data.load(f"vcoco:{tmp_path}", split="test"))
+    assert [example.image for example in examples] == [tmp_path / "elsewhere" / f"{n}.jpg" for n in (20, 30)]
+
+
 def test_missing_files(tmp_path):
     with pytest.raises(DataError, match=r"holds none of: data/vcoco/vcoco_train\.json"):
         list(vcoco.read(tmp_path, "train"))

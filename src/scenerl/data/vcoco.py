@@ -86,8 +86,11 @@ def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
         place = {number: n for n, number in enumerate(ends)}
         relations = [(place[person], predicate, place[thing]) for person, predicate, thing in triplets[image_id]]
         image = images[image_id]
-        file = str(image.get("file_name"))
-        names = [file] if Path(file).is_absolute() else [name.format(image_id) for name in _IMAGE_NAMES]
+        file = image.get("file_name")
+        if Path(str(file)).is_absolute():
+            file = folders.find_named(file)
+        else:
+            file = folders.find(*(name.format(image_id) for name in _IMAGE_NAMES))
         yield build_example(
             where,
             image_id,
@@ -95,7 +98,7 @@ def read(folder: Path | str, split: str | None = None) -> Iterator[Record]:
             labels,
             [_xyxy(instance["bbox"]) for instance in found],
             relations,
-            image=folders.find(*names),
+            image=file,
         )
 
 
