@@ -81,7 +81,8 @@ def test_json_failures(text, status):
         ("null", "wrong_schema"),
         ("{}", "wrong_schema"),
         ("[1, 2, 3, 4]", "wrong_schema"),
-        ('{"bbox_2d": [0, 0, 10, 10], "label": "dog"}', "wrong_schema"),
+        ("[[1, 2, 3, 4]]", "wrong_schema"),
+        ('{"x": 1, "label": "dog"}', "wrong_schema"),
         (DOG, "wrong_schema"),
         # an empty list or a None behind broken JSON is a splinter of it, not "nothing found"
         ('[{"label": \'dog\', "bbox_2d": []}]', "invalid_json"),
@@ -132,10 +133,14 @@ def test_every_prefix_of_an_answer_is_broken_off_not_broken():
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_the_last_complete_answer_counts(fmt):
     dog, cat = ANSWERS[fmt]
-    for text in (
+    # Lists of boxes without a tag between them are one answer (tests/answers/test_lists.py).
+    drafts = (
         f"{dog}\n{cat}",
         f"```json\n{dog}\n```\nNo, rather:\n```json\n{cat}\n```\nThat is all.",
         f"First thought:\n{dog}\nBetter:\n{cat}\nDone.",
+    )
+    for text in (
+        *(drafts if fmt != "detections" else ()),
         f"<answer>{dog}</answer><answer>{cat}</answer>",
         f"<think>{dog}</think><answer>{cat}</answer> {dog}",
         f"<think>a</think><answer>{dog}</answer><think>b</think><answer>{cat}</answer>",
@@ -202,7 +207,8 @@ def test_detection_none_is_nothing_found(text):
 
 def test_detection_none_among_other_text():
     assert label(read("I looked. The answer is:\nNone", "detections")) == []
-    assert label(read(f"{DOG_BOX}\nWait.\nNone", "detections")) == []
+    assert label(read(f"<answer>{DOG_BOX}</answer>Wait.<answer>\nNone\n</answer>", "detections")) == []
+    assert label(read(f"{DOG_BOX}\ncat:\nNone", "detections")) == ["dog"]
     assert label(read(f"None\nWait.\n{DOG_BOX}", "detections")) == ["dog"]
     assert not read("The answer is:\nNone", "detections").in_template
 
