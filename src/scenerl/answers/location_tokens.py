@@ -76,7 +76,7 @@ def read_paligemma(body: str, builder: GraphBuilder) -> Reading:
 
     def boxes() -> Iterator[Box]:
         runs = list(_LOC_PALIGEMMA.finditer(body))
-        ends = [run.start() for run in runs[1:]] + [len(body)]
+        ends = [*(run.start() for run in runs), len(body)][1:]
         for run, end in zip(runs, ends, strict=True):
             label = re.match(r"(?:\s|<seg[0-9]{3}>)*+([^;\n<]*+)", body[run.end() : end])[1]
             for bins in _fours(run[0]):

@@ -24,9 +24,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scenerl.answers.compact import is_number
+from scenerl.answers.compact import is_number, line_spans
 from scenerl.answers.elements import MAX_OBJECTS, MAX_RELATIONS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.template import ANSWER, END_ANSWER, unfence
+from scenerl.answers.template import END_ANSWER, unfence
 
 INSTRUCTION = """\
 Name every object and every relation between two objects in this image in two tables, shaped like this:
@@ -48,8 +48,9 @@ _FIELDS = {
 _ESCAPE = re.compile(r'\\(.)|""')
 _REFERENCE = re.compile(r"[0-9]{1,9}")
 _PLAIN = re.compile(r'[^\s",\\\[\]{}:|-](?:[^",\\\[\]{}:|]*[^\s",\\\[\]{}:|])?')
-_MAX_LINES = 10_000
-"""Lines of an answer; the rest is not read."""
+
+
+_MAX_FIELDS = 50
 
 
 def quoted(label: str) -> str:
@@ -82,22 +83,22 @@ class _Table:
     rows: list[tuple[int, str, list[Field]]] = field(default_factory=list)
 
 
-def _tables(body: str, start: int) -> list[_Table]:
-    """The tables in the lines from ``start`` on."""
+def _tables(body: str) -> list[_Table]:
+    """The tables in a text. What is behind a closing tag and before the next header belongs to none."""
     tables: list[_Table] = []
-    mark = ","
-    for number, line in enumerate(body[start:].splitlines(keepends=True)[:_MAX_LINES], 1):
-        end = start + len(line)
+    mark, is_open = ",", False
+    for number, (start, end) in enumerate(line_spans(body), 1):
+        line = body[start:end]
         if header := _HEADER.search(line):  # perhaps with the first element behind it
             fields = header[3]
             mark = next((mark for mark in (",", "\t", "|") if mark in fields), ",")
-            width = len(fields.split(mark))
-            tables.append(_Table(header[1].lower(), width, int(header[2] or 0)))
-            start += header.end()
+            tables.append(_Table(header[1].lower(), len(fields.split(mark)), int(header[2] or 0)))
+            is_open, start = True, start + header.end()
+        elif line == END_ANSWER:
+            is_open = False
         text = body[start:end]
-        if tables and text.count(mark) >= 2:
+        if is_open and text.count(mark) >= 2:
             tables[-1].rows.append((number, text.strip(), _split(body, start, end, mark)))
-        start = end
     return tables
 
 
@@ -108,7 +109,7 @@ def _split(body: str, start: int, end: int, mark: str) -> list[Field]:
     end = start + len(line.rstrip())
     position = end - len(line.strip())
     fields, more = [], mark
-    while more:
+    while more and len(fields) < _MAX_FIELDS:
         found = _FIELDS[mark].match(body, position, end)
         if found is None:
             return []
@@ -129,12 +130,8 @@ def read(body: str, builder: GraphBuilder) -> Reading:
         ``truncated`` where there are objects but no header of relations, or ``wrong_schema`` where a closing tag shows
         that the answer is over. ``wrong_schema``, too, where objects are announced and none can be read.
     """
-    start = body.rfind(ANSWER)
-    start = 0 if start < 0 else start + len(ANSWER)
-    closing = body.find(END_ANSWER, start)
-    text = body if closing < 0 else body[:closing]
     answers: list[list[_Table]] = []
-    for table in _tables(text, start):
+    for table in _tables(body):
         if table.name == "obj" or not answers:
             answers.append([])
         answers[-1].append(table)
@@ -150,7 +147,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
     if not tables or (tables[0].name == "obj" and tables[0].announced and not builder.object_places):
         return Reading("wrong_schema", False)
     if not whole and tables[0].name == "obj":
-        return Reading("wrong_schema" if closing >= 0 else "truncated", False)
+        return Reading("wrong_schema" if END_ANSWER in body else "truncated", False)
     lines = sum(1 for line in unfence(body).splitlines() if line.strip())
     alone = len(answers) == 1 and lines == sum(1 + len(table.rows) for table in tables)
     return Reading(None, alone, objects=objects.__getitem__, relations=relations.__getitem__)
@@ -177,7 +174,7 @@ def _fill_relations(table: _Table, builder: GraphBuilder, places: list[tuple[Spa
             builder.drop("malformed_relation", f"line {number}", line)
         elif len(edges) > 1 and not (builder.has(int(fields[0][0])) and builder.has(int(fields[-1][0]))):
             edges = edges[:1]  # one issue for the line
-        for subject, (predicate, span), object_ in edges or ():
+        for subject, (predicate, span), object_ in (edges or ())[: MAX_RELATIONS - len(places)]:
             where = f"relationships[{len(places)}], line {number}"
             places.append((subject[1], span, object_[1]))
             builder.add_relation(int(subject[0]), predicate, int(object_[0]), where, line)
@@ -199,7 +196,8 @@ def _pair_edges(fields: list[Field]) -> list[tuple[Field, Field, Field]] | None:
     if not all(value.startswith("[") and value.endswith("]") for value, _ in fields[1:4]):
         return None
     attention, spatial, contacting = (
-        [(name.strip(), span) for name in value[1:-1].split(",") if clean_label(name)] for value, span in fields[1:4]
+        [(name.strip(), span) for name in value[1:-1].split(",", _MAX_FIELDS) if clean_label(name)]
+        for value, span in fields[1:4]
     )
     forward = [(fields[0], name, fields[4]) for name in (*attention, *contacting)]
     return forward + [(fields[4], name, fields[0]) for name in spatial]
