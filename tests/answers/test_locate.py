@@ -58,9 +58,9 @@ def check(text: str, output_format: OutputFormat) -> int:
         assert tuple(float(cut(text, span)) for span in spans["box"]) == item.box
     for item, spans in zip(graph.relations, found.relations, strict=True):
         raw = cut(text, *spans["predicate"])
-        assert (json.loads(f'"{raw}"').strip() if output_format.format == "json" else unescaped(raw, output_format)) == (
-            item.predicate
-        )
+        assert (
+            json.loads(f'"{raw}"').strip() if output_format.format == "json" else unescaped(raw, output_format)
+        ) == (item.predicate)
         if output_format.format == "json":
             ends = [json.loads(f'"{cut(text, span)}"') for span in (*spans["subject"], *spans["object"])]
             assert [label_of(end.strip()).strip() for end in ends] == [

@@ -152,7 +152,7 @@ def _toon_rules(output_format: OutputFormat) -> dict[str, str]:
     relations = '("\\n  " relation)*' if output_format.predicates != () else '""'
     return {
         "body": f'"obj[" count "]" {_quoted("{id,name,x1,y1,x2,y2}:")} ("\\n  " object)* "\\nrel[" count "]" '
-        f'{_quoted("{subj,pred,obj}:")} {relations}',
+        f"{_quoted('{subj,pred,obj}:')} {relations}",
         "object": 'number "," label "," x "," y "," x "," y',
         "relation": 'number "," predicate "," number',
         "count": f'"0" | {_NUMBER}',

@@ -21,7 +21,9 @@ from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Reading, clean_l
 from scenerl.answers.template import unfence
 
 _GRID = 32
-_PHRASE = re.compile(r"<phrase>([^<]{0,300}+)</phrase>|<object>((?:<patch_index_[0-9]{1,5}>|</delim\w{1,40}/>|\s)*+)</obj")
+_PHRASE = re.compile(
+    r"<phrase>([^<]{0,300}+)</phrase>|<object>((?:<patch_index_[0-9]{1,5}>|</delim\w{1,40}/>|\s)*+)</obj"
+)
 _PATCH = re.compile(r"<patch_index_([0-9]{1,5})>")
 _LOC_FLORENCE = re.compile(r"(?:<loc_[0-9]{1,4}>)++")
 _LOC_PALIGEMMA = re.compile(r"(?:<loc[0-9]{1,4}>)++")

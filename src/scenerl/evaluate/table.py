@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenerl.metrics import Comparison, Report
+from scenerl.metrics import Comparison, ComparisonOfAll, Report
+from scenerl.metrics.registry import spec
 
 _SHOWN_IMAGES = 10
 _SHOWN_MAPPINGS = 20
 
 
-def print_report(report: Report, console: Console) -> None:
-    """The metrics as a table, then failures, issues and what the averages leave out."""
+def print_report(report: Report, names: Sequence[str], console: Console) -> None:
+    """Some metrics as a table, then failures, issues and what the averages leave out."""
     mapped = report.mapped.get("metrics", {})
     table = Table(title=f"{report.counts['images']} images", title_justify="left")
     columns = [("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("over", "right")]
     for title, justify in columns + ([("mapped", "right")] if mapped else []):
         table.add_column(title, justify=justify)
-    for name, metric in report.metrics.items():
+    for name in names:
+        metric = report.metrics[name]
         if metric.value is None:
             row = [name, "–", Text(metric.note or "", style="dim"), ""]
         else:
@@ -31,6 +33,7 @@ def print_report(report: Report, console: Console) -> None:
             row.append("–" if value is None else f"{value:.4f}")
         table.add_row(*row)
     console.print(table)
+    _print_rest(len(report.metrics) - len(names), console)
     for title, counted in (("Failures", report.failures), ("Issues", report.issues)):
         if counted:
             listed = ", ".join(f"{name} {count}" for name, count in counted.items())
@@ -47,6 +50,51 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"Calibration of {name}: ECE {curve['ece']:.4f}"))
     if mapped:
         _print_mappings(report.mapped["mappings"], console)
+
+
+def _print_rest(count: int, console: Console) -> None:
+    if count > 0:
+        console.print(Text(f"{count} more metrics: --metrics all, or --out metrics.json", style="dim"))
+
+
+def print_models(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+    """Some metrics of several models, a row each, and the tests of every pair."""
+    images = next(iter(found.reports.values())).counts["images"]
+    table = Table(title=f"{images} images; 95 % intervals in brackets", title_justify="left")
+    table.add_column("model")
+    for name in names:
+        table.add_column(spec(name).title, justify="right")
+    for model, report in found.reports.items():
+        row = [Text(model)]
+        for name in names:
+            metric = report.metrics.get(name)
+            if metric is None or metric.value is None:
+                row.append(Text("–"))
+                continue
+            bold = "bold" if found.is_best(model, name, spec(name).better) else ""
+            interval = "" if metric.interval is None else "\n[{:.3f}, {:.3f}]".format(*metric.interval)
+            row.append(Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold"))
+        table.add_row(*row)
+    console.print(table)
+    rest = {name for report in found.reports.values() for name in report.metrics} - set(names)
+    _print_rest(len(rest), console)
+    tests = Table(
+        title="Differences (paired bootstrap; p corrected for the number of pairs: Holm)", title_justify="left"
+    )
+    for column in ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)"):
+        tests.add_column(column, justify="left" if column in ("metric", "A", "B") else "right")
+    for name in names:
+        for (a, b), differences in found.pairs.items():
+            entry = differences.get(name)
+            if entry is not None:
+                ps = ["" if p is None else f"{p:.3f}" for p in (entry.p_value, entry.p_holm)]
+                cells = (f"{entry.difference:+.4f}", _interval(entry.interval), *ps)
+                tests.add_row(spec(name).title, Text(a), Text(b), *cells)
+    console.print(tests)
+    for model, report in found.reports.items():
+        if report.failures:
+            listed = ", ".join(f"{name} {count}" for name, count in report.failures.items())
+            console.print(Text(f"Failures of {model}: {listed}"), soft_wrap=True)
 
 
 def _print_mappings(mappings: list[Mapping], console: Console) -> None:

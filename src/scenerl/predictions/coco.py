@@ -1,12 +1,13 @@
 """COCO's results, and OVDEval's, which have the same schema; the instances are in :mod:`scenerl.data.instances`.
 
-``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``
+``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``. An entry may name its category itself, as
+``category_name`` or with a text as ``category_id``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.ground_truth import Names
@@ -46,13 +47,19 @@ def _objects_by_image(rows: list, names: Names, notes: Notes) -> dict[str, list[
             notes.add("bad_boxes", f"entry {n}")
             continue
         number, score = row.get("category_id"), row.get("score")
-        label = names.objects.get(number) if type(number) is int else None
+        label = names.objects.get(number) if type(number) is int else _own_name(row)
         if label is None:
-            label = category_name(number, names, f"entry {n}", notes)
+            label = _own_name(row) or category_name(number, names, f"entry {n}", notes)
         if type(score) is not float or not LAST < score < -LAST:
             score = decode_score(score, f"entry {n}", notes)
         found[image_id].append(SceneObject(label, box, score))
     return found
+
+
+def _own_name(row: Mapping) -> str | None:
+    """The name that an entry states itself: ``category_name``, or a text as its category."""
+    values = (row.get(key) for key in ("category_name", "category", "category_id"))
+    return next((" ".join(value.split()) for value in values if type(value) is str and value.strip()), None)
 
 
 def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, list]:

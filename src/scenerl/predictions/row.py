@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scenerl.inference.confidence import Confidence
     from scenerl.inference.engine import Reply
 
+DEFAULT_BOX_FORMAT = "norm1000"
 LAST = -1e300
 """Score of an element whose own is no finite number: it ranks behind all others."""
 
@@ -168,7 +169,7 @@ def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Co
     """How a command parses the raw answers in a file.
 
     Args:
-        options: format, response template and box format.
+        options: format, response template and box format, 0 to 1000 where they name none.
         vocabulary: closed; None leaves it open. An example's query takes the place of its object labels.
     """
     return Conversation(
@@ -177,7 +178,7 @@ def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Co
             template=options.envelope,
             objects=vocabulary and vocabulary.objects,
             predicates=vocabulary and vocabulary.predicates,
-            box_format=options.frame,
+            box_format=options.frame or DEFAULT_BOX_FORMAT,
         )
     )
 
