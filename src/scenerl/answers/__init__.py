@@ -3,7 +3,8 @@
 :class:`OutputFormat` names the *format* of an answer (``json``, ``compact``, ``detections``, ``toon``), the *response
 template* around it (``plain``, ``think``), the format of its boxes and its vocabularies. Prompts
 (:func:`build_prompt`), SFT targets (:func:`write_answer`) and parsing (:func:`parse_answer`) all follow it, so that
-training, rollout and prediction cannot drift apart. :class:`~scenerl.answers.dialogue.Conversation` puts them together for one model.
+training, rollout and prediction cannot drift apart. :class:`~scenerl.answers.dialogue.Conversation` puts them together
+for one model.
 
 To add a format, write a module with ``write``, ``read`` and ``INSTRUCTION`` (see :mod:`scenerl.answers.compact`), and
 add it to :data:`FORMATS`, to :mod:`scenerl.answers.locate` and to the round-trip test. What other families write needs

@@ -11,6 +11,7 @@ import reprlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 from scenerl.boxes import Array
 from scenerl.types import Issue, Relation, SceneGraph, SceneObject
@@ -24,6 +25,8 @@ MAX_COORDINATE = 1e9
 MAX_EXCERPT = 80
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+Element = TypeVar("Element")
 
 _excerpts = reprlib.Repr()
 _excerpts.maxlevel = 3
@@ -117,7 +120,7 @@ class GraphBuilder:
         """Record an element that is not kept."""
         self.issues.append(Issue(kind, where, excerpt(raw) if raw != "" else ""))
 
-    def bounded(self, elements: list, name: str, bound: int) -> Iterator[tuple[str, object]]:
+    def bounded(self, elements: list[Element], name: str, bound: int) -> Iterator[tuple[str, Element]]:
         """Place, ``name[n]``, and element for those within a bound; the others become one issue."""
         for number, element in enumerate(elements[:bound]):
             yield f"{name}[{number}]", element

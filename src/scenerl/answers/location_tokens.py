@@ -27,6 +27,7 @@ _PHRASE = re.compile(
 _PATCH = re.compile(r"<patch_index_([0-9]{1,5})>")
 _LOC_FLORENCE = re.compile(r"(?:<loc_[0-9]{1,4}>)++")
 _LOC_PALIGEMMA = re.compile(r"(?:<loc[0-9]{1,4}>)++")
+_SEGMENT = re.compile("<seg[0-9]{3}>")
 _DIGITS = re.compile("[0-9]+")
 
 Box = tuple[str | None, list[float], str]
@@ -80,10 +81,11 @@ def read_paligemma(body: str, builder: GraphBuilder) -> Reading:
         runs = list(_LOC_PALIGEMMA.finditer(body))
         ends = [*(run.start() for run in runs), len(body)][1:]
         for run, end in zip(runs, ends, strict=True):
-            label = re.match(r"(?:\s|<seg[0-9]{3}>)*+([^;\n<]*+)", body[run.end() : end])[1]
+            label = re.split("[;\n<]", _SEGMENT.sub("", body[run.end() : end]).lstrip(), maxsplit=1)[0]
             for bins in _fours(run[0]):
-                y1, x1, y2, x2 = (*bins, *[float("nan")] * (4 - len(bins)))
-                yield label, [value / 1024 for value in (x1, y1, x2, y2)], run[0]
+                # an incomplete run is no box, in whatever order
+                ordered = [bins[side] for side in (1, 0, 3, 2)] if len(bins) == 4 else bins
+                yield label, [value / 1024 for value in ordered], run[0]
 
     return _read(body, builder, boxes(), _ends_in_part("<loc", body))
 
@@ -96,8 +98,8 @@ def _fours(run: str) -> list[list[int]]:
 
 def _ends_in_part(token: str, body: str) -> bool:
     """Whether the text ends in a location token that breaks off, or in fewer than four."""
-    last = re.search(rf"(?:{token}[0-9]{{1,4}}>)*+(?:{token}?[0-9]{{0,4}})?\s*$", body[-100:])[0]
-    return last.count(">") % 4 != 0 or token in last.rpartition(">")[2]
+    tail = re.search(rf"(?:{token}[0-9]{{1,4}}>)*+(?:{token}?[0-9]{{0,4}})?\s*$", body[-100:])
+    return tail is not None and (tail[0].count(">") % 4 != 0 or token in tail[0].rpartition(">")[2])
 
 
 def _read(body: str, builder: GraphBuilder, boxes: Iterator[Box], truncated: bool) -> Reading:

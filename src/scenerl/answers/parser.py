@@ -29,7 +29,8 @@ def parse_answer(
     """Parse a model's answer.
 
     The last complete answer in the text counts, fenced or not, with or without the requested response template; lists
-    of boxes one after another are one answer. Labels lose the white space around them and nothing else. Boxes are neither rounded nor clipped to the image.
+    of boxes one after another are one answer. Labels lose the white space around them and nothing else. Boxes are
+    neither rounded nor clipped to the image.
 
     Args:
         text: the model's answer; None (or anything but a string) is the failure ``no_answer``.

@@ -32,7 +32,7 @@ def _read(answer: str | None, query: Sequence[str] | None, name: str) -> ParseRe
 
 def is_explained(result: ParseResult) -> bool:
     """Whether a way of reading makes sense of an answer: it has an element, or says that nothing is there."""
-    if not result.ok:
+    if result.graph is None:
         return False
     return bool(result.graph.objects) or all(issue.kind in ("point", "unknown_label") for issue in result.issues)
 

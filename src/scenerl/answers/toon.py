@@ -8,10 +8,10 @@
     rel[1]{subj,pred,obj}:
       1,chasing,2
 
-Names with commas, quotes, backslashes, brackets, braces or colons are quoted, as are those that look like numbers, true,
-false or null. For Action Genome, SceneGraphVLM writes ``rel_pairs[1]{subj,attention,spatial,contacting,obj}:`` in place
-of ``rel``: a line holds three lists of predicates, ``1,[unsure],[in_front_of],[touching],2``. Spatial predicates say
-where the object is, so they become relations of the object with the subject.
+Names with commas, quotes, backslashes, brackets, braces or colons are quoted, as are those that look like numbers,
+true, false or null. For Action Genome, SceneGraphVLM writes ``rel_pairs[1]{subj,attention,spatial,contacting,obj}:`` in
+place of ``rel``: a line holds three lists of predicates, ``1,[unsure],[in_front_of],[touching],2``. Spatial predicates
+say where the object is, so they become relations of the object with the subject.
 
 What counts as an answer follows SceneGraphVLM's own parser (arXiv 2605.13667), which gives up on an answer without any
 object. Read besides: further fields between name and box or behind a relation, an element behind its header, tabs or
@@ -108,7 +108,8 @@ def _split(body: str, start: int, end: int, mark: str) -> list[Field]:
     line = body[start:end]
     end = start + len(line.rstrip())
     position = end - len(line.strip())
-    fields, more = [], mark
+    fields: list[Field] = []
+    more = mark
     while more and len(fields) < _MAX_FIELDS:
         found = _FIELDS[mark].match(body, position, end)
         if found is None:

@@ -81,8 +81,8 @@ def write_answer(
 
     Raises:
         UserError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
-            a predicate that the format cannot hold; a format that is only read; a box that is not finite or has no area; reasoning where it has no
-            place.
+            a predicate that the format cannot hold; a format that is only read; a box that is not finite or has no
+            area; reasoning where it has no place.
 
     >>> from scenerl.types import Relation, SceneObject
     >>> dog, ball = SceneObject("dog", (10, 20, 50, 80)), SceneObject("ball", (60, 70, 70, 80))

@@ -15,7 +15,7 @@ from scenerl.errors import UserError
 EXAMPLES = (
     "scenerl eval predictions.jsonl --data data/shapes/test.jsonl --out metrics.json",
     "scenerl eval answers.jsonl --data mine.jsonl --format json --frame norm1000 --train mine_train.jsonl",
-    "scenerl eval A=a.jsonl:format=qwen2-vl B=b.jsonl:format=gemini YOLO=yolo.json:names=coco --data test.jsonl --task det",
+    "scenerl eval A=a.jsonl:format=gemini B=b.jsonl:format=auto YOLO=y.json:names=coco --data test.jsonl --task det",
     "scenerl eval --compare sft.jsonl grpo.jsonl --data data/shapes/test.jsonl",
 )
 MATCHING, MAPPING, INTERVALS = "Matching", "Labels outside the vocabulary", "Intervals"
@@ -28,8 +28,8 @@ class EvalOptions(AnswerOptions):
 
     pred: Path | None = option(
         None,
-        "predictions: JSONL rows with `image_id` and `answer`, or another project's file; as NAME=FILE:KEY=VALUE,… with "
-        "its own format, frame, input, envelope and names (of category ids: coco, vg150, psg or a file)",
+        "predictions: JSONL rows with `image_id` and `answer`, or another project's file; as NAME=FILE:KEY=VALUE,… "
+        "with its own format, frame, input, envelope and names (of category ids: coco, vg150, psg or a file)",
         positional=True,
     )
     others: list[str] = option(

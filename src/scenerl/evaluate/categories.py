@@ -56,9 +56,12 @@ def read_category_names(path: Path) -> dict[str, dict[int, str]]:
             value = value[key]
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
         return _counted(value, str(path))
-    if isinstance(value, Mapping) and value and all(isinstance(name, str) for name in value.values()):
-        if all(str(number).isdigit() for number in value):
-            return {f"the ids of {path}": {int(number): name for number, name in value.items()}}
+    if (
+        isinstance(value, Mapping)
+        and value
+        and all(str(number).isdigit() and isinstance(name, str) for number, name in value.items())
+    ):
+        return {f"the ids of {path}": {int(number): name for number, name in value.items()}}
     raise DataError(f"{path}: names of categories are COCO instances, a list, {{number: name}}, or a name per line")
 
 

@@ -154,7 +154,7 @@ def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Pat
         check_out(truth_path(name, path), [*inputs, options.out], "export, the ground truth beside it")
     if exports and (options.compare or len(models) > 1 or _is_folder_of_subsets(options)):
         raise UserError(
-            "export writes the predictions of one file; it goes neither with several files or --compare nor with a folder"
+            "export writes the predictions of one file; it goes neither with several or --compare nor with a folder"
         )
     return models, exports
 
@@ -321,6 +321,11 @@ def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Cons
     names = {name for report in found.reports.values() for name in report.metrics}
     print_models(found, _shown(options, names), console)
     content: dict = {"models": {}, "pairs": [], "options": {}, "warnings": []}
+    if options.resamples and 2 * len(found.pairs) > 0.05 * (options.resamples + 1):
+        evaluation.warnings.append(
+            f"no corrected p-value can be below 0.05 with {options.resamples} resamples for {len(found.pairs)} pairs; "
+            "raise --resamples"
+        )
     for model in models:
         report = replace(found.reports[model.name], warnings=[])
         described = report.to_json()

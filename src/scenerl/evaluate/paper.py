@@ -44,8 +44,8 @@ def _csv(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
 def _latex(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
     rows = _rows(found, columns, _escaped, lambda text: rf"\textbf{{{text}}}", "{} {{\\scriptsize [{}, {}]}}", "--")
     lines = [
-        "% \\usepackage{booktabs}; brackets: 95 % bootstrap intervals over images; bold: better than every other model,",
-        "% p < 0.05 (paired bootstrap, Holm)",
+        "% \\usepackage{booktabs}; brackets: 95 % bootstrap intervals over images;",
+        "% bold: better than every other model, p < 0.05 (paired bootstrap, Holm)",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         " & ".join(["Model", *(_escaped(_title(about)) for about in columns)]) + r" \\",

@@ -13,6 +13,7 @@ from scenerl.metrics.registry import spec
 
 _SHOWN_IMAGES = 10
 _SHOWN_MAPPINGS = 20
+_SHOWN_TESTS = 40
 
 
 def print_report(report: Report, names: Sequence[str], console: Console) -> None:
@@ -58,43 +59,54 @@ def _print_rest(count: int, console: Console) -> None:
 
 
 def print_models(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
-    """Some metrics of several models, a row each, and the tests of every pair."""
+    """Some metrics of several models, a column each, and the tests of every pair."""
     images = next(iter(found.reports.values())).counts["images"]
     table = Table(title=f"{images} images; 95 % intervals in brackets", title_justify="left")
-    table.add_column("model")
+    table.add_column("metric")
+    for model in found.reports:
+        table.add_column(Text(model), justify="right")
     for name in names:
-        table.add_column(spec(name).title, justify="right")
-    for model, report in found.reports.items():
-        row = [Text(model)]
-        for name in names:
-            metric = report.metrics.get(name)
-            if metric is None or metric.value is None:
-                row.append(Text("–"))
-                continue
-            bold = "bold" if found.is_best(model, name, spec(name).better) else ""
-            interval = "" if metric.interval is None else "\n[{:.3f}, {:.3f}]".format(*metric.interval)
-            row.append(Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold"))
-        table.add_row(*row)
+        cells = [_cell(found, model, name) for model in found.reports]
+        table.add_row(name, *cells)
     console.print(table)
     rest = {name for report in found.reports.values() for name in report.metrics} - set(names)
     _print_rest(len(rest), console)
-    tests = Table(
-        title="Differences (paired bootstrap; p corrected for the number of pairs: Holm)", title_justify="left"
-    )
-    for column in ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)"):
-        tests.add_column(column, justify="left" if column in ("metric", "A", "B") else "right")
-    for name in names:
-        for (a, b), differences in found.pairs.items():
-            entry = differences.get(name)
-            if entry is not None:
-                ps = ["" if p is None else f"{p:.3f}" for p in (entry.p_value, entry.p_holm)]
-                cells = (f"{entry.difference:+.4f}", _interval(entry.interval), *ps)
-                tests.add_row(spec(name).title, Text(a), Text(b), *cells)
-    console.print(tests)
+    _print_tests(found, names, console)
     for model, report in found.reports.items():
         if report.failures:
             listed = ", ".join(f"{name} {count}" for name, count in report.failures.items())
             console.print(Text(f"Failures of {model}: {listed}"), soft_wrap=True)
+
+
+def _cell(found: ComparisonOfAll, model: str, name: str) -> Text:
+    metric = found.reports[model].metrics.get(name)
+    if metric is None or metric.value is None:
+        return Text("–")
+    bold = "bold" if found.is_best(model, name, spec(name).better) else ""
+    interval = "" if metric.interval is None else f"\n[{metric.interval[0]:.4f}, {metric.interval[1]:.4f}]"
+    return Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold")
+
+
+def _print_tests(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+    """The tests of metrics that say which is better and in which some models differ."""
+    title = "Differences; paired bootstrap, p corrected for the number of pairs (Holm)"
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)"):
+        table.add_column(column, justify="left" if column in ("metric", "A", "B") else "right")
+    rows = [
+        (name, pair, differences[name])
+        for name in names
+        if spec(name).better and any(name in other and other[name].difference for other in found.pairs.values())
+        for pair, differences in found.pairs.items()
+        if name in differences
+    ]
+    for name, (a, b), entry in rows[:_SHOWN_TESTS]:
+        ps = ["" if p is None else f"{p:.3f}" for p in (entry.p_value, entry.p_holm)]
+        table.add_row(name, Text(a), Text(b), f"{entry.difference:+.4f}", _interval(entry.interval), *ps)
+    if rows:
+        console.print(table)
+    if len(rows) > _SHOWN_TESTS:
+        console.print(Text(f"{len(rows) - _SHOWN_TESTS} more tests: --out metrics.json", style="dim"))
 
 
 def _print_mappings(mappings: list[Mapping], console: Console) -> None:

@@ -115,8 +115,9 @@ class ComparisonOfAll:
             if name not in (a, b):
                 continue
             entry = found.get(metric)
-            gain = None if entry is None else sign * (entry.difference if name == b else -entry.difference)
-            if gain is None or gain <= 0 or entry.p_holm is None or entry.p_holm >= level:
+            if entry is None or entry.p_holm is None or entry.p_holm >= level:
+                return False
+            if sign * (entry.difference if name == b else -entry.difference) <= 0:
                 return False
         return True
 
@@ -159,10 +160,13 @@ def compare_all(
             for name in ordered(set(values[0]) & set(values[1]))
         }
     for metric in {name for differences in tests.values() for name in differences}:
-        tested = [pair for pair, found in tests.items() if metric in found and found[metric].p_value is not None]
-        corrected = holm([tests[pair][metric].p_value for pair in tested])
-        for pair, p in zip(tested, corrected, strict=True):
-            tests[pair][metric] = replace(tests[pair][metric], p_holm=p)
+        p_values = {
+            pair: p
+            for pair, entries in tests.items()
+            if metric in entries and (p := entries[metric].p_value) is not None
+        }
+        for pair, corrected in zip(p_values, holm(list(p_values.values())), strict=True):
+            tests[pair][metric] = replace(tests[pair][metric], p_holm=corrected)
     return ComparisonOfAll({name: report for name, (report, _) in found.items()}, tests)
 
 
