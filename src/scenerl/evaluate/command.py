@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.formats import FORMATS
+from scenerl.answers.recognise import closest
 from scenerl.commands.eval import EvalOptions
 from scenerl.config.convert import near_misses
 from scenerl.data.ground_truth import Names, load_ground_truth
@@ -49,12 +51,14 @@ from scenerl.predictions import (
     write_predictions,
 )
 from scenerl.predictions.checks import check_box_format, check_format, is_unread, why_unread
-from scenerl.predictions.notes import shown
+from scenerl.predictions.notes import SHOWN, shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
 from scenerl.predictions.reading import reading_of
 from scenerl.progress import progress_bar
 from scenerl.types import ParseResult
 
+LOOKED_AT = 50
+"""Answers of a model that could not be read whose look is described."""
 UNREAD = 0.95
 """Share of a model's answers that cannot be read from which the command fails."""
 
@@ -87,6 +91,11 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> int:
             warnings, unread = evaluation.warnings, evaluation.unread
         print_report(report, _shown(options, report.metrics), console)
         content, found = report.to_json(), ComparisonOfAll({models[0].name: report}, {})
+    if not _is_folder_of_subsets(options) and evaluation.closest:
+        content["closest"] = evaluation.closest
+        for name, looks in evaluation.closest.items():
+            listed = "; ".join(f"{look} ({count})" for look, count in list(looks.items())[:SHOWN])
+            console.print(f"Failed answers of {name}: {listed}", highlight=False, markup=False, soft_wrap=True)
     content["warnings"] += warnings
     content["options"] |= described_conventions(options)
     if not _is_folder_of_subsets(options) and evaluation.recognised:
@@ -169,6 +178,7 @@ class Evaluation:
         training: triplet types and predicate counts of the training data, None where there are none.
         warnings: about the files read so far.
         recognised: what was found out about how they are to be read, by name of the model.
+        closest: what a sample of the answers that could not be read look like, with counts, by name of the model.
         unread: a sentence for each of which nearly no answer could be read.
     """
 
@@ -186,6 +196,7 @@ class Evaluation:
         self.training = (None, None) if options.train is None else read_training(options.train, options.train_split)
         self.warnings: list[str] = []
         self.recognised: dict[str, list[str]] = {}
+        self.closest: dict[str, dict[str, int]] = {}
         self.unread: list[str] = []
 
     @cached_property
@@ -201,13 +212,20 @@ class Evaluation:
             list(dict.fromkeys([*self.names.predicates, *predicates])),
         )
 
-    def pairs(self, model: Model) -> tuple[list[Pair], dict[str, int]]:
-        """The predictions in a file with their ground truth, and the counts of what was odd."""
+    def pairs(self, model: Model, answers: dict[str, str | None] | None = None) -> tuple[list[Pair], dict[str, int]]:
+        """The predictions in a file with their ground truth, and the counts of what was odd.
+
+        Args:
+            answers: takes the texts of raw answers by image id, where they are wanted.
+        """
         path, options, truth = model.path, model.options, self.truth
         kind = sniff(path) if options.input == "auto" else options.input
         predictions, said = self._predictions(model, kind)
         found = [predictions.entries.get(example.image_id) for example in truth.examples]
         answered = [(entry, example) for entry, example in zip(found, truth.examples, strict=True) if entry is not None]
+        if answers is not None:
+            rows = ((example.image_id, entry.row) for entry, example in answered if entry.row is not None)
+            answers.update((image_id, row.get("answer")) for image_id, row in rows)
         conversation, recognised = reading_of(options, self.closed, answered)
         if said + recognised:
             self.recognised[model.name] = said + recognised
@@ -252,20 +270,25 @@ class Evaluation:
         found: Sequence[RawPrediction | None],
         conversation: Conversation,
     ) -> None:
-        """Note where nearly no answer of a model could be read, with the likeliest reason."""
+        """Note what the answers that could not be read look like, and where nearly all are such, with the likeliest
+        reason."""
         answered = [
             (entry.row, example.query, result)
             for entry, example, result in zip(found, self.truth.examples, results, strict=True)
             if entry is not None and entry.row is not None
         ]
         unread = [(row, query, result) for row, query, result in answered if is_unread(result)]
-        if not unread or len(unread) < UNREAD * len(answered):
+        if not unread:
+            return
+        format_name = conversation.output_format.format
+        looks = Counter(closest(row.get("answer"), query, format_name) for row, query, _ in unread[:LOOKED_AT])
+        self.closest[model.name] = dict(looks.most_common())
+        if len(unread) < UNREAD * len(answered):
             return
         texts = [(row.get("answer"), query) for row, query, _ in unread]
         reason = why_unread(texts, [result for _, _, result in unread], conversation.output_format)
         self.unread.append(
-            f"{model.path}: {len(unread)} of {len(answered)} answers could not be read as "
-            f"{conversation.output_format.format!r}; {reason}"
+            f"{model.path}: {len(unread)} of {len(answered)} answers could not be read as {format_name!r}; {reason}"
         )
 
     def mapped(self, pairs: list[Pair]) -> tuple[list[Pair], list[Mapped]]:

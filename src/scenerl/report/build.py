@@ -21,7 +21,7 @@ from scenerl.report.answers import Outline, outline
 from scenerl.report.curves import curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
-from scenerl.report.schemas import Metrics, read_as
+from scenerl.report.schemas import read_metrics
 from scenerl.report.settings import read_settings, settings_table
 from scenerl.report.tables import BarTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible
@@ -49,7 +49,9 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     stages = list(enumerate(inputs.stages))
     results: dict[str, Results] = {}
     for target in inputs.targets:
-        found = [(s.name, n, read_as(Metrics, s.metrics[target.name])) for n, s in stages if target.name in s.metrics]
+        found = [
+            (s.name, n, read_metrics(s.metrics[target.name], s.name)) for n, s in stages if target.name in s.metrics
+        ]
         if found:
             results[target.name] = found
     groups = curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in stages if stage.log])

@@ -69,6 +69,21 @@ class Metrics(BaseModel):
         return {name: metric for name, metric in self.metrics.items() if metric.value is not None}
 
 
+def read_metrics(path: Path, name: str) -> Metrics:
+    """The metrics.json of a stage; of one about several models, the part of the model of that name.
+
+    Raises:
+        UserError: as :func:`read_as`; there is no such model.
+    """
+    content = read_json(path, "metrics.json")
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict):
+        return read_as(Metrics, path)
+    if name not in models:
+        raise UserError(f"{path}: there is no model {name!r}; it has {', '.join(map(repr, models))}")
+    return _validated(Metrics, {**models[name], "options": content.get("options", {})}, path)
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -78,8 +93,12 @@ def read_as(model: type[Model], path: Path) -> Model:
     Raises:
         UserError: it is not JSON or not of that kind; the message names the file, the place and what is wrong.
     """
+    return _validated(model, read_json(path, (model.__doc__ or "").split(":")[0].strip("`.")), path)
+
+
+def _validated(model: type[Model], content: object, path: Path) -> Model:
     try:
-        return model.model_validate(read_json(path, (model.__doc__ or "").split(":")[0].strip("`.")))
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
