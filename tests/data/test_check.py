@@ -98,7 +98,7 @@ def test_an_image_that_exif_turns_without_a_trace_is_a_warning(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "file_name": "turned.jpg"}])
     checker = Checker()
     (problem,) = checker.problems(data.read(tmp_path / "rows.jsonl"))
-    assert problem.level == "warning" and "EXIF orientation 3, which is ignored" in problem.message
+    assert problem.level == "warning" and "turned upright by its EXIF orientation 3" in problem.message
     assert checker.counts["warnings"] == 1 and checker.counts["bad_rows"] == 0
 
 
