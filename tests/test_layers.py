@@ -19,7 +19,7 @@ ROOT = Path(scenerl.__file__).parent
 FLOORS = [
     {"errors"},
     {"types", "config", "progress", "files", "json_files", "predicate_groups"},
-    {"boxes", "commands", "runs"},
+    {"boxes", "commands", "plugins", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
     {"answers"},

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from scenerl.data.records import Record
 from scenerl.errors import DataError
+from scenerl.plugins import is_own
 from scenerl.types import Example
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ DATASETS: dict[str, str] = {
         "vcoco",
         "toon",
         "photos",
+        "own",
     )
 }
 """Name of a data set to its module, imported when a source is read. A source is written ``name:argument``."""
@@ -59,8 +61,8 @@ class Examples:
 
     Args:
         source: a JSONL file, a Parquet file, images without annotations, a folder of one of these, a file of COCO
-            instances, a psg.json, or ``name:argument`` with a name from :data:`DATASETS` (``hub:owner/name``,
-            ``synthetic:count=100,seed=0``).
+            instances, a psg.json, a function of one's own (``FILE.py:NAME``), or ``name:argument`` with a name from
+            :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
         split: which one, where the source has several.
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
@@ -173,6 +175,8 @@ def resolve(source: str) -> tuple[str, str]:
     Raises:
         DataError: the source is of no known kind.
     """
+    if is_own(source):
+        return "own", source.removeprefix("own:")
     name, colon, argument = source.partition(":")
     if name in DATASETS and (colon or name in ("synthetic", "synthetic_detection")):
         return name, argument

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
+from scenerl.config.convert import near_misses
 from scenerl.errors import UserError
+from scenerl.plugins import is_own, load_function
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
 from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
@@ -50,16 +53,39 @@ RELATION_REWARDS = frozenset(
 
 
 def select_rewards(names: Iterable[str]) -> dict[str, Reward]:
-    """The rewards of these names, in this order.
+    """The rewards of these names, in this order; a function of one's own, ``FILE.py:NAME``, goes by its ``NAME``.
 
     Raises:
-        UserError: an unknown name, or one given twice.
+        UserError: an unknown name, one given twice, or a file that cannot be used.
     """
     chosen: dict[str, Reward] = {}
     for name in names:
-        if name not in REWARDS:
-            raise UserError(f"unknown reward {name!r}; allowed: {', '.join(REWARDS)}")
+        if is_own(name):
+            own = name.rpartition(":")[2]
+            if own in REWARDS:
+                raise UserError(f"{name}: {own!r} is a reward of scenerl already; give the function another name")
+            name, reward = own, _checked(name, load_function(name))
+        elif name in REWARDS:
+            reward = REWARDS[name]
+        else:
+            raise UserError(f"unknown reward {name!r}{near_misses(name, [*REWARDS, 'FILE.py:FUNCTION'])}")
         if name in chosen:
             raise UserError(f"reward {name!r} is given twice")
-        chosen[name] = REWARDS[name]
+        chosen[name] = reward
     return chosen
+
+
+def _checked(name: str, own: Callable) -> Reward:
+    """A user's function as a reward: a value that is no finite number ends the run."""
+
+    def reward(comparison: Comparison) -> float:
+        value = own(comparison)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{name}: returned {value!r:.80} for one answer; a reward is one finite number")
+        return number
+
+    return reward

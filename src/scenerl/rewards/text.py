@@ -58,7 +58,8 @@ def score_text(
     result = conversation.parse(answer, example, truncated=truncated, strict=options.strict_format)
     comparison = Comparison(result, example.graph, example.image_wh, options, answer, num_tokens)
     values = {name: reward(comparison) for name, reward in chosen.items()}
-    return {"score": sum(weights[name] * value for name, value in values.items()), **values}
+    total = sum(weight * value for weight, value in zip(weights.values(), values.values(), strict=True))
+    return {"score": total, **values}
 
 
 def _example(target: Mapping | str) -> Example:
