@@ -17,7 +17,7 @@ from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.commands.export import ExportOptions
 from scenerl.config import dump_yaml
 from scenerl.errors import UserError
-from scenerl.files import atomic_write_text, check_out_folder, whole_folder
+from scenerl.files import apply_umask, atomic_write_text, check_out_folder, whole_folder
 from scenerl.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_folder
 from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
@@ -81,6 +81,7 @@ def _write_checkpoint(options: ExportOptions, folder: Path, card: str) -> None:
     if output_format := _output_format(options.model):
         save_output_format(output_format, folder)
     atomic_write_text(folder / CARD, card)
+    apply_umask(folder)
     check_folder(folder)
 
 

@@ -108,6 +108,12 @@ def interrupted(monkeypatch, module, step, argv) -> None:
         cli.main(argv)
 
 
+def test_other_users_can_read_what_a_run_saved(whole, base):
+    saved = [*whole.rglob("*.safetensors"), *base.rglob("*.safetensors")]
+    assert len(saved) >= 3
+    assert {path.stat().st_mode & 0o777 for path in saved} == {(base / "config.json").stat().st_mode & 0o777}
+
+
 def test_a_killed_process_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp_path, capsys):
     out = tmp_path / "run"
     argv = command(base, rows, out, "--muon")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
 _WITHOUT_EFFECT = frozenset(
-    ("fresh", "out", "shard", "gather", "device", "batch_size", "dtype")
+    ("fresh", "images", "out", "draw", "shard", "gather", "device", "batch_size", "dtype")
     + ("server", "server_kind", "checkpoint", "family", "timeout", "tries")
 )
 """Options that no engine's answers depend on, unless it says so."""

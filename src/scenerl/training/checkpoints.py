@@ -16,7 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME, model_card, origin_of
-from scenerl.files import atomic_write_text, whole_file
+from scenerl.files import apply_umask, atomic_write_text, whole_file
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import Checkpoint, base_of, load
 from scenerl.training.preemption import PreemptionCallback
@@ -71,9 +71,12 @@ class CheckpointMixin:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As transformers, which may upload the folder at the end: the output format is in it before."""
+        folder = output_dir or self.args.output_dir
         if self.args.should_save and self.output_format is not None:
-            save_output_format(self.output_format, output_dir or self.args.output_dir)
+            save_output_format(self.output_format, folder)
         super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            apply_umask(folder)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""
