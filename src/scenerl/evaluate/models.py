@@ -64,13 +64,13 @@ def read_model(text: str, options: EvalOptions) -> Model:
     return Model(name, Path(file), replace(options, **own), names)
 
 
-def read_models(texts: Sequence[str], options: EvalOptions) -> list[Model]:
+def read_models(texts: Sequence[Path | str], options: EvalOptions) -> list[Model]:
     """All models.
 
     Raises:
         UserError: as :func:`read_model`; two models of one name.
     """
-    models = [read_model(text, options) for text in texts]
+    models = [read_model(str(text), options) for text in texts]
     names = [model.name for model in models]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two files are called {twice[0]!r}; give each a name of its own, as NAME=FILE")

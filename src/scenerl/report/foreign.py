@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scenerl.data.jsonl import read_rows, write_jsonl
 from scenerl.errors import DataError
-from scenerl.evaluate.command import Evaluation
+from scenerl.evaluate.evaluation import Evaluation
 from scenerl.evaluate.models import Model
 from scenerl.predictions.pairing import MISSING
 from scenerl.predictions.row import encode_graph
