@@ -93,6 +93,7 @@ class _Lists:
     """Takes JSON values apart into elements. ``names``: the requested labels, None where any is allowed."""
 
     box_keys: tuple[str, ...]
+    point_keys: tuple[str, ...]
     names: tuple[str, ...] | None
 
     def elements(self, value: object, start: int, label: str | None) -> list[_Element] | None:
@@ -108,7 +109,7 @@ class _Lists:
             return None if label is None else self._bare(value, start, (), label)
         if type(value) is not dict:
             return None
-        if any(key in value for key in (*self.box_keys, *POINT_KEYS)):
+        if any(key in value for key in (*self.box_keys, *self.point_keys)):
             return self._of_dict(value, start, (), label)
         for key, inner in value.items():  # {"objects": [{"label": "dog", "bbox": [...]}]}
             if type(inner) is list and any(self._is_whole(item) for item in inner):
@@ -121,7 +122,7 @@ class _Lists:
         return [element for elements in found for element in elements]
 
     def _is_whole(self, item: object) -> bool:
-        keys = (*self.box_keys, *POINT_KEYS)
+        keys = (*self.box_keys, *self.point_keys)
         return type(item) is dict and any(key in item for key in keys) and any(key in item for key in LABEL_KEYS)
 
     def _of_class(self, name: str, value: object, start: int) -> list[_Element] | None:
@@ -181,22 +182,22 @@ def _heading(body: str, start: int, end: int) -> tuple[str, Span] | None:
 
 def read(body: str, builder: GraphBuilder) -> Reading:
     """Put the detections in ``body``, behind its last tag with any, into ``builder``."""
-    return _read(body, builder, BOX_KEYS, list)
+    return _read(body, builder, _Lists(BOX_KEYS, POINT_KEYS, builder.objects), list)
 
 
 def read_gemini(body: str, builder: GraphBuilder) -> Reading:
     """The same with Gemini's key and order of coordinates."""
-    return _read(body, builder, GEMINI_KEYS, lambda box: [box[1], box[0], box[3], box[2]])
+    lists = _Lists(GEMINI_KEYS, ("point",), builder.objects)
+    return _read(body, builder, lists, lambda box: [box[1], box[0], box[3], box[2]])
 
 
-def _read(body: str, builder: GraphBuilder, box_keys: tuple[str, ...], to_xyxy: Callable[[list], list]) -> Reading:
+def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[list], list]) -> Reading:
     inner = unfence(body)
     if NONE.fullmatch(inner):
         return Reading(None, True)
     found = find_values(body, inner)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
-    lists = _Lists(box_keys, builder.objects)
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
     before = 0
     for value, start, end in found.values:
@@ -218,10 +219,9 @@ def _read(body: str, builder: GraphBuilder, box_keys: tuple[str, ...], to_xyxy: 
     merged = _merged([elements for number, elements in parts if number == last])
     for where, element in builder.bounded(merged, "detections", MAX_OBJECTS):
         label = clean_label(element.label)
-        if element.box_path is None and type(element.raw) is dict and element.raw.keys() & {*POINT_KEYS}:
-            builder.drop("point", where, element.raw)
-        elif label is None or element.box_path is None:
-            builder.drop("malformed_object", where, element.raw)
+        if label is None or element.box_path is None:
+            is_point = label is not None and type(element.raw) is dict and element.raw.keys() & {*lists.point_keys}
+            builder.drop("point" if is_point else "malformed_object", where, element.raw)
         else:
             box = element.box
             if type(box) is dict:

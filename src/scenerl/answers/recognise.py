@@ -73,6 +73,8 @@ def closest(answer: str | None, query: Sequence[str] | None, but: str) -> str:
             f"it is JSON with the keys {keys}; expected a label ({', '.join(LABEL_KEYS)}) and a box "
             f"({', '.join(BOX_KEYS)})"
         )
+    if found.broken:
+        return "it is JSON that is broken"
     if isinstance(item, list) or _FOUR_NUMBERS.search(text):
         return "it holds numbers of boxes, but no label in a place that is known"
-    return "it is JSON that is broken" if found.broken else "it is text without boxes"
+    return "it is text without boxes"
