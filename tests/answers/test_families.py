@@ -71,8 +71,8 @@ def test_what_breaks_off_is_truncated(fmt):
 def test_kosmos():
     """The example of transformers' documentation, and its boxes."""
     text = (
-        "<grounding> An image of<phrase> a snowman</phrase><object><patch_index_0044><patch_index_0863></object> warming "
-        "himself by<phrase> a fire</phrase><object><patch_index_0005><patch_index_0911></object>."
+        "<grounding> An image of<phrase> a snowman</phrase><object><patch_index_0044><patch_index_0863></object> "
+        "warming himself by<phrase> a fire</phrase><object><patch_index_0005><patch_index_0911></object>."
     )
     assert found("kosmos-2", text, (1, 1)) == [
         ("a snowman", (0.390625, 0.046875, 0.984375, 0.828125)),

@@ -32,7 +32,7 @@ def found(text, **options):
         f"[{A}]\n[{B}]\n[]",
         f"[{A}]\nAnd then\n[{A}, {B}]",  # what a later list repeats counts once
         f"dog\n[{A}]\ncat\nNone\n[{B}]",
-        '{"objects": [%s, %s]}' % (A, B),
+        f'{{"objects": [{A}, {B}]}}',
         '{"dog": [[1, 2, 30, 40]], "cat": [[5, 6, 70, 80]], "cow": []}',
         '{"dog": [1, 2, 30, 40], "cat": [5, 6, 70, 80]}',
         '{"dog": [{"bbox": [1, 2, 30, 40]}], "cat": [{"bbox": [5, 6, 70, 80]}]}',
