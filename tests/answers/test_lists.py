@@ -42,6 +42,8 @@ def found(text, **options):
         '[{"bbox": [1, 2, 30, 40], "name": "dog"}, {"box": [5, 6, 70, 80], "category": "cat"}]',
         '[{"x": 7, "box": {"x1": 1, "y1": 2, "x2": 30, "y2": 40}, "class": "dog"}, '
         '{"label": "cat", "bbox": {"ymin": 6, "xmin": 5, "xmax": 70, "ymax": 80}}]',
+        '[{"x_min": 1, "y_min": 2, "x_max": 30, "y_max": 40, "label": "dog"}, '
+        '{"name": "cat", "left": 5, "top": 6, "right": 70, "bottom": 80}]',
     ],
 )
 def test_dog_and_cat(text):

@@ -5,8 +5,9 @@ stop) or ``[]`` where nothing is found. It holds no relations.
 
 Read besides, but not counted as in the template: one object alone, one per line, several lists one after another
 (merged; what a later list repeats counts once), a list per class behind the class's name or under it in a JSON
-object, the keys in :data:`LABEL_KEYS` and :data:`BOX_KEYS`, boxes as ``{"x1": …}``, several boxes of one label. A box
-without a label has the requested one where only one is requested. Points have no box and are dropped as such.
+object, the keys in :data:`LABEL_KEYS` and :data:`BOX_KEYS`, corners by name (``x1``, ``xmin``, ``left`` and so on),
+several boxes of one label. A box without a label has the requested one where only one is requested. Points have no box
+and are dropped as such.
 
 ``gemini`` is the same with the key ``box_2d`` and boxes as y1, x1, y2, x2, from 0 to 1000.
 """
@@ -45,7 +46,12 @@ _NO_CLASSES = frozenset(
     (*LABEL_KEYS, *BOX_KEYS, *GEMINI_KEYS, *POINT_KEYS, "objects", "relationships", "detections", "boxes", "bboxes")
 )
 """Keys and headings that are never the name of a class."""
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_CORNERS = (
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
 
 NONE = re.compile(r"none\.?", re.IGNORECASE)
 _NONE_LINE = re.compile(r"^[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
@@ -109,7 +115,7 @@ class _Lists:
             return None if label is None else self._bare(value, start, (), label)
         if type(value) is not dict:
             return None
-        if any(key in value for key in (*self.box_keys, *self.point_keys)):
+        if self._has_place(value):
             return self._of_dict(value, start, (), label)
         for key, inner in value.items():  # {"objects": [{"label": "dog", "bbox": [...]}]}
             if type(inner) is list and any(self._is_whole(item) for item in inner):
@@ -122,8 +128,12 @@ class _Lists:
         return [element for elements in found for element in elements]
 
     def _is_whole(self, item: object) -> bool:
-        keys = (*self.box_keys, *self.point_keys)
-        return type(item) is dict and any(key in item for key in keys) and any(key in item for key in LABEL_KEYS)
+        return self._has_place(item) and any(key in item for key in LABEL_KEYS)
+
+    def _has_place(self, item: object) -> bool:
+        if type(item) is not dict:
+            return False
+        return any(key in item for key in (*self.box_keys, *self.point_keys)) or bool(_corners(item))
 
     def _of_class(self, name: str, value: object, start: int) -> list[_Element] | None:
         """The elements of a class in ``{"dog": [[x1, y1, x2, y2], …], "cat": []}``."""
@@ -144,6 +154,8 @@ class _Lists:
         key = next((key for key in LABEL_KEYS if key in item), None)
         own, label_path = (label, None) if key is None else (item[key], (*path, key))
         box_key = next((key for key in self.box_keys if key in item), None)
+        if box_key is None and _corners(item):
+            return [_Element(item, start, own, label_path, item, path)]
         if box_key is None:
             return [_Element(item, start, own, label_path)]
         box, path = item[box_key], (*path, box_key)
