@@ -37,6 +37,7 @@ def found(text, **options):
         '{"dog": [1, 2, 30, 40], "cat": [5, 6, 70, 80]}',
         '{"dog": [{"bbox": [1, 2, 30, 40]}], "cat": [{"bbox": [5, 6, 70, 80]}]}',
         "dog: [[1, 2, 30, 40]]\ncat: [5, 6, 70, 80]\ncow: []",
+        "Boxes of what I found in this image: dog: [[1, 2, 30, 40]]\ncat：[5, 6, 70, 80]",
         '- **dog**: [[1, 2, 30, 40]]\n- "cat": [[5, 6, 70, 80]]',
         'dog:\n```json\n[{"bbox_2d": [1, 2, 30, 40]}]\n```\ncat:\n```json\n[{"bbox_2d": [5, 6, 70, 80]}]\n```',
         '[{"bbox": [1, 2, 30, 40], "name": "dog"}, {"box": [5, 6, 70, 80], "category": "cat"}]',

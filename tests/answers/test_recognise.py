@@ -23,6 +23,25 @@ def test_every_format_is_recognised_first(name):
     assert next(iter(counts)) == name and counts[name] == 3
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[[1, 2, 30, 40]]",
+        '{"dog": [[1, 2, 30, 40]]}',
+        "dog: [[1, 2, 30, 40]]",
+        '[{"label": "dog", "xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}]',
+        '[{"label": "dog", "bbox": [1, 2, 30, 40]}]',
+        "[]",
+        "None",
+    ],
+)
+def test_lists_are_no_other_familys(answer):
+    """Nothing but its key makes a list Gemini's, which has y before x."""
+    counts = explained([(answer, ("dog",))])
+    assert next(iter(counts)) == "detections"
+    assert answer in ("[]", "None") or list(counts) == ["detections"]
+
+
 def test_a_file_of_mixed_quality_is_counted_by_format():
     answers = [TWO["internvl"]] * 5 + [TWO["gemini"]] * 2 + [WRITTEN["toon"], "I see a dog.", "", None]
     assert explained((answer, None) for answer in answers) == {"internvl": 5, "gemini": 2, "toon": 1}

@@ -58,6 +58,8 @@ _NONE_LINE = re.compile(r"^[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
+_MAX_WORDS = 3
+"""Words of such a name where any label is allowed; more are a sentence."""
 
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
@@ -96,11 +98,16 @@ def _is_boxes(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """Takes JSON values apart into elements. ``names``: the requested labels, None where any is allowed."""
+    """Takes JSON values apart into elements.
+
+    ``names``: the requested labels, None where any is allowed. ``needs_key``: boxes without a key that says what they
+    are do not count.
+    """
 
     box_keys: tuple[str, ...]
     point_keys: tuple[str, ...]
     names: tuple[str, ...] | None
+    needs_key: bool = False
 
     def elements(self, value: object, start: int, label: str | None) -> list[_Element] | None:
         """The elements of a value, None where it is no answer.
@@ -133,13 +140,15 @@ class _Lists:
     def _has_place(self, item: object) -> bool:
         if type(item) is not dict:
             return False
-        return any(key in item for key in (*self.box_keys, *self.point_keys)) or bool(_corners(item))
+        if any(key in item for key in (*self.box_keys, *self.point_keys)):
+            return True
+        return not self.needs_key and bool(_corners(item))
 
     def _of_class(self, name: str, value: object, start: int) -> list[_Element] | None:
         """The elements of a class in ``{"dog": [[x1, y1, x2, y2], …], "cat": []}``."""
         if value is None or value == []:
             return []
-        if type(value) is list and all(type(item) is dict and item.keys() & {*self.box_keys} for item in value):
+        if type(value) is list and all(map(self._has_place, value)):
             return self._of_list(value, start, (name,), name)
         return self._bare(value, start, (name,), name)
 
@@ -154,7 +163,7 @@ class _Lists:
         key = next((key for key in LABEL_KEYS if key in item), None)
         own, label_path = (label, None) if key is None else (item[key], (*path, key))
         box_key = next((key for key in self.box_keys if key in item), None)
-        if box_key is None and _corners(item):
+        if box_key is None and not self.needs_key and _corners(item):
             return [_Element(item, start, own, label_path, item, path)]
         if box_key is None:
             return [_Element(item, start, own, label_path)]
@@ -163,9 +172,10 @@ class _Lists:
             return [_Element(item, start, own, label_path, one, (*path, n)) for n, one in enumerate(box)]
         return [_Element(item, start, own, label_path, box, path)]
 
-    @staticmethod
-    def _bare(value: object, start: int, path: tuple, label: str) -> list[_Element] | None:
+    def _bare(self, value: object, start: int, path: tuple, label: str) -> list[_Element] | None:
         """Boxes alone: one, or a list of them."""
+        if self.needs_key:
+            return None
         if _is_box(value):
             return [_Element(value, start, label, None, value, path)]
         if _is_boxes(value):
@@ -178,15 +188,17 @@ def is_list(value: object) -> bool:
     return type(value) is list and (not value or any(type(item) is dict for item in value))
 
 
-def _heading(body: str, start: int, end: int) -> tuple[str, Span] | None:
+def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
     """The name before a list, and where it is: what stands before the colon that ends ``body[start:end]``, without the
-    marks of an enumeration around it."""
-    head, colon, rest = body[start:end].rpartition(":")
+    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed."""
+    head, colon, rest = body[start:end].replace("：", ":").rpartition(":")
     if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
         return None
-    line = head.rpartition("\n")[2]
+    line = head.rpartition("\n")[2].rpartition(":")[2]
     name = clean_label(line.strip(" \t\r\"'`*#-•,"))
     if name is None or name in _NO_CLASSES:
+        return None
+    if len(name.split()) > _MAX_WORDS if names is None else name not in names:
         return None
     first = start + len(head) - len(line) + line.index(name)
     return name, (first, first + len(name))
@@ -199,7 +211,7 @@ def read(body: str, builder: GraphBuilder) -> Reading:
 
 def read_gemini(body: str, builder: GraphBuilder) -> Reading:
     """The same with Gemini's key and order of coordinates."""
-    lists = _Lists(GEMINI_KEYS, ("point",), builder.objects)
+    lists = _Lists(GEMINI_KEYS, ("point",), builder.objects, needs_key=True)
     return _read(body, builder, lists, lambda box: [box[1], box[0], box[3], box[2]])
 
 
@@ -213,7 +225,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
     before = 0
     for value, start, end in found.values:
-        heading = _heading(body, max(before, start - _LOOK_BACK), start)
+        heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
         elements = lists.elements(value, start, heading[0] if heading else builder.only_label)
         if elements and heading:
             elements = [item if item.label_path else replace(item, label_span=heading[1]) for item in elements]

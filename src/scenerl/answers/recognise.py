@@ -38,10 +38,20 @@ def is_explained(result: ParseResult) -> bool:
 
 
 def explained(answers: Iterable[Asked]) -> dict[str, int]:
-    """How many answers each format explains, most first; formats that explain none are left out."""
+    """How many answers each format explains; formats that explain none are left out.
+
+    First come those that find elements in most answers. Where none does, as nothing is there, lists and graphs in JSON
+    come before other families.
+    """
     answers = list(answers)
-    counts = {name: sum(is_explained(_read(*asked, name)) for asked in answers) for name in ORDER}
-    return {name: count for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+    counts, found = {}, {}
+    for name in ORDER:
+        results = [result for asked in answers if is_explained(result := _read(*asked, name))]
+        counts[name] = len(results)
+        found[name] = sum(bool(result.graph and result.graph.objects or result.issues) for result in results)
+    order = ORDER if any(found.values()) else tuple(FORMATS)
+    ranked = sorted(order, key=lambda name: (-found[name], -counts[name]))
+    return {name: counts[name] for name in ranked if counts[name]}
 
 
 def closest(answer: str | None, query: Sequence[str] | None, but: str) -> str:

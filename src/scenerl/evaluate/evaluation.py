@@ -21,7 +21,7 @@ from scenerl.predictions import DETECTION_LISTS, Predictions, RawPrediction, rea
 from scenerl.predictions.checks import check_box_format, check_format, is_unread, why_unread
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
-from scenerl.predictions.reading import reading_of
+from scenerl.predictions.reading import is_raw, reading_of
 from scenerl.types import ParseResult
 
 LOOKED_AT = 50
@@ -41,7 +41,7 @@ class Evaluation:
         warnings: about the files read so far.
         recognised: what was found out about how they are to be read, by name of the model.
         closest: what a sample of the answers that could not be read look like, with counts, by name of the model.
-        unread: a sentence for each of which nearly no answer could be read.
+        unread: a sentence for each of which nearly no raw answer could be read.
     """
 
     def __init__(self, options: EvalOptions) -> None:
@@ -149,7 +149,8 @@ class Evaluation:
             return
         texts = [(row.get("answer"), query) for row, query, _ in unread]
         reason = why_unread(texts, [result for _, _, result in unread], conversation.output_format)
-        self.unread.append(
+        # What `predict` could not parse it has said; raw answers may be read in another way.
+        (self.unread if any(is_raw(row) for row, _, _ in unread) else self.warnings).append(
             f"{model.path}: {len(unread)} of {len(answered)} answers could not be read as {format_name!r}; {reason}"
         )
 
