@@ -18,7 +18,8 @@ import json
 import re
 from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
 from scenerl.answers.json_text import find_values, inside, leaf, leaf_spans
@@ -71,8 +72,7 @@ def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tupl
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     """An element of an answer: what it is, its label where that is known, and its box as it stands.
 
     ``start`` is where its JSON value begins in the text; ``label_path`` and ``box_path`` lead from there to its parts,
@@ -160,15 +160,14 @@ class _Lists:
         return found
 
     def _of_dict(self, item: dict, start: int, path: tuple, label: str | None) -> list[_Element]:
-        key = next((key for key in LABEL_KEYS if key in item), None)
+        key, box_key = _first(LABEL_KEYS, item), _first(self.box_keys, item)
         own, label_path = (label, None) if key is None else (item[key], (*path, key))
-        box_key = next((key for key in self.box_keys if key in item), None)
         if box_key is None and not self.needs_key and _corners(item):
             return [_Element(item, start, own, label_path, item, path)]
         if box_key is None:
             return [_Element(item, start, own, label_path)]
         box, path = item[box_key], (*path, box_key)
-        if _is_boxes(box):
+        if type(box) is list and box and type(box[0]) is list and _is_boxes(box):
             return [_Element(item, start, own, label_path, one, (*path, n)) for n, one in enumerate(box)]
         return [_Element(item, start, own, label_path, box, path)]
 
@@ -181,6 +180,14 @@ class _Lists:
         if _is_boxes(value):
             return [_Element(box, start, label, None, box, (*path, n)) for n, box in enumerate(value)]
         return None
+
+
+def _first(keys: tuple[str, ...], item: dict) -> str | None:
+    """The first of some keys that an object has."""
+    for key in keys:
+        if key in item:
+            return key
+    return None
 
 
 def is_list(value: object) -> bool:
@@ -228,7 +235,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
         heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
         elements = lists.elements(value, start, heading[0] if heading else builder.only_label)
         if elements and heading:
-            elements = [item if item.label_path else replace(item, label_span=heading[1]) for item in elements]
+            elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
         before = end
         # Beside broken JSON, only a list with elements is believed: anything less may be a splinter of what is broken,
         # and could not parse must not become found nothing.
