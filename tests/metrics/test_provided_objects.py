@@ -22,7 +22,7 @@ TARGET = graph(THREE, [(0, "on", 1), (1, "near", 2), (0, "near", 2), (2, "on", 0
 def reordered(found: SceneGraph, order: list[int]) -> SceneGraph:
     """The same graph with its objects listed in another order."""
     place = {old: new for new, old in enumerate(order)}
-    relations = [dataclasses.replace(e, subject=place[e.subject], object=place[e.object]) for e in found.relations]
+    relations = [e._replace(subject=place[e.subject], object=place[e.object]) for e in found.relations]
     return SceneGraph(tuple(found.objects[old] for old in order), tuple(relations))
 
 

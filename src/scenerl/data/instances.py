@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import FAR, excerpt, four_finite
+from scenerl.data.records import excerpt, four_finite
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists
@@ -27,7 +27,6 @@ EXPECTED = "COCO instances: a JSON object with images, annotations and categorie
 KEYS = ("images", "annotations", "categories")
 
 _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
-_FOUR_FLOATS = [float] * 4
 
 
 class Annotation(NamedTuple):
@@ -126,12 +125,11 @@ def box_of(value: object) -> Box | None:
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
-    if type(value) is list and list(map(type, value)) == _FOUR_FLOATS:  # by far the most, and files are large
-        x, y, width, height = value
-        if -FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR:
-            return x, y, x + width, y + height
     box = box_of(value)
-    return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    if box is None:
+        return None
+    x, y, width, height = box
+    return x, y, x + width, y + height
 
 
 def write(path: Path, examples: Iterable[Example]) -> int:

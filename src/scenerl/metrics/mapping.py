@@ -133,7 +133,7 @@ def _mapped(result: ParseResult, found: Mapping[tuple[str, str], Mapped]) -> Par
     objects, relations = [], []
     for item in result.graph.objects:
         mapping = found.get(("objects", item.label))
-        objects.append(item if mapping is None else dataclasses.replace(item, label=mapping.to))
+        objects.append(item if mapping is None else item._replace(label=mapping.to))
     for item in result.graph.relations:
         mapping = found.get(("predicates", item.predicate))
         if mapping is not None:
