@@ -109,8 +109,8 @@ def find_mappings(
     """The mappings of all labels outside the vocabularies that some rule knows, the commonest first."""
     graphs = [pair.result.graph for pair in pairs if pair.result.graph]
     counts = {
-        "objects": Counter(entry.label for graph in graphs for entry in graph.objects),
-        "predicates": Counter(entry.predicate for graph in graphs for entry in graph.relations),
+        "objects": Counter([entry.label for graph in graphs for entry in graph.objects]),
+        "predicates": Counter([entry.predicate for graph in graphs for entry in graph.relations]),
     }
     known = {"objects": set(objects), "predicates": set(predicates)}
     used = [
