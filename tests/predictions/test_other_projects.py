@@ -133,6 +133,30 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
         run(tmp_path, pred, save(tmp_path / "other.json", {"a": 1}), task="det")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, float("nan"), 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, True, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 10**400, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5], "score": 0.5},
+        [139, 18],
+    ],
+)
+def test_an_odd_row_does_not_change_how_the_others_are_read(tmp_path, odd):
+    """Regular results are read column by column, others row by row."""
+    names = Names({17: "cat", 18: "dog"})
+    rows = [*RESULTS, {"image_id": 285, "category_id": 17, "bbox": [1.5, 2, 3.25, 4], "score": 1}]
+    regular = read_predictions(save(tmp_path / "regular.json", rows), "coco", names)
+    mixed = read_predictions(save(tmp_path / "mixed.json", [*rows, odd]), "coco", names)
+    assert sum(regular.notes.counts().values()) == 0 and sum(mixed.notes.counts().values()) == 1
+    assert {key: entry.result for key, entry in regular.entries.items()} == {
+        key: entry.result for key, entry in mixed.entries.items()
+    }
+    assert regular.entries["285"].result.graph.objects[-1] == SceneObject("cat", (1.5, 2.0, 4.75, 6.0), 1.0)
+
+
 def test_categories_of_one_name_stay_two(tmp_path):
     twice = {**INSTANCES, "categories": [{"id": 17, "name": "pet"}, {"id": 18, "name": "pet"}]}
     truth = load_ground_truth(str(save(tmp_path / "instances.json", twice)))
