@@ -72,6 +72,8 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     names: Mapping[object, str] = {} if vocabulary is None else category_names(vocabulary)
     if is_object(path, EXPECTED):
         categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
+        if not isinstance(categories, list):
+            raise DataError(f"{path}: categories must be a list, found {excerpt(categories)}")
         rows = [row for row in categories if isinstance(row, Mapping) and type(row.get("id")) is int]
         names = {row["id"]: row.get("name") for row in rows}
         entries: Iterator = (entry for _, entry in iter_lists(path, ("annotations",), EXPECTED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,10 @@ def merge_file(path: Path, out: Path, **settings: float) -> list[str]:
         if row["sample"] in answers:
             raise DataError(f"{where}: image {excerpt(row['image_id'])} has a sample {row['sample']} already")
         kept = {key: row[key] for key in (*_KEPT, "num_tokens") if key in row}  # the rest takes memory
+        try:
+            json.dumps(kept, allow_nan=False)
+        except ValueError:
+            raise DataError(f"{where}: holds NaN or an infinity, which no file of JSON can: {excerpt(kept)}") from None
         answers[row["sample"]] = kept, decode_parsed(row, where, notes)
     counts = Counter(len(answers) for answers in images.values())
     if not images or max(counts) == 1:
