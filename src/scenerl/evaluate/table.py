@@ -35,8 +35,9 @@ def print_report(report: Report, console: Console) -> None:
         if counted:
             listed = ", ".join(f"{name} {count}" for name, count in counted.items())
             console.print(Text(f"{title}: {listed}"), soft_wrap=True)
-    if absent := report.counts.get("absent_predicates"):
+    if "absent_predicates" in report.counts:
         treated = "count as 0 in" if report.options["absent_predicates_as_zero"] else "are left out of"
+        absent = report.counts["absent_predicates"]
         console.print(Text(f"{absent} predicates have no target and {treated} mean recall."))
     if report.counts.get("skipped_images"):
         console.print(
