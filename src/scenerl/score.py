@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from scenerl.answers.dialogue import Conversation
+from scenerl.answers.elements import excerpt
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
-from scenerl.data.records import excerpt
 from scenerl.data.rows import read_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError

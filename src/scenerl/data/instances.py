@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from scenerl.answers.elements import excerpt
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import FAR, excerpt, four_finite
+from scenerl.data.records import FAR, four_finite
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists

@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from scenerl.answers.elements import clean_label
+from scenerl.answers.elements import clean_label, excerpt
 from scenerl.data.instances import tidy_id, xywh_box
-from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members

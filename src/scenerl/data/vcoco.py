@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.instances import EXPECTED as INSTANCES
 from scenerl.data.published import ImageFolders, choose_split, find_file
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_json
 

@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from scenerl.answers.elements import excerpt
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
@@ -33,7 +34,7 @@ from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders, image_folders, refuse_split
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 
 BOX_FORMATS = ("pixels", "norm1000")

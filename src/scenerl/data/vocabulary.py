@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.records import excerpt
+from scenerl.answers.elements import excerpt
 from scenerl.errors import DataError, UserError
 from scenerl.json_files import read_json
 from scenerl.types import Example

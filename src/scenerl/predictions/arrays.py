@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import box_of
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places

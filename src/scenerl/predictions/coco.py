@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import collector_paused, read_json
 from scenerl.predictions.contents import Predictions, RawPrediction, category_name

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import Box, ParseResult, Relation, SceneGraph, SceneObject

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.commands.merge import MergeOptions
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.merge import Merged, merge_graphs
@@ -19,7 +19,7 @@ from scenerl.predictions.row import decode_parsed, encode_graph, read_rows
 from scenerl.types import FAILURES, ParseResult
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
-"""What a merged row takes from the first row of its image."""
+"""What a merged row takes from the first row of its image, the error only where no answer could be read."""
 
 
 def merged_row(rows: Sequence[Mapping], results: Sequence[ParseResult], merged: Merged | None) -> dict:
@@ -33,7 +33,7 @@ def merged_row(rows: Sequence[Mapping], results: Sequence[ParseResult], merged: 
         results: what they parsed to.
         merged: their consensus.
     """
-    row = {key: rows[0][key] for key in _KEPT if key in rows[0]}
+    row = {key: rows[0][key] for key in _KEPT if key in rows[0] and not (merged and key == "error")}
     failed = Counter(result.status for result in results if not result.ok)
     return row | {
         "sample": 0,

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.answers.elements import label_of, object_ids
+from scenerl.answers.elements import excerpt, label_of, object_ids
 from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
-from scenerl.data.records import FAR, excerpt, four_finite
+from scenerl.data.records import FAR, four_finite
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
