@@ -96,6 +96,7 @@ def test_convert(value, kind, text, expected):
         (1.5, int, False, "1.5: should be a valid integer"),
         (float("inf"), int, False, "inf: should be a valid integer"),
         ("nan", float, True, "'nan': should be a number"),
+        (["1", "nan"], list[float], True, "should be a number"),
         (True, float, False, "True: should be a valid number"),
         (2024, str, False, "put it in quotes"),
         ("yes", bool, False, "'yes': should be a valid boolean"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scenerl.data.records import excerpt
+from scenerl.answers.elements import excerpt
 from scenerl.errors import DataError
 
 

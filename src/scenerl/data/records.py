@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from scenerl.answers.elements import MAX_LABEL, clean_label
+from scenerl.answers.elements import MAX_LABEL, clean_label, excerpt
 from scenerl.answers.template import TAGS
 from scenerl.errors import DataError
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
@@ -52,16 +52,6 @@ class Record:
             more = f" (and {len(self.errors) - 1} more in this row)" if len(self.errors) > 1 else ""
             raise DataError(f"{self.where}: {self.errors[0]}{more}")
         return self.example
-
-
-def excerpt(value: object, limit: int = 80) -> str:
-    """A bounded ``repr`` for messages."""
-    # Cut before repr: a value from a file may be large.
-    try:
-        text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def build_example(
