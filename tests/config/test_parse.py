@@ -189,7 +189,7 @@ def test_negated_and_json_trl_fields():
         ("score", [], "score needs rows"),
         ("eval", ["p"], "eval needs --data"),
         ("eval", ["p", "--data", "d", "--ks", "20", "0"], "ks: '0': should be greater than 0"),
-        ("data", ["mak"], "'mak': should be 'make', 'stats', 'triplets', 'check', 'draw' or 'convert'"),
+        ("data", ["mak"], "'mak': should be 'make', 'stats', 'triplets', 'check', 'draw', 'split' or 'convert'"),
         (
             "predict",
             ["--model", "m", "--data", "d", "--out", "o", "--limit", "many"],
@@ -262,6 +262,8 @@ def example_options(cls: type) -> Any:
         for item in dataclasses.fields(cls)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     }
+    if cls is options_of("predict"):  # needs images or a data set
+        required["images"] = ["x"]
     return cls(**required)
 
 
