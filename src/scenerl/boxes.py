@@ -139,7 +139,12 @@ def xyxy_to_xywh(boxes: Array) -> Array:
 
 
 def rescale(boxes: Array, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> Array:
-    """Boxes of an image of size ``from_wh`` to the same image at size ``to_wh`` (no rounding, no clipping)."""
+    """Boxes of an image of size ``from_wh`` to the same image at size ``to_wh`` (no rounding, no clipping).
+
+    Equal sizes may be unknown (0).
+    """
+    if tuple(from_wh) == tuple(to_wh):
+        return np.asarray(boxes, dtype=np.float64)
     factor = np.array([to_wh[0] / from_wh[0], to_wh[1] / from_wh[1]] * 2)
     return np.asarray(boxes, dtype=np.float64) * factor
 

@@ -166,9 +166,11 @@ class Issue:
     @property
     def _excess(self) -> int:
         number = self.detail.split(" ", 1)[0]
-        return int(number) if self.kind == "too_many" and number.isascii() and number.isdigit() else 0
+        is_count = self.kind == "too_many" and number.isascii() and number.isdigit() and len(number) <= _COUNT_DIGITS
+        return int(number) if is_count else 0
 
 
+_COUNT_DIGITS = 9  # no answer is long enough for more elements; a row of a file may say anything
 _OBJECT_LISTS = ("object", "detection")  # how `where` of `too_many` begins where objects are meant
 
 

@@ -78,3 +78,9 @@ def test_provided_objects_in_another_number_are_found_by_overlap():
     report = evaluate([pair(predicted, TARGET)], dataclasses.replace(QUICK, task="predcls"))
     assert report.metrics["R@20"].value == 1 / 4
     assert report.counts["predicted_objects"] == 2 and report.counts["predicted_relations"] == 1
+
+
+def test_in_sgcls_an_equal_label_decides_between_equal_boxes():
+    box = (0, 0, 10, 10)
+    predicted, target = graph([("cat", box), ("dog", box)]), graph([("dog", box), ("cat", box)])
+    assert provided_places(predicted, target, "sgcls") == {0: 1, 1: 0}

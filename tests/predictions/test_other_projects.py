@@ -244,6 +244,20 @@ def test_coco_reads_what_is_written_for_it(tmp_path):
     assert coco_evaluation(instances, pred)["AP50"] == pytest.approx((1 + 51 / 101) / 2)
 
 
+@pytest.mark.parametrize("ids", [("b", "a"), ("10", "9")])
+def test_equal_scores_stand_in_one_order_here_and_in_what_is_exported_for_coco(tmp_path, ids):
+    """One target, in the image that is first by its id and second in the file; a box without a score in each."""
+    box = {"label": "dog", "bbox_2d": [0, 0, 10, 10]}
+    sides = {"width": 100, "height": 100, "query": ["dog"]}
+    rows = [{"image_id": ids[0], **sides, "detections": []}, {"image_id": ids[1], **sides, "detections": [box]}]
+    data, pred = tmp_path / "data.jsonl", tmp_path / "p.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pred.write_text("".join(json.dumps({"image_id": name, "answer": json.dumps([box])}) + "\n" for name in ids))
+    how = {"task": "det", "format": "detections", "frame": "pixels", "export": [f"coco={tmp_path / 'export.json'}"]}
+    assert run(tmp_path, pred, data, **how)["metrics"]["AP"]["value"] == 1
+    assert coco_evaluation(tmp_path / "export_instances.json", tmp_path / "export.json")["AP"] == pytest.approx(1)
+
+
 def answer(box):
     objects = [{"id": "dog.1", "bbox": box}, {"id": "cat.2", "bbox": [500, 500, 900, 900]}]
     relations = [{"subject": "dog.1", "predicate": "near", "object": "cat.2"}]
@@ -370,7 +384,7 @@ def test_rows_without_an_answer_in_the_line_format(tmp_path):
     ("line", "issue"),
     [("3,bird,0,0,5", "malformed_object"), ("3,bird,a,0,5,5", "bad_box"), ("3,bird,5,0,5,5", "no_area"),
      ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object"),
-     ('3,"bird,0,0,5,5', "malformed_object")],
+     ('3,"bird,0,0,5,5', "malformed_object"), ('3, "bird,0,0,5,5', "malformed_object")],
 )  # fmt: skip
 def test_a_bad_line_costs_that_line(line, issue):
     found = toon.parse(TOON.replace("  2,cat", f"  2,cat,50,50,90,90\n  {line}\n  7,cat", 1))

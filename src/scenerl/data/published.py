@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os.path import isabs
 from pathlib import Path
 
-from scenerl.data.records import excerpt
+from scenerl.answers.elements import excerpt
 from scenerl.errors import DataError
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from scenerl.answers.elements import MAX_LABEL, clean_label
+from scenerl.answers.elements import MAX_LABEL, clean_label, excerpt
 from scenerl.answers.template import TAGS
 from scenerl.errors import DataError
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
@@ -24,6 +24,11 @@ MAX_SIDE = 1_000_000
 FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _NUMBER = frozenset({int, float})
 _SHOWN = 3  # objects that a warning lists
+
+INVERTED = "must have x1 < x2 and y1 < y2"
+OUTSIDE = "lies outside"
+CLIPPED = "and was clipped"
+"""What messages say of a box; :mod:`scenerl.data.inspect.conventions` counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +53,6 @@ class Record:
             more = f" (and {len(self.errors) - 1} more in this row)" if len(self.errors) > 1 else ""
             raise DataError(f"{self.where}: {self.errors[0]}{more}")
         return self.example
-
-
-def excerpt(value: object, limit: int = 80) -> str:
-    """A bounded ``repr`` for messages."""
-    # Cut before repr: a value from a file may be large.
-    try:
-        text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def build_example(
@@ -196,16 +191,16 @@ class Checks:
             self.errors.append(f"{place} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
             return 0.0, 0.0, 0.0, 0.0
         if x1 >= x2 or y1 >= y2:
-            self.errors.append(f"{place} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
+            self.errors.append(f"{place} {INVERTED}, found {excerpt(value)}")
             return box
         if not (self.width and self.height):  # the size is an error of its own
             return box
         inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height))
         size = f"the image ({self.width} x {self.height})"
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            self.errors.append(f"{place} lies outside {size}: {excerpt(value)}")
+            self.errors.append(f"{place} {OUTSIDE} {size}: {excerpt(value)}")
         else:
-            self.warnings.append(f"{place} leaves {size} and was clipped: {excerpt(value)}")
+            self.warnings.append(f"{place} leaves {size} {CLIPPED}: {excerpt(value)}")
         return inside
 
     def relation(

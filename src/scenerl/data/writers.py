@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.data import instances
+from scenerl.data.images import without_orientation
 from scenerl.data.inspect.draw import file_stem
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.rows import example_to_row
@@ -22,7 +23,14 @@ Writer = Callable[[Path, Iterable[Example]], int]
 
 def _jsonl(out: Path, examples: Iterable[Example]) -> int:
     images = out.parent / "images"
-    return write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in examples))
+
+    def rows() -> Iterator[dict]:
+        for example in examples:
+            if not all(example.image_wh):
+                raise DataError(f"image {example.image_id!r}: the source lacks its width and height, which rows need")
+            yield example_to_row(example, _file_name(example, images))
+
+    return write_jsonl(out, rows())
 
 
 def _hub(out: Path, examples: Iterable[Example]) -> int:
@@ -44,10 +52,12 @@ WRITERS: dict[str, tuple[str, Writer]] = {
 
 
 def _with_files(examples: Iterable[Example], out: Path) -> Iterator[Example]:
-    """The examples with their images as files, named by their whole path; those that are none yet become files in
-    ``images/`` beside ``out``."""
+    """The examples with their images as files, named by their whole path; those that are none yet, or that readers
+    would turn, become files in ``images/`` beside ``out``."""
     images = out.parent / "images"
     for example in examples:
+        if example.image is not None:
+            example = without_orientation(example)
         name = _file_name(example, images)
         yield example if name is None else replace(example, image=(images / name).resolve())
 

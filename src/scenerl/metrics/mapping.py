@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from scenerl.errors import UserError
@@ -64,11 +65,8 @@ class LabelMapper:
         if entry is not None:
             to, swap = (entry["to"], bool(entry.get("swap"))) if isinstance(entry, Mapping) else (entry, False)
             return Mapped(kind, label, str(to), "table", swap=swap)
-        if self.spelling:
-            plain = spelled(label)
-            for other in vocabulary:
-                if spelled(other) == plain:
-                    return Mapped(kind, label, other, "spelling")
+        if self.spelling and (other := _by_spelling(tuple(vocabulary)).get(spelled(label))) is not None:
+            return Mapped(kind, label, other, "spelling")
         if self.synonyms is not None and (other := self.synonyms(label, vocabulary)) is not None:
             return Mapped(kind, label, other, "synonym")
         if self.similarity is not None and vocabulary:
@@ -86,6 +84,12 @@ def spelled(label: str) -> str:
     'in front of'
     """
     return " ".join(re.split(r"[\s_-]+", label.casefold())).strip()
+
+
+@lru_cache(8)
+def _by_spelling(vocabulary: tuple[str, ...]) -> dict[str, str]:
+    """The first label of each spelling."""
+    return {spelled(label): label for label in reversed(vocabulary)}
 
 
 def map_pairs(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
-from scenerl.data.records import FAR, excerpt
+from scenerl.data.records import FAR
 from scenerl.errors import DataError
 from scenerl.json_files import collector_paused, read_json
 from scenerl.predictions.contents import Predictions, RawPrediction, category_name
@@ -80,25 +81,23 @@ def _checked(rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, Scen
 
 
 def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, list]:
-    """The ground truth as COCO instances, and predictions as COCO results.
+    """The ground truth as COCO instances (:func:`~scenerl.data.instances.instances_json`), and predictions as COCO
+    results.
 
-    Image and category ids are numbers counted from 1; ``file_name`` holds our image id. Detections without a score get
-    falling scores in the order of emission, as COCO needs some.
+    ``file_name`` holds our image id. Detections without a score get 1, as in our own AP, which COCO's tools then find.
     """
     graphs = [result.graph or SceneGraph() for result in results]
-    targets = {item.label for example in examples for item in (*example.graph.objects, *example.crowds)}
-    others = {item.label for graph in graphs for item in graph.objects} - targets
-    number = {label: n for n, label in enumerate([*sorted(targets), *sorted(others)], start=1)}
-    images = [
-        {"id": n, "file_name": example.image_id, "width": example.width, "height": example.height}
-        for n, example in enumerate(examples, start=1)
+    labels = (item.label for graph in graphs for item in graph.objects)
+    instances = instances_json(examples, lambda example: example.image_id, labels)
+    category = {entry["name"]: entry["id"] for entry in instances["categories"]}
+    found = [
+        {
+            "image_id": image["id"],
+            "category_id": category[item.label],
+            "bbox": box,
+            "score": 1.0 if item.score is None else item.score,
+        }
+        for image, graph in zip(instances["images"], graphs, strict=True)
+        for item, box in zip(graph.objects, xywh(graph.objects), strict=True)
     ]
-    found = []
-    for image, graph in zip(images, graphs, strict=True):
-        for place, (entry, box) in enumerate(zip(graph.objects, xywh(graph.objects), strict=True)):
-            score = 1.0 - place / (len(graph.objects) + 1) if entry.score is None else max(entry.score, 0.0)
-            row = {"image_id": image["id"], "category_id": number[entry.label], "bbox": box, "score": score}
-            found.append(row)
-    crowds = [example.crowds for example in examples]
-    instances = instances_json(images, [example.graph for example in examples], number, crowds)
     return instances, found
