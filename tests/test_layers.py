@@ -47,7 +47,7 @@ ONLY_IN = {
     "jinja2": {"report", "card"},
     "gradio": {"app"},
     "openai": {"inference"},
-    "pydantic": {"commands", "config", "inference", "report"},
+    "pydantic": {"commands", "config", "inference", "json_files", "metrics", "report"},
     "uvicorn": {"app"},
 }
 

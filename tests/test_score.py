@@ -210,7 +210,7 @@ def test_a_row_without_an_answer_is_refused():
 
 
 def test_resized_needs_its_size():
-    with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
+    with pytest.raises(DataError, match="row 1: the box format 'resized' needs input_wh"):
         score_row({**ROW, "answer": "x"}, "row 1", Conversation(OutputFormat(box_format="resized")))
 
 
@@ -316,8 +316,8 @@ def test_predictions_that_cannot_be_joined_are_named_and_the_others_scored(tmp_p
     assert [row["rewards"]["hard_recall"] for row in read_rows(out)] == [1.0]
     shown = capsys.readouterr().err
     assert "row 3: image_id must be a text or a whole number, found ['7']" in shown
-    assert "row 4: unknown frame 'inches'; allowed: pixels, norm1000" in shown
-    assert "row 5: the frame 'resized' needs input_wh" in shown
+    assert "row 4: unknown box format (frame) 'inches'; allowed: pixels, norm1000" in shown
+    assert "row 5: the box format 'resized' needs input_wh" in shown
     assert "row 6: image_id must be a text or a whole number, found none" in shown
 
 
@@ -401,3 +401,24 @@ def test_the_command_without_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rewards"]["hard_recall"] == 1.0
+
+
+def test_an_image_of_unknown_size_cannot_be_scored(tmp_path, capsys):
+    data = tmp_path / "instances.json"
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+    data.write_text(
+        json.dumps({"images": [{"id": 1}], "annotations": [annotation], "categories": [{"id": 1, "name": "dog"}]})
+    )
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"image_id": 1, "answer": '[{"bbox_2d": [0, 0, 5, 5], "label": "dog"}]'}])
+    for frame in ("pixels", "norm1000"):
+        with pytest.raises(DataError, match=r"rows\.jsonl, row 1: rewards need the image's width and height"):
+            run_score(ScoreOptions(rows=rows, data=str(data), format="detections", frame=frame))
+
+
+def test_word_vectors_are_not_written_over(tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("dog 1 0\n")
+    write_rows(tmp_path / "rows.jsonl", [{**ROW, "answer": ""}])
+    with pytest.raises(DataError, match="read by this command"):
+        run_score(ScoreOptions(rows=tmp_path / "rows.jsonl", similarity=f"vectors:{vectors}", out=vectors))

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from scenerl.answers.dialogue import Conversation
+from scenerl.answers.elements import excerpt
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.recognise import closest
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
-from scenerl.data.records import excerpt
 from scenerl.data.rows import read_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
@@ -40,7 +40,7 @@ from scenerl.rewards import (
 from scenerl.types import Example, ParseResult
 
 _SHOWN_MESSAGES = 20
-_SAMPLED = 50  # answers that are checked for another format or frame
+_SAMPLED = 50  # answers that are checked for another format or box format
 
 
 def run_score(options: ScoreOptions) -> None:
@@ -51,7 +51,8 @@ def run_score(options: ScoreOptions) -> None:
     Raises:
         UserError: options that are not allowed, no rows, or rows that could not be used.
     """
-    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
+    inputs = [options.rows, options.data, options.vocabulary, options.predicate_counts, options.similarity]
+    check_out(options.out, inputs)
     scoring = _Scoring(options)
     if options.out is None:
         for row in scoring.output():
@@ -184,7 +185,7 @@ class _Scoring:
             self.totals[name] += value
 
     def _suspicions(self) -> list[str]:
-        """Signs that the answers are in another format, or another frame, than they were parsed in."""
+        """Signs that the answers are in another format, or another box format, than they were parsed in."""
         if "ok" not in self.statuses:
             return check_format([row["answer"] for row, _ in self.sampled], self.conversation.output_format)
         box_format = self.conversation.output_format.box_format
@@ -222,8 +223,9 @@ def score_row(
     """Parse one answer and compute its rewards.
 
     Args:
-        row: a data row with an ``answer``, or a row of ``predict`` and its ``example``. Its ``frame``, ``input_wh``
-            (needed by the frame ``resized``), ``finish_reason`` and ``num_tokens`` count, as ``predict`` writes them.
+        row: a data row with an ``answer``, or a row of ``predict`` and its ``example``. Its ``frame``
+            (box format), ``input_wh`` (needed by ``resized``), ``finish_reason`` and ``num_tokens`` count, as
+            ``predict`` writes them.
         where: names file and row in errors.
         conversation: how the model was prompted and is parsed.
         options: conventions of the rewards.
@@ -252,6 +254,8 @@ def score_row(
     num_tokens = row.get("num_tokens")
     if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
         raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
+    if not all(example.image_wh):
+        raise DataError(f"{where}: rewards need the image's width and height, which the data lacks")
     result = parse_row_answer(row, where, conversation, example, strict)
     comparison = Comparison(result, example.graph, example.image_wh, options, row["answer"], num_tokens)
     output = {
@@ -266,7 +270,7 @@ def score_row(
     if joined and not strict and row.get("status", result.status) != result.status:
         warnings.append(
             f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {result.status} now; "
-            "are the format and the envelope the same?"
+            "are format and response template the same?"
         )
     if "sample" in row:
         output["sample"] = row["sample"]

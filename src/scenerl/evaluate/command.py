@@ -135,11 +135,16 @@ def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Pat
             raise DataError(f"export: unknown format {name!r}; allowed: {', '.join(OUTPUTS)}")
         exports.append((name, Path(path)))
     paths = [path for model in models for path in (model.path, model.names)]
-    inputs = [*paths, options.data, options.train, options.vocabulary, options.map_table]
-    check_out(options.out, inputs)
+    inputs = [*paths, options.data, options.train, options.vocabulary, options.map_table, options.map_similarity]
+    outputs = [] if options.out is None else [(options.out, "out")]
     for name, path in exports:
-        check_out(path, [*inputs, options.out], "export")
-        check_out(truth_path(name, path), [*inputs, options.out], "export, the ground truth beside it")
+        outputs += [(path, "export"), (truth_path(name, path), "export, the ground truth beside it")]
+    written: set[Path] = set()
+    for path, name in outputs:
+        check_out(path, inputs, name)
+        if path.resolve() in written:
+            raise DataError(f"{name}: {path} is written by this command already; choose another name")
+        written.add(path.resolve())
     if exports and (options.compare or len(models) > 1 or _is_folder_of_subsets(options)):
         raise UserError(
             "export writes the predictions of one file; it goes neither with several or --compare nor with a folder"

@@ -96,7 +96,7 @@ class Evaluation:
         self.warnings += odd
         rows = [entry.row for entry in predictions.entries.values() if entry.row is not None]
         own = FORMATS[conversation.output_format.format].box_format or conversation.output_format.box_format
-        box_formats = {row.get("frame", own) for row in rows}
+        box_formats = {str(row.get("frame", own)) for row in rows}
         box_format = box_formats.pop() if len(box_formats) == 1 else "pixels"
         suspicious = check_box_format(truth.examples, [pair.result for pair in pairs], box_format)
         suspicious += predictions.other_tasks(self.conventions.task)

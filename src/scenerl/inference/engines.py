@@ -122,6 +122,7 @@ class Server:
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
+        requests = options.batch_size or DEFAULT_REQUESTS
         engine = ServerEngine(
             options.server,
             options.model,
@@ -132,9 +133,9 @@ class Server:
             os.environ.get("OPENAI_API_KEY"),
             options.timeout,
             options.tries,
+            requests,
         )
         with closing(engine):
-            requests = options.batch_size or DEFAULT_REQUESTS
             yield Started(checkpoint.conversation(self.output_format), engine, batch_size=1, concurrency=requests)
 
 

@@ -134,7 +134,7 @@ def check_box_format(examples: Sequence[Example], results: Sequence[ParseResult]
     outside = _outside(chosen, box_format, box_format)
     warnings = []
     if outside > _OUTSIDE:
-        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {box_format!r} their frame?")
+        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {box_format!r} their box format?")
     if box_format in ALTERNATIVES:
         fits = {name: _fit(chosen, box_format, name) for name in ALTERNATIVES}
         swapped = _fit(
@@ -160,12 +160,15 @@ Chosen = Sequence[tuple[Example, Array]]
 
 def _with_boxes(examples: Sequence[Example], results: Sequence[ParseResult]) -> Chosen:
     """Those of a size that have predicted boxes, at most about :data:`IMAGES`."""
-    chosen = [
-        (example, as_boxes([item.box for item in result.graph.objects]))
+    usable = [
+        (example, result.graph)
         for example, result in zip(examples, results, strict=True)
         if result.graph and result.graph.objects and min(example.image_wh) > 0
     ]
-    return chosen[:: max(1, len(chosen) // IMAGES)]
+    return [
+        (example, as_boxes([item.box for item in graph.objects]))
+        for example, graph in usable[:: max(1, len(usable) // IMAGES)]
+    ]
 
 
 def _again(example: Example, boxes: Array, box_format: str, other: str) -> Array:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 from scenerl.commands.eval import EvalOptions
 from scenerl.errors import UserError
 from scenerl.evaluate.models import Model, read_model
-from scenerl.report.schemas import read_as
+from scenerl.json_files import read_as
 
 FILE_NAME = "report.json"
 STRICT = ConfigDict(extra="forbid")

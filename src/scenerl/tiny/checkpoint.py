@@ -149,7 +149,7 @@ def create(
 
 
 def requested_family(options) -> Family | None:
-    """The family of the small model that a command's ``model`` asks for; None for any other model.
+    """The family of the small model that a command's ``model`` names; None for any other model.
 
     A folder of that name is a checkpoint as any other.
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a GRPO run, found before it trains."""
+"""What can be wrong with a GRPO run, found before it trains, and errors that end all of its processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from trl import GRPOConfig
 
 from scenerl.answers.dialogue import Conversation
@@ -100,3 +101,13 @@ def check_prompts(
                 f"{max_completion_length} of the completion are {needed}, but the model takes {limit}; lower "
                 "max_pixels or max_completion_length, or shorten the vocabulary"
             )
+
+
+def raise_together(problem: str | None) -> None:
+    """Raise in every process what is wrong in one of them, None being nothing; the others would wait for it forever.
+
+    Raises:
+        UserError: the problem of the first process that has one.
+    """
+    if problems := list(filter(None, gather_object([problem]))):
+        raise UserError(problems[0])
