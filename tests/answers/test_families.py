@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenerl.answers import OutputFormat, parse_answer
+from scenerl.answers import OutputFormat, locate_elements, parse_answer
 
 SQUARE = (1000, 1000)
 """An image on which 0 to 1000 is pixels."""
@@ -147,6 +147,19 @@ def test_location_tokens_go_with_their_label():
     text = f"<loc0001><loc0002><loc0003><loc0004> {masks} red car\n<loc0001><loc0002><loc0003><loc0004>dog;"
     assert [label for label, _ in found("paligemma", text)] == ["red car", "dog"]
     assert [issue.kind for issue in read("florence-2", "a<loc_1><loc_2><loc_3>b" + text).issues] == ["bad_box"]
+
+
+@pytest.mark.parametrize("fmt", TWO)
+def test_places(fmt):
+    """Of labels and coordinates, where coordinates are numbers in the text."""
+    places = locate_elements(f"So: {TWO[fmt]}", OutputFormat(fmt)).objects
+    if fmt in ("florence-2", "paligemma"):
+        assert places == (None, None)
+        return
+    text = f"So: {TWO[fmt]}"
+    shown = [[text[slice(*span)].strip("<>") for spans in place.values() for span in spans] for place in places]
+    assert [label for label, *_ in shown] == ["dog", "cat"]
+    assert [sorted(box) for _, *box in shown] == [["100", "200", "300", "400"], ["500", "600", "700", "800"]]
 
 
 @pytest.mark.parametrize("fmt", TWO)

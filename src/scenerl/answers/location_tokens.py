@@ -117,4 +117,4 @@ def _read(body: str, builder: GraphBuilder, boxes: Iterator[Box], truncated: boo
             builder.drop("malformed_object", where, raw)
         else:
             builder.add_object(where, label, box, where, raw)
-    return Reading(None, False)
+    return Reading(None, False, objects=lambda number: None)  # a token is no coordinate of its own
