@@ -1,0 +1,180 @@
+"""The job script on a real SLURM: how jobs end, which come back, and what they have learnt."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from slurm.cluster import record, release, run, settled, wait_for
+from slurm.jobs import ONE_NODE, SETUP, log_of, steps_of, submit
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+STEPS = list(range(1, 13))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(cluster):
+    """No job of a test that failed is in the way of the next."""
+    yield
+    run("scancel", "--user=root")
+    cluster.mend()
+
+
+@pytest.fixture
+def start(base, rows, tmp_path):
+    """Submits a job that runs in ``tmp_path``."""
+    return lambda *more, **fields: submit(tmp_path, *more, **{"model": str(base), "data": str(rows), **fields})
+
+
+@pytest.fixture(scope="module")
+def whole(cluster, base, rows, tmp_path_factory):
+    """The job and the folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    job = submit(folder, model=str(base), data=str(rows))
+    assert settled(job) == "COMPLETED", log_of(job)
+    return job, folder
+
+
+def wait_for_steps(job: str, folder: Path, count: int) -> None:
+    def trained() -> bool:
+        assert record(job)["JobState"] in ("PENDING", "RUNNING"), log_of(job)
+        return len(steps_of(folder)) >= count
+
+    wait_for(f"{count} steps in {folder}", trained)
+
+
+def assert_it_went_on(job: str, out: Path, whole: Path) -> None:
+    """The job came back once and ended with the weights of the run that nobody disturbed."""
+    assert settled(job) == "COMPLETED", log_of(job)
+    assert record(job)["Restarts"] == "1"
+    assert steps_of(out) == STEPS
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, whole / "out"))
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def assert_failed_at_once(job: str, *said: str) -> None:
+    """It did not come back, and its log has the reason."""
+    assert settled(job) == "FAILED", log_of(job)
+    assert record(job)["Restarts"] == "0"
+    for text in said:
+        assert re.search(text, log_of(job)), log_of(job)
+    assert "requeued" not in log_of(job)
+
+
+def preempt() -> None:
+    run("sbatch", "--partition=high", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true")
+
+
+def test_two_nodes_train(whole):
+    job, folder = whole
+    assert steps_of(folder / "out") == STEPS
+    assert record(job)["NodeList"] == "n[1-2]" and record(job)["Restarts"] == "0"
+
+
+@pytest.mark.parametrize("how", ["preempted", "scancel --signal=TERM", "scancel --batch --signal=USR1"])
+def test_a_stopped_job_saves_and_goes_on(whole, start, tmp_path, how):
+    job = start()
+    wait_for_steps(job, tmp_path / "out", 2)
+    if how == "preempted":
+        preempt()
+    else:
+        run(*how.split(), job)
+    release(job)
+    assert re.search(r"stopped by SIGTERM with a checkpoint after \d+ of 12 steps", log_of(job))
+    assert_it_went_on(job, tmp_path / "out", whole[1])
+
+
+def test_a_crash_after_a_preemption_is_final(start):
+    """The job's record still knows of the preemption. Stopped before training could take a signal, it came back."""
+    job = start(profile=ONE_NODE, setup="mkdir started && exec sleep 300; exit 3; true")
+    wait_for("the first attempt", Path(record(job)["WorkDir"], "started").is_dir)
+    preempt()
+    release(job)
+    assert settled(job) == "FAILED", log_of(job)
+    assert record(job)["ExitCode"] == "3:0" and record(job)["Restarts"] == "1"
+
+
+def test_time_limit_and_cancellation(cluster, start, tmp_path):
+    """USR1 comes a minute before the limit of two, or up to a minute earlier. The second attempt is cancelled."""
+    job = start("--time", "2", "--grace", "60", max_steps=1000)
+    wait_for("a stop", lambda: record(job)["Restarts"] == "1")
+    release(job)
+    saved = int(re.search(r"stopped by SIGTERM with a checkpoint after (\d+) of 1000 steps", log_of(job)).group(1))
+    assert 0 < saved <= max(steps_of(tmp_path / "out"))
+    wait_for_steps(job, tmp_path / "out", saved + 2)
+    assert f"{saved} of 1000 steps were done before" in log_of(job)
+    run("scancel", job)
+    assert settled(job) == "CANCELLED"
+    cluster.wait_for_states({"idle"})
+    assert record(job)["JobState"] == "CANCELLED"
+    assert record(job)["Restarts"] == "1"
+
+
+@pytest.mark.parametrize(
+    "node, silently", [("n2", False), ("n1", True)], ids=["its connections are closed", "silently"]
+)
+def test_a_node_that_dies(cluster, whole, start, tmp_path, node, silently):
+    """Its connections are closed, and training fails at once; or nothing is heard of the node that runs the script.
+    Either way SLURM gives the node up (SlurmdTimeout) and requeues the job, which gets another."""
+    job = start()
+    wait_for_steps(job, tmp_path / "out", 5)
+    cluster.kill(node, silently)
+    cluster.wait_for_states({"idle", "down*"})
+    release(job)
+    assert_it_went_on(job, tmp_path / "out", whole[1])
+    assert "4 of 12 steps were done before" in log_of(job)
+
+
+def test_wrong_options(start):
+    job = start("--set", "data=gone.jsonl")
+    assert_failed_at_once(job, "scenerl: error: .*gone.jsonl")
+
+
+def test_a_setup_that_fails(start):
+    assert_failed_at_once(start(setup="source gone/bin/activate"), "gone/bin/activate: No such file or directory")
+
+
+def test_a_port_in_use(cluster, start):
+    job = start("--sbatch", "begin=now+60")
+    port = 20000 + int(job) % 5000 * 2
+    with cluster.listening("n1", port):
+        release(job)
+        assert_failed_at_once(job, f"on port `{port}`, but another process is utilizing it")
+
+
+def test_nodes_that_are_not_the_profiles(start, tmp_path):
+    run("scancel", start("--sbatch", "begin=now+600"))
+    job = run(
+        "sbatch", "--begin=now", "--nodes=1", f"--chdir={tmp_path}", tmp_path / "runs" / "slurm" / "sft_run.sbatch"
+    ).split()[-1]
+    assert_failed_at_once(job, "profile machines needs 2 nodes; this job has 1")
+    assert record(job)["ExitCode"] == "2:0"
+
+
+def test_an_array_of_seeds(start, tmp_path):
+    """Its jobs run side by side and are stopped and continued one by one."""
+    job = start("--seeds", "3", "5", profile=ONE_NODE, max_steps=8)
+    wait_for_steps(f"{job}_3", tmp_path / "out" / "seed_3", 2)
+    run("scancel", "--batch", "--signal=USR1", f"{job}_3")
+    release(f"{job}_3")
+    for seed, restarts in ((3, "1"), (5, "0")):
+        assert settled(f"{job}_{seed}") == "COMPLETED", log_of(f"{job}_{seed}")
+        assert record(f"{job}_{seed}")["Restarts"] == restarts
+        assert steps_of(tmp_path / "out" / f"seed_{seed}") == list(range(1, 9))
+        assert (tmp_path / "runs" / "slurm" / f"sft_run-{job}_{seed}.out").is_file()
+        assert f"seed: {seed}\n" in (tmp_path / "out" / f"seed_{seed}" / "config.yaml").read_text()
+
+
+def test_a_server_that_ends_ends_training(start, tmp_path):
+    """The server is on the last node. Without vLLM there it ends, and nobody waits for it any longer."""
+    profile = {**ONE_NODE, "server_nodes": 1, "grpo": {"per_device_train_batch_size": 4}}
+    fields = {"rewards": "format", "num_generations": 4, "max_completion_length": 8, "max_steps": 1000}
+    places = 'echo "$SLURM_JOB_NAME $SLURMD_NODENAME" >> places'
+    job = start(name="grpo_run", profile=profile, setup=f"{SETUP} && {places}", **fields)
+    assert_failed_at_once(job, "vllm.*: No such file or directory", "the server ended with exit code 127")
+    assert set((tmp_path / "places").read_text().splitlines()) == {"server n2", "training n1"}
