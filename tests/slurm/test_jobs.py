@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from slurm.cluster import record, release, run, settled, wait_for
-from slurm.jobs import ONE_NODE, SETUP, log_of, steps_of, submit
+from slurm.jobs import ONE_NODE, SETUP, launch, log_of, steps_of, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).parents[2]
 STEPS = list(range(1, 13))
 
 
@@ -128,6 +130,42 @@ def test_a_node_that_dies(cluster, whole, start, tmp_path, node, silently):
     release(job)
     assert_it_went_on(job, tmp_path / "out", whole[1])
     assert "4 of 12 steps were done before" in log_of(job)
+
+
+def test_the_first_job_of_the_documentation(cluster, tmp_path):
+    """docs/cluster.md to the letter, but for what a cluster has of its own: GPUs, partition, environment."""
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    section = page.partition("## A first job")[2].partition("\n## ")[0]
+    blocks = dict(re.findall(r"```(yaml|bash)\n(.*?)```", section, re.DOTALL))
+    own = {
+        "gpus_per_node: 4": "gpus_per_node: 1",
+        "my-partition": "low",
+        "'source .venv/bin/activate'": shlex.quote(SETUP),
+    }
+    machines, commands = (_replaced(blocks[name], own) for name in ("yaml", "bash"))
+    (tmp_path / "machines.yaml").write_text(machines)
+    command, follow = commands.replace("\\\n", "").splitlines()
+    job = launch(tmp_path, *shlex.split(command)[2:])
+    assert settled(job) == "COMPLETED", log_of(job)
+    assert [str(path) for path in tmp_path.glob(follow.split()[-1])] == [record(job)["StdOut"]]
+    assert steps_of(tmp_path / "runs" / "sft_qwen2vl7b_vg150_smoke") == [1, 2]
+    assert (tmp_path / "runs" / "sft_qwen2vl7b_vg150_smoke" / "model.safetensors").is_file()
+
+
+def _replaced(text: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return text
+
+
+def test_prediction_in_shards(cluster, base, rows, tmp_path):
+    """`srun scenerl predict --shard auto`: each task takes its number from srun."""
+    words = ["--model", base, "--data", rows, "--out", "preds.jsonl", "--max_new_tokens", "8", "--device", "cpu"]
+    command = f"{SETUP} && cd {tmp_path} && scenerl predict {shlex.join(map(str, words))}"
+    run("srun", "--nodes=2", "--ntasks=2", "bash", "-c", f"{command} --shard auto")
+    run("bash", "-c", f"{command} --gather 2")
+    run("bash", "-c", f"{command.replace('preds.jsonl', 'alone.jsonl')}")
+    assert (tmp_path / "preds.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
 
 
 def test_wrong_options(start):
