@@ -47,6 +47,8 @@ def test_directives_come_from_the_profile_and_the_user():
     assert found["account"] == "'a b'" and found["partition"] == "normal"
     assert found["output"] == "runs/slurm/grpo_qwen2vl7b_vg150-%j.out"
     assert directives(script_of("16xgh200_server"))["nodes"] == "5"
+    found = directives(script_of("1x24gb", "--seeds", "0", "7"))
+    assert found["array"] == "0,7" and found["output"].endswith("vg150-%A_%a.out")
 
 
 def test_supervised_fine_tuning_needs_no_server():
@@ -210,6 +212,8 @@ def test_print_starts_nothing(capsys, monkeypatch):
     assert words[words.index("--config_file") + 1].endswith("profiles/accelerate/fsdp2.yaml")
     assert cli.main(["launch", str(place), "--profile", "16x80gb", "--print"]) == 2
     assert re.search(r"profile 16x80gb has 4 nodes: add --slurm", capsys.readouterr().err)
+    assert cli.main(["launch", str(place), "--profile", "4x80gb", "--seeds", "1", "2"]) == 2
+    assert "seeds: a job array needs SLURM" in capsys.readouterr().err
 
 
 def test_without_slurm_nothing_is_submitted(capsys, monkeypatch, tmp_path):

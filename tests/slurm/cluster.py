@@ -56,7 +56,7 @@ def run(*words: object) -> str:
     return done.stdout
 
 
-def wait_for(what: str, found: Callable[[], object], seconds: float = 120.0) -> object:
+def wait_for(what: str, found: Callable[[], object], seconds: float = 300.0) -> object:
     """What ``found`` returns once that is true.
 
     Raises:
@@ -175,7 +175,7 @@ class Cluster:
 
     def wait_for_states(self, wanted: set[str]) -> None:
         """Wait until the nodes are in these states of sinfo's."""
-        wait_for(f"nodes {wanted}", lambda: set(run("sinfo", "-h", "-N", "-o", "%T").split()) == wanted, 180)
+        wait_for(f"nodes {wanted}", lambda: set(run("sinfo", "-h", "-N", "-o", "%T").split()) == wanted)
 
 
 def record(job: str) -> dict[str, str]:
@@ -183,7 +183,7 @@ def record(job: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S*)", run("scontrol", "show", "job", job)))
 
 
-def settled(job: str, seconds: float = 240.0) -> str:
+def settled(job: str, seconds: float = 400.0) -> str:
     """The state that a job ends in."""
 
     def ended() -> str | None:

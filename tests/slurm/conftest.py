@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,25 +28,22 @@ def rows(tmp_path_factory):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """With SLURM_PAGE=docs/cluster.md the table there is made anew."""
+    """With SLURM_PAGE=docs/cluster.md the rows of the tests that ran are made anew there."""
     if page := os.environ.get("SLURM_PAGE"):
-        reports = {**terminalreporter.stats}
+        when = f"{run('sinfo', '--version').strip()}, {datetime.date.today().isoformat()}"
         ended = {
-            report.nodeid: outcome
+            f"| {_title(report.nodeid)} |": f" {outcome} | {when} |"
             for outcome in ("passed", "failed", "error")
-            for report in reports.get(outcome, [])
-            if report.nodeid.startswith("tests/slurm/")
+            for report in terminalreporter.stats.get(outcome, [])
         }
         path = Path(page)
         before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        path.write_text(f"{before}{MARKS[0]}\n{_table(ended)}{MARKS[1]}{after}", encoding="utf-8")
+        table, _, after = rest.partition(MARKS[1])
+        rows = {what: result for what, result in re.findall(r"^(\| [^|]+ \|)(.*)$", table, re.MULTILINE)[2:]} | ended
+        lines = ["| what | result | with |", "| --- | --- | --- |", *map("".join, rows.items())]
+        path.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]), encoding="utf-8")
 
 
-def _table(ended: dict[str, str]) -> str:
-    rows = []
-    for node, outcome in ended.items():
-        name, _, case = node.partition("::test_")[2].rstrip("]").partition("[")
-        rows.append(f"| {name.replace('_', ' ')}{case and f': {case}'} | {outcome} |\n")
-    made = f"{datetime.date.today().isoformat()}, {run('sinfo', '--version').strip()}"
-    return f"| what | on {made} |\n| --- | --- |\n{''.join(rows)}"
+def _title(node: str) -> str:
+    name, _, case = node.partition("::test_")[2].rstrip("]").partition("[")
+    return name.replace("_", " ") + (case and f": {case}")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from slurm.cluster import record, release, run, settled, wait_for
 from slurm.jobs import ONE_NODE, SETUP, launch, log_of, steps_of, submit
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 STEPS = list(range(1, 13))
@@ -102,9 +102,21 @@ def test_a_crash_after_a_preemption_is_final(start):
 
 
 def test_time_limit_and_cancellation(cluster, start, tmp_path):
-    """USR1 comes a minute before the limit of two, or up to a minute earlier. The second attempt is cancelled."""
-    job = start("--time", "2", "--grace", "60", max_steps=1000)
+    """A job that trains has one or two minutes left; USR1 comes a minute before. The second attempt is cancelled.
+
+    Meanwhile the time of a job on the third node runs out that does not end when it is told to.
+    """
+    (tmp_path / "stuck").mkdir()
+    setup = "trap '' TERM; sleep 1000"
+    stuck = submit(
+        tmp_path / "stuck", "--time", "1", "--grace", "30", profile=ONE_NODE, setup=setup, model="m", data="d"
+    )
+    job = start("--time", "60", "--grace", "60", max_steps=1000)
+    wait_for_steps(job, tmp_path / "out", 2)
+    hours, minutes, _ = map(int, record(job)["RunTime"].split(":"))
+    run("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
     wait_for("a stop", lambda: record(job)["Restarts"] == "1")
+    run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     release(job)
     saved = int(re.search(r"stopped by SIGTERM with a checkpoint after (\d+) of 1000 steps", log_of(job)).group(1))
     assert 0 < saved <= max(steps_of(tmp_path / "out"))
@@ -114,6 +126,7 @@ def test_time_limit_and_cancellation(cluster, start, tmp_path):
     assert settled(job) == "CANCELLED"
     cluster.wait_for_states({"idle"})
     assert record(job)["JobState"] == "CANCELLED"
+    assert record(stuck)["JobState"] == "TIMEOUT" and record(stuck)["Restarts"] == "0"
     assert record(job)["Restarts"] == "1"
 
 
@@ -148,8 +161,8 @@ def test_the_first_job_of_the_documentation(cluster, tmp_path):
     job = launch(tmp_path, *shlex.split(command)[2:])
     assert settled(job) == "COMPLETED", log_of(job)
     assert [str(path) for path in tmp_path.glob(follow.split()[-1])] == [record(job)["StdOut"]]
-    assert steps_of(tmp_path / "runs" / "sft_qwen2vl7b_vg150_smoke") == [1, 2]
-    assert (tmp_path / "runs" / "sft_qwen2vl7b_vg150_smoke" / "model.safetensors").is_file()
+    assert steps_of(tmp_path / "runs" / "sft_qwen2vl2b_vg150_smoke") == [1, 2]
+    assert (tmp_path / "runs" / "sft_qwen2vl2b_vg150_smoke" / "model.safetensors").is_file()
 
 
 def _replaced(text: str, changes: dict[str, str]) -> str:
