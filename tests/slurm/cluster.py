@@ -70,7 +70,7 @@ def wait_for(what: str, found: Callable[[], object], seconds: float = 300.0) -> 
 
 
 class Cluster:
-    """Nodes with two CPUs and what passes for a GPU each. Jobs in the partition ``high`` preempt those in ``low``.
+    """Nodes of eight CPUs, as SLURM is told, and what passes for a GPU each. Jobs in the partition ``high`` preempt those in ``low``.
 
     The tests use two nodes; the third takes the place of one that dies.
     """
@@ -99,7 +99,7 @@ class Cluster:
         for name in ("etc", "state"):
             (self.folder / name).mkdir()
         nodes = "".join(
-            f"NodeName={node} NodeAddr={address} CPUs=2 RealMemory=2000 Gres=gpu:1 State=UNKNOWN\n"
+            f"NodeName={node} NodeAddr={address} CPUs=8 RealMemory=2000 Gres=gpu:1 State=UNKNOWN\n"
             for node, address in NODES.items()
         )
         text = CONFIGURATION.format(folder=self.folder) + nodes + PARTITIONS

@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter):
         path = Path(page)
         before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
         table, _, after = rest.partition(MARKS[1])
-        rows = {what: result for what, result in re.findall(r"^(\| [^|]+ \|)(.*)$", table, re.MULTILINE)[2:]} | ended
+        rows = dict(re.findall(r"^(\| [^|]+ \|)(.*)$", table, re.MULTILINE)[2:]) | ended
         lines = ["| what | result | with |", "| --- | --- | --- |", *map("".join, rows.items())]
         path.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]), encoding="utf-8")
 

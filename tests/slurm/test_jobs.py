@@ -172,9 +172,9 @@ def _replaced(text: str, changes: dict[str, str]) -> str:
 
 
 def test_prediction_in_shards(cluster, base, rows, tmp_path):
-    """`srun scenerl predict --shard auto`: each task takes its number from srun."""
+    """`srun scenerl predict … --shard auto`: each task takes its number from srun."""
     words = ["--model", base, "--data", rows, "--out", "preds.jsonl", "--max_new_tokens", "8", "--device", "cpu"]
-    command = f"{SETUP} && cd {tmp_path} && scenerl predict {shlex.join(map(str, words))}"
+    command = f"{SETUP} && cd {tmp_path} && python -m scenerl predict {shlex.join(map(str, words))}"
     run("srun", "--nodes=2", "--ntasks=2", "bash", "-c", f"{command} --shard auto")
     run("bash", "-c", f"{command} --gather 2")
     run("bash", "-c", f"{command.replace('preds.jsonl', 'alone.jsonl')}")
