@@ -70,9 +70,9 @@ def wait_for(what: str, found: Callable[[], object], seconds: float = 300.0) -> 
 
 
 class Cluster:
-    """Nodes of eight CPUs, as SLURM is told, and what passes for a GPU each. Jobs in the partition ``high`` preempt those in ``low``.
+    """Nodes with what passes for a GPU each. Jobs in the partition ``high`` preempt those in ``low``.
 
-    The tests use two nodes; the third takes the place of one that dies.
+    SLURM is told of eight CPUs, which profiles ask for. Jobs use two nodes; the third takes the place of one that dies.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -153,9 +153,9 @@ class Cluster:
     @contextmanager
     def listening(self, node: str, port: int):
         """Another program on a node has this port."""
-        code = f"import socket; taken = socket.create_server(('', {port})); print('ready', flush=True); taken.accept()"
+        code = f"import socket; taken = socket.create_server(('', {port})); print('ready', flush=True); input()"
         command = ["nsenter", f"--net=/run/netns/{node}", sys.executable, "-c", code]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
             try:
                 assert other.stdout.readline() == "ready\n"
                 yield

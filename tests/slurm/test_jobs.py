@@ -221,11 +221,20 @@ def test_an_array_of_seeds(start, tmp_path):
         assert f"seed: {seed}\n" in (tmp_path / "out" / f"seed_{seed}" / "config.yaml").read_text()
 
 
-def test_a_server_that_ends_ends_training(start, tmp_path):
+WITH_SERVER = {**ONE_NODE, "server_nodes": 1, "grpo": {"per_device_train_batch_size": 4}}
+GRPO = {"rewards": "format", "num_generations": 4, "max_completion_length": 8, "max_steps": 1000}
+
+
+def test_a_server_that_fails_ends_training(start, tmp_path):
     """The server is on the last node. Without vLLM there it ends, and nobody waits for it any longer."""
-    profile = {**ONE_NODE, "server_nodes": 1, "grpo": {"per_device_train_batch_size": 4}}
-    fields = {"rewards": "format", "num_generations": 4, "max_completion_length": 8, "max_steps": 1000}
     places = 'echo "$SLURM_JOB_NAME $SLURMD_NODENAME" >> places'
-    job = start(name="grpo_run", profile=profile, setup=f"{SETUP} && {places}", **fields)
+    job = start(name="grpo_run", profile=WITH_SERVER, setup=f"{SETUP} && {places}", **GRPO)
     assert_failed_at_once(job, "vllm.*: No such file or directory", "the server ended with exit code 127")
     assert set((tmp_path / "places").read_text().splitlines()) == {"server n2", "training n1"}
+
+
+def test_a_server_ends_with_training(cluster, start):
+    setup = '[ "$SLURM_JOB_NAME" = training ] || exec sleep 1000; sleep 5; exit 3; true'
+    job = start(name="grpo_run", profile=WITH_SERVER, setup=setup, **GRPO)
+    assert settled(job) == "FAILED" and record(job)["ExitCode"] == "3:0", log_of(job)
+    cluster.wait_for_states({"idle"})
