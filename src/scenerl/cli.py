@@ -21,6 +21,7 @@ EXTRA_OF_PACKAGE = {
     **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
     "bitsandbytes": "qlora",
     "h5py": "h5",
+    "httpx2": "server",
     "openai": "server",
     "pyarrow": "hub",
 }
