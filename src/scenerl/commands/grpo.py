@@ -41,8 +41,11 @@ class GRPOOptions(TrainingOptions, RewardOptions):
     )
     rollout_check_tolerance: NonNegativeFloat = option(
         0.05,
-        "largest difference between log-probabilities of rollout and trainer at the start; 0: no check",
+        "largest difference between log-probabilities of rollout and trainer; 0: no check",
         MONITORING,
+    )
+    rollout_check_every: NonNegativeInt = option(
+        100, "check that difference at the start and every N steps; 0: only at the start", MONITORING
     )
     sample_log_every: NonNegativeInt = option(
         10, "write completions with their rewards to samples.jsonl every N steps; 0: never", MONITORING
