@@ -128,6 +128,8 @@ def build_trainer(
     check_batch(args, len(examples))
     check_prompts(checkpoint, conversation, examples, args.max_completion_length)
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
+    # TRL pads prompts on the left, but takes the places of image tokens from the processor's padding
+    checkpoint.processor.tokenizer.padding_side = "left"
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
