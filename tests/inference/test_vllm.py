@@ -1,13 +1,9 @@
-"""Predictions from a real vLLM server on this machine: ``make test-vllm``.
-
-The server runs in an environment of its own, whose Python is ``$VLLM_PYTHON``; the tests run where all others do.
-"""
+"""Predictions from a real vLLM server on this machine: ``make test-vllm``."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -50,11 +46,9 @@ def model(tmp_path_factory, rows):
 @pytest.fixture(scope="module")
 def server(model, tmp_path_factory):
     """The server's process and its address."""
-    python = os.environ.get("VLLM_PYTHON", "")
-    assert shutil.which(python), "VLLM_PYTHON names no Python; `make test-vllm` sets it"
     port = free_port()
     # the package for CPUs has another name, for which the command `vllm serve` does not look
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", NAME]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", NAME]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", str(MODEL_LENGTH), "--max-num-seqs", "4"]
     settings = {
