@@ -15,6 +15,7 @@ from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
 
 from inference.lively import save_lively
+from inference.real_server import VLLM_ON_CPU
 from scenerl import cli
 from scenerl.errors import UserError
 from scenerl.training import grpo, rollout_check, vllm_engine
@@ -60,7 +61,7 @@ def vllm_for_tests(monkeypatch):
 
     monkeypatch.setattr(_custom_ops, "_supports_onednn", False)
     monkeypatch.setattr(vllm_generation, "LLM", partial(vllm_generation.LLM, enforce_eager=True))
-    for name, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}.items():
+    for name, value in VLLM_ON_CPU.items():
         monkeypatch.setenv(name, value)
     yield
     gc.collect()

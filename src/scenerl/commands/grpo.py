@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -36,6 +37,14 @@ class GRPOOptions(TrainingOptions, RewardOptions):
         None, "with shared_prefix: split longer groups into several rows, each with its prompt", SPEED
     )
     constrain: bool = option(False, f"rollouts with {CONSTRAIN_HELP}", SAMPLING)
+    vllm_sync: Literal["nccl", "adapter", "checkpoint"] = option(
+        "nccl",
+        "with vllm_mode server: new weights reach it by NCCL (CUDA only), or as files: the LoRA adapter, or all weights",
+        SAMPLING,
+    )
+    vllm_sync_folder: Path | None = option(
+        None, "where those files are, under this path for the server too; not given: in the run folder", SAMPLING
+    )
     constant_reward_window: NonNegativeInt = option(
         20, "warn when a reward has not changed for N steps; 0: never", MONITORING
     )

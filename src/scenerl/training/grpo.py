@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
-from scenerl.training.vllm_engine import engine_of, set_log_probabilities
+from scenerl.training.vllm_engine import VLLMEngine, engine_in, set_log_probabilities
+from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
 
 SAMPLES_NAME = "samples.jsonl"
@@ -107,6 +109,8 @@ def build_trainer(
     constrain: bool = False,
     rollout_check_tolerance: float = 0.05,
     rollout_check_every: int = 100,
+    vllm_sync: str = "nccl",
+    vllm_sync_folder: Path | None = None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -119,6 +123,8 @@ def build_trainer(
         peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
         constrain: hold completions to the output format, see :mod:`scenerl.training.constrained`.
         rollout_check_tolerance, rollout_check_every: see :class:`SceneGRPOTrainer`.
+        vllm_sync, vllm_sync_folder: how a server gets new weights: by TRL over ``nccl``, or as files, see
+            :class:`~scenerl.training.vllm_server.VLLMServer`; None: a folder in the run folder.
 
     Raises:
         UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -147,7 +153,7 @@ def build_trainer(
     )
     if args.use_vllm:
         set_log_probabilities(args, constrained=constrain)
-    with trl_checks(), engine_of(checkpoint):
+    with trl_checks(), engine_in(_vllm(checkpoint, args, vllm_sync, vllm_sync_folder)):
         trainer = SceneGRPOTrainer(
             model=checkpoint.model,
             reward_funcs=batch.functions(),
@@ -168,6 +174,16 @@ def build_trainer(
     quiet_console(trainer)
     _log.info("rollouts: %s", describe_rollout(trainer))
     return trainer
+
+
+def _vllm(checkpoint: Checkpoint, args: GRPOConfig, sync: str, folder: Path | None) -> partial[VLLMEngine]:
+    """What makes the engine of rollouts, where they are vLLM's."""
+    if sync == "nccl":
+        return partial(VLLMEngine, checkpoint=checkpoint)
+    if not (args.use_vllm and args.vllm_mode == "server"):
+        raise UserError(f"vllm_sync {sync}: is of servers; add --use_vllm true --vllm_mode server")
+    folder = folder or Path(args.output_dir) / "vllm_sync"
+    return partial(VLLMServer, checkpoint=checkpoint, sync=sync, folder=folder)
 
 
 def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
@@ -213,5 +229,7 @@ def run(options, extra: Mapping[str, Any]) -> None:
         constrain=options.constrain,
         rollout_check_tolerance=options.rollout_check_tolerance,
         rollout_check_every=options.rollout_check_every,
+        vllm_sync=options.vllm_sync,
+        vllm_sync_folder=options.vllm_sync_folder,
     )
     fit(trainer)

@@ -7,15 +7,15 @@ after a weight update it empties the prefix cache only, so that an image seen be
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import groupby
 from typing import Any
 
 from packaging.version import Version
 from trl import GRPOConfig
 from trl.generation import vllm_generation
+from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.import_utils import is_vllm_available
 from trl.trainer import grpo_trainer
@@ -69,6 +69,18 @@ def logprobs_mode(temperature: float) -> str:
     return "raw_logprobs" if temperature == 1 else "processed_logprobs"
 
 
+class Client(VLLMClient):
+    """TRL's client. From 0.32 on vLLM names the tokens of an answer by number only."""
+
+    def _post(self, url: str, **kwargs) -> dict:
+        reply = super()._post(url, **kwargs)
+        for choice in reply.get("choices", ()):
+            for position in (choice.get("logprobs") or {}).get("content") or ():
+                for token in (position, *position["top_logprobs"]):
+                    token.setdefault("token", f"token_id:{token.get('token_id')}")
+        return reply
+
+
 class VLLMEngine(VLLMGeneration):
     """TRL's engine. ``checkpoint`` is the one that is trained; the other arguments are TRL's."""
 
@@ -77,6 +89,12 @@ class VLLMEngine(VLLMGeneration):
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self) -> None:
+        if self.mode == "server":
+            with _replaced(vllm_generation, "VLLMClient", Client):
+                super()._init_vllm()
+            if self.accelerator.is_main_process:
+                self.check_server()
+            return
         settings = {"dtype": self._dtype(), "logprobs_mode": logprobs_mode(self.temperature)}
         build = vllm_generation.LLM
         with _replaced(vllm_generation, "LLM", lambda **kwargs: build(**{**kwargs, **settings})):
@@ -115,12 +133,33 @@ class VLLMEngine(VLLMGeneration):
         if self.mode == "colocate":
             self.llm.llm_engine.reset_encoder_cache()
             self.llm.reset_mm_cache()
+        elif self.accelerator.is_main_process:
+            forget_features(self.vllm_client)
+
+    def check_server(self) -> None:
+        """Check in the main process that the server runs the model that is trained, and how it must.
+
+        Raises:
+            UserError: it does not; names what differs.
+        """
+        config, mode = self.vllm_client.get_server_info()["model_config"], logprobs_mode(self.temperature)
+        if config["logprobs_mode"] != mode:
+            raise UserError(
+                f"{self.vllm_client.base_url} gives {config['logprobs_mode']}; with temperature {self.temperature:g} "
+                f"start it with --logprobs-mode {mode}"
+            )
+
+
+def forget_features(client: VLLMClient) -> None:
+    """Have a server forget what it made of images. TRL's client empties the prefix cache only."""
+    for cache in ("mm", "encoder"):
+        client.session.post(f"{client.base_url}/reset_{cache}_cache")
 
 
 @contextmanager
-def engine_of(checkpoint: Checkpoint) -> Iterator[None]:
-    """While it lasts, TRL's trainers take this engine; they have no argument for one."""
-    with _replaced(grpo_trainer, "VLLMGeneration", partial(VLLMEngine, checkpoint=checkpoint)):
+def engine_in(make: Callable[..., VLLMGeneration]) -> Iterator[None]:
+    """While it lasts, TRL's trainers take the engine that ``make`` builds; they have no argument for one."""
+    with _replaced(grpo_trainer, "VLLMGeneration", make):
         yield
 
 
