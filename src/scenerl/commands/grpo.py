@@ -39,7 +39,7 @@ class GRPOOptions(TrainingOptions, RewardOptions):
     constrain: bool = option(False, f"rollouts with {CONSTRAIN_HELP}", SAMPLING)
     vllm_sync: Literal["nccl", "adapter", "checkpoint"] = option(
         "nccl",
-        "with vllm_mode server: new weights reach it by NCCL (CUDA only), or as files: the LoRA adapter, or all weights",
+        "how a vLLM server gets new weights: by NCCL (CUDA only), or as files: the LoRA adapter, or all weights",
         SAMPLING,
     )
     vllm_sync_folder: Path | None = option(

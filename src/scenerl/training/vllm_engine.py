@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
+from transformers import AutoConfig
 from trl import GRPOConfig
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
@@ -24,6 +26,8 @@ from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
 
 _log = logging.getLogger(__name__)
+# TRL recommends another --logprobs-mode than check_server requires
+logging.getLogger("trl.trainer.grpo_trainer").addFilter(lambda record: "--logprobs-mode" not in record.getMessage())
 
 TESTED = ("0.32",)
 """Minor versions of vLLM with which ``make test-vllm`` passed."""
@@ -137,17 +141,31 @@ class VLLMEngine(VLLMGeneration):
             forget_features(self.vllm_client)
 
     def check_server(self) -> None:
-        """Check in the main process that the server runs the model that is trained, and how it must.
+        """Check in the main process that the server runs a model like the one that is trained, and how it must.
+
+        That the weights are the same is seen by the check of the first rollout.
 
         Raises:
             UserError: it does not; names what differs.
         """
-        config, mode = self.vllm_client.get_server_info()["model_config"], logprobs_mode(self.temperature)
+        address, config = self.vllm_client.base_url, self.vllm_client.get_server_info()["model_config"]
+        mode = logprobs_mode(self.temperature)
         if config["logprobs_mode"] != mode:
             raise UserError(
-                f"{self.vllm_client.base_url} gives {config['logprobs_mode']}; with temperature {self.temperature:g} "
-                f"start it with --logprobs-mode {mode}"
+                f"{address} gives {config['logprobs_mode']}; with temperature {self.temperature:g} start it with "
+                f"--logprobs-mode {mode}"
             )
+        if Path(config["model"]).is_dir():  # where it is seen from here
+            ours, theirs = _sizes(self.model.config), _sizes(AutoConfig.from_pretrained(config["model"]))
+            differing = [f"{key} {theirs[key]}, not {ours[key]}" for key in ours if theirs[key] != ours[key]]
+            if differing:
+                raise UserError(f"{address} serves another model, {config['model']}: {', '.join(differing)}")
+
+
+def _sizes(config) -> dict[str, Any]:
+    text = config.get_text_config()
+    names = ("hidden_size", "num_hidden_layers", "vocab_size")
+    return {"model_type": config.model_type, **{name: getattr(text, name) for name in names}}
 
 
 def forget_features(client: VLLMClient) -> None:

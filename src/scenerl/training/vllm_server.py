@@ -9,17 +9,14 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import requests
+import httpx
 import torch
 from accelerate.utils import is_peft_model
 from peft import get_peft_model_state_dict
-from requests.adapters import HTTPAdapter
 from safetensors.torch import save_file
-from urllib3.util.retry import Retry
 
 from scenerl.errors import UserError
 from scenerl.files import whole_folder
@@ -106,24 +103,21 @@ def _stored(weights: torch.Tensor) -> torch.Tensor:
     return weights.detach().to("cpu", copy=True).contiguous()
 
 
-class _Session(requests.Session):
+class _Session(httpx.Client):
     """Requests that end: in an answer, or in a UserError that says how the server failed."""
 
     def __init__(self, timeout: float):
-        super().__init__()
-        self.timeout = timeout
-        retry = Retry(connect=_TRIES, read=1, status=0, other=0, backoff_factor=1, allowed_methods=None)
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=64))
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        super().__init__(timeout=timeout, transport=httpx.HTTPTransport(retries=_TRIES, limits=limits))
 
     def request(self, method, url, **kwargs):
         try:
-            response = super().request(method, url, **{"timeout": self.timeout, **kwargs})
-        except requests.Timeout as error:
-            raise UserError(f"{url}: no answer within {self.timeout:g} s (vllm_server_timeout)") from error
-        except requests.RequestException as error:
+            response = super().request(method, url, **kwargs)
+        except httpx.TimeoutException as error:
+            raise UserError(f"{url}: no answer within {self.timeout.read:g} s (vllm_server_timeout)") from error
+        except httpx.TransportError as error:
             raise UserError(f"the vLLM server is gone: {url}: {one_line(error)}") from error
-        if not response.ok:
+        if response.is_error:
             raise UserError(f"{url}: status {response.status_code}: {one_line(response.text)}")
         return response
 
@@ -143,19 +137,15 @@ class _Client(Client):
         end = time.monotonic() + timeout
         while True:
             try:
-                requests.get(f"{self.base_url}/health", timeout=min(timeout, 10)).raise_for_status()
+                httpx.get(f"{self.base_url}/health", timeout=min(timeout, 10)).raise_for_status()
                 return
-            except requests.RequestException as error:
+            except httpx.HTTPError as error:
                 if time.monotonic() > end:
                     raise UserError(
                         f"no vLLM server answers at {self.base_url} within {timeout:g} s (vllm_server_timeout): "
                         f"{one_line(error)}"
                     ) from error
             time.sleep(_WAIT)
-
-    @cached_property
-    def config(self) -> dict:
-        return self.get_server_info()["model_config"]
 
     def post(self, path: str, **body) -> None:
         self.session.post(f"{self.base_url}/{path}", json=body)
