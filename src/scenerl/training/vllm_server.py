@@ -118,7 +118,8 @@ class _Session(httpx.Client):
         except httpx.TransportError as error:
             raise UserError(f"the vLLM server is gone: {url}: {one_line(error)}") from error
         if response.is_error:
-            raise UserError(f"{url}: status {response.status_code}: {one_line(response.text)}")
+            hint = "; the server was not started as docs/cluster.md says" if response.status_code == 404 else ""
+            raise UserError(f"{url}: status {response.status_code}: {one_line(response.text)}{hint}")
         return response
 
 
