@@ -19,7 +19,7 @@ from trl.generation.vllm_client import parse_logprobs
 from inference.loopback import free_port
 from scenerl.errors import UserError
 from scenerl.training import grpo, vllm_engine
-from scenerl.training.vllm_engine import check_version, collapse_runs, set_log_probabilities
+from scenerl.training.vllm_engine import check_version, collapse_runs, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer, _Client
 from training.small_run import QUICK_GRPO
 
@@ -67,7 +67,7 @@ def test_an_old_version_is_refused(monkeypatch):
 )
 def test_importance_sampling_where_probabilities_can_be_compared(tmp_path, fields, constrained, corrected):
     args = GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "use_vllm": True, **fields})
-    set_log_probabilities(args, constrained)
+    set_importance_sampling(args, constrained)
     assert args.vllm_importance_sampling_correction == corrected
 
 

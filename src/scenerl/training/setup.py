@@ -34,7 +34,8 @@ _FREE = (
     "constant_reward_window", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "fresh",
     "log_completions", "logging_steps", "logging_strategy", "max_tokens_per_row", "out", "report_to",
     "rollout_check_every", "rollout_check_tolerance", "run_name", "sample_log_every", "save_steps", "save_strategy",
-    "save_total_limit", "shared_prefix", "vllm_sync", "vllm_sync_folder",
+    "save_total_limit", "shared_prefix", "vllm_group_port", "vllm_server_base_url", "vllm_server_host",
+    "vllm_server_port", "vllm_server_timeout", "vllm_sync", "vllm_sync_folder",
 )  # fmt: skip
 """Options that change what is shown or kept, never what is learnt: a run may go on with others."""
 

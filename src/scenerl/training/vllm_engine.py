@@ -57,7 +57,7 @@ def collapse_runs(ids: Sequence[int], token: int) -> list[int]:
     return [kept for value, run in groupby(ids) for kept in ([value] if value == token else run)]
 
 
-def set_log_probabilities(args: GRPOConfig, constrained: bool) -> None:
+def set_importance_sampling(args: GRPOConfig, constrained: bool) -> None:
     """Leave out TRL's importance sampling where vLLM's log-probabilities are not those of the whole distribution.
 
     TRL multiplies the loss of a completion by the ratio of its probabilities under trainer and vLLM. Where vLLM's are
