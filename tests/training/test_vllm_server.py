@@ -99,7 +99,9 @@ def test_a_server_that_is_not_there_or_another(server, trained, rows, examples, 
     message = failing(capsys, line)
     assert message.startswith("no vLLM server answers at http://127.0.0.1:") and "within 3 s" in message
     other = save_base(tmp_path / "other", examples[:1])
-    message = failing(capsys, grpo_words(other, rows, tmp_path / "other", **served(server, vllm_sync="checkpoint")))
+    message = failing(
+        capsys, grpo_words(other, rows, tmp_path / "run_of_other", **served(server, vllm_sync="checkpoint"))
+    )
     assert f"{server[1]} serves another model, {trained}: vocab_size " in message
     message = failing(capsys, grpo_words(trained, rows, tmp_path / "adapter", **served(server, vllm_sync="adapter")))
     assert message == "vllm_sync: adapter needs --use_peft; without an adapter: vllm_sync checkpoint"

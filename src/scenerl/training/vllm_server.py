@@ -107,7 +107,8 @@ class _Session(httpx.Client):
     """Requests that end: in an answer, or in a UserError that says how the server failed."""
 
     def __init__(self, timeout: float):
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        # vLLM closes a connection that was idle for 5 s; one that it closes just now would lose the next request
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=2)
         super().__init__(timeout=timeout, transport=httpx.HTTPTransport(retries=_TRIES, limits=limits))
 
     def request(self, method, url, **kwargs):
