@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # For another package index or torch build: make test PIP_ARGS="--index-url …"
 PIP_ARGS ?=
-# The environment of the vLLM server, which cannot share one with the tests.
+# The environment with vLLM, whose packages are not those of the other tests.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 # Test workers; each runs single-threaded, so that two of them fill two cores.
@@ -29,7 +29,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make test-slow   the tests that take more than half a minute each"
 	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
-	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
+	@echo "make test-vllm   training and prediction with a real vLLM on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
 	@echo "make test-gpu    tests and bench/gpu.py on this machine's GPU; make gpu-wheels: for one without a network"
 	@echo "make test-slurm  job scripts on a SLURM of three nodes on this machine, as root on Debian, about 12 minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
@@ -62,8 +62,8 @@ browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-test-vllm: $(STAMP) $(VLLM_STAMP)
-	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm tests/inference $(ARGS)
+test-vllm: $(VLLM_STAMP)
+	@OMP_NUM_THREADS=1 PYTHONPATH=src $(VLLM)/bin/python -m pytest -q -m vllm tests/inference tests/training $(ARGS)
 
 test-gpu: $(STAMP)
 	@PYTHON=$(abspath $(BIN))/python bench/gpu.sh $(ARGS)

@@ -87,9 +87,9 @@ def test_every_recipe_fits_every_profile(profile):
 @pytest.mark.parametrize("command", ["sft", "grpo"])
 def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, monkeypatch):
     trl = pytest.importorskip("trl")
-    from scenerl.training import setup
+    from scenerl.training import setup, vllm_engine
 
-    monkeypatch.setattr(setup, "is_vllm_available", lambda: True)
+    monkeypatch.setattr(vllm_engine, "check_version", lambda: None)
     config = getattr(trl, options_of(command).trl_config)
     for path in PUBLISHED:
         if command_of(path) != command:

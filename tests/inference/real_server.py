@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -11,6 +12,15 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from inference.loopback import free_port
+
+VLLM_ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""Settings of a small vLLM beside others on one machine."""
 LOADING = 600.0
 """Seconds that a server may take until it answers: on a busy machine its imports alone take a minute."""
 
@@ -39,6 +49,18 @@ def running(command: Sequence[str], port: int, log: Path, **environment: str):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
+
+
+@contextmanager
+def running_vllm(model: Path, name: str, log: Path, *flags: str, **environment: str):
+    """A vLLM server on the CPU; gives its process and its address."""
+    port = free_port()
+    # the package for CPUs has another name, for which the command `vllm serve` does not look
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--dtype", "float32", "--enforce-eager", *flags]
+    with running(command, port, log, **{**VLLM_ON_CPU, "PYTHONPATH": "", **environment}) as process:
+        yield process, f"http://127.0.0.1:{port}"
 
 
 def _answers(port: int) -> bool:

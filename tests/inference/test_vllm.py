@@ -1,13 +1,9 @@
-"""Predictions from a real vLLM server on this machine: ``make test-vllm``.
-
-The server runs in an environment of its own, whose Python is ``$VLLM_PYTHON``; the tests run where all others do.
-"""
+"""Predictions from a real vLLM server on this machine: ``make test-vllm``."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +15,7 @@ from PIL import Image
 
 import scenerl
 from inference.lively import save_lively
-from inference.loopback import free_port
-from inference.real_server import running
+from inference.real_server import running_vllm
 from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.cli import main
 from scenerl.data import load as load_data
@@ -50,22 +45,9 @@ def model(tmp_path_factory, rows):
 @pytest.fixture(scope="module")
 def server(model, tmp_path_factory):
     """The server's process and its address."""
-    python = os.environ.get("VLLM_PYTHON", "")
-    assert shutil.which(python), "VLLM_PYTHON names no Python; `make test-vllm` sets it"
-    port = free_port()
-    # the package for CPUs has another name, for which the command `vllm serve` does not look
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", NAME]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-model-len", str(MODEL_LENGTH), "--max-num-seqs", "4"]
-    settings = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "PYTHONPATH": "",
-    }
-    with running(command, port, tmp_path_factory.mktemp("server") / "log.txt", **settings) as process:
-        yield process, f"http://127.0.0.1:{port}"
+    flags = ["--max-model-len", str(MODEL_LENGTH), "--max-num-seqs", "4"]
+    with running_vllm(model, NAME, tmp_path_factory.mktemp("server") / "log.txt", *flags) as running:
+        yield running
 
 
 @pytest.fixture

@@ -165,8 +165,6 @@ def test_vllm_gets_the_grammar(conversation, examples, tmp_path):
     send_grammar(args, conversation, examples)
     grammar = build_grammar(conversation.output_format, (1000, 1000))
     assert args.generation_kwargs == {"seed": 3, "structured_outputs": {"grammar": grammar}}
-    with pytest.raises(ValueError, match="^constrain: with vllm_mode server TRL sends no grammar"):
-        send_grammar(config(tmp_path, use_vllm=True, vllm_mode="server"), conversation, examples)
     several = replace(conversation, output_format=OutputFormat("compact", box_format="pixels"))
     with pytest.raises(
         ValueError, match="^constrain: vLLM takes one grammar for the whole run, but the examples need 2"

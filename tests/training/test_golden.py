@@ -1,4 +1,4 @@
-"""Losses, gradient norms and rewards of twenty steps of SFT and ten of GRPO, recorded before version 0.2."""
+"""Losses, gradient norms and rewards of twenty steps of SFT and ten of GRPO, as they were recorded."""
 
 from __future__ import annotations
 

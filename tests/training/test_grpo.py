@@ -272,6 +272,37 @@ def test_mistakes_are_found_before_the_model_is_loaded(base, rows, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("shared_prefix", ["on", "off"])
+def test_images_of_two_sizes_keep_their_places(checkpoint, conversation, examples, tmp_path, shared_prefix):
+    """In one batch, where the shorter prompt is padded: its log-probabilities are those that it has alone."""
+    args = config(tmp_path, per_device_train_batch_size=4)
+    trainer = grpo.build_trainer(checkpoint, conversation, examples, args, ["format"], shared_prefix=shared_prefix)
+    with torch.no_grad():  # small weights give every token the same probability, wherever the image is
+        for weights in checkpoint.model.parameters():
+            weights *= 8 if weights.ndim > 1 else 1
+    rows = [trainer.train_dataset[index] for index in (1, 1, 2, 2)]
+    assert rows[0]["images"][0].size != rows[2]["images"][0].size
+    batch = trainer._generate_and_score_completions(rows)
+    places = batch["prompt_ids"] == checkpoint.processor.image_token_id
+    assert torch.equal(batch["mm_token_type_ids"][:, : places.shape[1]].bool(), places)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    images = {key: batch[key] for key in ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images")}
+    together, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 8, **images)
+    only = mask[0].bool()
+    assert not only.all()
+    patches = int(batch["image_grid_thw"][0].prod())
+    alone = trainer.model(
+        input_ids=ids[:1, only],
+        pixel_values=batch["pixel_values"][:patches],
+        image_grid_thw=batch["image_grid_thw"][:1],
+        mm_token_type_ids=batch["mm_token_type_ids"][:1, only],
+    ).logits.log_softmax(-1)
+    count = int(batch["completion_mask"][0].sum())
+    expected = alone[0, -count - 1 : -1].gather(-1, ids[0, only][-count:, None])[:, 0]
+    assert torch.allclose(together[0, :count], expected, atol=1e-5)
+
+
 def test_too_few_examples_for_a_batch_of_prompts(base, rows, tmp_path, capsys):
     command = ["grpo", "--model", str(base), "--data", str(rows), "--out", str(tmp_path / "run"), "--limit", "1"]
     assert cli.main([*command, *words({**QUICK_GRPO, "per_device_train_batch_size": 4})]) == 2

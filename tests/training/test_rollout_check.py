@@ -1,12 +1,14 @@
-"""The check of the first rollout: both sides must give the same tokens the same probability."""
+"""The check of rollouts: both sides must give the same tokens the same probability."""
 
 from __future__ import annotations
 
+import copy
 import re
 from contextlib import nullcontext
 
 import pytest
 import torch
+from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from scenerl.errors import UserError
@@ -122,6 +124,7 @@ def test_nan_is_a_mismatch_and_is_named(trainer, monkeypatch):
 def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer, monkeypatch):
     class Engine:
         top_p, top_k, min_p, repetition_penalty = 0.9, 50, None, 1.1
+        generation_kwargs = {"structured_outputs": {"grammar": "root ::= end"}, "logit_bias": {5: -100.0}}
 
     seen = {}
 
@@ -136,7 +139,9 @@ def test_vllm_is_asked_for_its_whole_distribution_and_keeps_its_settings(trainer
     seen["healthy"] = True
     assert check(trainer) < 1e-4
     assert (seen["top_p"], seen["top_k"], seen["min_p"], seen["repetition_penalty"]) == (1.0, 0, 0.0, 1.0)
+    assert seen["generation_kwargs"] == {"logit_bias": {5: -100.0}}
     kept = trainer.vllm_generation
+    assert kept.generation_kwargs == Engine.generation_kwargs
     assert (kept.top_p, kept.top_k, kept.min_p, kept.repetition_penalty) == (0.9, 50, None, 1.1)
     seen["healthy"] = False  # vLLM says None where it has no number
     message, rollout, _ = mismatch(trainer)
@@ -151,15 +156,63 @@ def test_a_mismatch_ends_the_run_at_its_first_rollout(trainer, tmp_path, monkeyp
     assert trainer.state.global_step == 0 and not (tmp_path / "model.safetensors").exists()
 
 
-def test_the_check_comes_after_the_model_is_placed_and_once(trainer, monkeypatch):
+def test_the_check_comes_after_the_model_is_placed(trainer, monkeypatch):
     """Under DeepSpeed or FSDP the model is sharded, or on its device, only when training has begun."""
-    trainer.rollout_check_tolerance = 0.05
     placed, checked = [], []
     prepare = trainer.accelerator.prepare
     monkeypatch.setattr(trainer.accelerator, "prepare", lambda *args, **kw: (placed.append(1), prepare(*args, **kw))[1])
     monkeypatch.setattr(grpo, "check_rollout", lambda *args: checked.append(len(placed)) or check_rollout(*args))
     trainer.train()
     assert len(checked) == 1 and checked[0] > 0
+
+
+@pytest.mark.parametrize("every, steps", [(0, [0]), (1, [0, 2, 4]), (3, [0, 4]), (100, [0])])
+def test_the_check_comes_again_with_an_image_of_the_rollout_before(
+    checkpoint, conversation, examples, tmp_path, monkeypatch, every, steps
+):
+    """A rollout serves two steps here; the check waits for the next rollout."""
+    trainer = build(checkpoint, conversation, examples, tmp_path, max_steps=6, num_iterations=2)
+    trainer.rollout_check_every = every
+    checked, rollouts = [], {}
+    monkeypatch.setattr(
+        grpo, "check_rollout", lambda trainer, rows, _: checked.append((trainer.state.global_step, rows)) or 0.0
+    )
+    prepare = type(trainer)._generate_and_score_completions
+
+    def recording(self, inputs):
+        rollouts[self.state.global_step] = [row["row"] for row in inputs]
+        return prepare(self, inputs)
+
+    monkeypatch.setattr(type(trainer), "_generate_and_score_completions", recording)
+    trainer.train()
+    assert sorted(rollouts) == [0, 2, 4] and [step for step, _ in checked] == steps
+    for step, (before, first) in checked:
+        assert first["row"] == rollouts[step][0]
+        assert before["row"] == rollouts[max(0, step - 2)][-1]
+
+
+def test_what_goes_stale_in_the_middle_ends_the_run(trainer, monkeypatch):
+    """The sampler keeps the first weights, as an engine would whose weights are not synchronised."""
+    trainer.rollout_check_every = 1
+    sample, first = rollout_check._sample, copy.deepcopy(trainer.model.state_dict())
+
+    def stale(trainer, *args):
+        current = copy.deepcopy(trainer.model.state_dict())
+        trainer.model.load_state_dict(first)
+        try:
+            return sample(trainer, *args)
+        finally:
+            trainer.model.load_state_dict(current)
+
+    class Learns(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs):
+            model.lm_head.weight.data[5:] *= 0.5
+
+    trainer.add_callback(Learns())
+    monkeypatch.setattr(rollout_check, "_sample", stale)
+    with pytest.raises(UserError, match="rollout and trainer disagree"):
+        trainer.train()
+    assert trainer.state.global_step == 1
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -36,13 +37,24 @@ class GRPOOptions(TrainingOptions, RewardOptions):
         None, "with shared_prefix: split longer groups into several rows, each with its prompt", SPEED
     )
     constrain: bool = option(False, f"rollouts with {CONSTRAIN_HELP}", SAMPLING)
+    vllm_sync: Literal["nccl", "adapter", "checkpoint"] = option(
+        "nccl",
+        "how a vLLM server gets new weights: by NCCL (CUDA only), or as files: the LoRA adapter, or all weights",
+        SAMPLING,
+    )
+    vllm_sync_folder: Path | None = option(
+        None, "where those files are, under this path for the server too; not given: in the run folder", SAMPLING
+    )
     constant_reward_window: NonNegativeInt = option(
         20, "warn when a reward has not changed for N steps; 0: never", MONITORING
     )
     rollout_check_tolerance: NonNegativeFloat = option(
         0.05,
-        "largest difference between log-probabilities of rollout and trainer at the start; 0: no check",
+        "largest difference between log-probabilities of rollout and trainer; 0: no check",
         MONITORING,
+    )
+    rollout_check_every: NonNegativeInt = option(
+        100, "check that difference at the start and every N steps; 0: only at the start", MONITORING
     )
     sample_log_every: NonNegativeInt = option(
         10, "write completions with their rewards to samples.jsonl every N steps; 0: never", MONITORING

@@ -19,10 +19,8 @@ T = TypeVar("T")
 def to_messages(prompt: list[dict], checkpoint: Checkpoint | None = None) -> list[dict]:
     """The messages of a prompt, each image inside as a data URL.
 
-    Images are sent as PNG, which loses nothing. Where the checkpoint's processor makes one resized input of an image,
-    the image is resized to it here with the processor's own filter. A server that has the same pixel bounds leaves it
-    as it is, so the model sees the pixels that it would see in this process; servers resize with other code, whose
-    pixels differ a little. Processors that cut images into tiles get the original.
+    Images are sent as PNG, which loses nothing, and resized as the checkpoint's processor would: the model sees the
+    pixels that it would see in this process.
     """
     return [{**message, "content": [_part(part, checkpoint) for part in message["content"]]} for message in prompt]
 
@@ -30,10 +28,7 @@ def to_messages(prompt: list[dict], checkpoint: Checkpoint | None = None) -> lis
 def _part(part: dict, checkpoint: Checkpoint | None) -> dict:
     if part["type"] != "image":
         return part
-    image, images = part["image"], getattr(checkpoint and checkpoint.processor, "image_processor", None)
-    if hasattr(images, "merge_size"):  # patches of one resized input are merged, not tiles cut from it
-        size = checkpoint.family.input_wh(checkpoint.processor, image.size)
-        image = image if size == image.size else image.resize(size, images.resample)
+    image = checkpoint.resized(part["image"]) if checkpoint else part["image"]
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

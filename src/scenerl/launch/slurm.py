@@ -205,7 +205,8 @@ def _server(job: Job, options: LaunchOptions) -> str:
     profile = job.profile
     words = ["env", "VLLM_SERVER_DEV_MODE=1", "vllm", "serve", str(job.value("model")), "--host", "0.0.0.0"]
     words += ["--tensor-parallel-size", str(profile.gpus_per_node)]
-    words += ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"]
+    mode = "raw_logprobs" if float(job.value("temperature") or 1) == 1 else "processed_logprobs"  # as training expects
+    words += ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", mode]
     words += ["--max-logprobs", "-1", "--enable-scale-out"]
     if job.value("vllm_max_model_length"):
         words += ["--max-model-len", str(job.value("vllm_max_model_length"))]

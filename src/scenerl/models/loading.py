@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.errors import UserError
@@ -41,6 +43,17 @@ class Checkpoint:
         tokenizer = self.processor.tokenizer
         ids = tokenizer.convert_tokens_to_ids(list(self.family.banned_tokens))
         return sorted({i for i in ids if i is not None and i != tokenizer.unk_token_id})
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """An image as the processor resizes it, with its own filter; processors that cut tiles get it as it is.
+
+        Other code that resizes gives pixels that differ a little. With the same pixel bounds it leaves this one alone.
+        """
+        images = getattr(self.processor, "image_processor", None)
+        if not hasattr(images, "merge_size"):  # patches of one resized input are merged, not tiles cut from it
+            return image
+        size = self.family.input_wh(self.processor, image.size)
+        return image if size == image.size else image.resize(size, images.resample)
 
     @property
     def stop_ids(self) -> list[int]:

@@ -80,11 +80,8 @@ def send_grammar(args: GRPOConfig, conversation: Conversation, examples: Sequenc
     """Have vLLM hold rollouts to a grammar. It has no memory, so that a reference may still dangle, and no limit.
 
     Raises:
-        UserError: vLLM is a server of its own, whose command takes no grammar from TRL 1.16, or the answers to the
-            examples are not all of one form.
+        UserError: the answers to the examples are not all of one form.
     """
-    if args.vllm_mode != "colocate":
-        raise UserError(f"constrain: with vllm_mode {args.vllm_mode} TRL sends no grammar; use colocate, or no vLLM")
     specs = {conversation.grammar_spec(example) for example in examples}
     if len(specs) > 1:
         raise UserError(

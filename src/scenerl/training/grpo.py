@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from scenerl.training.vllm_engine import VLLMEngine, engine_in, set_importance_sampling
+from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
 
 SAMPLES_NAME = "samples.jsonl"
@@ -35,24 +38,32 @@ _log = logging.getLogger(__name__)
 
 
 class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
-    """TRL's trainer with shared prompts, a check of the first rollout, and checkpoints that hold rollouts.
+    """TRL's trainer with shared prompts, checks of its rollouts, and checkpoints that hold rollouts.
 
     Attributes:
         rollout_check_tolerance: for :func:`~scenerl.training.rollout_check.check_rollout`; 0: no check.
+        rollout_check_every: steps between two checks; 0: only the first rollout is checked.
     """
 
     rollout_check_tolerance: float = 0
+    rollout_check_every: int = 0
+    _next_check: int | None = 0
+    _sampled_before: dict[str, Any] | None = None
 
     def _generate_and_score_completions(self, inputs):
-        """As TRL; before the first rollout, check sampler against trainer.
+        """As TRL; before the first rollout, and again from time to time, check sampler against trainer.
 
-        By then the model is where it is trained, sharded or not.
+        By then the model is where it is trained, sharded or not. The check includes a row of the rollout before, whose
+        image the sampler may remember with features of older weights.
         """
-        if self.rollout_check_tolerance and self.model.training:
-            tolerance, self.rollout_check_tolerance = self.rollout_check_tolerance, 0
-            rows = [inputs[0], inputs[-1]] if len(inputs) > 1 else inputs  # as many in every process
-            difference = check_rollout(self, rows, tolerance)
-            _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
+        if self.model.training and self.rollout_check_tolerance:
+            if self._next_check is not None and self.state.global_step >= self._next_check:
+                rows = [self._sampled_before or inputs[-1], inputs[0]]  # as many in every process
+                difference = check_rollout(self, rows, self.rollout_check_tolerance)
+                _log.info("rollout and trainer agree: log-probabilities differ by %.2g per token", difference)
+                every = self.rollout_check_every
+                self._next_check = self.state.global_step + every if every else None
+            self._sampled_before = inputs[-1]
         return super()._generate_and_score_completions(inputs)
 
     def save_rollout(self, checkpoint: Path) -> None:
@@ -97,6 +108,9 @@ def build_trainer(
     peft_config=None,
     constrain: bool = False,
     rollout_check_tolerance: float = 0.05,
+    rollout_check_every: int = 100,
+    vllm_sync: str = "nccl",
+    vllm_sync_folder: Path | None = None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -108,7 +122,9 @@ def build_trainer(
             :class:`~scenerl.training.shared_prefix.trainer.SharedPrefixGRPOTrainer`.
         peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
         constrain: hold completions to the output format, see :mod:`scenerl.training.constrained`.
-        rollout_check_tolerance: see :class:`SceneGRPOTrainer`.
+        rollout_check_tolerance, rollout_check_every: see :class:`SceneGRPOTrainer`.
+        vllm_sync, vllm_sync_folder: how a server gets new weights: by TRL over ``nccl``, or as files, see
+            :class:`~scenerl.training.vllm_server.VLLMServer`; None: a folder in the run folder.
 
     Raises:
         UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -119,6 +135,8 @@ def build_trainer(
     check_prompts(checkpoint, conversation, examples, args.max_completion_length)
     check_own_rewards(rewards, examples[0], conversation, reward_options or RewardOptions())
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
+    # TRL pads prompts on the left, but takes the places of image tokens from the processor's padding
+    checkpoint.processor.tokenizer.padding_side = "left"
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
         send_grammar(args, conversation, examples)
@@ -136,7 +154,9 @@ def build_trainer(
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
     )
-    with trl_checks():
+    if args.use_vllm:
+        set_importance_sampling(args, constrained=constrain)
+    with trl_checks(), engine_in(_vllm(checkpoint, args, vllm_sync, vllm_sync_folder)):
         trainer = SceneGRPOTrainer(
             model=checkpoint.model,
             reward_funcs=batch.functions(),
@@ -149,7 +169,7 @@ def build_trainer(
             peft_config=peft_config,
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
-    trainer.rollout_check_tolerance = rollout_check_tolerance
+    trainer.rollout_check_tolerance, trainer.rollout_check_every = rollout_check_tolerance, rollout_check_every
     if constrain and not args.use_vllm:
         trainer.constraint = ConstrainedRollouts(
             checkpoint, conversation, examples, trainer.eos_token_ids, args.max_completion_length
@@ -157,6 +177,16 @@ def build_trainer(
     quiet_console(trainer)
     _log.info("rollouts: %s", describe_rollout(trainer))
     return trainer
+
+
+def _vllm(checkpoint: Checkpoint, args: GRPOConfig, sync: str, folder: Path | None) -> partial[VLLMEngine]:
+    """What makes the engine of rollouts, where they are vLLM's."""
+    if sync == "nccl":
+        return partial(VLLMEngine, checkpoint=checkpoint)
+    if not (args.use_vllm and args.vllm_mode == "server"):
+        raise UserError(f"vllm_sync {sync}: is of servers; add --use_vllm true --vllm_mode server")
+    folder = folder or Path(args.output_dir) / "vllm_sync"
+    return partial(VLLMServer, checkpoint=checkpoint, sync=sync, folder=folder)
 
 
 def ban_vision_tokens(args: GRPOConfig, banned_ids: Sequence[int]) -> None:
@@ -201,5 +231,8 @@ def run(options, extra: Mapping[str, Any]) -> None:
         peft_config=lora_config(options, checkpoint),
         constrain=options.constrain,
         rollout_check_tolerance=options.rollout_check_tolerance,
+        rollout_check_every=options.rollout_check_every,
+        vllm_sync=options.vllm_sync,
+        vllm_sync_folder=options.vllm_sync_folder,
     )
     fit(trainer)

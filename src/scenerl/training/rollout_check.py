@@ -1,7 +1,8 @@
-"""At the first rollout: do the sampler and the trainer give the same tokens the same probability?
+"""Do the sampler and the trainer give the same tokens the same probability?
 
-They run different code: sampling with a cache and a padded forward pass, with vLLM also other kernels. A mismatch of
-chat template, image size, position ids or weights would train on noise without any error.
+They run different code: sampling with a cache and a padded forward pass, with vLLM also other kernels, weights and
+caches of its own. A mismatch of chat template, image size, position ids or weights would train on noise without any
+error.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def check_rollout(
 def _sample_vllm(trainer, prompt_ids, images, fields) -> tuple[list[list[int]], list[list[float]]]:
     """Completions of vLLM and its log-probabilities, over the whole vocabulary as the trainer's are."""
     engine = trainer.vllm_generation
-    unlimited = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    free = {key: value for key, value in engine.generation_kwargs.items() if key != "structured_outputs"}
+    unlimited = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "generation_kwargs": free}
     limits = {name: getattr(engine, name) for name in unlimited}
     try:
         for name, value in unlimited.items():

@@ -14,7 +14,6 @@ import transformers
 from accelerate.utils import is_peft_model
 from transformers.integrations import get_available_reporting_integrations
 from transformers.modeling_layers import GradientCheckpointingLayer
-from trl.import_utils import is_vllm_available
 
 from scenerl import data, tiny
 from scenerl.answers.dialogue import Conversation
@@ -28,15 +27,16 @@ from scenerl.models.output_formats import output_format_for
 from scenerl.plugins import keep_code
 from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
-from scenerl.training import smoke
+from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.types import Example
 
 _FREE = (
     "constant_reward_window", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "fresh",
     "log_completions", "logging_steps", "logging_strategy", "max_tokens_per_row", "out", "report_to",
-    "rollout_check_tolerance", "run_name", "sample_log_every", "save_steps", "save_strategy", "save_total_limit",
-    "shared_prefix",
+    "rollout_check_every", "rollout_check_tolerance", "run_name", "sample_log_every", "save_steps", "save_strategy",
+    "save_total_limit", "shared_prefix", "vllm_group_port", "vllm_server_base_url", "vllm_server_host",
+    "vllm_server_port", "vllm_server_timeout", "vllm_sync", "vllm_sync_folder",
 )  # fmt: skip
 """Options that change what is shown or kept, never what is learnt: a run may go on with others."""
 
@@ -65,8 +65,8 @@ def trl_config(cls, extra: Mapping[str, Any], output_dir: Path, own: type, **def
         raise UserError(
             f"report_to: {', '.join(missing)} is not installed or not known; allowed: {', '.join(['none', *installed])}"
         )
-    if getattr(args, "use_vllm", False) and not is_vllm_available():
-        raise UserError("use_vllm: the package vllm is not installed; leave the option out to roll out without it")
+    if getattr(args, "use_vllm", False):
+        vllm_engine.check_version()
     return args, provided
 
 
