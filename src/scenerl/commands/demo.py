@@ -29,4 +29,7 @@ class DemoOptions(Options):
         None, "reward of RL: triplet_f1 (default) or hard_recall; for detection od_length (default) or ap"
     )
     envelope: TemplateName = option("plain", TEMPLATE_HELP)
+    rebuild_base: Path | None = option(
+        None, "only train the model of --model base anew, in this folder: about 20 minutes on one core"
+    )
     seed: NonNegativeInt = option(0, "seed of data, model and sampling")

@@ -172,7 +172,7 @@ class TuningOptions(Options):
 class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptions):
     """What SFT and GRPO share."""
 
-    model: str = option(..., "model folder or hub name")
+    model: str = option(..., "model folder or hub name; base: the small model in this package")
     data: str = option(..., f"training data: {SOURCE_HELP}")
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over. Without it an interrupted run continues from its last checkpoint")

@@ -36,7 +36,9 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
     """Predict for images or a data set: one JSONL row per image, appended at once; a repeated command continues."""
 
     images: list[str] = option([], "images, folders of images or patterns, in place of --data", positional=True)
-    model: str = option(..., "model folder or hub name; with a server: its name there")
+    model: str = option(
+        ..., "model folder or hub name; base: the small model in this package; with a server: its name there"
+    )
     data: str | None = option(None, SOURCE_HELP)
     out: Path | None = option(
         None,

@@ -25,7 +25,8 @@ class SFTOptions(TrainingOptions):
 
     model: str = option(
         ...,
-        "model folder or hub name; tiny: build a small Qwen2-VL for the training data in OUT/tiny, without a download; "
+        "model folder or hub name; base: the small model in this package; "
+        "tiny: build a small Qwen2-VL for the training data in OUT/tiny, without a download; "
         "tiny:MODEL_TYPE: another family",
     )
     tiny_warmup_steps: NonNegativeInt = option(

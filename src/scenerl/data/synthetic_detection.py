@@ -64,7 +64,8 @@ class Shape:
         return f"{self.colour} {self.shape}"
 
 
-def _compose(rng: random.Random) -> tuple[Shape, ...]:
+def compose(rng: random.Random) -> tuple[Shape, ...]:
+    """Shapes at random places, none touching another."""
     placed: list[Shape] = []
     for _ in range(200):
         if len(placed) == NUM_SHAPES:
@@ -130,7 +131,7 @@ def draw_query(seed: str, split: str = "negatives") -> tuple[str, tuple[Shape, .
     phrase = rng.choice(PHRASES)
     is_absent = rng.random() < ABSENT[split]
     while True:
-        shapes = _compose(rng)
+        shapes = compose(rng)
         fitting = phrases(shapes).get(phrase)
         if fitting is not None and is_absent == (not fitting):
             return phrase, shapes

@@ -28,7 +28,7 @@ from scenerl.commands.sft import SFTOptions
 from scenerl.config import plain
 from scenerl.demo.tasks import TASKS, Stage
 from scenerl.errors import UserError
-from scenerl.files import atomic_write_text
+from scenerl.files import atomic_write_text, check_out_folder
 from scenerl.metrics.registry import headline, spec
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
@@ -39,7 +39,22 @@ _REASONING_TOKENS = 32  # the tags and a short text
 
 def run(options: DemoOptions) -> None:
     """The command."""
-    Pipeline(options, Console()).run()
+    if options.rebuild_base is not None:
+        rebuild_base(options.rebuild_base, options.seed, options.smoke)
+    else:
+        Pipeline(options, Console()).run()
+
+
+def rebuild_base(folder: Path, seed: int = 0, smoke: bool = False) -> None:
+    """Train the base model of the package anew; interrupted, it goes on when called again."""
+    from scenerl.tiny import pretrain
+
+    check_out_folder(folder, "rebuild_base")
+    warmup_steps, steps = (1, 2) if smoke else (pretrain.WARMUP_STEPS, pretrain.STEPS)
+    with progress_bar("vision tower", warmup_steps) as warmed, progress_bar("language model", steps) as trained:
+        done = {"vision": warmed, "language": trained}
+        pretrain.pretrain(folder, steps, warmup_steps, seed, lambda stage, step, metrics: done[stage](1))
+    print(f"{folder}: a base model, for --model {folder}")
 
 
 class Pipeline:

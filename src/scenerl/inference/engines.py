@@ -16,7 +16,7 @@ from scenerl.inference.engine import Engine, Sampling
 from scenerl.inference.fingerprint import Fingerprint
 from scenerl.models import FAMILIES
 from scenerl.models.family import Family
-from scenerl.models.folders import weight_files
+from scenerl.models.folders import located, weight_files
 from scenerl.models.loading import (
     Checkpoint,
     family_named,
@@ -145,7 +145,7 @@ def _checkpoint_of(options: PredictOptions) -> str | None:
         if options.checkpoint is not None:
             raise UserError("family: it is in the checkpoint's configuration; give --checkpoint or --family, not both")
         return None
-    source = options.checkpoint or options.model
+    source = str(located(options.checkpoint or options.model))
     if not Path(source).exists() and not is_hub_name(source):
         raise UserError(
             f"{source!r} is no folder and no hub name (owner/name), so its prompt format is not known; give what "

@@ -18,6 +18,10 @@ PROCESSOR_FILES = (
 REQUIRED = (("config.json",), *PROCESSOR_FILES, (WEIGHTS, INDEX))
 """What a checkpoint folder must hold: of each group one file."""
 
+BASE = "base"
+"""The value of ``--model`` that names the small base model in this package, unless a folder has that name."""
+BASE_FOLDER = Path(__file__).parent / BASE
+
 JSON_OBJECTS = (
     "config.json",
     "generation_config.json",
@@ -27,6 +31,19 @@ JSON_OBJECTS = (
     "processor_config.json",
     "chat_template.json",
 )
+
+
+def located(name: str | Path) -> str | Path:
+    """The folder or hub name of a model: as given, but for :data:`BASE`.
+
+    Raises:
+        UserError: this installation lacks the base model.
+    """
+    if name != BASE or Path(name).is_dir():
+        return name
+    if not (BASE_FOLDER / "config.json").is_file():
+        raise UserError(f"model {BASE!r}: missing from this installation ({BASE_FOLDER}); install SceneRL again")
+    return BASE_FOLDER
 
 
 def one_line(error: object) -> str:

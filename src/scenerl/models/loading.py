@@ -17,7 +17,15 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.errors import UserError
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
-from scenerl.models.folders import ADAPTER_CONFIG, PROCESSOR_FILES, check_folder, json_object, one_line, weight_files
+from scenerl.models.folders import (
+    ADAPTER_CONFIG,
+    PROCESSOR_FILES,
+    check_folder,
+    json_object,
+    located,
+    one_line,
+    weight_files,
+)
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DIGEST_BYTES = 1 << 20
@@ -77,7 +85,7 @@ def family_of(name: str | Path) -> Family:
         UserError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
             names what is.
     """
-    folder = Path(name)
+    folder = Path(located(name))
     if folder.is_dir():
         if (base := base_of(name)) is not None:
             return family_of(base)
@@ -140,6 +148,7 @@ def processor_source(name: str | Path) -> str | Path:
     Raises:
         UserError: as :func:`base_of`.
     """
+    name = located(name)
     is_there = all(any((Path(name) / file).is_file() for file in group) for group in PROCESSOR_FILES)
     return name if is_there else base_of(name) or name
 
@@ -158,7 +167,7 @@ def weights_digest(name: str | Path, allow_pickle: bool = False) -> str | None:
     Raises:
         UserError: as :func:`check_folder`.
     """
-    folder = Path(name)
+    folder = Path(located(name))
     if not folder.is_dir():
         return None
     check_folder(folder, allow_pickle)
@@ -205,6 +214,7 @@ def load(
         UserError: the folder is incomplete, damaged or of an unsupported family; weights do not fit the
             configuration; the tokenizer knows tokens that the model does not.
     """
+    name = located(name)
     family, base = family_of(name), base_of(name)
     weights = name if base is None else base
     for folder in {Path(name), Path(weights)}:

@@ -13,6 +13,7 @@ from scenerl.answers.output_format import PROVIDED
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
 from scenerl.models.family import Family
+from scenerl.models.folders import located
 from scenerl.models.loading import is_hub_name
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def saved_output_format(name: str | Path) -> OutputFormat | None:
     Raises:
         UserError: ``scenerl.json`` is there but cannot be read; the message names it.
     """
-    path = Path(name) / FILE_NAME
+    path = Path(located(name)) / FILE_NAME
     if is_hub_name(name):
         from transformers.utils import cached_file
 
