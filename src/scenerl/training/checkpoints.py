@@ -19,6 +19,7 @@ from scenerl.card import FILE_NAME, model_card, origin_of
 from scenerl.files import atomic_write_text, whole_file
 from scenerl.models.folders import check_folder
 from scenerl.models.loading import Checkpoint, base_of, load
+from scenerl.training.engine import check_checkpoint, engine_of
 from scenerl.training.preemption import PreemptionCallback
 
 UNFINISHED = "_unfinished"
@@ -26,7 +27,7 @@ UNFINISHED = "_unfinished"
 
 _TRAINING_STATE = (
     TRAINER_STATE_NAME, "optimizer*", "scheduler*", "scaler*", "rng_state*", "rollout_*", "pytorch_model_fsdp*",
-    "latest", "zero_to_fp32.py", "manifest.json",
+    "latest", "zero_to_*.py", "manifest.json",
 )  # fmt: skip
 """Files of a checkpoint that are not the model's. Versions before 0.2 wrote the last."""
 
@@ -164,6 +165,7 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     one. Its final model is copied from its last checkpoint.
 
     Raises:
+        UserError: the checkpoint is another engine's.
         SystemExit: stopped by a signal, with a checkpoint; the code is
             :data:`~scenerl.training.preemption.REQUEUE`.
     """
@@ -178,7 +180,9 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
         _finish(trainer, checkpoint, folder)
         return trainer
     if checkpoint:
+        check_checkpoint(checkpoint, trainer.accelerator)
         trainer.load_rollout(checkpoint)
+    _log.info("trained by: %s", engine_of(trainer.accelerator))
     with PreemptionCallback() as preemption:
         trainer.add_callback(preemption)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
