@@ -14,7 +14,8 @@ import pytest
 from engines import table
 from engines.launched import Done, Launcher
 
-RESULTS = defaultdict(list)
+RESULTS: dict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
+"""Engine and test to the outcome of each case: `tested`, `failed`, another cell, or None where it did not run."""
 
 if importlib.util.find_spec("trl") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -57,15 +58,27 @@ def train(launcher):
     return train
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Count the cases of each test before any is left out: a cell of the table stands for all of them."""
+    for item in items:
+        if engine := _engine(item):
+            RESULTS[engine, item.originalname][item.name] = None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
-    if engine and (call.when == "call" or report.outcome == "failed"):
-        RESULTS[engine, item.originalname].append((report.outcome, dict(item.user_properties).get("cell")))
+    if (engine := _engine(item)) and (call.when == "call" or report.failed):
+        passed = dict(item.user_properties).get("cell", "tested")
+        RESULTS[engine, item.originalname][item.name] = passed if report.passed else "failed"
     return report
 
 
 def pytest_sessionfinish(session):
     if path := os.environ.get("ENGINE_RESULTS"):
         table.write_results(Path(path), RESULTS)
+
+
+def _engine(item) -> str | None:
+    return item.callspec.params.get("engine") if hasattr(item, "callspec") else None

@@ -31,10 +31,10 @@ COMMON = {
     "logging_steps": 1, "save_steps": 2, "seed": 42, "report_to": "none", "bf16": True,
 }  # fmt: skip
 FIELDS = {
-    "sft": {**COMMON, "global_batch_size": 4},
+    "sft": {**COMMON, "global_batch_size": 8},
     # Two steps learn from one rollout, so that a checkpoint may fall into the middle of it; β needs a second model.
     "grpo": {
-        **COMMON, "global_batch_size": 8, "num_generations": 4, "steps_per_generation": 2, "beta": 0.04,
+        **COMMON, "global_batch_size": 8, "num_generations": 4, "steps_per_generation": 4, "beta": 0.04,
         "max_completion_length": 16, "rewards": ["cosine_length"], "sample_log_every": 1,
     },
 }  # fmt: skip
@@ -69,8 +69,7 @@ class Launcher:
         path = self.folder / f"{engine}.yaml"
         count = PROCESSES if accelerate else 1
         profile = {"nodes": 1, "gpus_per_node": count, "gpu": "cpu", "gpu_memory_gib": 1, "sharding": sharding}
-        for command, fields in FIELDS.items():
-            profile[command] = {"per_device_train_batch_size": fields["global_batch_size"] // count}
+        profile |= {command: {"per_device_train_batch_size": 4 // count} for command in FIELDS}  # a step adds up two
         if accelerate:
             profile["accelerate"] = str(PROFILES / "accelerate" / accelerate)
         path.write_text(yaml.safe_dump(profile))

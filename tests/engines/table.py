@@ -31,21 +31,23 @@ COLUMNS = (
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "bitsandbytes")
 
 
-def write_results(path: Path, outcomes: dict[tuple[str, str], list[tuple[str, str | None]]], device="CPU") -> None:
-    """Note in a JSON file what passed. Engines that did not run keep what is there.
+def write_results(path: Path, outcomes: dict[tuple[str, str], dict[str, str | None]], device: str = "CPU") -> None:
+    """Note in a JSON file what passed. Cells that did not run, or not with all their cases, stay as they are.
 
     Args:
-        outcomes: engine and name of a test to outcome and special cell of each of its cases.
+        outcomes: engine and name of a test to the outcome of each of its cases, None for those that did not run.
     """
     found = json.loads(path.read_text()) if path.is_file() else {}
-    versions = {name: version(name).partition("+")[0] for name in PACKAGES}
-    for engine in dict.fromkeys(engine for engine, _ in outcomes if engine in ENGINES):
-        cells = {}
+    for engine in ENGINES:
+        row = found.setdefault(engine, {"cells": {}})
         for column in COLUMNS:
-            cases = outcomes.get((engine, f"test_{column}"), [])
-            if cases and all(outcome == "passed" for outcome, _ in cases):
-                cells[column] = next((cell for _, cell in cases if cell), "tested") + f" on {device}"
-        found[engine] = {"date": datetime.date.today().isoformat(), "versions": versions, "cells": cells}
+            cases = set(outcomes.get((engine, f"test_{column}"), {}).values())
+            if "failed" in cases:
+                row["cells"].pop(column, None)
+            elif cases and None not in cases:
+                row["cells"][column] = f"{cases.pop()} on {device}"
+                row["date"] = datetime.date.today().isoformat()
+                row["versions"] = {name: version(name).partition("+")[0] for name in PACKAGES}
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 

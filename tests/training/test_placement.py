@@ -59,7 +59,7 @@ def test_sft(checkpoint, conversation, examples, tmp_path):
 @pytest.mark.parametrize("settings", [{}, {"shared_prefix": "off"}, {"constrain": True}], ids=str)
 def test_grpo(checkpoint, conversation, examples, tmp_path, settings):
     """Rollouts in process, their check, the update, and the reference model."""
-    fields = {**QUICK_GRPO, **ONE_STEP, "beta": 0.1, "max_completion_length": 64 if settings.get("constrain") else 4}
+    fields = {**QUICK_GRPO, **ONE_STEP, "beta": 0.1, "max_completion_length": 24 if settings.get("constrain") else 4}
     args = GRPOConfig(output_dir=str(tmp_path), **fields)
     train_elsewhere(
         grpo.build_trainer(checkpoint, conversation, examples, args, ["cosine_length"], sample_log_every=0, **settings)
