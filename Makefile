@@ -17,7 +17,11 @@ PHOTOS ?=
 ONLY ?= 'vcoco_*' 'psg_*'
 RUN := runs/photos
 
-.PHONY: help demo photos test test-slow test-vllm browser bench lint clean
+# Of the machine that `make gpu-wheels` downloads for.
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+
+.PHONY: help demo photos test test-slow test-vllm test-gpu gpu-wheels browser bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
@@ -26,6 +30,7 @@ help:
 	@echo "make test-slow   the tests that take more than half a minute each"
 	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
 	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
+	@echo "make test-gpu    tests and bench/gpu.py on this machine's GPU; make gpu-wheels: for one without a network"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks, and types of the public modules"
@@ -59,18 +64,30 @@ browser:
 test-vllm: $(STAMP) $(VLLM_STAMP)
 	@OMP_NUM_THREADS=1 VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -q -m vllm tests/inference $(ARGS)
 
+test-gpu: $(STAMP)
+	@PYTHON=$(abspath $(BIN))/python bench/gpu.sh $(ARGS)
+
+gpu-wheels: $(STAMP)
+	@mkdir -p wheels
+	@sed 's/#.*//' requirements-gpu.txt | grep . > wheels/names.txt
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt --no-deps \
+		--only-binary=:all: --python-version $(GPU_PYTHON) --implementation cp $(GPU_PLATFORMS:%=--platform %) \
+		-d wheels -r wheels/names.txt
+	@rm wheels/names.txt
+	@du -sh wheels
+
 bench: $(STAMP)
 	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff mypy types-pyyaml
-	@$(BIN)/ruff check src tests bench
-	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench examples
+	@$(BIN)/ruff format --check src tests bench examples
 	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM) wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"

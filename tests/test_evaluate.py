@@ -301,7 +301,7 @@ GOOD = {"image_id": "a", "answer": "None"}
             r"names 'x.1', which is no object's id",
         ),
         ([{"image_id": "a", "answer": "", "input_wh": [1]}], r"input_wh must be"),
-        ([{"image_id": "a", "answer": "", "frame": "miles"}], r"unknown frame 'miles'"),
+        ([{"image_id": "a", "answer": "", "frame": "miles"}], r"unknown box format \(frame\) 'miles'"),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_used(tmp_path, data, rows, message):

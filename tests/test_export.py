@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,6 +129,14 @@ def test_a_file_that_holds_no_metrics_is_named(tmp_path, content):
         metrics_of([path])
 
 
+def test_metrics_that_are_not_available_are_not_in_the_card(tmp_path):
+    """Neither a value that is NaN nor half an interval."""
+    path = tmp_path / "metrics.json"
+    path.write_text('{"metrics": {"AP50": {"value": NaN}, "AP": {"value": 0.25, "interval": [0.1, null]}}}')
+    card = model_card("mine", "qwen2_vl", OutputFormat(), metrics=metrics_of([path]))
+    assert "| AP | 0.250 |  |" in card and "AP50" not in card
+
+
 if importlib.util.find_spec("trl") is not None:
     import torch
     from trl import SFTConfig
@@ -241,6 +250,26 @@ def test_an_unfinished_checkpoint_is_never_uploaded(trained, tmp_path, hub, monk
     monkeypatch.setattr(export, "check_folder", lambda *args: (_ for _ in ()).throw(export.UserError("half")))
     assert cli.main(["export", str(base), "--out", str(tmp_path / "out"), "--push_to_hub", "me/small"]) == 2
     assert hub.calls == [] and not any(tmp_path.iterdir())
+
+
+@needs_training
+def test_a_space_can_be_written_from_a_source_tree(trained, tmp_path, monkeypatch, capsys):
+    """Where the package is not installed, and has no metadata."""
+
+    def requires(name):
+        raise metadata.PackageNotFoundError(name)
+
+    _, base, _ = trained
+    words = ["export", str(base), "--space", "--out"]
+    assert cli.main([*words, str(tmp_path / "installed")]) == 0
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert cli.main([*words, str(tmp_path / "source")]) == 0
+    installed, source = ((tmp_path / name / "requirements.txt").read_text() for name in ("installed", "source"))
+    assert source == installed and {"torch", "gradio"} <= set(re.findall("^[a-z]+", source, re.MULTILINE))
+    monkeypatch.setattr(export, "PYPROJECT", tmp_path / "pyproject.toml")
+    assert cli.main([*words, str(tmp_path / "neither")]) == 2
+    assert f"it is not installed, and {tmp_path / 'pyproject.toml'} is not there" in capsys.readouterr().err
+    assert not (tmp_path / "neither").exists()
 
 
 @needs_training

@@ -11,7 +11,7 @@ import pytest
 
 import scenerl
 from scenerl import files
-from scenerl.files import atomic_write_text, only_writer
+from scenerl.files import apply_umask, atomic_write_text, only_writer
 
 ANSWER = "apple 100 200 400 700\nbook 500 100 900 600\n\n1 left of 2\nend"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(scenerl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -93,3 +93,18 @@ def test_a_full_disk_leaves_the_old_text_and_no_draft(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         atomic_write_text(path, "new")
     assert path.read_text() == "old" and [child.name for child in tmp_path.iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o027, 0o640)])
+def test_files_that_a_library_wrote_for_their_owner_alone_get_the_usual_permissions(tmp_path, mask, mode):
+    (tmp_path / "model.safetensors").touch(0o600)
+    (tmp_path / "folder").mkdir(0o700)
+    before = os.umask(mask)
+    try:
+        apply_umask(tmp_path)
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700

@@ -19,12 +19,13 @@ ROOT = Path(scenerl.__file__).parent
 FLOORS = [
     {"errors"},
     {"types", "config", "progress", "files", "json_files", "predicate_groups"},
-    {"boxes", "commands", "runs"},
+    {"boxes", "commands", "plugins", "runs"},
     {"box_formats", "matching"},
     {"similarity"},
     {"answers"},
-    {"rewards", "metrics"},
+    {"metrics"},
     {"data"},
+    {"rewards"},
     {"models"},
     {"constrain"},
     {"predictions", "card"},
@@ -46,7 +47,7 @@ ONLY_IN = {
     "jinja2": {"report", "card"},
     "gradio": {"app"},
     "openai": {"inference"},
-    "pydantic": {"commands", "config", "inference", "report"},
+    "pydantic": {"commands", "config", "inference", "json_files", "metrics", "report"},
     "uvicorn": {"app"},
 }
 

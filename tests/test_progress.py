@@ -40,7 +40,20 @@ def test_standard_output_stays_what_it_was(capsys, monkeypatch):
     assert "warning 2" in shown.err and "counted" in shown.err and "3/3" in shown.err
 
 
-def test_nothing_is_shown_where_there_is_no_terminal(capsys, monkeypatch):
+def test_logs_get_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    clock = iter([0, 10, 40, 50, 80])  # seconds: at the start, and after each of four batches
+    monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
+    with progress.progress_bar("predict", 1000) as advance:
+        for _ in range(4):
+            advance(5)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: 10 of 1000, 0.25 a second, 1.1 h left",
+        "predict: 20 of 1000, 0.25 a second, 1.1 h left",
+    ]
+
+
+def test_short_work_shows_nothing_where_there_is_no_terminal(capsys, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(progress, "_SECONDS", 0)
     assert list(track(range(3), "counted")) == [0, 1, 2]

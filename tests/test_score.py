@@ -164,7 +164,7 @@ def test_rewards_and_conventions_can_be_chosen(tmp_path, capsys):
         "predicate_weighted_recall": pytest.approx(3 / 4),
     }
     assert "1 answers (1 ok)" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="unknown reward 'recall'; allowed: format"):
+    with pytest.raises(ValueError, match="unknown reward 'recall' .did you mean soft_recall"):
         run_score(ScoreOptions(**options, rewards=["recall"]))
 
 
@@ -210,7 +210,7 @@ def test_a_row_without_an_answer_is_refused():
 
 
 def test_resized_needs_its_size():
-    with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
+    with pytest.raises(DataError, match="row 1: the box format 'resized' needs input_wh"):
         score_row({**ROW, "answer": "x"}, "row 1", Conversation(OutputFormat(box_format="resized")))
 
 
@@ -316,8 +316,8 @@ def test_predictions_that_cannot_be_joined_are_named_and_the_others_scored(tmp_p
     assert [row["rewards"]["hard_recall"] for row in read_rows(out)] == [1.0]
     shown = capsys.readouterr().err
     assert "row 3: image_id must be a text or a whole number, found ['7']" in shown
-    assert "row 4: unknown frame 'inches'; allowed: pixels, norm1000" in shown
-    assert "row 5: the frame 'resized' needs input_wh" in shown
+    assert "row 4: unknown box format (frame) 'inches'; allowed: pixels, norm1000" in shown
+    assert "row 5: the box format 'resized' needs input_wh" in shown
     assert "row 6: image_id must be a text or a whole number, found none" in shown
 
 

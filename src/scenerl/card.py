@@ -21,8 +21,8 @@ from scenerl import __version__
 from scenerl.answers import OutputFormat, build_prompt
 from scenerl.commands import options_of
 from scenerl.config import dump_yaml, load_yaml
-from scenerl.errors import UserError
-from scenerl.json_files import read_json
+from scenerl.json_files import read_as
+from scenerl.metrics.file import Metrics
 from scenerl.metrics.registry import headline, ordered, spec_or_plain
 from scenerl.runs import CONFIG_NAME, default_values
 
@@ -138,7 +138,7 @@ def _shortened(value: Any) -> Any:
     return Path(value.replace("\\", "/")).name if is_path else value
 
 
-def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
+def metrics_of(files: Sequence[Path]) -> dict[str, Metrics]:
     """Metrics files of ``eval`` by name, one section of the card each.
 
     Raises:
@@ -146,13 +146,7 @@ def metrics_of(files: Sequence[Path]) -> dict[str, dict]:
     """
     found = {}
     for path in files:
-        content = read_json(path, "a metrics.json of `scenerl eval`")
-        metrics = content.get("metrics") if isinstance(content, dict) else None
-        if not isinstance(metrics, dict) or not all(
-            isinstance(metric, dict) and isinstance(metric.get("value"), int | float | None)
-            for metric in metrics.values()
-        ):
-            raise UserError(f"{path}: no metrics of one evaluation; expected a metrics.json of `scenerl eval`")
+        content = read_as(Metrics, path)
         name = path.stem if path.stem != "metrics" else path.parent.name
         found[name if name not in found else str(path)] = content
     return found
@@ -164,7 +158,7 @@ def model_card(
     output_format: OutputFormat,
     base: str | None = None,
     origin: Origin | None = None,
-    metrics: Mapping[str, dict] | None = None,
+    metrics: Mapping[str, Metrics] | None = None,
     is_adapter: bool = False,
 ) -> str:
     """The card as Markdown with the hub's header.
@@ -215,13 +209,11 @@ def model_card(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.rstrip()}\n").content
 
 
-def _evaluation(title: str, content: Mapping[str, Any]) -> tuple[tuple, list[EvalResult]]:
+def _evaluation(title: str, content: Metrics) -> tuple[tuple, list[EvalResult]]:
     """An evaluation as (title, data, number of images, metrics that have a value), and what the hub lists of it: the
     headline metrics, as in metrics.json."""
-    options = content.get("options")
-    options = options if isinstance(options, dict) else {}
+    options, known = content.options, content.known
     data = _shortened(options.get("data"))
-    known = {name: metric for name, metric in content["metrics"].items() if metric["value"] is not None}
     metrics = {name: known[name] for name in ordered(known)}
     task = ("image-text-to-text", "Scene graph generation")
     task = ("object-detection", "Detection") if options.get("task") == "det" else task
@@ -233,8 +225,8 @@ def _evaluation(title: str, content: Mapping[str, Any]) -> tuple[tuple, list[Eva
             dataset_name=str(data or title),
             metric_type=name,
             metric_name=spec_or_plain(name).title,
-            metric_value=metrics[name]["value"],
+            metric_value=metrics[name].value,
         )
         for name in headline(metrics) or metrics
     ]
-    return (title, data, (content.get("counts") or {}).get("images"), metrics), results
+    return (title, data, content.counts.get("images"), metrics), results

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tomllib
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import scenerl
@@ -17,10 +19,13 @@ from scenerl.card import metrics_of, model_card, origin_of
 from scenerl.commands.export import ExportOptions
 from scenerl.config import dump_yaml
 from scenerl.errors import UserError
-from scenerl.files import atomic_write_text, check_out_folder, whole_folder
+from scenerl.files import apply_umask, atomic_write_text, check_out_folder, whole_folder
 from scenerl.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_folder
 from scenerl.models.loading import base_of, family_of, is_hub_name, load
 from scenerl.models.output_formats import saved_output_format
+
+PYPROJECT = Path(scenerl.__file__).parents[2] / "pyproject.toml"
+"""Where a source tree has it."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +86,7 @@ def _write_checkpoint(options: ExportOptions, folder: Path, card: str) -> None:
     if output_format := _output_format(options.model):
         save_output_format(output_format, folder)
     atomic_write_text(folder / CARD, card)
+    apply_umask(folder)
     check_folder(folder)
 
 
@@ -125,14 +131,29 @@ def _write_space(options: ExportOptions, folder: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    """What this package needs to serve the app, from its own metadata."""
+    """What this package needs to serve the app, from its own metadata or, in a source tree, from pyproject.toml.
+
+    Raises:
+        UserError: there is neither.
+    """
     from packaging.requirements import Requirement
 
-    found = [Requirement(line) for line in metadata.requires("scenerl") or ()]
+    extras = ("app", "train")
+    try:
+        found = [Requirement(line) for line in metadata.requires("scenerl") or ()]
+    except metadata.PackageNotFoundError:
+        if not PYPROJECT.is_file():
+            raise UserError(
+                f"space: what SceneRL needs is not known: it is not installed, and {PYPROJECT} is not there; "
+                "pip install it, or run it from its source tree"
+            ) from None
+        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+        optional = project["optional-dependencies"]
+        found = [Requirement(line) for line in project["dependencies"] + [*chain(*map(optional.get, extras))]]
     needed = [
         entry
         for entry in found
-        if entry.marker is None or any(entry.marker.evaluate({"extra": extra}) for extra in ("app", "train"))
+        if entry.marker is None or any(entry.marker.evaluate({"extra": extra}) for extra in extras)
     ]
     return sorted({f"{entry.name}{entry.specifier}" for entry in needed})
 

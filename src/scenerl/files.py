@@ -52,6 +52,18 @@ def atomic_write_text(path: Path | str, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def apply_umask(folder: Path | str) -> None:
+    """Give the files in a folder the permissions that the umask says.
+
+    safetensors writes weights for their owner alone, so that no other user and no container could serve a checkpoint.
+    """
+    mask = os.umask(0)  # the only way to read it
+    os.umask(mask)
+    for path in Path(folder).iterdir():
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 

@@ -16,12 +16,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ijson
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from scenerl.errors import DataError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -76,6 +79,20 @@ def read_json(path: Path | str, expected: str) -> Any:
             return decode(content.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); expected {expected}") from error
+
+
+def read_as(model: type[Model], path: Path) -> Model:
+    """A JSON file as a pydantic model; the start of the model's docstring says what the file should hold.
+
+    Raises:
+        DataError: it cannot be read, is not JSON or not of that kind; names the file, the place and what is wrong.
+    """
+    try:
+        return model.model_validate(read_json(path, (model.__doc__ or "").split(":")[0].replace("``", "")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {f'{place}: ' if place else ''}{first['msg']}") from None
 
 
 @contextmanager

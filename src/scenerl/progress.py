@@ -1,7 +1,8 @@
-"""The progress bar of long work."""
+"""How far long work is: a bar on a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 _SECONDS = 0.1
 """Between two advances of a bar that counts items, so that it takes no time of its own."""
+
+_LINE_SECONDS = 30
 
 _shown: list[Progress] = []
 
@@ -37,16 +40,38 @@ def close_displays() -> None:
         hide(_shown[-1])
 
 
-def _count_silently(count: int = 1) -> None:
-    """In place of a bar where nobody would see it."""
+class _Lines:
+    """In place of a bar where it would not be seen, in logs of batch jobs: a line every half minute."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total, self.done = name, total, 0
+        self.started = self.last = monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        now = monotonic()
+        if now - self.last < _LINE_SECONDS:
+            return
+        self.last, rate = now, self.done / (now - self.started)
+        left = f", {_in_words((self.total - self.done) / rate)} left" if self.total and rate else ""
+        print(
+            f"{self.name}: {self.done}{f' of {self.total}' if self.total else ''}, {rate:.3g} a second{left}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _in_words(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 60 else f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
 def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on the error stream, if that is a terminal; the value is a function that advances it by a number."""
+    """Show on the error stream how far it is; the value is a function that advances it by a number."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _count_silently
+        yield _Lines(name, total).advance
         return
     columns = (
         TextColumn("{task.description}"),

@@ -36,7 +36,7 @@ from scenerl.rewards import (
 from scenerl.types import Example, ParseResult
 
 _SHOWN_MESSAGES = 20
-_SAMPLED = 50  # answers that are checked for another format or frame
+_SAMPLED = 50  # answers that are checked for another format or box format
 
 
 def run_score(options: ScoreOptions) -> None:
@@ -156,7 +156,7 @@ class _Scoring:
             self.totals[name] += value
 
     def _suspicions(self) -> list[str]:
-        """Signs that the answers are in another format, or another frame, than they were parsed in."""
+        """Signs that the answers are in another format, or another box format, than they were parsed in."""
         if "ok" not in self.statuses:
             return check_format([row["answer"] for row, _ in self.sampled], self.conversation.output_format)
         box_format = self.options.frame
@@ -194,8 +194,9 @@ def score_row(
     """Parse one answer and compute its rewards.
 
     Args:
-        row: a data row with an ``answer``, or a row of ``predict`` and its ``example``. Its ``frame``, ``input_wh``
-            (needed by the frame ``resized``), ``finish_reason`` and ``num_tokens`` count, as ``predict`` writes them.
+        row: a data row with an ``answer``, or a row of ``predict`` and its ``example``. Its ``frame``
+            (box format), ``input_wh`` (needed by ``resized``), ``finish_reason`` and ``num_tokens`` count, as
+            ``predict`` writes them.
         where: names file and row in errors.
         conversation: how the model was prompted and is parsed.
         options: conventions of the rewards.
@@ -235,7 +236,7 @@ def score_row(
     if joined and not strict and row.get("status", result.status) != result.status:
         warnings.append(
             f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {result.status} now; "
-            "are the format and the envelope the same?"
+            "are format and response template the same?"
         )
     if "sample" in row:
         output["sample"] = row["sample"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from PIL import Image
 
 from scenerl import data
@@ -98,7 +101,7 @@ def test_an_image_that_exif_turns_without_a_trace_is_a_warning(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{**ROW, "file_name": "turned.jpg"}])
     checker = Checker()
     (problem,) = checker.problems(data.read(tmp_path / "rows.jsonl"))
-    assert problem.level == "warning" and "EXIF orientation 3, which is ignored" in problem.message
+    assert problem.level == "warning" and "turned upright by its EXIF orientation 3" in problem.message
     assert checker.counts["warnings"] == 1 and checker.counts["bad_rows"] == 0
 
 
@@ -108,3 +111,37 @@ def test_errors_that_repeat_within_a_row_are_summed_up():
     found = [problem.message for problem in checker.problems([data.Record("row 1", None, (*errors, "width is bad"))])]
     assert found == [*errors[:3], "width is bad", "and 65 more like these in this row"]
     assert checker.counts["errors"] == 69
+
+
+def rows_of(boxes, width, height, count=6):
+    objects = [{"id": f"x.{n}", "bbox": box} for n, box in enumerate(boxes, start=1)]
+    size = {"width": width, "height": height}
+    return [{**ROW, **size, "image_id": str(n), "objects": objects, "relationships": []} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    "boxes, size, said",
+    [
+        ([[0.1, 0.2, 0.5, 0.9]], (640, 480), "no coordinate is above 1: are the boxes from 0 to 1"),
+        ([[10, 20, 950, 700]], (1280, 720), "no coordinate is above 1000"),
+        ([[300, 200, 50, 60], [10, 20, 100, 90]], (640, 480), "6 of 6 boxes have x2 below x1 or y2 below y1"),
+        ([[100, 100, 900, 900]], (640, 480), "6 of 6 boxes leave their image"),
+        ([[700, 700, 900, 900]], (640, 480), "6 of 6 boxes leave their image"),
+        ([[10, 20, 300, 400]], (1280, 960), None),
+        ([[10, 20, 630, 480], [0, 0, 1, 1]], (640, 480), None),
+    ],
+)
+def test_boxes_that_look_like_another_convention_are_told_once(boxes, size, said, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, rows_of(boxes, *size))
+    hints = [problem.message for problem in Checker().problems(data.read(path)) if problem.where == "all rows"]
+    assert [said in hint for hint in hints] == [True] * (said is not None)
+
+
+def test_corners_in_a_coco_file_are_told(tmp_path):
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in range(6)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [400, 300, 600, 400]} for n in range(6)]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dog"}]}))
+    (hint,) = [p.message for p in Checker(images=False).problems(data.read(path)) if p.where == "all rows"]
+    assert "6 of 6 boxes leave their image" in hint and "corners in a file of x, y, width, height" in hint

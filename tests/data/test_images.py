@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from scenerl.data import images
-from scenerl.data.images import check_image, image_size, open_image, orientation_note
+from scenerl.data.images import check_image, image_size, open_image, orientation_note, without_orientation
 from scenerl.errors import DataError
 from scenerl.types import Example, SceneGraph
 
@@ -119,15 +119,49 @@ def test_size_that_differs_from_the_row():
         open_image(example(encoded(), (30, 40)))
 
 
-def test_exif_orientation_counts_only_where_the_row_says_so():
+def turned_by(orientation: int, size: tuple[int, int] = (40, 30), kind: str = "JPEG") -> bytes:
+    """A picture whose left upper corner is red as stored, with an EXIF orientation."""
+    image = Image.new("RGB", size, "blue")
+    image.paste("red", (0, 0, size[0] // 2, size[1] // 2))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    data = encoded("JPEG", exif=exif)
-    stored, turned = open_image(example(data)), open_image(example(data, (30, 40)))
-    assert stored.size == (40, 30) and turned.size == (30, 40)
-    assert turned.tobytes() == stored.transpose(Image.Transpose.ROTATE_270).tobytes()
+    exif[0x0112] = orientation
+    return save(image, kind, exif=exif)
+
+
+def red_corner(picture: Image.Image) -> tuple[bool, bool]:
+    """Whether the red quarter is on the right, and whether it is below."""
+    red = np.asarray(picture, int)[..., 0] > 128
+    height, width = red.shape
+    return bool(red[:, width // 2 :].any()), bool(red[height // 2 :].any())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_upright_as_for_pillow_and_datasets(kind, orientation):
+    data = turned_by(orientation, kind=kind)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert image_size(data, "a") == upright.size
+    picture = open_image(example(data, upright.size))
+    assert picture.size == upright.size and red_corner(picture) == red_corner(upright)
+    check_image(example(data, upright.size))
+
+
+def test_a_row_of_the_stored_size_is_about_the_pixels_as_stored():
+    data = turned_by(6)
+    assert red_corner(open_image(example(data, (40, 30)))) == (False, False)
+    assert red_corner(open_image(example(data, (30, 40)))) == (True, False)
+    check_image(example(data, (40, 30)))
     with pytest.raises(DataError, match="but its row says 50 x 50"):
         open_image(example(data, (50, 50)))
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40)])
+def test_what_is_exported_is_the_same_to_readers_that_turn_and_that_do_not(size):
+    one = example(turned_by(6), size)
+    plain = Image.open(io.BytesIO(without_orientation(one).image))
+    assert plain.getexif().get(0x0112) is None and plain.tobytes() == open_image(one).tobytes()
+    upright = example(encoded("JPEG"))
+    assert without_orientation(upright) is upright
 
 
 def test_limit_is_checked_before_decoding(monkeypatch):
@@ -239,9 +273,9 @@ def test_a_jpeg_with_bytes_after_its_end_is_good():
     [
         (1, (40, 30), (40, 30), None),
         (6, (40, 30), (40, 30), None),  # the row has the size as stored
-        (6, (40, 30), (30, 40), "is turned by its EXIF orientation 6"),
-        (6, (30, 30), (30, 30), "has EXIF orientation 6, which is ignored"),
-        (3, (40, 30), (40, 30), "has EXIF orientation 3, which is ignored"),
+        (6, (40, 30), (30, 40), None),
+        (6, (30, 30), (30, 30), "is turned upright by its EXIF orientation 6"),
+        (3, (40, 30), (40, 30), "is turned upright by its EXIF orientation 3"),
         (99, (40, 30), (40, 30), None),
     ],
 )

@@ -46,7 +46,9 @@ def test_can_be_read_again_and_limited(tmp_path):
 
 @pytest.mark.parametrize("source", ["nothing", "nothing/here", "rows.csv", "nonsense:3", "", "hub", "jsonl"])
 def test_unknown_source(source):
-    with pytest.raises(ValueError, match=r"allowed: a \.jsonl or \.parquet file, a folder of either, COCO"):
+    with pytest.raises(
+        ValueError, match=r"allowed: a \.jsonl or \.parquet file, images, a folder of one of these, COCO"
+    ):
         data.load(source)
 
 

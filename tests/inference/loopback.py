@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WORD = "qzjx"
@@ -31,11 +32,12 @@ class Loopback:
 
     Args:
         do: (number of the chat request from 0, its body) to what happens: a dict to answer with, bytes to answer with,
-            (status, dict or text, headers), or one of the words ``drop``, ``half`` and ``late``.
+            (status, dict or text, headers), or one of the words ``drop``, ``half``, ``late`` and ``endless``.
         kind: which program it says it is (:data:`scenerl.inference.server.KINDS`).
 
     Attributes:
         bodies: of the chat requests. headers: theirs, names in lower case.
+        num_bytes: of endless replies that were sent.
         models: names that it lists, with what it says of each; None: it has no list.
     """
 
@@ -44,6 +46,7 @@ class Loopback:
         self.headers: list[dict] = []
         self.models = None if models is None else {name: {"owned_by": kind} for name in models}
         self.stopped = threading.Event()
+        self.num_bytes = 0
         server, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,6 +80,13 @@ class Loopback:
                     text = json.dumps(said("half")).encode()
                     self.send(200, text[:20], {"Content-Length": str(len(text))})
                     self.close_connection = True
+                elif action == "endless":
+                    self.close_connection = True
+                    self.send(200, b" ", {"Content-Length": str(1 << 40)})
+                    with suppress(OSError):
+                        while not server.stopped.is_set():
+                            self.wfile.write(b" " * 10_000)
+                            server.num_bytes += 10_000
                 else:
                     self.send(*action) if isinstance(action, tuple) else self.send(200, action)
 

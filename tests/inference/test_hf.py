@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.inference.hf import HFEngine
 from scenerl.types import Example, SceneGraph
@@ -188,6 +191,34 @@ def test_too_little_memory_does_not_change_the_samples_of_a_seed(lively, monkeyp
     parts = HFEngine(lively, sampling).answer(prompts, seed=7)
     assert tries == [5, 2, 1, 1, 1, 1, 1] and len({reply.text for group in whole for reply in group}) > 10
     assert [[reply.text for reply in group] for group in parts] == [[reply.text for reply in group] for group in whole]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"temperature": 1.5, "num_samples": 3, "logprobs": True}], ids=["greedy", "drawn"]
+)
+def test_too_little_memory_does_not_change_constrained_answers(lively, monkeypatch, more):
+    """Of a batch's answers, those in the second half are held to their own shapes, and drawn as in the whole."""
+    prompts, labels, sampling = prompts_of(lively), ("apple", "book", "book", "apple", "book"), Sampling(60, **more)
+    formats = [OutputFormat("compact", objects=(label,), predicates=("near",)) for label in labels]
+    shapes = [GrammarSpec(output_format, (1000, 1000)) for output_format in formats]
+    whole = HFEngine(lively, sampling).answer(prompts, 7, shapes)
+    generate, tries = lively.model.generate, []
+
+    def cramped(**kwargs):
+        tries.append(len(kwargs["input_ids"]))
+        output = generate(**kwargs)
+        if tries[-1] > 2:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return output
+
+    monkeypatch.setattr(lively.model, "generate", cramped)
+    parts = HFEngine(lively, sampling).answer(prompts, 7, shapes)
+    assert tries == [5, 2, 2, 1]
+    for group, wanted, label in zip(parts, whole, labels, strict=True):
+        assert [(reply.text, reply.spans) for reply in group] == [(reply.text, reply.spans) for reply in wanted]
+        for reply, other in zip(group, wanted, strict=True):
+            assert reply.logprobs == (other.logprobs and pytest.approx(other.logprobs, abs=1e-4))
+            assert set(re.findall("[a-z]+", reply.text)) <= {label, "near", "end"}
 
 
 def test_several_greedy_answers_are_refused():

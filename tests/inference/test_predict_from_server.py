@@ -46,7 +46,7 @@ def failing(capsys, words) -> str:
 
 
 def test_every_kind_of_failure_on_the_way_and_all_answers_in_order(serve, folder, rows, tmp_path):
-    failures = ["drop", "half", (408, "late"), (500, "boom"), (429, "busy", {"Retry-After": "0"}), (503, "closed")]
+    failures = ["drop", "half", b"<html>", (500, "boom"), (429, "busy", {"Retry-After": "0"}), {"choices": []}]
     seen = Counter()
 
     def do(number, body):
@@ -94,6 +94,22 @@ def test_an_image_that_finally_fails_is_tried_again_by_the_next_run_and_no_other
     assert {question(body) for body in healthy.bodies} - {""} == broken
     written = {row["image_id"]: row for row in read_rows(out)}
     assert len(written) == 6 and all(row["answer"] == ANSWER for row in written.values())
+
+
+def test_an_image_with_malformed_replies_costs_no_other(serve, folder, rows, tmp_path, capsys):
+    broken: set[str] = set()
+
+    def do(number, body):
+        image = question(body)
+        if image and number > 1 and not broken:
+            broken.add(image)
+        return b"<html>Bad gateway</html>" if image in broken else said(ANSWER)
+
+    server, out = serve(do), tmp_path / "out.jsonl"
+    message = failing(capsys, command(server, folder, rows, out, "--batch_size", "1"))
+    assert message.startswith(f"{rows}: 1 of 6 images have no answer in {out}, the first: image 'image-1': ")
+    assert [row["status"] for row in read_rows(out)] == ["ok", "no_answer"] + ["ok"] * 4
+    assert len(server.bodies) == 1 + 5 + 3  # the failing request is made three times
 
 
 def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(serve, folder, rows, tmp_path, capsys):

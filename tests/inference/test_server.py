@@ -106,6 +106,35 @@ def test_several_answers_in_one_request_or_one_by_one(serve, engine_for, kind):
     assert engine.answer(prompt_of("x", "y"), seed=2) != replies
 
 
+def test_answers_one_by_one_are_requested_side_by_side(serve, engine_for):
+    """Requests of one image wait for each other at the server; as many at a time as allowed, and no more."""
+    together, lock, under_way, most = threading.Barrier(3), threading.Lock(), 0, 0
+
+    def do(number, body):
+        nonlocal under_way, most
+        if text_of(body) != "Ready?":
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            together.wait(60)  # broken where fewer than three are under way
+            with lock:
+                under_way -= 1
+        return said("dog")
+
+    server = serve(do, kind="sglang")
+    engine = engine_for(server, Sampling(max_new_tokens=9, temperature=1.0, num_samples=6), concurrency=3)
+    assert [len(replies) for replies in engine.answer(prompt_of("x"))] == [6]
+    assert most == 3
+
+
+def test_one_answer_that_fails_leaves_the_others_unrequested(serve, engine_for):
+    server = serve(lambda number, body: said("dog") if text_of(body) == "Ready?" else (400, "no"), kind="sglang")
+    sampling = Sampling(max_new_tokens=9, temperature=1.0, num_samples=50)
+    with pytest.raises(GenerationError, match="status 400: no"):
+        engine_for(server, sampling, concurrency=1).answer(prompt_of("x"))
+    assert len(of_images(server)) < 50
+
+
 def test_the_settings_that_transformers_takes(serve, engine_for, checkpoint):
     """``temperature`` alone would not make it sample."""
     server = serve(lambda number, body: said("dog"), kind="transformers", models=None)
@@ -152,6 +181,13 @@ def test_the_kind_of_a_server_may_be_given(serve, engine_for):
         ((429, {"error": {"message": "slow down"}}), "status 429: slow down"),
         ((500, "boom"), "status 500: boom"),
         ((503, {"detail": "warming up"}), "status 503: warming up"),
+        (b"<html>Bad gateway</html>", "not a chat completion: Invalid JSON"),
+        (b"[" * 100_000, "not a chat completion: Invalid JSON"),
+        ([1, 2], "not a chat completion: Input should be an object"),
+        ({"choices": []}, "not a chat completion: choices: List should have at least 1 item"),
+        (said(3), "not a chat completion: choices.0.message.content: Input should be a valid string"),
+        (said("dog", finish="content_filter"), "not a chat completion: choices.0.finish_reason: Input should be"),
+        ((200, said("dog"), {"Content-Encoding": "gzip"}), "a compressed reply, which was not requested"),
     ],
 )
 def test_what_may_go_better_is_tried_again(serve, engine_for, bad, reason):
@@ -182,9 +218,6 @@ def test_what_may_go_better_is_tried_again(serve, engine_for, bad, reason):
         ((503, "closed", {"Retry-After": "100000"}), "status 503: closed"),
         # a key must not travel to another server
         ((307, "over there", {"Location": "http://127.0.0.1:9/v1"}), "status 307: over there"),
-        (b"<html>not JSON", "not a chat completion: Invalid JSON"),
-        (b"[" * 100_000, "not a chat completion: Invalid JSON"),
-        ([1, 2], "not a chat completion: Input should be an object"),
     ],
 )
 def test_what_will_not_go_better_fails_at_once(serve, engine_for, bad, reason):
@@ -195,6 +228,25 @@ def test_what_will_not_go_better_fails_at_once(serve, engine_for, bad, reason):
     assert str(error.value).startswith(f"{server.address}: {reason}") and len(str(error.value)) < 400
     assert len(of_images(server)) == 2
     assert engine.answer(prompt_of("good"))[0][0].text == "dog"
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_reply_without_end_is_not_read_to_its_end(serve, engine_for, monkeypatch, status):
+    monkeypatch.setattr("scenerl.inference.server.MAX_BYTES", 100_000)
+    long = (status, b" " * 100_001)
+    server = serve(lambda number, body: {"Ready?": said("dog"), "long": long}.get(text_of(body), "endless"))
+    engine = engine_for(server, tries=2)
+    for text in ("long", "endless"):
+        with pytest.raises(GenerationError, match="a reply of more than 100000 bytes"):
+            engine.answer(prompt_of(text))
+    assert len(of_images(server)) == 4
+    assert server.num_bytes < 50_000_000  # what the system keeps for a connection is sent, too
+
+
+def test_a_list_of_models_without_end(serve, engine_for, monkeypatch):
+    monkeypatch.setattr("scenerl.inference.server.MAX_BYTES", 100_000)
+    server = serve(lambda number, body: said("dog"), models=tuple(f"{k:0100}" for k in range(1000)))
+    assert engine_for(server).answer(prompt_of("?"))[0][0].text == "dog"
 
 
 def test_a_key_is_sent_and_never_shown(serve, engine_for):
@@ -311,7 +363,7 @@ def test_a_server_without_log_probabilities(serve, engine_for, kind, answer, rea
 def test_grammars(serve, engine_for, kind, field):
     server = serve(lambda number, body: said(WORD if field in body else "no idea", **IDS), kind=kind)
     shapes = [GrammarSpec(OutputFormat("compact", objects=(label,)), (1000, 1000)) for label in ("cat", "dog")]
-    engine = engine_for(server, constrain=True)
+    engine = engine_for(server, constrain=True, concurrency=1)  # requests in order
     engine.answer(prompt_of("x", "y"), 0, shapes)
     grammars = [build_grammar(shape.output_format, shape.bounds_wh) for shape in shapes]
     assert "dog" not in grammars[0] and "dog" in grammars[1]

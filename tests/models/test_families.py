@@ -188,7 +188,7 @@ def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
     tiny.save(*tiny.build(examples, output_format_of(model_type), SHAPE, model_type=model_type), tmp_path)
     with pytest.raises(ValueError, match="max_pixels 3000 is less than one tile of 56 x 56 = 3136 pixels"):
         load(tmp_path, max_pixels=3000)
-    said = "asks for 4 tiles" if model_type == "internvl" else "scales every image to one size"
+    said = "needs 4 tiles" if model_type == "internvl" else "scales every image to one size"
     with pytest.raises(ValueError, match=said):
         load(tmp_path, min_pixels=4 * 3136, max_pixels=2 * 3136)
 

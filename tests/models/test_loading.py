@@ -149,9 +149,9 @@ def test_a_model_with_random_parts_is_never_used(folder):
     text = json.loads((folder / "config.json").read_text())["text_config"]
     text.pop("layer_types", None)
     edit(folder / "config.json", text_config={**text, "num_hidden_layers": 3})
-    assert "lack 12 tensors that config.json asks for: model.language_model.layers.2." in refused(folder)
+    assert "lack 12 tensors that config.json declares: model.language_model.layers.2." in refused(folder)
     edit(folder / "config.json", text_config={**text, "intermediate_size": 320})
-    assert "have another shape in 6 tensors that config.json asks for: " in refused(folder)
+    assert "have another shape in 6 tensors that config.json declares: " in refused(folder)
 
 
 @pytest.mark.parametrize("value", ["many", None, 7])

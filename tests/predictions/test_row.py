@@ -122,7 +122,7 @@ def test_the_size_and_the_box_format_of_a_row_take_precedence():
         answer = write_answer(target, OutputFormat(box_format=box_format), (100, 50), input_wh)
         row = {"answer": answer, "frame": box_format} | ({"input_wh": list(input_wh)} if input_wh else {})
         assert parse_row_answer(row, "row 1", conversation, example).graph == target
-    with pytest.raises(DataError, match="row 1: the frame 'resized' needs input_wh"):
+    with pytest.raises(DataError, match="row 1: the box format 'resized' needs input_wh"):
         parse_row_answer({"answer": "", "frame": "resized"}, "row 1", Conversation(OutputFormat()), example)
 
 

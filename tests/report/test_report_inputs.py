@@ -10,12 +10,13 @@ import pytest
 
 from report.report_run import COMPLETE, build_run, write_json, write_rows
 from scenerl.commands.report import ReportOptions
+from scenerl.json_files import read_as
+from scenerl.metrics.file import Metrics
 from scenerl.report.answers import read_answers
 from scenerl.report.build import build_report
 from scenerl.report.command import run
 from scenerl.report.curves import read_log
 from scenerl.report.inputs import combine_runs, named_files, read_run
-from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
 
 
@@ -102,7 +103,8 @@ def test_loose_files_need_names_of_their_own(run_folder):
     [
         ([], "Input should be a valid dictionary"),
         ({"metrics": {"Recall": 0.3}}, r"metrics\.Recall: "),
-        ({"metrics": {"Recall": {"value": float("nan")}}}, r"metrics\.Recall\.value: "),
+        ({"metrics": {"Recall": {}}}, r"metrics\.Recall\.value: "),
+        ({"metrics": {"Recall": {"value": "high"}}}, r"metrics\.Recall\.value: "),
         ({"metrics": {}, "failures": [1]}, "failures: "),
         ({"metrics": {}, "per_predicate": {"on": 0.3}}, r"per_predicate\.on: "),
     ],
@@ -111,6 +113,43 @@ def test_metrics_errors_name_the_file(tmp_path, metrics, message):
     write_json(tmp_path / "metrics.json", metrics)
     with pytest.raises(ValueError, match=rf"metrics\.json: {message}"):
         read_as(Metrics, tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), 10**400])
+def test_metrics_that_are_not_available_are_missing_values(tmp_path, value):
+    metrics = {
+        "metrics": {"Recall": {"value": value, "interval": [0.1, 0.2]}, "AP": {"value": 0.5, "interval": [value, 0.6]}},
+        "per_predicate": {"on": {"recall": value, "num_targets": value}},
+        "failures": {"no_json": value, "no_answer": 2},
+        "counts": None,
+        "options": None,
+        "calibration": {
+            "objects": {"ece": value, "confidence": [0.5, 0.9], "accuracy": [value, 1.0], "counts": [value, 3]}
+        },
+    }
+    write_json(tmp_path / "metrics.json", metrics)
+    found = read_as(Metrics, tmp_path / "metrics.json")
+    assert list(found.known) == ["AP"] and (found.known["AP"].value, found.known["AP"].interval) == (0.5, None)
+    assert (found.per_predicate["on"].recall, found.per_predicate["on"].num_targets) == (None, None)
+    assert (found.failures, found.counts, found.options) == ({"no_answer": 2}, {}, {})
+    assert (found.calibration["objects"].ece, found.calibration["objects"].points) == (None, [(0.9, 1.0, 3)])
+
+
+@pytest.mark.parametrize("interval", [None, [], [0.5], [0.4, None], [0.4, "x"], 3, "wide", {"low": 0.1}])
+def test_half_an_interval_is_none(tmp_path, interval):
+    write_json(tmp_path / "metrics.json", {"metrics": {"AP": {"value": 0.5, "interval": interval}}})
+    assert read_as(Metrics, tmp_path / "metrics.json").known["AP"].interval is None
+
+
+def test_the_report_shows_metrics_that_are_not_available_as_missing(run_folder):
+    path = run_folder / "metrics" / "sft.sparse.json"
+    metrics = json.loads(path.read_text())
+    name = next(name for name, metric in metrics["metrics"].items() if metric["value"] is not None)
+    metrics["metrics"][name] = {"value": float("nan"), "interval": [0.1, None]}
+    before = build_report(read_run(run_folder)).count('<span class="value">–</span>')
+    path.write_text(json.dumps(metrics))
+    html = build_report(read_run(run_folder))
+    assert html.count('<span class="value">–</span>') == before + 1 and ">nan" not in html
 
 
 def test_log_keeps_finite_numbers_and_the_later_of_repeated_steps(tmp_path):

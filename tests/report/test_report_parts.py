@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenerl.metrics import MetricOptions
+from scenerl.metrics.file import Metrics, Reliability
 from scenerl.metrics.registry import headline
 from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose, options_of
-from scenerl.report.schemas import Metrics, Reliability
 from scenerl.report.tables import count_table, metric_table, predicate_table
 from scenerl.report.text import cut, short, visible
 from scenerl.types import FAILURES

@@ -189,7 +189,7 @@ def test_every_reward_documents_its_range():
 
 def test_rewards_are_chosen_by_name():
     assert list(select_rewards(["hard_recall", "format"])) == ["hard_recall", "format"]
-    with pytest.raises(ValueError, match="unknown reward 'recall'; allowed: format, "):
+    with pytest.raises(ValueError, match="unknown reward 'recall' .did you mean soft_recall"):
         select_rewards(["recall"])
     with pytest.raises(ValueError, match="'format' is given twice"):
         select_rewards(["format", "format"])

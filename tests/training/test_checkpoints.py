@@ -108,6 +108,12 @@ def interrupted(monkeypatch, module, step, argv) -> None:
         cli.main(argv)
 
 
+def test_other_users_can_read_what_a_run_saved(whole, base):
+    saved = [*whole.rglob("*.safetensors"), *base.rglob("*.safetensors")]
+    assert len(saved) >= 3
+    assert {path.stat().st_mode & 0o777 for path in saved} == {(base / "config.json").stat().st_mode & 0o777}
+
+
 def test_a_killed_process_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp_path, capsys):
     out = tmp_path / "run"
     argv = command(base, rows, out, "--muon")
@@ -221,10 +227,22 @@ def test_adapters_come_back_in_their_number_type(checkpoint, conversation, examp
             assert value.dtype == torch.bfloat16 and torch.equal(value, before[name])
 
 
+def overwrite(path: Path, start: int) -> None:
+    """As long as before, with other bytes from ``start`` on."""
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda folder: os.truncate(folder / "model.safetensors", 5000),
+        lambda folder: os.truncate(folder / "optimizer.pt", 5000),
+        lambda folder: overwrite(folder / "optimizer.pt", 5000),
+        lambda folder: overwrite(folder / "scheduler.pt", 100),
+        lambda folder: (folder / "scheduler.pt").write_bytes(b"<html>"),
+        lambda folder: (folder / "rng_state.pth").write_bytes(b""),
+        lambda folder: os.truncate(folder / "training_args.bin", 10),
         lambda folder: (folder / "model.safetensors").unlink(),
         lambda folder: (folder / "trainer_state.json").unlink(),
         lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 6, "max_'),
@@ -242,11 +260,33 @@ def test_a_damaged_newest_checkpoint_is_passed_over(whole, tmp_path, damage):
     assert last_checkpoint(out) == out / "checkpoint-4"
 
 
+def test_changed_bytes_of_a_pickle_are_found(whole, tmp_path):
+    """They would end in an error of the unpickler; those of a tensor are read as they are."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    path = out / "checkpoint-7" / "optimizer.pt"
+    path.write_bytes(path.read_bytes().replace(b"exp_avg", b"exp_\xff\xff\xff").replace(b"momentum", b"\xff" * 8))
+    assert last_checkpoint(out) == out / "checkpoint-6"
+
+
+def test_without_a_whole_checkpoint_the_run_ends_in_one_line(whole, base, rows, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for number in (2, 4, 6, 7):
+        os.truncate(out / f"checkpoint-{number}" / "optimizer.pt", 5000)
+    before = {path: path.stat().st_size for path in out.glob("checkpoint-*/*")}
+    assert cli.main(command(base, rows, out, "--muon")) == 2
+    error = capsys.readouterr().err
+    assert f"{out / 'checkpoint-2'} is damaged (optimizer.pt: damaged or cut off (" in error
+    assert error.rstrip().endswith("and there is no earlier checkpoint; --fresh starts over")
+    assert {path: path.stat().st_size for path in out.glob("checkpoint-*/*")} == before
+
+
 def test_after_damage_the_run_ends_the_same(whole, base, rows, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    for number in (6, 7):
-        os.truncate(out / f"checkpoint-{number}" / "model.safetensors", 100)
+    for number, name in ((6, "optimizer.pt"), (7, "model.safetensors")):
+        os.truncate(out / f"checkpoint-{number}" / name, 100)
     assert cli.main(command(base, rows, out, "--muon")) == 0
     assert steps(out) == [1, 2, 3, 4, 5, 6, 7]
     assert_equal_weights(out, whole)

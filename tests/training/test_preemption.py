@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scenerl.training import preemption
 from scenerl.training.checkpoints import UNFINISHED
 from scenerl.training.preemption import REQUEUE
 from training.processes import run
@@ -78,6 +80,16 @@ def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path):
     codes = kill_and_compare(base, rows, tmp_path, {"sft": ends, "grpo": ends}, {"sft": 7, "grpo": 7})
     for command in ("sft", "grpo"):
         assert codes[command] == [-signal.SIGKILL, -signal.SIGKILL, REQUEUE, 0]
+
+
+def test_without_a_signal_that_only_posix_has(monkeypatch):
+    """Windows has no SIGUSR1."""
+    monkeypatch.delattr(signal, "SIGUSR1")
+    found = runpy.run_path(preemption.__file__)
+    assert found["SIGNALS"] == (signal.SIGTERM,)
+    with found["PreemptionCallback"]() as callback:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert callback.received == signal.SIGTERM
 
 
 @pytest.mark.slow

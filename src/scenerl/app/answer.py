@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import struct
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.formats import FORMATS as ANSWER_FORMATS
-from scenerl.data.images import FORMATS, ORIENTATION, image_size, open_image
+from scenerl.data.images import image_size, open_image
 from scenerl.data.vocabulary import NAMED, Vocabulary
 from scenerl.errors import DataError, UserError
 from scenerl.inference.confidence import score_graph
@@ -104,7 +101,7 @@ def read_labels(text: str) -> tuple[str, ...]:
 
 
 def read_image(content: bytes, max_pixels: int) -> Image.Image:
-    """Decode an uploaded file, upright as its EXIF orientation says (annotated images are not turned).
+    """Decode an uploaded file, upright.
 
     Raises:
         DataError: not an image, damaged, or of more pixels; the message can be shown.
@@ -113,17 +110,9 @@ def read_image(content: bytes, max_pixels: int) -> Image.Image:
         width, height = image_size(content, "the file")
         if width * height > max_pixels:
             raise DataError(f"the image is {width} x {height}; allowed: {max_pixels} pixels")
-        image = open_image(Example("upload", width, height, SceneGraph(), content))
+        return open_image(Example("upload", width, height, SceneGraph(), content))
     except DataError as error:
         raise DataError(str(error).replace("image 'upload'", "the file")) from error
-    # The orientation may be damaged where the pixels are not; decoding may have dropped it; Pillow turns TIFF files.
-    with suppress(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
-        with Image.open(io.BytesIO(content), formats=[kind for kind in FORMATS if kind in Image.OPEN]) as file:
-            orientation = None if file.format == "TIFF" else file.getexif().get(ORIENTATION)
-        if orientation is not None:
-            image.getexif()[ORIENTATION] = orientation
-            image = ImageOps.exif_transpose(image)
-    return image
 
 
 def answer(request: Request, image: Image.Image, name: str, engine: HFEngine, saved: OutputFormat | None) -> dict:

@@ -110,7 +110,7 @@ class Page:
                     while not future.done():
                         yield update(f"{name}: {time.monotonic() - started:.0f} s")
                         wait([future], timeout=0.5)
-                    shown[place] = _outcome(name, future)
+                    shown[place] = _result(name, future)
                     yield update("")
             finally:
                 cancel.set()
@@ -241,7 +241,7 @@ def _stopped_by(model, *events: threading.Event) -> Iterator[None]:
         handle.remove()
 
 
-def _outcome(name: str, future) -> Result | str:
+def _result(name: str, future) -> Result | str:
     """The result, or what to say instead."""
     try:
         return future.result()

@@ -32,7 +32,7 @@ BATCH = "Batch"
 
 SOURCE_HELP = (
     "JSONL file, folder, Parquet file, COCO instances or psg.json, hub:OWNER/NAME, or a released set: vg150:FOLDER, "
-    "psg:FOLDER, vcoco:FOLDER, coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE"
+    "psg:FOLDER, vcoco:FOLDER, coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE; or your own: FILE.py:FUNCTION"
 )
 SPLIT_HELP = "split of the data set, where it has several"
 FORMAT_HELP = "json: R1-SGG's JSON; compact: one short line per object and relation; detections: VLM-R1's list of boxes"
@@ -101,7 +101,9 @@ class AnswerOptions(Options):
 class RewardOptions(Options):
     """Rewards and their conventions; the same for GRPO and `score`."""
 
-    rewards: list[str] = option([], "rewards by name", REWARD)
+    rewards: list[str] = option(
+        [], "rewards by name, or functions of your own: FILE.py:FUNCTION (docs/own_code.md)", REWARD
+    )
     similarity: str = option("exact", SIMILARITY_HELP, REWARD)
     iou_threshold: Share = option(0.5, IOU_HELP, REWARD)
     one_to_one: bool = option(

@@ -22,6 +22,7 @@ from scenerl.config.options import Dtype, Share, option
 from scenerl.errors import UserError
 
 EXAMPLES = (
+    "scenerl predict photo.jpg --model runs/grpo --draw drawings",
     "scenerl predict --model runs/sft --data data/shapes/test.jsonl --out predictions.jsonl",
     "scenerl predict --model runs/grpo --data mine.jsonl --out sampled.jsonl --num_samples 4 --temperature 1",
     "scenerl predict --engine openai --model runs/sft --data mine.jsonl --out served.jsonl --batch_size 64",
@@ -32,11 +33,18 @@ SHARDS = "Several processes"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions):
-    """Predict for every image of a data set: one JSONL row each, appended at once; a repeated command continues."""
+    """Predict for images or a data set: one JSONL row per image, appended at once; a repeated command continues."""
 
+    images: list[str] = option([], "images, folders of images or patterns, in place of --data", positional=True)
     model: str = option(..., "model folder or hub name; with a server: its name there")
-    data: str = option(..., SOURCE_HELP)
-    out: Path = option(..., "JSONL file to append to; images that it holds are not predicted again")
+    data: str | None = option(None, SOURCE_HELP)
+    out: Path | None = option(
+        None,
+        "JSONL file to append to; images that it holds are not predicted again. Default for images: the name of the "
+        "first with .predictions.jsonl",
+    )
+    query: list[str] = option([], "detection: the labels to look for, in images without any of their own")
+    draw: Path | None = option(None, "folder for pictures of the images with what was predicted")
     fresh: bool = option(False, "overwrite the file instead of continuing it")
     shard: str | None = option(
         None, "i/n: the i-th of n shards, into a file of its own; auto: as torchrun or srun number the process", SHARDS
@@ -76,6 +84,10 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
     )
 
     def __post_init__(self) -> None:
+        if bool(self.images) == (self.data is not None):
+            raise UserError("predict needs images or --data, one of them; see `scenerl predict --help`")
+        if self.out is None and self.data is not None:
+            raise UserError("predict needs --out; see `scenerl predict --help`")
         if self.num_samples > 1 and self.temperature == 0:
             raise UserError(f"num_samples: {self.num_samples} greedy outputs would be equal; set a temperature above 0")
         if self.shard and self.gather:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from scenerl.data.records import Record
 from scenerl.errors import DataError
+from scenerl.plugins import is_own
 from scenerl.types import Example
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ DATASETS: dict[str, str] = {
         "psg",
         "vcoco",
         "toon",
+        "photos",
+        "own",
     )
 }
 """Name of a data set to its module, imported when a source is read. A source is written ``name:argument``."""
@@ -57,14 +60,16 @@ class Examples:
     Warnings go to the log, the first few whole and all of them as a count.
 
     Args:
-        source: a JSONL file, a Parquet file, a folder of either, a file of COCO instances, a psg.json, or
-            ``name:argument`` with a name from :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
+        source: a JSONL file, a Parquet file, images without annotations, a folder of one of these, a file of COCO
+            instances, a psg.json, a function of one's own (``FILE.py:NAME``), or ``name:argument`` with a name from
+            :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
         split: which one, where the source has several.
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
         need_images: refuse a row without an image, or whose image is missing, no image, of another size than the row
             says, too large or cut off; see :func:`scenerl.data.images.check_image`.
         boxes: a detector's objects, provided in prompts.
+        query: labels to look for, in examples that have none of their own.
         stored: leave images that a set has in its rows (``hub:``) on the disk until each is opened, so that the
             examples can be kept, all of them.
         quiet: leave out the warnings, for a pass after one that gave them.
@@ -81,6 +86,7 @@ class Examples:
     skip_bad: bool = False
     need_images: bool = False
     boxes: DetectorBoxes | None = None
+    query: tuple[str, ...] | None = None
     stored: bool = False
     quiet: bool = False
 
@@ -90,6 +96,8 @@ class Examples:
     def __iter__(self) -> Iterator[Example]:
         records = itertools.islice(read(self.source, self.split, self.stored), self.limit)
         examples = usable(records, str(self.source), self.skip_bad, self.need_images, self.quiet)
+        if self.query:
+            examples = (one if one.query else dataclasses.replace(one, query=self.query) for one in examples)
         if self.boxes is None:
             return examples
         from scenerl.data.provided import with_provided
@@ -167,6 +175,8 @@ def resolve(source: str) -> tuple[str, str]:
     Raises:
         DataError: the source is of no known kind.
     """
+    if is_own(source):
+        return "own", source.removeprefix("own:")
     name, colon, argument = source.partition(":")
     if name in DATASETS and (colon or name in ("synthetic", "synthetic_detection")):
         return name, argument
@@ -179,6 +189,10 @@ def resolve(source: str) -> tuple[str, str]:
         return _json_kind(path), source
     if path.suffix == ".parquet":
         return "hub", source
+    from scenerl.data import photos
+
+    if photos.is_photo(source):
+        return "photos", source
     if source and path.is_dir():
         from scenerl.data.hub import is_saved
 
@@ -187,11 +201,14 @@ def resolve(source: str) -> tuple[str, str]:
             return "jsonl", source
         if saved or next(path.rglob("*.parquet"), None) is not None:
             return "hub", source
-        raise DataError(f"{source} holds neither JSONL nor Parquet files")
+        if photos.holds_photos(path):
+            return "photos", source
+        raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
     raise DataError(
-        f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, a folder of either, COCO instances or "
-        f"psg.json, hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its argument"
+        f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, images, a folder of one of these, COCO "
+        f"instances or psg.json, hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its "
+        "argument"
     )
 
 

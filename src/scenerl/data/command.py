@@ -1,4 +1,4 @@
-"""The ``data`` command: make, describe, check, draw and convert data sets.
+"""The ``data`` command: make, describe, check, draw, split and convert data sets.
 
 Every action goes through its source row by row, so that a set of any size takes the memory of a small one, but for what
 :class:`~scenerl.data.inspect.statistics.Statistics` counts and the image ids that may not repeat.
@@ -6,6 +6,7 @@ Every action goes through its source row by row, so that a set of any size takes
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -20,15 +21,18 @@ from rich.text import Text
 
 from scenerl import data
 from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.conventions import Conventions
 from scenerl.data.inspect.draw import choose, write_drawings
 from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.jsonl import write_jsonl
+from scenerl.data.records import Record
 from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
 from scenerl.errors import DataError, UserError
 from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
+from scenerl.types import Example
 
 if TYPE_CHECKING:
     from scenerl.commands.data import DataOptions
@@ -43,7 +47,7 @@ def run(options: DataOptions) -> None:
         UserError: the source or an option cannot be used, or ``check`` found errors.
     """
     if options.out is not None:
-        if options.action in ("make", "draw"):
+        if options.action in ("make", "draw", "split"):
             check_out_folder(options.out)
         else:
             check_out(options.out, [options.source, options.vocabulary, options.train_source])
@@ -67,13 +71,22 @@ def make(options: DataOptions) -> None:
 
 def stats(options: DataOptions) -> None:
     """Print statistics; write them as JSON with ``out``."""
-    statistics = Statistics.of(track(_examples(options), "rows"))
+    conventions = Conventions()
+
+    def counted() -> Iterator[Example]:
+        for example in track(_examples(options), "rows"):
+            conventions.add(Record("", example))
+            yield example
+
+    statistics = Statistics.of(counted())
     seen = None
     if options.train_source is not None:
         seen, _ = read_training(options.train_source, options.train_split)
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
     Console().print(tables(statistics, seen))
+    for hint in conventions.hints():
+        _say(f"warning: {hint}")
     if options.out is not None:
         _write_json(options.out, statistics.as_dict(seen))
 
@@ -122,6 +135,30 @@ def draw(options: DataOptions) -> None:
     _say(f"{len(paths)} drawings in {out}")
 
 
+def split(options: DataOptions) -> None:
+    """Divide a source's rows into ``train.jsonl`` and ``test.jsonl``; rows about one image file stay together.
+
+    The images for testing are those of the lowest hashes, so that most of them stay so when the data grows.
+    """
+    out = _required(options.out, "split", "--out FOLDER")
+    files = {name: out / f"{name}.jsonl" for name in ("train", "test")}
+    for file in files.values():
+        if file.exists():
+            raise DataError(f"{file} exists already; choose another folder or remove it")
+
+    def key(example: Example) -> str:
+        name = example.image if isinstance(example.image, Path) else example.image_id
+        return hashlib.sha256(f"{options.seed} {name}".encode(errors="surrogatepass")).hexdigest()
+
+    keys = sorted({key(example) for example in track(_examples(options), "rows")})
+    chosen = set(keys[: round(options.test * len(keys))])
+    if not chosen or len(chosen) == len(keys):
+        raise DataError(f"{options.source}: {len(keys)} images cannot be divided with --test {options.test}")
+    for name, file in files.items():
+        part = (example for example in _examples(options) if (key(example) in chosen) == (name == "test"))
+        _say(f"{WRITERS['jsonl'][1](file, part)} rows in {file}")
+
+
 def convert(options: DataOptions) -> None:
     """Write any source in a format of :data:`~scenerl.data.writers.WRITERS`; images that are not files yet go to
     ``images/`` beside it."""
@@ -145,7 +182,15 @@ def convert(options: DataOptions) -> None:
     _say(f"{count} rows in {out}")
 
 
-ACTIONS = {"make": make, "stats": stats, "triplets": triplets, "check": check, "draw": draw, "convert": convert}
+ACTIONS = {
+    "make": make,
+    "stats": stats,
+    "triplets": triplets,
+    "check": check,
+    "draw": draw,
+    "split": split,
+    "convert": convert,
+}
 """Action to function."""
 
 

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scenerl.data.images import image_size
+from scenerl.data.images import image_size, without_orientation
 from scenerl.data.published import choose_split
 from scenerl.data.records import Record, excerpt
 from scenerl.data.rows import example_to_row, read_row
@@ -105,13 +105,13 @@ def write(path: Path, examples: Iterable[Example]) -> int:
 def _hub_row(example: Example) -> dict:
     if example.query is not None:
         raise DataError(f"image {example.image_id!r}: the hub schema holds scene graphs, not detections")
-    image = example.image
+    if example.image is None:
+        raise DataError(f"image {example.image_id!r}: the hub schema holds images, and this row names none")
+    image = without_orientation(example).image
     try:
         data = image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
         raise DataError(f"image {example.image_id!r} ({image}): cannot be read ({error.strerror})") from error
-    if data is None:
-        raise DataError(f"image {example.image_id!r}: the hub schema holds images, and this row names none")
     row = example_to_row(example)
     return {
         "image_id": example.image_id,

@@ -1,8 +1,8 @@
 """Image files to pixels, with bounds: what a file claims is not believed until it is checked.
 
-Boxes refer to the pixels as stored, which is how the annotations of COCO, Visual Genome and PSG were made:
-EXIF orientation is ignored. Only where a row's width and height fit the turned image and not the stored one is the
-image turned. An image that has neither size is an error, because its boxes would silently be wrong; where both
+Images are upright, turned as their EXIF orientation says: so do browsers, annotation tools and ``datasets``. Only
+where a row's width and height are those of the pixels as stored, and not of the upright picture, are its boxes taken to
+be in stored pixels. An image that has neither size is an error, because its boxes would silently be wrong; where both
 have the row's size nobody can know, and :func:`orientation_note` says so.
 
 Pixels are what a viewer shows: of an animation the first frame, transparent pixels on white, 16-bit grey as 8-bit.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ MAX_PIXELS = 80_000_000
 
 ORIENTATION = 0x0112
 """EXIF's tag: 1 is upright, 6 and 8 are turned by a quarter, 3 by a half, the others mirrored."""
+
+_TURNS = range(2, 9)
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are decoded (GIF and TIFF: the first frame). Others, EPS for one, run more code than data needs."""
@@ -49,10 +52,7 @@ def open_image(example: Example) -> Image.Image:
         )
     image = _open(example.image, name)
     try:
-        image.load()
-        if image.size != example.image_wh:
-            image = _turned(image, example, name)
-        return _as_rgb(image, name)
+        return _as_rgb(_oriented(image, example, name), name)
     except _DAMAGE as error:
         if isinstance(error, DataError):
             raise
@@ -69,43 +69,67 @@ def check_image(example: Example) -> None:
     if example.image is None:
         open_image(example)
     with _open(example.image, _name(example)) as image:
-        is_whole = image.size == example.image_wh and image.mode in _PLAIN_MODES and _ends_well(example.image, image)
-    if not is_whole:
-        open_image(example).close()
+        is_whole = image.mode in _PLAIN_MODES and _ends_well(example.image, image)
+        if not (is_whole and image.size == example.image_wh and _orientation(image) is None):
+            open_image(example).close()
 
 
 def orientation_note(example: Example) -> str | None:
-    """A remark where an image has an EXIF orientation and its annotations may have been made for the turned image.
+    """A remark where an image has an EXIF orientation and its boxes may be those of the pixels as stored.
 
     Raises:
         DataError: as :func:`open_image`, as far as the header shows it.
     """
     with _open(example.image, _name(example)) as image:
-        try:
-            orientation = image.getexif().get(ORIENTATION, 1)
-        except (*_DAMAGE, struct.error):
-            return None  # EXIF that cannot be read turns nothing
-        if orientation not in range(2, 9):
+        orientation = _orientation(image)
+        if orientation is None or not image.size == _upright(image.size, orientation) == example.image_wh:
             return None
-        turned = image.size[::-1] if orientation >= 5 else image.size
-        if image.size == turned == example.image_wh:
-            return (
-                f"{_name(example)}: has EXIF orientation {orientation}, which is ignored; are its boxes those of the "
-                "pixels as stored?"
-            )
-        if turned == example.image_wh:
-            return f"{_name(example)}: is turned by its EXIF orientation {orientation} to the size that the row states"
-    return None
+        return (
+            f"{_name(example)}: is turned upright by its EXIF orientation {orientation}; are its boxes those of the "
+            "upright picture?"
+        )
 
 
 def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
-    """(width, height) of the stored pixels, read from the header alone.
+    """(width, height) of the upright picture, read from the header alone.
 
     Raises:
         DataError: as :func:`open_image`, as far as the header shows it.
     """
     with _open(image, name) as header:
-        return header.size
+        return _upright(header.size, _orientation(header))
+
+
+def without_orientation(example: Example) -> Example:
+    """The example for readers that may or may not turn images: one with an EXIF orientation becomes a PNG of the pixels
+    that its boxes are about, without the orientation.
+
+    Raises:
+        DataError: as :func:`open_image`.
+    """
+    with _open(example.image, _name(example)) as image:
+        if _orientation(image) is None:
+            return example
+    buffer = io.BytesIO()
+    open_image(example).save(buffer, "PNG")
+    return replace(example, image=buffer.getvalue())
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation of an opened file from 2 to 8; None where its pixels are upright, or will be once decoded:
+    Pillow turns TIFF files. EXIF that cannot be read turns nothing."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return None  # Pillow would decode the image to look for it at the end of the file
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except (*_DAMAGE, struct.error):
+        return None
+    return orientation if orientation in _TURNS and image.format != "TIFF" else None
+
+
+def _upright(size: tuple[int, int], orientation: int | None) -> tuple[int, int]:
+    """The size of stored pixels once they are turned; orientations from 5 on are quarter turns."""
+    return size[::-1] if orientation is not None and orientation >= 5 else size
 
 
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -172,10 +196,19 @@ def _open(source: Path | bytes | StoredImage, name: str) -> Image.Image:
     return image
 
 
-def _turned(image: Image.Image, example: Example, name: str) -> Image.Image:
-    turned = ImageOps.exif_transpose(image)
-    if turned.size == example.image_wh:
-        return turned
+def _oriented(image: Image.Image, example: Example, name: str) -> Image.Image:
+    """The decoded pixels upright, or as stored where only that is the size of the row.
+
+    Raises:
+        DataError: neither is.
+    """
+    orientation = _orientation(image)  # decoding may drop it
+    image.load()
+    if orientation is not None and _upright(image.size, orientation) == example.image_wh:
+        image.getexif()[ORIENTATION] = orientation
+        return ImageOps.exif_transpose(image)
+    if image.size == example.image_wh:
+        return image
     raise DataError(
         f"{name}: the image is {image.width} x {image.height}, but its row says {example.width} x {example.height}"
     )

@@ -24,6 +24,11 @@ MAX_SIDE = 1_000_000
 FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 _SHOWN = 3  # objects that a warning lists
 
+INVERTED = "must have x1 < x2 and y1 < y2"
+OUTSIDE = "lies outside"
+CLIPPED = "and was clipped"
+"""What messages say of a box; :mod:`scenerl.data.inspect.conventions` counts them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -195,16 +200,16 @@ class Checks:
             self.errors.append(f"{place} must be four finite numbers [x1, y1, x2, y2], found {excerpt(value)}")
             return 0.0, 0.0, 0.0, 0.0
         if x1 >= x2 or y1 >= y2:
-            self.errors.append(f"{place} must have x1 < x2 and y1 < y2, found {excerpt(value)}")
+            self.errors.append(f"{place} {INVERTED}, found {excerpt(value)}")
             return box
         if not (self.width and self.height):  # the size is an error of its own
             return box
         inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(self.width)), min(y2, float(self.height))
         size = f"the image ({self.width} x {self.height})"
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            self.errors.append(f"{place} lies outside {size}: {excerpt(value)}")
+            self.errors.append(f"{place} {OUTSIDE} {size}: {excerpt(value)}")
         else:
-            self.warnings.append(f"{place} leaves {size} and was clipped: {excerpt(value)}")
+            self.warnings.append(f"{place} leaves {size} {CLIPPED}: {excerpt(value)}")
         return inside
 
     def relation(

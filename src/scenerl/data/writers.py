@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.data import instances
+from scenerl.data.images import without_orientation
 from scenerl.data.inspect.draw import file_stem
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.rows import example_to_row
@@ -44,10 +45,12 @@ WRITERS: dict[str, tuple[str, Writer]] = {
 
 
 def _with_files(examples: Iterable[Example], out: Path) -> Iterator[Example]:
-    """The examples with their images as files, named by their whole path; those that are none yet become files in
-    ``images/`` beside ``out``."""
+    """The examples with their images as files, named by their whole path; those that are none yet, or that readers
+    would turn, become files in ``images/`` beside ``out``."""
     images = out.parent / "images"
     for example in examples:
+        if example.image is not None:
+            example = without_orientation(example)
         name = _file_name(example, images)
         yield example if name is None else replace(example, image=(images / name).resolve())
 

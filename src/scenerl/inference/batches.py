@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import islice
-from queue import SimpleQueue
 
 from scenerl.answers import GrammarSpec
 from scenerl.answers.dialogue import Conversation
 from scenerl.data.images import open_image
 from scenerl.errors import DataError, UserError
 from scenerl.inference.engine import Engine, GenerationError, Reply
+from scenerl.inference.workers import Workers
 from scenerl.types import Example
 
 
@@ -97,25 +96,11 @@ def generate(batches: Iterable[Batch], engine: Engine, concurrency: int = 0) -> 
     if not concurrency:
         yield from (_generate(batch, engine) for batch in batches)
         return
-    jobs: SimpleQueue[tuple[Batch, Future[Batch]] | None] = SimpleQueue()
-
-    def work() -> None:
-        while job := jobs.get():
-            batch, future = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(_generate(batch, engine))
-                except BaseException as error:
-                    future.set_exception(error)
-
-    # not a pool of the interpreter's, whose threads are no daemons: Ctrl-C would wait for a slow server
-    for _ in range(concurrency):
-        threading.Thread(target=work, daemon=True).start()
+    workers = Workers(concurrency)
     waiting: deque[Future[Batch]] = deque()
     try:
         for batch in batches:
-            waiting.append(Future())
-            jobs.put((batch, waiting[-1]))
+            waiting.append(workers.submit(_generate, batch, engine))
             if len(waiting) == 2 * concurrency:  # while the first is slow the threads have something to do
                 yield waiting.popleft().result()
         while waiting:
@@ -123,8 +108,7 @@ def generate(batches: Iterable[Batch], engine: Engine, concurrency: int = 0) -> 
     finally:
         for future in waiting:
             future.cancel()
-        for _ in range(concurrency):
-            jobs.put(None)
+        workers.close()
 
 
 def _generate(batch: Batch, engine: Engine) -> Batch:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 from scenerl.inference.alignment import spans_of_bytes
 from scenerl.inference.engine import GenerationError, Reply
 from scenerl.models.loading import Checkpoint
+
+T = TypeVar("T")
 
 
 def to_messages(prompt: list[dict], checkpoint: Checkpoint | None = None) -> list[dict]:
@@ -38,18 +40,22 @@ def _part(part: dict, checkpoint: Checkpoint | None) -> dict:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
+Items = Annotated[list[T], Field(fail_fast=True)]
+"""A list of which the first bad item is named; of millions, all of them would fill the memory."""
+
+
 class Token(BaseModel):
     """A token of an answer. ``bytes`` is empty for one that holds a part of a character only."""
 
     token: str = ""
-    bytes: list[Annotated[int, Field(ge=0, le=255)]] | None = None
+    bytes: Items[Annotated[int, Field(ge=0, le=255)]] | None = None
     logprob: float
 
 
 class Logprobs(BaseModel):
     """The tokens of an answer, where log-probabilities were requested."""
 
-    content: list[Token] | None = None
+    content: Items[Token] | None = None
 
 
 class Message(BaseModel):
@@ -66,7 +72,7 @@ class Choice(BaseModel):
     index: int = 0
     message: Message
     finish_reason: Literal["stop", "length"]
-    token_ids: list[int] | None = None
+    token_ids: Items[int] | None = None
     logprobs: Logprobs | None = None
 
 
@@ -80,9 +86,9 @@ class Usage(BaseModel):
 class Completion(BaseModel):
     """The fields of a chat completion that count here; a server may send anything, so they are validated."""
 
-    choices: list[Choice] = Field(min_length=1)
+    choices: Items[Choice] = Field(min_length=1)
     usage: Usage | None = None
-    prompt_token_ids: list[int] | None = None
+    prompt_token_ids: Items[int] | None = None
 
 
 class ServedModel(BaseModel):
@@ -96,7 +102,7 @@ class ServedModel(BaseModel):
 class ModelList(BaseModel):
     """The answer to ``/v1/models``."""
 
-    data: list[ServedModel]
+    data: Items[ServedModel]
 
 
 def replies_of(completion: Completion, count: int, logprobs: bool) -> list[Reply]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 16
 DEFAULT_REQUESTS = 16
 _WITHOUT_EFFECT = frozenset(
-    ("fresh", "out", "shard", "gather", "device", "batch_size", "dtype")
+    ("fresh", "images", "out", "draw", "shard", "gather", "device", "batch_size", "dtype")
     + ("server", "server_kind", "checkpoint", "family", "timeout", "tries")
 )
 """Options that no engine's answers depend on, unless it says so."""
@@ -122,6 +122,7 @@ class Server:
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{self._source}: its processor cannot be loaded ({error})") from error
         checkpoint = Checkpoint(self._source or options.model, self._family, None, processor)
+        requests = options.batch_size or DEFAULT_REQUESTS
         engine = ServerEngine(
             options.server,
             options.model,
@@ -132,9 +133,9 @@ class Server:
             os.environ.get("OPENAI_API_KEY"),
             options.timeout,
             options.tries,
+            requests,
         )
         with closing(engine):
-            requests = options.batch_size or DEFAULT_REQUESTS
             yield Started(checkpoint.conversation(self.output_format), engine, batch_size=1, concurrency=requests)
 
 

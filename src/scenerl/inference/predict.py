@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from scenerl import data
 from scenerl.answers.dialogue import Conversation
+from scenerl.data.inspect.draw import write_drawings
 from scenerl.data.provided import boxes_for
 from scenerl.errors import DataError, UserError
-from scenerl.files import check_out, only_writer
+from scenerl.files import check_out, check_out_folder, only_writer
 from scenerl.inference.batches import Batch, Item, add_prompts, batched, generate
 from scenerl.inference.confidence import score_graph
 from scenerl.inference.engine import Engine, Sampling
@@ -21,9 +22,10 @@ from scenerl.inference.shards import Shard, gather
 from scenerl.predictions.counts import AnswerCounts
 from scenerl.predictions.file import PredictionFile
 from scenerl.predictions.merge_file import merge_file
-from scenerl.predictions.row import error_row, prediction_row
+from scenerl.predictions.notes import Notes
+from scenerl.predictions.row import decode_parsed, error_row, prediction_row, read_rows
 from scenerl.progress import progress_bar, track
-from scenerl.types import Example
+from scenerl.types import Example, SceneGraph
 
 if TYPE_CHECKING:
     from scenerl.commands.predict import PredictOptions
@@ -128,10 +130,23 @@ def run(options: PredictOptions) -> None:
             another run or one that another process is writing; and, once every image is done, that some have no answer
             (their rows hold the reason).
     """
-    check_out(options.out, [options.data, options.vocabulary, options.boxes])
+    if options.images:
+        out = options.out or Path(f"{Path(options.images[0]).stem or 'images'}.predictions.jsonl")
+        options = replace(options, images=[], data="photos:" + "\n".join(options.images), out=out)
+    check_out(options.out, [*options.data.splitlines(), options.vocabulary, options.boxes])
+    if options.draw is not None:
+        check_out_folder(options.draw, "draw")
     sampling = Sampling(**{field.name: getattr(options, field.name) for field in fields(Sampling)})
     choice = ENGINES[options.engine](options)
-    examples = data.load(options.data, split=options.split, limit=options.limit, boxes=boxes_for(options))
+    examples = data.load(
+        options.data,
+        split=options.split,
+        limit=options.limit,
+        boxes=boxes_for(options),
+        query=tuple(options.query) or None,
+    )
+    if choice.output_format.provided and not options.boxes and data.resolve(options.data)[0] == "photos":
+        raise UserError("task: images have no annotated objects to provide; give a detector's with --boxes")
     # every row is read before the model is: a bad one ends the command at once
     total = sum(1 for _ in track(examples, "rows", options.limit))
     examples = replace(examples, quiet=True)
@@ -179,6 +194,9 @@ def run(options: PredictOptions) -> None:
         if options.merge:
             fingerprint.write(merged)
             merge_file(options.out, merged)
+    if options.draw is not None and not shard:
+        drawings = write_drawings(_predicted(examples, merged), options.draw)
+        print(f"{options.draw}: {len(drawings)} pictures")
     print(f"{options.out}: {counts}")
     if options.constrain and not (choice.enforces_conditions or counts.is_clean):
         print("A server holds answers to the grammar alone, which does not rule these out (docs/serving.md)")
@@ -187,6 +205,15 @@ def run(options: PredictOptions) -> None:
             f"{options.data}: {len(problems)} of {total} images have no answer in {options.out}, "
             f"the first: {problems[0]}"
         )
+
+
+def _predicted(examples: Iterable[Example], out: Path) -> Iterator[Example]:
+    """The examples with what their first answers say in place of the ground truth, where they have one."""
+    first = {row["image_id"]: (row, where) for where, row in read_rows(out) if not row["sample"] and "error" not in row}
+    for example in examples:
+        if example.image_id in first:
+            graph = decode_parsed(*first[example.image_id], Notes(out)).graph
+            yield replace(example, graph=graph or SceneGraph())
 
 
 def _check_constraints(examples: Iterable[Example], started: Started) -> None:

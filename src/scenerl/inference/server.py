@@ -1,7 +1,7 @@
 """The engine that requests answers from a server with OpenAI's API: vLLM, SGLang, ``transformers serve`` and others.
 
-The openai package makes the requests. It tries again after lost connections, time-outs and the statuses 408, 409, 429
-and 5xx, backs off in between, and honours ``Retry-After``.
+The openai package makes the requests. It tries again after lost connections, time-outs, replies that are no chat
+completion or too long, and the statuses 408, 409, 429 and 5xx, backs off in between, and honours ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 from PIL import Image
 from pydantic import ValidationError
@@ -24,9 +27,12 @@ from scenerl.answers import GrammarSpec, build_grammar
 from scenerl.errors import UserError
 from scenerl.inference.chat import Completion, ModelList, ServedModel, replies_of, to_messages
 from scenerl.inference.engine import GenerationError, Reply, Sampling
+from scenerl.inference.workers import Workers
 from scenerl.models.folders import one_line
 from scenerl.models.loading import Checkpoint
 
+MAX_BYTES = 64 << 20
+"""Longest reply that is read. 64 answers of 4,000 tokens with their log-probabilities are half of it."""
 _PROMPTS_COMPARED = 16
 _NEVER = -100
 """Added to the logit of a token that must not be sampled: the lowest value that the API takes."""
@@ -111,6 +117,7 @@ class ServerEngine:
         key: sent as a bearer token.
         timeout: seconds that the server may be silent.
         tries: how often a request is made at most.
+        concurrency: requests under way at a time for one call of ``answer`` or several.
 
     Raises:
         UserError: the address or the key cannot be one; no server answers, it does not know the model, or it cannot do
@@ -128,6 +135,7 @@ class ServerEngine:
         key: str | None = None,
         timeout: float = 300.0,
         tries: int = 5,
+        concurrency: int = 16,
     ):
         url = _parse_address(server)
         self.address = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()  # without a password
@@ -137,7 +145,9 @@ class ServerEngine:
             api_key=_checked_key(key) or "none",
             timeout=timeout,
             max_retries=tries - 1,
+            default_headers={"Accept-Encoding": "identity"},  # a small reply cannot become a large one
             http_client=openai.DefaultHttpxClient(
+                event_hooks={"response": [_check_response]},
                 trust_env=not _is_loopback(url.hostname),  # a proxy does not know this machine's own servers
                 follow_redirects=False,  # a key must not travel to another server
             ),
@@ -145,6 +155,7 @@ class ServerEngine:
         self._banned = checkpoint.banned_ids if checkpoint.processor is not None else []
         self._to_compare = _PROMPTS_COMPARED if checkpoint.processor is not None else 0
         self._tokenizer_lock = threading.Lock()
+        self._workers = Workers(concurrency)
         try:
             self._capabilities = self._check_capabilities(kind, constrain)
         except BaseException:
@@ -158,10 +169,15 @@ class ServerEngine:
         name objects which are there, and that an answer ends before the token limit, is not in it."""
         draws = random.Random(seed)
         grammars = [None] * len(prompts) if shapes is None else [_grammar(shape) for shape in shapes]
-        return [
-            self._replies(prompt, draws.getrandbits(31), grammar)
+        requests = [
+            self._requests(prompt, draws.getrandbits(31), grammar)
             for prompt, grammar in zip(prompts, grammars, strict=True)
         ]
+        try:
+            return [[reply for future in own for reply in future.result()] for own in requests]
+        finally:
+            for future in chain.from_iterable(requests):
+                future.cancel()  # those that are left when one has failed
 
     def check(self, shape: GrammarSpec) -> None:
         """See :class:`scenerl.inference.engine.Engine`."""
@@ -169,23 +185,25 @@ class ServerEngine:
 
     def close(self) -> None:
         """Close the connections."""
+        self._workers.close()
         self._client.close()
 
-    def _replies(self, prompt: list[dict], seed: int, grammar: str | None) -> list[Reply]:
+    def _requests(self, prompt: list[dict], seed: int, grammar: str | None) -> list[Future[list[Reply]]]:
+        """The requests for a prompt's replies: one for all of them, or one for each."""
         messages = to_messages(prompt, self._checkpoint)
         fields = self._capabilities.fields(self._sampling, self._banned, grammar)
         count = self._sampling.num_samples
-        if count == 1 or self._capabilities.multiple:
-            requests = [(seed, count)]
-        else:
-            draws = random.Random(seed)
-            requests = [(draws.getrandbits(31), 1) for _ in range(count)]
-        replies = []
-        for seed_of_request, number in requests:
-            completion = self._complete(messages, fields, seed_of_request, number)
-            replies += self._read(completion, number)
+
+        def request(seed: int, number: int) -> list[Reply]:
+            completion = self._complete(messages, fields, seed, number)
+            replies = self._read(completion, number)
             self._compare(prompt, completion)
-        return replies
+            return replies
+
+        if count == 1 or self._capabilities.multiple:
+            return [self._workers.submit(request, seed, count)]
+        draws = random.Random(seed)
+        return [self._workers.submit(request, draws.getrandbits(31), 1) for _ in range(count)]
 
     def _read(self, completion: Completion, count: int) -> list[Reply]:
         try:
@@ -206,10 +224,6 @@ class ServerEngine:
                 model=self._model, messages=messages, seed=seed, extra_body={**fields, **several}
             )
             return Completion.model_validate_json(response.content)
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, problem["loc"]))
-            reason = f"not a chat completion: {one_line(f'{place}: ' * bool(place) + problem['msg'])}"
         except openai.NotFoundError as error:
             raise UserError(f"{self.address} does not know the model {self._model!r} ({_reason(error)})") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -221,8 +235,10 @@ class ServerEngine:
         except openai.APITimeoutError:
             reason = f"no answer within {self._timeout:g} s"
         except openai.APIConnectionError as error:
-            reason = f"connection lost ({one_line(error.__cause__)})"
-            self._models()  # raises where no server answers any more
+            reason = one_line(error.__cause__)
+            if not isinstance(error.__cause__, httpx2.DecodingError):
+                reason = f"connection lost ({reason})"
+                self._models()  # raises where no server answers any more
         raise GenerationError(f"{self.address}: {reason}")
 
     def _models(self) -> dict[str, ServedModel]:
@@ -240,6 +256,8 @@ class ServerEngine:
         except openai.APITimeoutError as error:
             raise UserError(f"{self.address}: no answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.DecodingError):
+                return {}
             cause = one_line(error.__cause__)
             raise UserError(
                 f"no server answers at {self.address} ({cause}); start it, or give its address: --server"
@@ -304,6 +322,44 @@ class ServerEngine:
             f"{len(ours) if count != len(ours) else 'others'} of it: the server runs another model, or has another "
             "chat template, tokenizer or pixel bounds (--min_pixels, --max_pixels)"
         )
+
+
+def _check_response(response: httpx2.Response) -> None:
+    """Read a response as far as it may be long, and see that it is what was requested.
+
+    Raises:
+        httpx2.DecodingError: it is not. The openai package then makes the request again.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise httpx2.DecodingError("a compressed reply, which was not requested", request=response.request)
+    response.stream = _LimitedStream(response.stream)
+    response.read()
+    if response.is_success and response.request.url.path.endswith("/chat/completions"):
+        try:
+            Completion.model_validate_json(response.content)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            reason = f"not a chat completion: {f'{place}: ' * bool(place)}{problem['msg']}"
+            raise httpx2.DecodingError(reason, request=response.request) from error
+
+
+class _LimitedStream(httpx2.SyncByteStream):
+    """The bytes of a response, an error after :data:`MAX_BYTES`."""
+
+    def __init__(self, stream: httpx2.SyncByteStream):
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for part in self._stream:
+            size += len(part)
+            if size > MAX_BYTES:
+                raise httpx2.DecodingError(f"a reply of more than {MAX_BYTES} bytes")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 @lru_cache(maxsize=256)

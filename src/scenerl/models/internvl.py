@@ -57,7 +57,7 @@ def set_pixel_bounds(image_processor, min_pixels: int | None, max_pixels: int | 
         image_processor.min_patches = math.ceil(min_pixels / tile**2)
     low, high = image_processor.min_patches, image_processor.max_patches
     if low > high:
-        raise UserError(f"min_pixels asks for {low} tiles of {tile} x {tile} pixels, max_pixels allows {high}")
+        raise UserError(f"min_pixels needs {low} tiles of {tile} x {tile} pixels, max_pixels allows {high}")
 
 
 def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:

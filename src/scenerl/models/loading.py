@@ -239,4 +239,4 @@ def _refuse_bad_weights(name: str | Path, found: dict) -> None:
     for problem, keys in (("lack", found["missing_keys"]), ("have another shape in", mismatched)):
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (" …" if len(keys) > 3 else "")
-            raise UserError(f"{name}: the weights {problem} {len(keys)} tensors that config.json asks for: {shown}")
+            raise UserError(f"{name}: the weights {problem} {len(keys)} tensors that config.json declares: {shown}")

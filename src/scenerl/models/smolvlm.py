@@ -1,7 +1,7 @@
 """SmolVLM and SmolVLM2 (Marafioti et al. 2025): tiles of 384 or 512 pixels and a thumbnail of the whole.
 
-Frame: none that the family was trained to speak, whose training data hold no boxes (arXiv 2504.05299); we ask for
-integers 0-1000 relative to the image, which fine-tuning has to teach. Every image is scaled until its longer side is
+Box format: the family was trained on none, as its training data hold no boxes (arXiv 2504.05299); here it is integers
+0-1000 relative to the image, which fine-tuning has to teach. Every image is scaled until its longer side is
 ``size.longest_edge``, then stretched to whole tiles; ``max_pixels`` sets that side, and there is no lower bound.
 """
 
@@ -70,7 +70,7 @@ def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
 
 
 def image_tokens(processor, image_wh: tuple[int, int]) -> int:
-    """``image_seq_len`` tokens for each tile and the thumbnail, and the marks between them."""
+    """``image_seq_len`` tokens for each tile and the thumbnail, and the separators between them."""
     text = get_image_prompt_string(
         *_tiles(processor, image_wh), processor.image_seq_len, AROUND_TOKEN, IMAGE_TOKEN, GLOBAL_TOKEN
     )

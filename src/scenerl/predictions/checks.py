@@ -69,7 +69,7 @@ def check_box_format(examples: Sequence[Example], results: Sequence[ParseResult]
     outside = float(((boxes > _MARGIN) | (boxes < 1.0 - _MARGIN)).any(axis=1).mean())
     warnings = []
     if outside > _OUTSIDE:
-        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {box_format!r} their frame?")
+        warnings.append(f"{outside:.0%} of the predicted boxes leave their image; is {box_format!r} their box format?")
     if box_format in ALTERNATIVES:
         fits = {name: _fit(chosen, box_format, name) for name in ALTERNATIVES}
         best = max(fits, key=fits.get)

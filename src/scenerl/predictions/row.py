@@ -198,11 +198,11 @@ def parse_row_answer(
         raise DataError(f"{where}: answer must be a text or null, found {excerpt(answer)}")
     box_format = row.get("frame", conversation.output_format.box_format)
     if not isinstance(box_format, str) or box_format not in BOX_FORMATS:
-        raise DataError(f"{where}: unknown frame {excerpt(box_format)}; allowed: {', '.join(BOX_FORMATS)}")
+        raise DataError(f"{where}: unknown box format (frame) {excerpt(box_format)}; allowed: {', '.join(BOX_FORMATS)}")
     input_wh = _input_wh(row.get("input_wh"), where)
     resize = conversation.resize if input_wh is None else lambda image_wh: input_wh
     if box_format == "resized" and resize is None:
-        raise DataError(f"{where}: the frame 'resized' needs input_wh, [width, height] of the resized image in pixels")
+        raise DataError(f"{where}: the box format 'resized' needs input_wh, the resized image's [width, height]")
     if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
         output_format = replace(conversation.output_format, box_format=box_format)
         conversation = replace(conversation, output_format=output_format, resize=resize)

@@ -14,14 +14,15 @@ from markupsafe import Markup
 from scenerl import __version__
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
+from scenerl.json_files import read_as
 from scenerl.metrics import MetricOptions
+from scenerl.metrics.file import Metrics
 from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
 from scenerl.report.answers import Outline, outline
 from scenerl.report.curves import curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
-from scenerl.report.schemas import Metrics, read_as
 from scenerl.report.settings import read_settings, settings_table
 from scenerl.report.tables import BarTable, Results, count_table, metric_table, predicate_table
 from scenerl.report.text import short, visible

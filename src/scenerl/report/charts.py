@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from scenerl.report.schemas import Metrics, Reliability
+from scenerl.metrics.file import Metrics, Reliability
 from scenerl.report.text import short
 
 WIDTH, HEIGHT = 320, 168

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenerl.data.jsonl import read_jsonl
+from scenerl.metrics.file import is_number
 from scenerl.report.charts import LineChart, line_chart
 
 Points = list[tuple[float, float]]
@@ -45,7 +46,6 @@ SHOWN = {
 """Kind of training to what is drawn at once; a name with a slash at its end stands for all that start so."""
 
 SKIPPED = ("epoch", "step", "num_tokens", "step_time", "total_flos", "num_input_tokens_seen")
-_ENDLESS = 1e300  # also what keeps NaN and integers beyond a float out
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ def read_log(path: Path) -> dict[str, Points]:
     series: dict[str, dict[float, float]] = {}
     for number, row in read_jsonl(path):
         step = row.get("step")
-        step = float(step) if _is_number(step) else float(number)
+        step = float(step) if is_number(step) else float(number)
         for key, value in row.items():
-            if _is_number(value) and key not in SKIPPED and not key.startswith("train_"):
+            if is_number(value) and key not in SKIPPED and not key.startswith("train_"):
                 series.setdefault(key, {})[step] = float(value)
     return {key: sorted(points.items()) for key, points in series.items()}
 
@@ -131,7 +131,3 @@ def _rank(key: str, first: Sequence[str]) -> tuple[int, str]:
         if key == name or name.endswith("/") and key.startswith(name) and not key.endswith("/std"):
             return place, key
     return len(first), key
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ENDLESS

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 
 from scenerl.errors import UserError
-from scenerl.report.schemas import read_as
+from scenerl.json_files import read_as
 
 FILE_NAME = "report.json"
 STRICT = ConfigDict(extra="forbid")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scenerl.metrics.file import Interval, Metrics, MetricValue, PredicateRecall
 from scenerl.metrics.registry import MetricSpec, ordered, spec_or_plain
-from scenerl.report.schemas import Interval, Metrics, MetricValue, PredicateRecall
 
 TOO_MANY_PREDICATES = 60
 

@@ -18,6 +18,7 @@ from scenerl.answers import OutputFormat, build_prompt, write_answer
 from scenerl.answers.dialogue import FILE_NAME, Conversation, save_output_format
 from scenerl.box_formats import extent_wh
 from scenerl.errors import UserError
+from scenerl.files import apply_umask
 from scenerl.models.family import Family
 from scenerl.models.loading import family_named
 from scenerl.progress import progress_bar
@@ -84,6 +85,7 @@ def save(model, processor, folder: str | Path) -> None:
     """Write a checkpoint folder that :func:`scenerl.models.loading.load` and other tools read."""
     processor.save_pretrained(folder)
     model.save_pretrained(folder)
+    apply_umask(folder)
 
 
 def create(
@@ -147,7 +149,7 @@ def create(
 
 
 def requested_family(options) -> Family | None:
-    """The family of the small model that a command's ``model`` asks for; None for any other model.
+    """The family of the small model that a command's ``model`` names; None for any other model.
 
     A folder of that name is a checkpoint as any other.
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +17,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import save_output_format
 from scenerl.card import FILE_NAME, model_card, origin_of
-from scenerl.files import atomic_write_text, whole_file
-from scenerl.models.folders import check_folder
+from scenerl.errors import UserError
+from scenerl.files import apply_umask, atomic_write_text, whole_file
+from scenerl.models.folders import check_folder, one_line
 from scenerl.models.loading import Checkpoint, base_of, load
 from scenerl.training.engine import check_checkpoint, engine_of
 from scenerl.training.preemption import PreemptionCallback
@@ -72,9 +74,12 @@ class CheckpointMixin:
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As transformers, which may upload the folder at the end: the output format is in it before."""
+        folder = output_dir or self.args.output_dir
         if self.args.should_save and self.output_format is not None:
-            save_output_format(self.output_format, output_dir or self.args.output_dir)
+            save_output_format(self.output_format, folder)
         super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            apply_umask(folder)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""
@@ -135,21 +140,50 @@ def _publish(draft: Path, checkpoint: Path) -> None:
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """The newest usable checkpoint in a run folder; a warning names each newer one that is damaged."""
+    """The newest usable checkpoint in a run folder; a warning names each newer one that is damaged.
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged; names what is wrong with the oldest.
+    """
     numbered = [
         (int(number), path)
         for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
         if (number := path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")).isdecimal()
     ]
+    damaged = None
     for _, path in sorted(numbered, reverse=True):
+        if damaged:
+            _log.warning("%s is damaged and passed over: %s", *damaged)
         try:
             check_folder(path)
+            _check_archives(path)
             _progress(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is damaged and passed over: %s", path, " ".join(str(error).split()))
-        else:
             return path
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            damaged = path, one_line(error)
+    if damaged:
+        path, reason = damaged
+        raise UserError(f"{path} is damaged ({reason}), and there is no earlier checkpoint; --fresh starts over")
     return None
+
+
+def _check_archives(checkpoint: Path) -> None:
+    """Raise ValueError for a file of ``torch.save`` that cannot be read, without reading its tensors.
+
+    It is a ZIP archive: the directory is at its end, a header before each entry, and the pickle is small and has a
+    checksum. Changed bytes inside tensors are not found; ``torch.load`` does not find them either.
+    """
+    for path in checkpoint.rglob("*"):
+        if path.suffix not in (".pt", ".pth", ".bin"):
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    with archive.open(entry) as file:
+                        if "/data/" not in entry.filename:
+                            file.read()
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{path.name}: damaged or cut off ({one_line(error)})") from error
 
 
 def _progress(checkpoint: Path) -> tuple[int, int]:

@@ -1,16 +1,19 @@
-"""What can be wrong with a GRPO run, found before it trains."""
+"""What can be wrong with a GRPO run, found before it trains, and errors that end all of its processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from trl import GRPOConfig
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.errors import DataError, UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import REWARDS, select_rewards
+from scenerl.plugins import described, is_own
+from scenerl.rewards import REWARDS, Comparison, RewardOptions, select_rewards
 from scenerl.types import Example
 
 
@@ -26,6 +29,29 @@ def check_rewards(rewards: Sequence[str], weights: Sequence[float] | None) -> No
         raise UserError(
             f"reward_weights: {len(weights)} weights for {len(rewards)} rewards ({', '.join(rewards)}); give one each"
         )
+
+
+def check_own_rewards(
+    rewards: Sequence[str], example: Example, conversation: Conversation, options: RewardOptions
+) -> None:
+    """Call the user's own functions once with a perfect answer and once with a failed parse.
+
+    Raises:
+        UserError: one of them raises an error, or does not return a finite number.
+    """
+    texts = (conversation.completion(example)[0]["content"][0]["text"], "")
+    for name in filter(is_own, rewards):
+        (reward,) = select_rewards([name]).values()
+        for text in texts:
+            result = conversation.parse(text, example)
+            try:
+                reward(Comparison(result, example.graph, example.image_wh, options, text, len(text.split())))
+            except UserError:
+                raise
+            except Exception as error:
+                kind = "a perfect answer" if text else "an answer that cannot be parsed"
+                file = Path(name.rpartition(":")[0]).resolve()
+                raise UserError(f"{name}: fails on {kind}: {described(error, file)}") from error
 
 
 def check_batch(args: GRPOConfig, num_examples: int) -> None:
@@ -75,3 +101,13 @@ def check_prompts(
                 f"{max_completion_length} of the completion are {needed}, but the model takes {limit}; lower "
                 "max_pixels or max_completion_length, or shorten the vocabulary"
             )
+
+
+def raise_together(problem: str | None) -> None:
+    """Raise in every process what is wrong in one of them, None being nothing; the others would wait for it forever.
+
+    Raises:
+        UserError: the problem of the first process that has one.
+    """
+    if problems := list(filter(None, gather_object([problem]))):
+        raise UserError(problems[0])

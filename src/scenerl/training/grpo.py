@@ -15,11 +15,11 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import RewardOptions, reward_options_of
+from scenerl.rewards import RewardOptions, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
-from scenerl.training.checks import check_batch, check_prompts, check_rewards
+from scenerl.training.checks import check_batch, check_own_rewards, check_prompts, check_rewards
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
@@ -101,7 +101,7 @@ def build_trainer(
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
     Args:
-        rewards: names from :data:`scenerl.rewards.REWARDS`.
+        rewards: names from :data:`scenerl.rewards.REWARDS`, or functions of one's own (``FILE.py:NAME``).
         constant_reward_window: steps after which a constant reward is reported; 0 for never.
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
         shared_prefix, max_tokens_per_row: run each image and prompt once per group, see
@@ -117,6 +117,7 @@ def build_trainer(
     check_rewards(rewards, args.reward_weights)
     check_batch(args, len(examples))
     check_prompts(checkpoint, conversation, examples, args.max_completion_length)
+    check_own_rewards(rewards, examples[0], conversation, reward_options or RewardOptions())
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     ban_vision_tokens(args, checkpoint.banned_ids)
     if constrain and args.use_vllm:
@@ -129,7 +130,9 @@ def build_trainer(
         conversation,
         reward_options or RewardOptions(),
         stop_ids=checkpoint.stop_ids,
-        monitor=RewardMonitor(rewards, constant_reward_window, _log.warning) if constant_reward_window else None,
+        monitor=RewardMonitor(select_rewards(rewards), constant_reward_window, _log.warning)
+        if constant_reward_window
+        else None,
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
     )

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 REQUEUE = 75
 """Exit code of a preempted run, which can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows has one
 
 
 class PreemptionCallback(TrainerCallback):

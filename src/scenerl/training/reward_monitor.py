@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scenerl.types import FAILURES, ISSUES, ParseResult
 
@@ -31,7 +31,7 @@ class RewardMonitor:
         warn: receives the message.
     """
 
-    def __init__(self, names: Sequence[str], window: int, warn: Callable[[str], None]):
+    def __init__(self, names: Iterable[str], window: int, warn: Callable[[str], None]):
         self.window = window
         self.warn = warn
         self._constant: dict[str, list[tuple[float, Counter]]] = {name: [] for name in names}

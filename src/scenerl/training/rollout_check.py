@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from trl.data_utils import prepare_multimodal_messages
 
-from scenerl.errors import UserError
 from scenerl.models.branching import BranchSampler
+from scenerl.training.checks import raise_together
 from scenerl.training.shared_prefix.rollout import cut_at_stop, left_padded, padded
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 
@@ -39,7 +39,7 @@ def check_rollout(
         The mean absolute difference per token, in nats.
 
     Raises:
-        UserError: the difference exceeds the tolerance or is NaN; names it and the worst token.
+        UserError: in one of the processes the difference exceeds the tolerance or is NaN; names it and the worst token.
     """
     prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
     was_training = trainer.model.training
@@ -59,15 +59,16 @@ def check_rollout(
         for ids, ours, theirs in zip(completion_ids, sampled, scored, strict=True)
         for token, a, b in zip(ids, ours, theirs, strict=True)
     ]
-    mean = sum(pair[0] for pair in pairs) / len(pairs)
+    mean, problem = sum(pair[0] for pair in pairs) / len(pairs), None
     if not mean <= tolerance:  # also catches NaN
         _, token, a, b = max(pairs, key=lambda pair: (math.isnan(pair[0]), pair[0]))
         text = trainer._tokenizer.decode([token])
-        raise UserError(
+        problem = (
             f"rollout and trainer disagree: log-probabilities differ by {mean:.4g} per token on average, allowed "
             f"{tolerance:g} (--rollout_check_tolerance). Worst token {text!a}: rollout {a:.4f}, trainer {b:.4f}. "
             "Usual causes: another chat template, image size or weights on one side"
         )
+    raise_together(problem)
     return mean
 
 

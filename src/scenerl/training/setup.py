@@ -26,6 +26,7 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
+from scenerl.plugins import keep_code
 from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke
@@ -152,6 +153,8 @@ def open_run(
         fresh = options.fresh and args.process_index == 0
         fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
+        if args.process_index == 0:
+            keep_code(options.out, [options.data, *getattr(options, "rewards", ())])
         if built:
             with _unsharded(args):
                 model = tiny.checkpoint_of_run(

@@ -341,14 +341,14 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
         assert ours["entropy"] == pytest.approx(trls["entropy"], abs=1e-3)
 
 
-@pytest.mark.slow
-def test_two_processes_with_a_group_between_them(base, rows, tmp_path):
-    """Six completions in groups of two, three a process: the middle group is half here, half there."""
+@pytest.fixture(scope="module")
+def two_processes(base, rows, tmp_path_factory) -> list[dict]:
+    """What each of two processes found, see the script."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(__file__).with_name("two_processes.py")
-    command = [sys.executable, str(script), str(rows), str(base), str(tmp_path / "run")]
+    command = [sys.executable, str(script), str(rows), str(base), str(tmp_path_factory.mktemp("run"))]
     environment = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
@@ -365,7 +365,23 @@ def test_two_processes_with_a_group_between_them(base, rows, tmp_path):
     ]
     outputs = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs[0][1].decode()[-2000:]
-    found = [json.loads(out.decode().splitlines()[-1]) for out, _ in outputs]
+    return [json.loads(out.decode().splitlines()[-1]) for out, _ in outputs]
+
+
+@pytest.mark.slow
+def test_what_one_process_finds_ends_all(two_processes):
+    """One that went on alone would wait for the others forever."""
+    first, second = (found["raised"] for found in two_processes)
+    assert first == second and len(first) == 2
+    assert first[0].startswith("rollout and trainer disagree: log-probabilities differ by ")
+    assert "trainer -99.0000" in first[0]
+    assert first[1].startswith("shared_prefix: log-probabilities differ by 1 per token on average from those without")
+
+
+@pytest.mark.slow
+def test_two_processes_with_a_group_between_them(two_processes):
+    """Six completions in groups of two, three a process: the middle group is half here, half there."""
+    found = two_processes
     assert found[0]["on"]["weights"] == found[1]["on"]["weights"]  # the processes agree
     ours, trls = found[0]["on"], found[0]["off"]
     assert ours["processes"] == 2 and len(ours["log"]) == 3

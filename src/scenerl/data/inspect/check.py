@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from scenerl.data.images import open_image, orientation_note
+from scenerl.data.inspect.conventions import Conventions
 from scenerl.data.records import Record
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
@@ -42,12 +43,15 @@ class Checker:
             dict.fromkeys(("rows", "bad_rows", "errors", "warnings", "objects", "relations", "images"), 0)
         )
     )
+    conventions: Conventions = field(default_factory=Conventions)
 
     def problems(self, records: Iterable[Record]) -> Iterator[Problem]:
-        """Every problem of every row, as it is found; nothing stops at a bad row."""
+        """Every problem of every row, as it is found; nothing stops at a bad row. At the end, whether all boxes look
+        as if they were of another convention."""
         rows_by_id: dict[str, int] = {}
         for record in records:
             self.counts["rows"] += 1
+            self.conventions.add(record)
             errors = list(record.errors)
             if record.example is not None:
                 errors += self._example_errors(record.example, rows_by_id)
@@ -60,6 +64,9 @@ class Checker:
             for level, messages in (("error", errors), ("warning", warnings)):
                 for message in _summed_up(messages):
                     yield Problem(record.where, level, message)
+        for hint in self.conventions.hints():
+            self.counts["warnings"] += 1
+            yield Problem("all rows", "warning", hint)
 
     def _example_errors(self, example: Example, rows_by_id: dict[str, int]) -> Iterator[str]:
         self.counts["objects"] += len(example.graph.objects)

@@ -103,7 +103,7 @@ class _OncePerImage:
 
 @contextmanager
 def once_per_image(processor):
-    """While TRL prepares a batch, process each image once: TRL asks for every completion's image, and twice.
+    """While TRL prepares a batch, process each image once: TRL processes the image of every completion, and twice.
 
     For image processors whose fields are flat over images, as the Qwen-VL families' are; others pad a batch.
     """

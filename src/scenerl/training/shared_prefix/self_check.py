@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from scenerl.errors import UserError
+from scenerl.training.checks import raise_together
 from scenerl.training.shared_prefix.padded_rows import PaddedRows, join_images, split_images
 
 FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
@@ -28,7 +28,7 @@ def check_first_group(trainer: GRPOTrainer, model, inputs: dict[str, Any]) -> No
     first group among the processes are left out.
 
     Raises:
-        UserError: the two differ; names the worst token and both values.
+        UserError: in one of the processes the two differ; names the worst token and both values.
     """
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
@@ -50,17 +50,18 @@ def check_first_group(trainer: GRPOTrainer, model, inputs: dict[str, Any]) -> No
         model.train(was_training)
     scored = inputs["completion_mask"][rows].bool()
     shared, plain = shared[scored].float(), plain[scored].float()
-    if not len(shared):
-        return
     difference = (shared - plain).abs()
     is_float32 = trainer.model.dtype == torch.float32 and trainer.accelerator.mixed_precision == "no"
     tolerance = FLOAT32_TOLERANCE if is_float32 else HALF_TOLERANCE
-    if not difference.mean() <= tolerance:  # also catches NaN
+    problem = None
+    if len(difference) and not difference.mean() <= tolerance:  # also catches NaN
         worst = int(difference.nan_to_num(nan=torch.inf).argmax())
         token = trainer._tokenizer.decode([int(inputs["completion_ids"][rows][scored][worst])])
-        raise UserError(
+        problem = (
             f"shared_prefix: log-probabilities differ by {difference.mean():.4g} per token on average from those "
             f"without it, allowed {tolerance:g}. Worst token {token!a}: {shared[worst]:.4f} with, "
             f"{plain[worst]:.4f} without; train with --shared_prefix off, and please report this"
         )
-    _log.info("with and without shared prefix: log-probabilities differ by %.2g per token", difference.mean())
+    raise_together(problem)
+    if len(difference):
+        _log.info("with and without shared prefix: log-probabilities differ by %.2g per token", difference.mean())
