@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +25,7 @@ if importlib.util.find_spec("trl") is None:
 
 
 @pytest.fixture(scope="session")
-def launcher(tmp_path_factory) -> Launcher:
+def launcher(tmp_path_factory) -> Iterator[Launcher]:
     """A model after a few steps of SFT, so that its answers end, differ in length and are not drawn by a hair."""
     import torch
 
@@ -30,6 +33,9 @@ def launcher(tmp_path_factory) -> Launcher:
     from training.small_run import SHAPE, STYLE, examples_of, words, write_data
 
     torch.set_num_threads(1)
+    busy = ExitStack()
+    with suppress(OSError):  # accelerate's usual port is taken: runs on one machine find others
+        busy.enter_context(socket.create_server(("127.0.0.1", 29500)))
     folder = tmp_path_factory.mktemp("engines")
     rows = write_data(folder / "data", 8)
     tiny.create(folder / "untrained", examples_of(rows), STYLE, replace(SHAPE, vision_width=64))  # blocks of 64: 4 bits
@@ -39,7 +45,8 @@ def launcher(tmp_path_factory) -> Launcher:
         "save_strategy": "no", "report_to": "none", "gradient_checkpointing": False,
     }  # fmt: skip
     assert cli.main([*command, *words(fields)]) == 0
-    return Launcher(folder, folder / "base", rows)
+    yield Launcher(folder, folder / "base", rows)
+    busy.close()
 
 
 @pytest.fixture(scope="session")

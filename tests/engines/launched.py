@@ -100,6 +100,7 @@ def scenerl(*words: str, cwd: Path, environment: dict[str, str] | None = None, t
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu", **(environment or {}),
     }  # fmt: skip
+    variables = {name: value for name, value in variables.items() if value}
     process = subprocess.Popen(
         [sys.executable, "-m", "scenerl", *words],
         cwd=cwd,
