@@ -1,7 +1,7 @@
 """A second device for tests on a machine that has one: tensors on it hold their values in ordinary tensors.
 
-On a CPU a tensor that was left behind goes unnoticed, and on a GPU it ends the run. Here the same operations are refused
-that CUDA refuses. The device is called ``meta``, for which torch needs no driver.
+On a CPU a tensor that was left behind goes unnoticed, and on a GPU it ends the run. Here operations are refused that
+CUDA refuses. The device is called ``meta``, for which torch needs no driver.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
@@ -80,6 +81,17 @@ class CheckpointMixin:
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             apply_umask(folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """As transformers, but of tied weights, which FSDP gathers one by one, the second is left out."""
+        if state_dict is not None:
+            tied = getattr(self.accelerator.unwrap_model(self.model), "all_tied_weights_keys", {})
+            state_dict = {
+                name: weights
+                for name, weights in state_dict.items()
+                if tied.get(name) not in state_dict or not torch.equal(weights, state_dict[tied[name]])
+            }
+        super()._save(output_dir, state_dict)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""

@@ -1,4 +1,4 @@
-"""The engine that divides training over processes: DDP, FSDP or DeepSpeed, as accelerate sets it up from the environment."""
+"""The engine that divides training over processes, DDP, FSDP or DeepSpeed, as accelerate sets it up."""
 
 from __future__ import annotations
 

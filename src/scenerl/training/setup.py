@@ -133,8 +133,8 @@ def open_run(
             (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
-        UserError: a wrong field, processes that do not fit the machine, a bad row, labels outside the closed vocabulary, a folder of another run, a
-            checkpoint that cannot be loaded.
+        UserError: a wrong field, processes that do not fit the machine, a bad row, labels outside the closed
+            vocabulary, a folder of another run, a checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, provided = trl_config(
@@ -166,7 +166,7 @@ def open_run(
 
 @contextmanager
 def _unsharded(args) -> Iterator[None]:
-    """Models are built whole: under ZeRO-3 transformers has every process take part, and here one of them builds alone."""
+    """Models are built whole: one process builds alone, and under ZeRO-3 transformers would wait for the others."""
     config = args.deepspeed_plugin and (getattr(args, "hf_deepspeed_config", None) or args.deepspeed_plugin.dschf)
     unset_hf_deepspeed_config()
     try:

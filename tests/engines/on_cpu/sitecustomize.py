@@ -1,10 +1,11 @@
-"""Python reads this file at start where its folder is on ``PYTHONPATH``; only ``tests/engines/launched.py`` puts it there.
+"""Lets processes on CPUs train as if each had an accelerator. Python reads this file at start where its folder is on
+``PYTHONPATH``; ``tests/engines/launched.py`` puts it there.
 
 accelerate 1.15 shards (FSDP2, DeepSpeed) over accelerators alone. With ``ACCELERATE_TORCH_DEVICE=cpu`` each process that
-torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted. Nothing else
-differs from a run on GPUs. Two variables make a run repeatable:
+torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted. Two
+variables do what a test needs besides:
 
-``END_AT=SIGNAL:STEP``     in this step process 1 sends the signal: SIGTERM to torchrun, SIGKILL to itself.
+``END_AT=SIGNAL:STEP``     in this step the last process sends the signal: SIGTERM to torchrun, others to itself.
 ``SAME_COMPLETIONS=1``     rollouts give completions that depend on nothing but their number and row.
 """
 
