@@ -1,8 +1,8 @@
 """Lets processes on CPUs train as if each had an accelerator. Python reads this file at start where its folder is on
 ``PYTHONPATH``; ``tests/engines/launched.py`` puts it there.
 
-accelerate 1.15 shards (FSDP2, DeepSpeed) over accelerators alone. With ``ACCELERATE_TORCH_DEVICE=cpu`` each process that
-torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted. Two
+accelerate 1.15 shards (FSDP2, DeepSpeed) over accelerators alone. With ``ACCELERATE_TORCH_DEVICE=cpu`` each process
+that torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted. Two
 variables do what a test needs besides:
 
 ``END_AT=SIGNAL:STEP``     in this step the last process sends the signal: SIGTERM to torchrun, others to itself.
