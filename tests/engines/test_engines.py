@@ -29,6 +29,10 @@ LOSS_TOLERANCE = 0.01
 """Of losses of about 1, in nats: bfloat16 rounds to 3 digits, and DeepSpeed holds weights in it."""
 GRADIENT_TOLERANCE = 0.05
 """Relative, of the gradient's norm."""
+RESUME_TOLERANCE = 0.1
+"""Of ZeRO-3 with offload: distance to the undisturbed run's weights, relative to what the steps after the checkpoint
+moved. DeepSpeed's Adam for the CPU takes β^t as a running product in float32, and after a restart as a power: 1 - β2^t
+differs by 1e-5, some weights are rounded to another bfloat16, and 0.04 was measured. The other engines are exact."""
 
 GIVEN = {"SAME_COMPLETIONS": "1"}
 SLOW = {"learning_rate": 1e-4, "steps_per_generation": 2}
@@ -50,8 +54,22 @@ def names_and_shapes(folder: Path) -> dict[str, list[int]]:
 def assert_same_weights(found: Path, wanted: Path) -> None:
     ours, theirs = weights_of(found), weights_of(wanted)
     assert ours.keys() == theirs.keys()
-    apart = {name: (ours[name].float() - theirs[name].float()).abs().max().item() for name in ours}
-    assert max(apart.values()) == 0, sorted(apart.items(), key=lambda item: -item[1])[:3]
+    assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+
+
+def assert_went_on(engine: str, found: Path, wanted: Path) -> None:
+    """A run that was cut ended as the whole one did."""
+    if engine != "zero3":
+        assert_same_weights(found, wanted)
+        assert [row["loss"] for row in log_of(found)] == [row["loss"] for row in log_of(wanted)]
+        return
+    ours, theirs, before = (weights_of(folder) for folder in (found, wanted, wanted / "checkpoint-2"))
+    assert ours.keys() == theirs.keys()
+    apart = sum((ours[name].float() - theirs[name].float()).square().sum() for name in ours).sqrt()
+    moved = sum((theirs[name].float() - before[name].float()).square().sum() for name in ours).sqrt()
+    assert apart < RESUME_TOLERANCE * moved, (apart, moved)
+    for a, b in zip(log_of(found), log_of(wanted), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=LOSS_TOLERANCE)
 
 
 def assert_same_losses(found: Path, wanted: Path) -> None:
@@ -123,8 +141,7 @@ def test_resumes(train, engine, command, end):
     done, _ = train(engine, command, "cut", {})
     done.require()
     assert f"{step} of 4 steps were done before" in done.text
-    assert_same_weights(run, whole)
-    assert [row["loss"] for row in log_of(run)] == [row["loss"] for row in log_of(whole)]
+    assert_went_on(engine, run, whole)
 
 
 @every_engine
@@ -164,7 +181,7 @@ def test_lora(train, launcher, engine):
     assert done.code != 0
     done, run = train(engine, "sft", "cut_lora", {}, **LORA)
     done.require()
-    assert_same_weights(run, whole)
+    assert_went_on(engine, run, whole)
     merged = launcher.folder / f"{engine}_merged"
     scenerl("export", "--model", str(run), "--out", str(merged), cwd=launcher.folder).require()
     assert names_and_shapes(merged) == names_and_shapes(launcher.base)
