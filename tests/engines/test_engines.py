@@ -29,10 +29,10 @@ LOSS_TOLERANCE = 0.01
 """Of losses of about 1, in nats: bfloat16 rounds to 3 digits, and DeepSpeed holds weights in it."""
 GRADIENT_TOLERANCE = 0.05
 """Relative, of the gradient's norm."""
-RESUME_TOLERANCE = 0.1
+RESUME_TOLERANCE = 0.05
 """Of ZeRO-3 with offload: distance to the undisturbed run's weights, relative to what the steps after the checkpoint
 moved. DeepSpeed's Adam for the CPU takes β^t as a running product in float32, and after a restart as a power: 1 - β2^t
-differs by 1e-5, some weights are rounded to another bfloat16, and 0.04 was measured. The other engines are exact."""
+differs by 1e-5, some weights are rounded to another bfloat16, and 0.009 was measured. The other engines are exact."""
 
 GIVEN = {"SAME_COMPLETIONS": "1"}
 SLOW = {"learning_rate": 1e-4, "steps_per_generation": 2}
