@@ -119,10 +119,18 @@ def scene(
     return SceneGraph(tuple(items), tuple(Relation(*edge) for edge in edges))
 
 
-def measure(pieces: str, fmt: str, is_closed: bool, answers: int, rounds: int, sizes: tuple[int, int]) -> None:
+def measure(
+    pieces: str,
+    fmt: str,
+    is_closed: bool,
+    answers: int,
+    rounds: int,
+    sizes: tuple[int, int],
+    num_words: tuple[int, int],
+) -> None:
     """A row of the table."""
     rng = random.Random(0)
-    objects, predicates = words(rng, 150), words(rng, 50)
+    objects, predicates = words(rng, num_words[0]), words(rng, num_words[1])
     scenes = [scene(rng, objects, predicates, sizes) for _ in range(10 * answers + 40)]
     closed = {"objects": objects, "predicates": predicates} if is_closed else {}
     output_format = OutputFormat(fmt, **closed)
@@ -191,6 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     answers, rounds, sizes = (2, 1, (3, 2)) if args.smoke else (args.answers, args.rounds, (11, 7))
+    num_words = (20, 10) if args.smoke else (150, 50)
     print_conditions("CPU time, one thread", PACKAGES)
     print(f"\n{answers} answers at a time, {sizes[0]} objects and {sizes[1]} relations each")
     print_head(
@@ -199,7 +208,7 @@ def main() -> None:
     )  # fmt: skip
     cases = [(pieces, fmt, is_closed) for pieces in CUTS for fmt in FORMATS for is_closed in (True, False)]
     for case in cases[::5] if args.smoke else cases:
-        measure(*case, answers, rounds, sizes)
+        measure(*case, answers, rounds, sizes, num_words)
 
 
 if __name__ == "__main__":

@@ -192,14 +192,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="images of the larger sets")
     parser.add_argument("--folder", type=Path, help="where to write the sets; not given: a temporary folder")
     parser.add_argument("--sets", nargs="+", choices=WRITERS, default=list(WRITERS), help="which; not given: all")
-    parser.add_argument("--smoke", action="store_true", help="two hundred rows: that it runs, no figures worth keeping")
+    parser.add_argument("--smoke", action="store_true", help="twenty rows: that it runs, no figures worth keeping")
     parser.add_argument("--one", nargs=2, metavar=("SOURCE", "ACTION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         run_one(*options.one)
         return
-    if options.smoke:
-        options.rows = 200
+    sizes = (20,) if options.smoke else (options.rows // 10, options.rows)
 
     print_conditions("CPU time, one thread", ("numpy", "h5py", "ijson"))
     print_head(
@@ -207,7 +206,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name in options.sets:
-            for rows in (options.rows // 10, options.rows):
+            for rows in sizes:
                 place = Path(folder) / f"{name}_{rows}"
                 place.mkdir()
                 source = WRITERS[name](place, rows)

@@ -602,3 +602,40 @@ def test_coco_files_list_images_in_any_order(tmp_path):
     pred.write_text(json.dumps(found))
     run_eval(EvalOptions(pred=pred, data=str(data), out=out, input="coco", resamples=0))
     assert json.loads(out.read_text())["metrics"]["AP"]["value"] == pytest.approx(0.5)
+
+
+def test_boxes_of_an_image_of_unknown_size(tmp_path):
+    """In pixels they need no size; relative ones would all lie at 0."""
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+    instances = {"images": [{"id": 1}], "annotations": [annotation], "categories": [{"id": 1, "name": "dog"}]}
+    data = write(tmp_path / "instances.json", [instances])
+    pred = write(tmp_path / "p.jsonl", [{"image_id": 1, "answer": '[{"bbox_2d": [0, 0, 5, 5], "label": "dog"}]'}])
+    how = {"task": "det", "format": "detections"}
+    assert run(tmp_path, pred, data, frame="pixels", **how)["metrics"]["AP"]["value"] == 1
+    with pytest.raises(DataError, match=r"p\.jsonl, row 1: the frame 'norm1000' needs the image's width and height"):
+        run(tmp_path, pred, data, frame="norm1000", **how)
+
+
+@pytest.mark.parametrize(
+    ("out", "export"),
+    [("x.json", ["coco=x.json"]), ("x_instances.json", ["coco=x.json"]), ("m.json", ["coco=x.json", "sgbench=x.json"])],
+)
+def test_no_file_is_written_twice(tmp_path, data, monkeypatch, out, export):
+    monkeypatch.chdir(tmp_path)
+    pred = write(tmp_path / "p.jsonl", answers(data))
+    with pytest.raises(DataError, match="is written by this command already"):
+        run_eval(EvalOptions(pred=pred, data=str(data), out=Path(out), export=export, resamples=0))
+    assert not any(tmp_path.glob("x*.json"))
+
+
+def test_word_vectors_are_not_written_over(tmp_path, data):
+    vectors = write(tmp_path / "vectors.txt", ["dog 1 0"])
+    pred = write(tmp_path / "p.jsonl", answers(data))
+    with pytest.raises(DataError, match="read by this command"):
+        run_eval(EvalOptions(pred=pred, data=str(data), out=vectors, map_similarity=f"vectors:{vectors}"))
+
+
+def test_names_of_files_are_shown_as_they_are(tmp_path, data, capsys):
+    pred = write(tmp_path / "p[bold].jsonl", answers(data))
+    run_eval(EvalOptions(compare=[pred, pred], data=str(data), resamples=0))
+    assert "p[bold].jsonl" in "".join(capsys.readouterr().out.split())

@@ -401,3 +401,24 @@ def test_the_command_without_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rewards"]["hard_recall"] == 1.0
+
+
+def test_an_image_of_unknown_size_cannot_be_scored(tmp_path, capsys):
+    data = tmp_path / "instances.json"
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+    data.write_text(
+        json.dumps({"images": [{"id": 1}], "annotations": [annotation], "categories": [{"id": 1, "name": "dog"}]})
+    )
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"image_id": 1, "answer": '[{"bbox_2d": [0, 0, 5, 5], "label": "dog"}]'}])
+    for frame in ("pixels", "norm1000"):
+        with pytest.raises(DataError, match=r"rows\.jsonl, row 1: rewards need the image's width and height"):
+            run_score(ScoreOptions(rows=rows, data=str(data), format="detections", frame=frame))
+
+
+def test_word_vectors_are_not_written_over(tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("dog 1 0\n")
+    write_rows(tmp_path / "rows.jsonl", [{**ROW, "answer": ""}])
+    with pytest.raises(DataError, match="read by this command"):
+        run_score(ScoreOptions(rows=tmp_path / "rows.jsonl", similarity=f"vectors:{vectors}", out=vectors))

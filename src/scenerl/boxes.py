@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 Array = np.ndarray
+_PAIRS = 2**14  # pairs of boxes whose numbers stay in the processor's cache
 
 
 def as_boxes(boxes) -> Array:
@@ -78,13 +79,17 @@ def overlap_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: flo
 
     ``offset`` as in :func:`iou_matrix`.
     """
-    a_4C, b_4C = (
-        [np.ascontiguousarray(column).take(index) for column in boxes.T] for boxes, index in ((a_N, n_C), (b_M, m_C))
-    )
-    width, height = (
-        _side(np.maximum(a_4C[axis], b_4C[axis]), np.minimum(a_4C[axis + 2], b_4C[axis + 2]), offset) for axis in (0, 1)
-    )
-    return width * height
+    a_4N, b_4M = np.ascontiguousarray(a_N.T), np.ascontiguousarray(b_M.T)
+    overlap_C = np.empty(len(n_C))
+    for start in range(0, len(n_C), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        a_4C, b_4C = ([column.take(index[part]) for column in boxes] for boxes, index in ((a_4N, n_C), (b_4M, m_C)))
+        width, height = (
+            _side(np.maximum(a_4C[axis], b_4C[axis]), np.minimum(a_4C[axis + 2], b_4C[axis + 2]), offset)
+            for axis in (0, 1)
+        )
+        np.multiply(width, height, out=overlap_C[part])
+    return overlap_C
 
 
 def iou_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: float = 0.0) -> Array:
@@ -134,7 +139,12 @@ def xyxy_to_xywh(boxes: Array) -> Array:
 
 
 def rescale(boxes: Array, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> Array:
-    """Boxes of an image of size ``from_wh`` to the same image at size ``to_wh`` (no rounding, no clipping)."""
+    """Boxes of an image of size ``from_wh`` to the same image at size ``to_wh`` (no rounding, no clipping).
+
+    Equal sizes may be unknown (0).
+    """
+    if tuple(from_wh) == tuple(to_wh):
+        return np.asarray(boxes, dtype=np.float64)
     factor = np.array([to_wh[0] / from_wh[0], to_wh[1] / from_wh[1]] * 2)
     return np.asarray(boxes, dtype=np.float64) * factor
 

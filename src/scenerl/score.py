@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from scenerl.answers.dialogue import Conversation
+from scenerl.answers.elements import excerpt
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
-from scenerl.data.records import excerpt
 from scenerl.data.rows import read_row
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
@@ -47,7 +47,8 @@ def run_score(options: ScoreOptions) -> None:
     Raises:
         UserError: options that are not allowed, no rows, or rows that could not be used.
     """
-    check_out(options.out, [options.rows, options.data, options.vocabulary, options.predicate_counts])
+    inputs = [options.rows, options.data, options.vocabulary, options.predicate_counts, options.similarity]
+    check_out(options.out, inputs)
     scoring = _Scoring(options)
     if options.out is None:
         for row in scoring.output():
@@ -224,6 +225,8 @@ def score_row(
     num_tokens = row.get("num_tokens")
     if num_tokens is not None and (type(num_tokens) is not int or num_tokens < 0):
         raise DataError(f"{where}: num_tokens must be a whole number from 0 on, found {excerpt(num_tokens)}")
+    if not all(example.image_wh):
+        raise DataError(f"{where}: rewards need the image's width and height, which the data lacks")
     result = parse_row_answer(row, where, conversation, example, strict)
     comparison = Comparison(result, example.graph, example.image_wh, options, row["answer"], num_tokens)
     output = {

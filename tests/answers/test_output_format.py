@@ -6,8 +6,10 @@ import pytest
 
 from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
+from scenerl.answers.dialogue import read_output_format
 from scenerl.answers.elements import label_of
 from scenerl.box_formats import BOX_FORMATS
+from scenerl.errors import UserError
 from scenerl.types import Relation, SceneGraph, SceneObject
 
 IMAGE_WH = (100, 100)
@@ -150,3 +152,13 @@ def test_detection_prompts_list_the_query():
 )
 def test_the_task_follows(changes, task):
     assert OutputFormat(**changes).task == task
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", '{"output_format": 1}', '{"output_format": {"format": ["json"]}}']
+)
+def test_a_saved_format_that_cannot_be_used(tmp_path, text):
+    path = tmp_path / "scenerl.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"scenerl\.json"):
+        read_output_format(path)

@@ -96,6 +96,7 @@ def test_convert(value, kind, text, expected):
         (1.5, int, False, "1.5: should be a valid integer"),
         (float("inf"), int, False, "inf: should be a valid integer"),
         ("nan", float, True, "'nan': should be a number"),
+        (["1", "nan"], list[float], True, "should be a number"),
         (True, float, False, "True: should be a valid number"),
         (2024, str, False, "put it in quotes"),
         ("yes", bool, False, "'yes': should be a valid boolean"),
@@ -188,7 +189,7 @@ def test_negated_and_json_trl_fields():
         ("score", [], "score needs rows"),
         ("eval", ["p"], "eval needs --data"),
         ("eval", ["p", "--data", "d", "--ks", "20", "0"], "ks: '0': should be greater than 0"),
-        ("data", ["mak"], "'mak': should be 'make', 'stats', 'triplets', 'check', 'draw' or 'convert'"),
+        ("data", ["mak"], "'mak': should be 'make', 'stats', 'triplets', 'check', 'draw', 'split' or 'convert'"),
         (
             "predict",
             ["--model", "m", "--data", "d", "--out", "o", "--limit", "many"],
@@ -261,6 +262,8 @@ def example_options(cls: type) -> Any:
         for item in dataclasses.fields(cls)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     }
+    if cls is options_of("predict"):  # needs images or a data set
+        required["images"] = ["x"]
     return cls(**required)
 
 

@@ -197,7 +197,7 @@ def test_ten_thousand_samples_are_answers(prompted):
 def test_right_answers_stay_as_they_are(prompted):
     rng = np.random.default_rng(3)
     for output_format in output_formats(prompted.fmt)[:: 1 if prompted.fmt != "detections" else 2]:
-        items = [replace(item, label="dog", box=(8, 8, 40, 44)) for item in graph(rng, least=2).objects]
+        items = [item._replace(label="dog", box=(8, 8, 40, 44)) for item in graph(rng, least=2).objects]
         scene = SceneGraph(tuple(items), (Relation(0, "on", 1), Relation(1, "on", 0)))
         text = write_answer(scene, output_format, *prompted.sizes[0])
         free, held = (

@@ -86,3 +86,15 @@ def test_what_cannot_be_written(tmp_path, capsys):
     with pytest.raises(DataError, match="the hub schema holds scene graphs, not detections"):
         convert("synthetic_detection:count=1", "hub", tmp_path / "out.parquet")
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_rows_without_a_size_are_counted_and_not_written(tmp_path, capsys):
+    """SceneGraphVLM's rows may not say how large their image is."""
+    lines = "<answer>obj[1]{id,name,x1,y1,x2,y2}:\n1,dog,0,0,20,20\nrel[0]{subj,pred,obj}:\n</answer>"
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps({"images": ["1.png"], "content": lines, "predict": lines}))
+    run(DataOptions(action="stats", source=str(source)))
+    assert "1 of 1 labels" in capsys.readouterr().out
+    with pytest.raises(DataError, match="image '1': the source lacks its width and height"):
+        convert(source, "jsonl", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -53,7 +53,7 @@ def test_a_box_for_an_absent_label_costs_only_what_looks_at_it(examples):
         absent = [label for label in example.query if label not in {found.label for found in example.graph.objects}]
         if not absent or not example.graph.objects:
             continue
-        extra = dataclasses.replace(example.graph.objects[0], label=absent[0])
+        extra = example.graph.objects[0]._replace(label=absent[0])
         graph = dataclasses.replace(example.graph, objects=(*example.graph.objects, extra))
         output_format = OutputFormat("detections", objects=example.query, box_format="pixels")
         result = parse_answer(write_answer(graph, output_format, example.image_wh), output_format, example.image_wh)

@@ -144,3 +144,18 @@ def test_one_stands_for_one():
     found = detected(("man", (0, 0, 40, 70)), ("man", (0, 0, 40, 80)), ("horse", (20, 40, 90, 100)))
     assert answer_graph(found, "objects").relations == (Relation(0, "on", 2), Relation(2, "under", 0))
     assert answer_graph(detected(), "objects") == SceneGraph()
+
+
+@pytest.mark.parametrize("categories", [True, 5, {"id": 1}, "dog"])
+def test_categories_that_are_no_list(tmp_path, categories):
+    path = write(tmp_path, {"annotations": [result(1, 1, [0, 0, 5, 5])], "categories": categories})
+    with pytest.raises(DataError, match=r"boxes\.json: categories must be a list"):
+        read_boxes(path)
+
+
+@pytest.mark.parametrize("numbers", [True, 5, [1], [1, []], ["1", "2"]])
+def test_numbers_of_a_vocabulary_that_are_none(tmp_path, numbers):
+    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary.write_text(json.dumps({"objects": ["dog", "cat"], "predicates": [], "category_ids": numbers}))
+    with pytest.raises(DataError, match=r"vocabulary\.json: category_ids must be a whole number for each label"):
+        read_boxes(write(tmp_path, [result(1, 1, [0, 0, 5, 5])]), vocabulary)

@@ -112,3 +112,15 @@ def test_a_bad_box_and_a_bad_entry(tmp_path):
     path.write_text(json.dumps(instances))
     with pytest.raises(DataError, match="an entry of annotations has no id"):
         list(vcoco.read(tmp_path, "test"))
+
+
+@pytest.mark.parametrize("number", [[], {}, 1.5, True])
+def test_a_category_that_is_no_number(tmp_path, number):
+    write_vcoco(tmp_path)
+    path = tmp_path / "data" / "instances_vcoco_all_2014.json"
+    value = copy.deepcopy(COCO_INSTANCES)
+    for entry in value["annotations"]:
+        entry["category_id"] = number
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match="no name for its category"):
+        list(data.load(f"vcoco:{tmp_path}", split="test"))

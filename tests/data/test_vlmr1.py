@@ -129,6 +129,7 @@ def test_any_question_is_read(question):
     assert all(label == " ".join(label.split()) != "" for label in vlmr1_jsonl.queried_labels(question))
 
 
-@pytest.mark.parametrize("question", ["['" * 50_000, "['a', " * 20_000, "describes: " * 20_000, "image: a" * 20_000])
+@pytest.mark.parametrize("question", ["['" * 50_000, "['a', " * 20_000, "describes: " * 20_000, "image: a" * 20_000,
+                                      "objects:" + " " * 99_000 + "[", "image: " + "a. " * 30_000 + "["])  # fmt: skip
 def test_no_question_takes_long(question):
     vlmr1_jsonl.queried_labels(question)  # the suite's time limit would stop it

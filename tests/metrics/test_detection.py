@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.graphs import QUICK, boxes, data_sets, graph, pair, pairs_of, values
+from scenerl.metrics import MetricOptions
 from scenerl.metrics.arrays import collect
-from scenerl.metrics.detection import NAMES, CocoMetrics, coco_order, greedy_matches
+from scenerl.metrics.detection import NAMES, CocoMetrics, greedy_matches, kept_by_nms
 from scenerl.types import SceneGraph, SceneObject
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
@@ -20,7 +21,7 @@ A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
 
 def coco_metrics(pairs):
     objects = collect(pairs, QUICK).objects
-    return CocoMetrics(objects, greedy_matches(objects), coco_order([both.image_id for both in pairs]))
+    return CocoMetrics(objects, greedy_matches(objects), len(pairs))
 
 
 def own_values(pairs):
@@ -222,3 +223,10 @@ def test_a_prediction_on_a_crowd_is_neither_right_nor_wrong():
     assert own_values([pair(found, target)])["AP50"] == pytest.approx(1 / 3)
     assert own_values([pair(found, target, crowds=crowd)])["AP50"] == 1
     assert values([pair(found, target, crowds=crowd)])["greedy_precision"] == 1
+
+
+def test_thinning_takes_an_overlap_above_one_half():
+    """The cat has an IoU of exactly 0.5 with the dog: it is not near it, and stays."""
+    predicted = graph([("dog", (0, 0, 10, 10), 0.9), ("cat", (0, 0, 10, 5), 0.8), ("cow", (0, 0, 10, 6), 0.7)])
+    target = graph([("dog", (0, 0, 10, 10))])
+    assert kept_by_nms(collect([pair(predicted, target)], MetricOptions(task="det")).objects).tolist() == [1, 1, 0]

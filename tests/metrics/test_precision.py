@@ -131,3 +131,16 @@ def test_failures_by_type():
     assert report.failures == {"truncated": 2, "no_answer": 1}
     assert report.issues == {"bad_box": 1, "unknown_label": 1}
     assert report.counts["failed_answers"] == 4
+
+
+def test_dropped_elements_are_predictions_that_match_nothing():
+    """Two objects of four and one relation of two are kept, and right."""
+    target = graph([("dog", (0, 0, 9, 9)), ("cat", (20, 0, 29, 9))], [(0, "on", 1)])
+    issues = [
+        Issue("no_area", "objects[2]"),
+        Issue("bad_box", "objects[3]"),
+        Issue("dangling_relation", "relationships[1]"),
+    ]
+    found = values([pair(target, target, issues=tuple(issues))])
+    assert found["object_precision"] == 2 / 4 and found["object_hallucination"] == 2 / 4
+    assert found["triplet_precision"] == 1 / 2 and found["triplet_f1"] == 2 / 3

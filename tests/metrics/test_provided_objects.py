@@ -22,7 +22,7 @@ TARGET = graph(THREE, [(0, "on", 1), (1, "near", 2), (0, "near", 2), (2, "on", 0
 def reordered(found: SceneGraph, order: list[int]) -> SceneGraph:
     """The same graph with its objects listed in another order."""
     place = {old: new for new, old in enumerate(order)}
-    relations = [dataclasses.replace(e, subject=place[e.subject], object=place[e.object]) for e in found.relations]
+    relations = [e._replace(subject=place[e.subject], object=place[e.object]) for e in found.relations]
     return SceneGraph(tuple(found.objects[old] for old in order), tuple(relations))
 
 
@@ -78,3 +78,9 @@ def test_provided_objects_in_another_number_are_found_by_overlap():
     report = evaluate([pair(predicted, TARGET)], dataclasses.replace(QUICK, task="predcls"))
     assert report.metrics["R@20"].value == 1 / 4
     assert report.counts["predicted_objects"] == 2 and report.counts["predicted_relations"] == 1
+
+
+def test_in_sgcls_an_equal_label_decides_between_equal_boxes():
+    box = (0, 0, 10, 10)
+    predicted, target = graph([("cat", box), ("dog", box)]), graph([("dog", box), ("cat", box)])
+    assert provided_places(predicted, target, "sgcls") == {0: 1, 1: 0}

@@ -71,8 +71,7 @@ def test_order_of_objects_and_targets_does_not_matter(data, random):
         random.shuffle(order)
         place = {old: new for new, old in enumerate(order)}
         relations = [
-            dataclasses.replace(entry, subject=place[entry.subject], object=place[entry.object])
-            for entry in found.relations
+            entry._replace(subject=place[entry.subject], object=place[entry.object]) for entry in found.relations
         ]
         if not keep_ranking:
             random.shuffle(relations)
@@ -129,8 +128,7 @@ def test_large_graphs_with_repetitions_ties_and_empty_images(seed):
     for n in range(0, 6, 2):  # half of them hold what is right, after much that is not
         shift = len(guesses[n].objects)
         moved = [
-            dataclasses.replace(entry, subject=entry.subject + shift, object=entry.object + shift)
-            for entry in targets[n].relations
+            entry._replace(subject=entry.subject + shift, object=entry.object + shift) for entry in targets[n].relations
         ]
         guesses[n] = SceneGraph(guesses[n].objects + targets[n].objects, (*guesses[n].relations, *moved))
     data = guesses, targets

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
+import random
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
+from scenerl.commands.eval import EvalOptions
 from scenerl.data import toon
 from scenerl.data.ground_truth import GroundTruth, Names, load_ground_truth
+from scenerl.data.rows import example_to_row
+from scenerl.errors import UserError
+from scenerl.evaluate import run_eval
 from scenerl.predictions import read_predictions
+from scenerl.predictions.merge_file import merge_file
 from scenerl.predictions.pairing import pair_up
 from scenerl.types import Example, SceneGraph
 
@@ -80,10 +88,10 @@ def places(value, path=()):
         yield from places(item, (*path, key))
 
 
-def spoilt(good):
-    """The value with each of its parts replaced by each of :data:`WRONG`, or taken out."""
+def spoilt(good, odd=WRONG):
+    """The value with each of its parts replaced by each of the odd values, or taken out."""
     for path in list(places(good)):
-        for wrong in (*WRONG, KeyError):
+        for wrong in (*odd, KeyError):
             made = [copy.deepcopy(good)]
             inner, key = made, 0
             for step in path:
@@ -121,7 +129,7 @@ def test_predictions_with_one_thing_wrong(tmp_path, kind):
         save(path, value)
         try:
             paired(read_predictions(read, form, NAMES))
-        except ValueError as error:
+        except UserError as error:
             assert str(read) in str(error), (place, value)
 
 
@@ -133,7 +141,7 @@ def test_ground_truth_with_one_thing_wrong(tmp_path, kind):
         path = save(tmp_path / name, value)
         try:
             load_ground_truth(str(path))
-        except ValueError as error:
+        except UserError as error:
             assert str(path) in str(error), (place, value)
 
 
@@ -143,7 +151,7 @@ def test_the_names_beside_arrays_with_one_thing_wrong(tmp_path):
         save(tmp_path / "custom_data_info.json", value)
         try:
             read_predictions(path)
-        except ValueError as error:
+        except UserError as error:
             assert str(tmp_path) in str(error), (place, value)
 
 
@@ -161,12 +169,27 @@ def test_npz_with_one_thing_wrong(tmp_path):
             np.savez(path, **{name: value for name, value in (good | {key: wrong}).items() if value is not None})
             try:
                 paired(read_predictions(path))
-            except ValueError as error:
+            except UserError as error:
                 assert str(path) in str(error), (key, wrong)
     for content in (b"", b"PK", b"\x93NUMPY", b"no archive"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"p\.npz: cannot be read as an \.npz of arrays"):
+        with pytest.raises(UserError, match=r"p\.npz: cannot be read as an \.npz of arrays"):
             read_predictions(path)
+    np.savez_compressed(path, **good)
+    whole, rng, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read_predictions(path)
+        except UserError:
+            refused += 1
+    assert refused > 20
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes().replace(b"'shape': (2, 4), ", b"'shape': (9**15,), "))  # more than there is
+    with pytest.raises(UserError, match="cannot be read"):
+        read_predictions(path)
 
 
 def test_endless_numbers_in_a_line_cost_that_line():
@@ -193,3 +216,21 @@ def test_recall_under_the_constraint_reads_more_pairs_than_the_best_hundred_scor
     for entry in relations:
         best.setdefault((entry.subject, entry.object), entry.predicate)
     assert best == {(n, n + 1): "p1" for n in range(count)}
+
+
+def test_the_commands_over_rows_with_one_thing_wrong(tmp_path, capsys):
+    data, path, out = (tmp_path / name for name in ("data.jsonl", "p.jsonl", "out.jsonl"))
+    data.write_text(json.dumps(example_to_row(Example("1", 100, 100, SceneGraph()))))
+    good = PARSED | {"frame": "norm1000", "width": 100, "height": 100, "input_wh": None, "num_tokens": 3, "sample": 0}
+    good["issues"] = [{"kind": "too_many", "where": "objects[1000:]", "detail": "7 elements beyond the bound"}]
+    odd = (math.nan, [], {"a": 1}, f"{'9' * 5000} elements")
+    for place, value in spoilt(good, odd):
+        path.write_text("".join(json.dumps(row) + "\n" for row in (value, good | {"sample": 1})))
+        for command in (
+            lambda: run_eval(EvalOptions(pred=path, data=str(data), resamples=0), Console(file=io.StringIO())),
+            lambda: merge_file(path, out),
+        ):
+            try:
+                command()
+            except UserError as error:
+                assert str(path) in str(error), (place, value)

@@ -201,6 +201,14 @@ def test_files(tmp_path, capsys):
     assert "answer" not in b
 
 
+def test_an_answer_that_arrived_makes_up_for_one_that_did_not(tmp_path):
+    lost = [row("a", k, status="no_answer", error="no route to the server") for k in range(2)]
+    _, (merged,) = merge(tmp_path, [lost[0], row("a", 1, [("man", MAN)])])
+    assert (merged["status"], merged["failed"]) == ("ok", 1) and "error" not in merged
+    _, (merged,) = merge(tmp_path, lost)
+    assert (merged["status"], merged["error"]) == ("no_answer", "no route to the server")
+
+
 def test_merged_rows_are_read_like_those_of_predict(tmp_path):
     _, merged = merge(tmp_path, [row("a", k, [("man", MAN)]) for k in range(2)])
     ((where, read),) = read_rows(tmp_path / "merged.jsonl")

@@ -133,6 +133,30 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
         run(tmp_path, pred, save(tmp_path / "other.json", {"a": 1}), task="det")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, float("nan"), 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, True, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 10**400, 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5], "score": 0.5},
+        [139, 18],
+    ],
+)
+def test_an_odd_row_does_not_change_how_the_others_are_read(tmp_path, odd):
+    """Regular results are read column by column, others row by row."""
+    names = Names({17: "cat", 18: "dog"})
+    rows = [*RESULTS, {"image_id": 285, "category_id": 17, "bbox": [1.5, 2, 3.25, 4], "score": 1}]
+    regular = read_predictions(save(tmp_path / "regular.json", rows), "coco", names)
+    mixed = read_predictions(save(tmp_path / "mixed.json", [*rows, odd]), "coco", names)
+    assert sum(regular.notes.counts().values()) == 0 and sum(mixed.notes.counts().values()) == 1
+    assert {key: entry.result for key, entry in regular.entries.items()} == {
+        key: entry.result for key, entry in mixed.entries.items()
+    }
+    assert regular.entries["285"].result.graph.objects[-1] == SceneObject("cat", (1.5, 2.0, 4.75, 6.0), 1.0)
+
+
 def test_categories_of_one_name_stay_two(tmp_path):
     twice = {**INSTANCES, "categories": [{"id": 17, "name": "pet"}, {"id": 18, "name": "pet"}]}
     truth = load_ground_truth(str(save(tmp_path / "instances.json", twice)))
@@ -218,6 +242,20 @@ def test_coco_reads_what_is_written_for_it(tmp_path):
     instances = write_predictions("coco", pred, examples, results)
     # dog: 2 of 2; cat: 1 of 2, the first 51 of 101 recall points
     assert coco_evaluation(instances, pred)["AP50"] == pytest.approx((1 + 51 / 101) / 2)
+
+
+@pytest.mark.parametrize("ids", [("b", "a"), ("10", "9")])
+def test_equal_scores_stand_in_one_order_here_and_in_what_is_exported_for_coco(tmp_path, ids):
+    """One target, in the image that is first by its id and second in the file; a box without a score in each."""
+    box = {"label": "dog", "bbox_2d": [0, 0, 10, 10]}
+    sides = {"width": 100, "height": 100, "query": ["dog"]}
+    rows = [{"image_id": ids[0], **sides, "detections": []}, {"image_id": ids[1], **sides, "detections": [box]}]
+    data, pred = tmp_path / "data.jsonl", tmp_path / "p.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pred.write_text("".join(json.dumps({"image_id": name, "answer": json.dumps([box])}) + "\n" for name in ids))
+    how = {"task": "det", "format": "detections", "frame": "pixels", "export": [f"coco={tmp_path / 'export.json'}"]}
+    assert run(tmp_path, pred, data, **how)["metrics"]["AP"]["value"] == 1
+    assert coco_evaluation(tmp_path / "export_instances.json", tmp_path / "export.json")["AP"] == pytest.approx(1)
 
 
 def answer(box):
@@ -346,7 +384,7 @@ def test_rows_without_an_answer_in_the_line_format(tmp_path):
     ("line", "issue"),
     [("3,bird,0,0,5", "malformed_object"), ("3,bird,a,0,5,5", "bad_box"), ("3,bird,5,0,5,5", "no_area"),
      ("2,bird,0,0,5,5", "duplicate_id"), ("3,bird,nan,0,5,5", "bad_box"), ("x,bird,0,0,5,5", "malformed_object"),
-     ('3,"bird,0,0,5,5', "malformed_object")],
+     ('3,"bird,0,0,5,5', "malformed_object"), ('3, "bird,0,0,5,5', "malformed_object")],
 )  # fmt: skip
 def test_a_bad_line_costs_that_line(line, issue):
     found = toon.parse(TOON.replace("  2,cat", f"  2,cat,50,50,90,90\n  {line}\n  7,cat", 1))

@@ -266,3 +266,13 @@ def test_relaxed_recall_with_an_exact_similarity_is_hard_recall():
             for similarity in (exact, equal)
         }
         assert values == {0.5}
+
+
+@pytest.mark.parametrize(("shift", "partner"), [(3.5, 1), (4, 0)])
+def test_the_cost_of_a_match_weighs_label_overlap_and_distance(shift, partner):
+    """Another label in place costs 1, the same label d pixels aside 2 (1 - (20 - d) / (20 + d)) + 5 * 2 d / 100:
+    0.946 at 3.5 pixels, 1.067 at 4.
+    """
+    predicted = SceneGraph((SceneObject("dog", (0, 0, 20, 20)),))
+    target = SceneGraph((SceneObject("cat", (0, 0, 20, 20)), SceneObject("dog", (shift, 0, 20 + shift, 20))))
+    assert Comparison(ParseResult("ok", predicted), target, (100, 100)).node_match == [(0, partner)]

@@ -86,3 +86,7 @@ def test_without_a_token_count_words_and_signs_are_counted():
     expected = 0.75 + 0.25 * cos(pi * 7 / 1024)
     assert length(parsed(CAT), text="[1, 2] cat:") == pytest.approx(expected)
     assert length(parsed(CAT), text=None) == 1.0
+
+
+def test_endless_numbers_of_tokens_are_long_answers():
+    assert length(parsed(CAT), num_tokens=10**400) == 0.5

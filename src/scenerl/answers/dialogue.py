@@ -25,6 +25,7 @@ from scenerl.answers.writer import box_coordinates, write_answer
 from scenerl.box_formats import extent_wh
 from scenerl.errors import DataError, UserError
 from scenerl.files import atomic_write_text
+from scenerl.json_files import read_json
 from scenerl.types import Example, ParseResult
 
 FILE_NAME = "scenerl.json"
@@ -150,11 +151,11 @@ def read_output_format(path: str | Path) -> OutputFormat:
         UserError: the file cannot be read; the message names it and the keys it does not know.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, "an output format saved by scenerl")
         if "style" in content:
             content = {"output_format": current_keys(content["style"])}
         values = {**content["output_format"]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
         raise UserError(f"{path}: unknown keys {', '.join(unknown)}; was it written by a later version of scenerl?")

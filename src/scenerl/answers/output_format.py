@@ -49,7 +49,7 @@ class OutputFormat:
             ("box format", self.box_format, BOX_FORMATS),
             ("provided", self.provided, {None: "", **PROVIDED}),
         ):
-            if value not in allowed:
+            if value not in tuple(allowed):  # a file may hold a list there, which has no hash
                 raise UserError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
         if self.provided is not None and not FORMATS[self.format].graph:
             raise UserError(f"the task {PROVIDED[self.provided]} needs relations, which {self.format!r} cannot hold")

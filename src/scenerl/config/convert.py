@@ -54,7 +54,7 @@ def convert(value: Any, kind: Any, text: bool = False) -> Any:
             found = _adapter(kind).validate_json(json.dumps(_from_yaml(value, kind), default=str), strict=True)
     except ValidationError as error:
         raise UserError(_reason(error, kind, text)) from None
-    if found != found:
+    if any(number != number for number in (found if isinstance(found, list) else [found])):
         raise UserError(f"{value!r}: should be a number")
     return found.value if isinstance(found, Enum) else found
 

@@ -79,7 +79,9 @@ class QueryChooser:
             present: labels that the image has boxes of.
             left_out: labels that are not to be in it.
         """
-        names = [name for name in self.instances.names.values() if name not in left_out]
+        names = list(self.instances.names.values())
+        if left_out:
+            names = [name for name in names if name not in left_out]
         if self.query == "all":
             return names
         if self.query == "present":
@@ -126,8 +128,10 @@ def records(
             yield Record(where, None, (str(error),))
             continue
         annotations = instances.annotations[image_id]
-        counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
-        many = {number for number, count in counts.items() if filtered and count > CROWDED}
+        many = set()
+        if filtered:
+            counts = Counter(annotation.category for annotation in annotations if not annotation.crowd)
+            many = {number for number, count in counts.items() if count > CROWDED}
         labels, boxes, crowds, present, unclear, warnings = [], [], [], set(), set(), []
         for category, box, is_crowd in annotations:
             label = instances.names[category]

@@ -30,12 +30,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QueryChooser, records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import Instances, read_instances, tidy_id
 from scenerl.data.published import choose_split, find_file, image_folders
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import Record
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 

@@ -19,9 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.images import image_size, without_orientation
 from scenerl.data.published import choose_split
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import Record
 from scenerl.data.rows import example_to_row, read_row
 from scenerl.errors import DataError
 from scenerl.files import whole_file

@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
+from scenerl.answers.elements import excerpt
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import FAR, excerpt, four_finite
+from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
 from scenerl.json_files import iter_lists
-from scenerl.types import Box, Example, SceneGraph, SceneObject
+from scenerl.types import Box, Example, SceneObject
 
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
 
 _IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
-_FOUR_FLOATS = [float] * 4
 
 
 class Annotation(NamedTuple):
@@ -126,18 +125,16 @@ def box_of(value: object) -> Box | None:
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
-    if type(value) is list and list(map(type, value)) == _FOUR_FLOATS:  # by far the most, and files are large
-        x, y, width, height = value
-        if -FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR:
-            return x, y, x + width, y + height
     box = box_of(value)
-    return None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    if box is None:
+        return None
+    x, y, width, height = box
+    return x, y, x + width, y + height
 
 
 def write(path: Path, examples: Iterable[Example]) -> int:
     """Write examples as a file of COCO instances, whole or not at all, which ``coco:FILE`` reads back.
 
-    Image ids stay where all of them are whole numbers, else they are counted from 1; category ids are counted from 1.
     ``file_name`` is the image's path, or the image id where the image is no file. Labels of a query that are absent
     become categories without a box.
 
@@ -145,53 +142,55 @@ def write(path: Path, examples: Iterable[Example]) -> int:
         The number of images.
     """
     examples = list(examples)
-    found = (item.label for example in examples for item in (*example.graph.objects, *example.crowds))
-    labels = {*found, *(label for example in examples for label in example.query or ())}
-    number = {label: n for n, label in enumerate(sorted(labels), start=1)}
-    ids = [example.image_id for example in examples]
-    if not all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids):
-        ids = range(1, len(ids) + 1)
-    images = [
-        {
-            "id": int(n),
-            "file_name": str(example.image) if isinstance(example.image, Path) else example.image_id,
-            "width": example.width,
-            "height": example.height,
-        }
-        for n, example in zip(ids, examples, strict=True)
-    ]
-    graphs, crowds = [example.graph for example in examples], [example.crowds for example in examples]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, json.dumps(instances_json(images, graphs, number, crowds)))
-    return len(images)
+
+    def file_name(example: Example) -> str:
+        return str(example.image) if isinstance(example.image, Path) else example.image_id
+
+    asked = (label for example in examples for label in example.query or ())
+    atomic_write_text(path, json.dumps(instances_json(examples, file_name, asked)))
+    return len(examples)
 
 
 def instances_json(
-    images: list[dict],
-    graphs: Iterable[SceneGraph],
-    number: Mapping[str, int],
-    crowds: Iterable[Sequence[SceneObject]] | None = None,
+    examples: Sequence[Example], file_name: Callable[[Example], str], further_labels: Iterable[str] = ()
 ) -> dict:
-    """The JSON of instances: images with their ids, the boxes of a graph and the crowds for each, categories as
-    numbered."""
+    """The JSON of instances: images in the order of the examples, their boxes and crowds, categories counted from 1.
+
+    Image ids stay where all of them are whole numbers, else they are counted from 1 in the order of the ids, so that
+    COCO's evaluators take the images, and with them detections of equal score, in the order in which ours does.
+
+    Args:
+        further_labels: become categories, with or without a box.
+    """
+    from scenerl.metrics.arrays import coco_order  # scipy takes its time, and most callers of this module need none
+
+    ids = [example.image_id for example in examples]
+    whole = all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids)
+    numbers = list(map(int, ids)) if whole else (coco_order(ids) + 1).tolist()
+    elements = [[*example.graph.objects, *example.crowds] for example in examples]
+    labels = sorted({*(item.label for found in elements for item in found), *further_labels})
+    category = {label: n for n, label in enumerate(labels, start=1)}
     annotations = []
-    for image, graph, around in zip(images, graphs, crowds or repeat(()), strict=crowds is not None):
-        for n, (found, box) in enumerate(zip([*graph.objects, *around], xywh([*graph.objects, *around]), strict=True)):
+    for number, example, found in zip(numbers, examples, elements, strict=True):
+        for n, (item, box) in enumerate(zip(found, xywh(found), strict=True)):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": number[found.label],
+                    "image_id": number,
+                    "category_id": category[item.label],
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": int(n >= len(graph.objects)),
+                    "iscrowd": int(n >= len(example.graph.objects)),
                 }
             )
     return {
         "info": {"description": "written by scenerl"},
-        "images": images,
+        "images": [
+            {"id": number, "file_name": file_name(example), "width": example.width, "height": example.height}
+            for number, example in zip(numbers, examples, strict=True)
+        ],
         "annotations": annotations,
-        "categories": [{"id": n, "name": label} for label, n in number.items()],
+        "categories": [{"id": n, "name": label} for label, n in category.items()],
     }
 
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.published import choose_split, refuse_split
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import Record
 from scenerl.data.rows import read_row
 from scenerl.errors import DataError
 from scenerl.files import whole_file
@@ -115,7 +116,7 @@ def _decode(line: bytes) -> tuple[dict, str | None]:
     except UnicodeDecodeError as error:
         return {}, f"not UTF-8 text at byte {error.start}: {excerpt(line[error.start : error.start + 20])}"
     except RecursionError:
-        return {}, f"nested too deeply: {excerpt(line)}"
+        return {}, f"nested too deeply: {excerpt(line[:80])}"
     except ValueError as error:
         return {}, f"not JSON ({why_no_json(error)}): {excerpt(line.decode('utf-8'))}"
     if not isinstance(row, dict):

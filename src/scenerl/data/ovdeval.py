@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import records
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import read_instances
 from scenerl.data.published import choose_split, image_folders, refuse_split
-from scenerl.data.records import Record, excerpt
+from scenerl.data.records import Record
 from scenerl.errors import DataError
 
 EXPECTED = "OVDEval's annotations: COCO instances whose images have text and neg_text"

@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from scenerl.answers.elements import clean_label
+from scenerl.answers.elements import clean_label, excerpt
 from scenerl.data.instances import tidy_id, xywh_box
-from scenerl.data.records import excerpt
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members
@@ -72,6 +71,8 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
     names: Mapping[object, str] = {} if vocabulary is None else category_names(vocabulary)
     if is_object(path, EXPECTED):
         categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
+        if not isinstance(categories, list):
+            raise DataError(f"{path}: categories must be a list, found {excerpt(categories)}")
         rows = [row for row in categories if isinstance(row, Mapping) and type(row.get("id")) is int]
         names = {row["id"]: row.get("name") for row in rows}
         entries: Iterator = (entry for _, entry in iter_lists(path, ("annotations",), EXPECTED))

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import tidy_id
 from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_members
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import isabs
 from pathlib import Path
 
-from scenerl.data.records import excerpt
+from scenerl.answers.elements import excerpt
 from scenerl.errors import DataError
 
 
@@ -32,7 +33,7 @@ class ImageFolders:
         """As :meth:`find`, for the entry of a file; a whole path stays itself, and what is no name is None."""
         if not isinstance(file_name, str) or not file_name or "\0" in file_name:
             return None
-        return Path(file_name) if Path(file_name).is_absolute() else self.find(file_name)
+        return Path(file_name) if isabs(file_name) else self.find(file_name)
 
 
 def image_folders(setting: str, root: Path, names: Sequence[str]) -> ImageFolders:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from scenerl.answers.elements import MAX_LABEL, clean_label
+from scenerl.answers.elements import MAX_LABEL, clean_label, excerpt
 from scenerl.answers.template import TAGS
 from scenerl.errors import DataError
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
@@ -22,6 +22,7 @@ MAX_SIDE = 1_000_000
 """Largest width or height a row may state, in pixels."""
 
 FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
+_NUMBER = frozenset({int, float})
 _SHOWN = 3  # objects that a warning lists
 
 INVERTED = "must have x1 < x2 and y1 < y2"
@@ -52,16 +53,6 @@ class Record:
             more = f" (and {len(self.errors) - 1} more in this row)" if len(self.errors) > 1 else ""
             raise DataError(f"{self.where}: {self.errors[0]}{more}")
         return self.example
-
-
-def excerpt(value: object, limit: int = 80) -> str:
-    """A bounded ``repr`` for messages."""
-    # Cut before repr: a value from a file may be large.
-    try:
-        text = repr(value[:limit] if isinstance(value, str | bytes | list) else value)
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def build_example(
@@ -137,10 +128,10 @@ def build_example(
 def lacks_area(box: object, size: tuple[object, object]) -> bool:
     """Whether four numbers are a box without area in the image; anything else is no box, which is another error."""
     box, (width, height) = four_finite(box), size
-    if box is None or not {type(width), type(height)} <= {int, float}:
+    if box is None or type(width) not in _NUMBER or type(height) not in _NUMBER:
         return False
     x1, y1, x2, y2 = box
-    return not (max(x1, 0) < min(x2, width) and max(y1, 0) < min(y2, height))
+    return not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and min(x2, y2, width, height) > 0)
 
 
 class Checks:
@@ -224,8 +215,10 @@ class Checks:
             self.warnings.append(f"relationships[{n}] repeats an earlier relation ({excerpt(key[1])}): left out")
 
     def query(self, value: Sequence[object], objects: list[SceneObject]) -> tuple[str, ...]:
-        texts = all(isinstance(label, str) for label in value)
-        query = _clean_query(tuple(value)) if texts else None
+        try:
+            query = _clean_query(tuple(value))
+        except TypeError:  # an entry that cannot be a key is no text
+            query = None
         if query is None:
             query = tuple(self.text(label, "query", n) for n, label in enumerate(value))
             if len(set(query)) < len(query):
@@ -238,7 +231,7 @@ class Checks:
 @lru_cache(256)  # every image of COCO has the same one
 def _clean_query(labels: tuple[str, ...]) -> tuple[str, ...] | None:
     """The labels of a query, tidied; None where one is no label or comes twice."""
-    query = tuple(map(_clean_text, labels))
+    query = tuple(_clean_text(label) if isinstance(label, str) else None for label in labels)
     return query if None not in query and len(set(query)) == len(query) else None
 
 
@@ -250,12 +243,12 @@ def _clean_text(value: str) -> str | None:
 
 def four_finite(value: object) -> Box | None:
     """Four numbers that are not truth values; coordinates beyond any image count as infinite."""
-    if not isinstance(value, list | tuple) or len(value) != 4:
+    if not isinstance(value, (list, tuple)) or len(value) != 4 or not _NUMBER.issuperset(map(type, value)):
         return None
-    for number in value:
-        if type(number) is not int and type(number) is not float or not -FAR < number < FAR:
-            return None
-    return float(value[0]), float(value[1]), float(value[2]), float(value[3])
+    a, b, c, d = value
+    if -FAR < a < FAR and -FAR < b < FAR and -FAR < c < FAR and -FAR < d < FAR:
+        return float(a), float(b), float(c), float(d)
+    return None
 
 
 def kind_of(value: object) -> str:

@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenerl.answers.elements import label_of, object_ids
-from scenerl.data.records import Checks, Record, excerpt, kind_of
+from scenerl.answers.elements import excerpt, label_of, object_ids
+from scenerl.data.records import Checks, Record, kind_of
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold

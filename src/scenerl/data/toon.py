@@ -25,7 +25,7 @@ from scenerl.errors import DataError
 from scenerl.types import Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 _HEADER = re.compile(r"\b(obj|rel|rel_pairs)\s*\[\s*(\d{0,9})\s*\]\s*\{([^{}]{0,200})\}\s*:", re.IGNORECASE)
-_FIELD = re.compile(r'\s*(?:"((?:[^"\\]|\\.|"")*)"|(\[[^\][]*\]|[^,"][^,]*|))\s*(,|$)')
+_FIELD = re.compile(r'\s*+(?:"((?:[^"\\]|\\.|"")*)"|(\[[^\][]*\]|[^,"][^,]*|))\s*(,|$)')
 _ESCAPE = re.compile(r'\\(.)|""')
 _SIZE = re.compile(r"of size \((\d{1,6}) x (\d{1,6})\)")
 _NUMBER = re.compile(r"[0-9]{1,9}")

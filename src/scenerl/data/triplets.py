@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data import load, resolve
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.progress import track

@@ -22,8 +22,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
+from scenerl.data.instances import EXPECTED as INSTANCES
 from scenerl.data.published import ImageFolders, choose_split, find_file
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_json
 
@@ -31,7 +33,6 @@ SPLITS = ("train", "val", "trainval", "test")
 EXPECTED = "a file of V-COCO: a JSON list of actions with action_name, role_name, image_id, label and role_object_id"
 AGENT = "agent"
 """The first role of every action: the person."""
-INSTANCES = "COCO instances: a JSON object with images, annotations and categories"
 
 _WHOLE = ("data/instances_vcoco_all_2014.json", "instances_vcoco_all_2014.json")
 _PARTS = tuple(
@@ -160,7 +161,11 @@ def _read_instances(paths, image_ids, ids) -> tuple[dict[int, Mapping], dict[int
             elif key == "images" and number in image_ids:
                 found[key][number] = entry
             elif key == "annotations" and number in ids:
-                found[key][number] = {name: entry.get(name) for name in ("bbox", "category_id")}  # no polygons
+                category = entry.get("category_id")
+                found[key][number] = {  # no polygons
+                    "bbox": entry.get("bbox"),
+                    "category_id": category if type(category) is int else None,
+                }
     return found["images"], found["annotations"], found["categories"]
 
 

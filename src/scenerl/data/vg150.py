@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 from scenerl.json_files import iter_list, read_json
 

@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from scenerl.answers.elements import excerpt
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
@@ -33,7 +34,7 @@ from scenerl.data.images import image_size
 from scenerl.data.instances import box_of, tidy_id
 from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders, image_folders, refuse_split
-from scenerl.data.records import Record, build_example, excerpt
+from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
 
 BOX_FORMATS = ("pixels", "norm1000")
@@ -43,9 +44,8 @@ MAX_QUESTION = 100_000
 _QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
 _LIST = re.compile(rf"\[\s*({_QUOTED}(?:\s*,\s*{_QUOTED})*)\s*\]")
 _PHRASE = re.compile(r"""describes:?\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\n]+?))\s*\.?\s*(?:\n|$)""")
-_NAMES = re.compile(
-    r"\b(?:objects|targets|labels|categories|image)\s*:\s*([^\n\[\]{}]+?)\.?\s*(?:\n|$|(?<=\.)\s+[A-Z])"
-)
+_NAMES = re.compile(r"\b(?:objects|targets|labels|categories|image)\s*+:\s*+([^\n\[\]{}]++)(\n|$)?")
+_SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])")
 
 
 def read(argument: str, split: str | None = None) -> Iterator[Record]:
@@ -88,11 +88,18 @@ def queried_labels(question: str) -> list[str]:
         labels = [re.sub(r"\\(.)", r"\1", quoted[1:-1]) for quoted in re.findall(_QUOTED, found[1])]
     elif found := _PHRASE.search(question):
         labels = [next(part for part in found.groups() if part)]
-    elif found := _NAMES.search(question):
-        labels = found[1].split(",")
     else:
-        labels = []
+        labels = _names_behind_a_colon(question)
     return list(dict.fromkeys(label for part in labels if (label := " ".join(part.split()))))
+
+
+def _names_behind_a_colon(question: str) -> list[str]:
+    """The names between a colon and the end of its sentence or line, whichever comes first."""
+    for found in _NAMES.finditer(question):
+        names, *others = _SENTENCE_END.split(found[1], 1)
+        if others or found[2] is not None:
+            return names.strip().removesuffix(".").split(",")
+    return []
 
 
 def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_format: str) -> Record:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.data.records import excerpt
+from scenerl.answers.elements import excerpt
 from scenerl.errors import DataError, UserError
 from scenerl.json_files import read_json
 from scenerl.types import Example
@@ -97,9 +97,20 @@ class Vocabulary:
 
 def category_names(path: Path | str) -> dict[int, str]:
     """The labels of a vocabulary by the numbers that detectors give them, where it says which: VG150's from 1, PSG's
-    from 0, COCO's from 1 to 90 with gaps. Empty for a file without ``category_ids``."""
+    from 0, COCO's from 1 to 90 with gaps. Empty for a file without ``category_ids``.
+
+    Raises:
+        DataError: as :meth:`Vocabulary.read`, or ``category_ids`` are no list of a whole number for each label.
+    """
     objects = Vocabulary.read(path).objects
-    return dict(zip(read_json(_file(path), _EXPECTED).get("category_ids") or [], objects, strict=False))
+    numbers = read_json(_file(path), _EXPECTED).get("category_ids")
+    if numbers is None:
+        return {}
+    whole = isinstance(numbers, list) and all(type(number) is int for number in numbers)
+    if not whole or len(numbers) != len(objects):
+        found = excerpt(numbers)
+        raise DataError(f"vocabulary {path}: category_ids must be a whole number for each label, found {found}")
+    return dict(zip(numbers, objects, strict=True))
 
 
 def _file(path: Path | str) -> Path:

@@ -23,7 +23,14 @@ Writer = Callable[[Path, Iterable[Example]], int]
 
 def _jsonl(out: Path, examples: Iterable[Example]) -> int:
     images = out.parent / "images"
-    return write_jsonl(out, (example_to_row(example, _file_name(example, images)) for example in examples))
+
+    def rows() -> Iterator[dict]:
+        for example in examples:
+            if not all(example.image_wh):
+                raise DataError(f"image {example.image_id!r}: the source lacks its width and height, which rows need")
+            yield example_to_row(example, _file_name(example, images))
+
+    return write_jsonl(out, rows())
 
 
 def _hub(out: Path, examples: Iterable[Example]) -> int:

@@ -76,10 +76,16 @@ def _check_files(options: EvalOptions) -> list[tuple[str, Path]]:
             raise DataError(f"export: unknown format {name!r}; allowed: {', '.join(OUTPUTS)}")
         exports.append((name, Path(path)))
     inputs = [options.pred, *options.compare, options.data, options.train, options.vocabulary, options.map_table]
-    check_out(options.out, inputs)
+    inputs.append(options.map_similarity)
+    outputs = [] if options.out is None else [(options.out, "out")]
     for name, path in exports:
-        check_out(path, [*inputs, options.out], "export")
-        check_out(truth_path(name, path), [*inputs, options.out], "export, the ground truth beside it")
+        outputs += [(path, "export"), (truth_path(name, path), "export, the ground truth beside it")]
+    written: set[Path] = set()
+    for path, name in outputs:
+        check_out(path, inputs, name)
+        if path.resolve() in written:
+            raise DataError(f"{name}: {path} is written by this command already; choose another name")
+        written.add(path.resolve())
     if exports and (options.compare or _is_folder_of_subsets(options)):
         raise UserError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
     return exports
@@ -133,7 +139,7 @@ class Evaluation:
         pairs, counts, odd = pair_up(predictions, self.truth, self.conversation, missing, self.mapper is not None)
         self.warnings += odd
         rows = [entry.row for entry in predictions.entries.values() if entry.row is not None]
-        box_formats = {row.get("frame", self.options.frame) for row in rows}
+        box_formats = {str(row.get("frame", self.options.frame)) for row in rows}
         box_format = box_formats.pop() if len(box_formats) == 1 else "pixels"
         suspicious = check_box_format(self.truth.examples, [pair.result for pair in pairs], box_format)
         suspicious += predictions.other_tasks(self.conventions.task)

@@ -23,9 +23,9 @@ def print_report(report: Report, console: Console) -> None:
         table.add_column(title, justify=justify)
     for name, metric in report.metrics.items():
         if metric.value is None:
-            row = [name, "–", Text(metric.note or "", style="dim"), ""]
+            row = [Text(name), "–", Text(metric.note or "", style="dim"), ""]
         else:
-            row = [name, f"{metric.value:.4f}", _interval(metric.interval), str(metric.support)]
+            row = [Text(name), f"{metric.value:.4f}", _interval(metric.interval), str(metric.support)]
         if mapped:
             value = mapped.get(name, {}).get("value")
             row.append("–" if value is None else f"{value:.4f}")
@@ -61,7 +61,7 @@ def _print_mappings(mappings: list[Mapping], console: Console) -> None:
 def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
     """Both predictions side by side with the difference, then the images where they differ most."""
     title = f"{found.num_images} images; A {names[0]}, B {names[1]}"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for column in ("metric", "A", "B", "B − A", "95 % interval", "p"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, entry in found.metrics.items():

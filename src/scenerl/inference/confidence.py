@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scenerl.answers import Located
 from scenerl.answers.locate import Places
@@ -48,9 +48,9 @@ def score_graph(graph: SceneGraph, located: Located, reply: Reply) -> Confidence
     scores = [0.0 if parts is None else math.exp(parts["label"] + parts["box"] / 4) for parts in objects]
     of_predicates = [0.0 if parts is None else math.exp(parts["predicate"]) for parts in relations]
     scored = SceneGraph(
-        tuple(replace(item, score=score) for item, score in zip(graph.objects, scores, strict=True)),
+        tuple(item._replace(score=score) for item, score in zip(graph.objects, scores, strict=True)),
         tuple(
-            replace(item, score=score * scores[item.subject] * scores[item.object])
+            item._replace(score=score * scores[item.subject] * scores[item.object])
             for item, score in zip(graph.relations, of_predicates, strict=True)
         ),
     )

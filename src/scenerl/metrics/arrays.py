@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from scenerl.boxes import area, as_boxes, hull_of_pairs, iou_of_pairs, overlap_of_pairs
+from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.provided_objects import with_provided_objects
 from scenerl.types import SceneGraph, SceneObject
@@ -89,7 +89,8 @@ class Objects:
     """All objects. ``fits`` follow the options' IoU; ``coco`` are pairs of equal label with plain IoU >= 0.5.
 
     ``crowd_P`` is the share of each prediction that lies on its class's best fitting crowd region, 0 without one: COCO
-    counts a prediction there neither as right nor as wrong.
+    counts a prediction there neither as right nor as wrong. ``order_P`` is COCO's order of the predictions: by falling
+    score, 1 where there is none; of equal scores that of the first image in :func:`coco_order`, then the first emitted.
     """
 
     predicted: ObjectColumns
@@ -97,6 +98,7 @@ class Objects:
     fits: Candidates
     coco: Candidates
     crowd_P: Array
+    order_P: Array
 
     @property
     def score_P(self) -> Array:
@@ -108,7 +110,8 @@ class Objects:
         number = np.cumsum(keep_P) - 1
         chosen = (entry.select(keep_P[entry.prediction_C]) for entry in (self.fits, self.coco))
         fits, coco = (replace(entry, prediction_C=number[entry.prediction_C]) for entry in chosen)
-        return Objects(self.predicted.select(keep_P), self.target, fits, coco, self.crowd_P[keep_P])
+        order_P = number[self.order_P[keep_P[self.order_P]]]
+        return Objects(self.predicted.select(keep_P), self.target, fits, coco, self.crowd_P[keep_P], order_P)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ def collect(
         keys, number = np.unique(target.keys, return_counts=True)
         crowded = keys[number > CROWDED]
         predicted, target = (side.select(~np.isin(side.keys, crowded)) for side in (predicted, target))
-    objects = _objects(predicted, target, crowds, options)
+    turn_N = coco_order([pair.image_id for pair in pairs])
+    objects = _objects(predicted, target, crowds, turn_N, options)
     if options.task == "det":
         graphs = targets = []
     found, wanted = relation_columns(graphs, predicates), relation_columns(targets, predicates)
@@ -196,8 +200,8 @@ def object_columns(lists: Sequence[Sequence[SceneObject]], labels: Codes) -> Obj
     objects = list(chain.from_iterable(lists))
     return ObjectColumns(
         image_O=_image_of(lists),
-        label_O=np.fromiter((labels[entry.label] for entry in objects), np.int64, len(objects)),
-        box_O=as_boxes([entry.box for entry in objects]),
+        label_O=np.fromiter(map(labels.__getitem__, [entry.label for entry in objects]), np.int64, len(objects)),
+        box_O=np.fromiter(chain.from_iterable(entry.box for entry in objects), float, 4 * len(objects)).reshape(-1, 4),
         score_O=np.array([entry.score for entry in objects], dtype=np.float64),  # None becomes NaN
     )
 
@@ -241,6 +245,15 @@ def positions(group_X: Array) -> Array:
     return index - np.maximum.accumulate(np.where(starts(group_X), index, 0))
 
 
+def pairs_within(key_X: Array) -> tuple[Array, Array]:
+    """All pairs of elements with equal keys, each once: indices of the later and of the earlier one."""
+    order = np.argsort(key_X, kind="stable")
+    place = positions(key_X[order])  # each is the later one of so many pairs
+    first = np.repeat(np.arange(len(order)) - place, place)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(place) - place, place)
+    return np.repeat(order, place), order[first + within]
+
+
 def join(key_P: Array, key_T: Array) -> tuple[Array, Array]:
     """All index pairs with equal keys, sorted by the first index, then by the second."""
     order = np.argsort(key_T, kind="stable")
@@ -269,7 +282,25 @@ def one_to_one(candidates: Candidates) -> tuple[Array, Array]:
     return rows[matched], columns[partner[matched]]
 
 
-def _objects(predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, options: MetricOptions) -> Objects:
+def sort_stably(number_X: Array) -> Array:
+    """Indices that sort whole numbers from 0, equal ones in their order. Sorting 16 bits takes a tenth of the time."""
+    return np.argsort(number_X.astype(np.uint16) if number_X.max(initial=0) < 2**16 else number_X, kind="stable")
+
+
+def coco_order(image_ids: Sequence[str]) -> Array:
+    """(N,) place of each image in the order in which COCO's evaluators take them: by id, whole numbers by value.
+
+    >>> coco_order(["10", "9", "2"]).tolist(), coco_order(["b", "10", "9"]).tolist()
+    ([2, 1, 0], [2, 0, 1])
+    """
+    numeric = all(image_id.isascii() and image_id.isdigit() for image_id in image_ids)
+    order = sorted(range(len(image_ids)), key=lambda n: int(image_ids[n]) if numeric else image_ids[n])
+    return np.argsort(np.array(order, dtype=np.int64))
+
+
+def _objects(
+    predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColumns, turn_N: Array, options: MetricOptions
+) -> Objects:
     p, t = join(predicted.keys, target.keys)
     plain = iou_of_pairs(predicted.box_O, target.box_O, p, t)
     iou = iou_of_pairs(predicted.box_O, target.box_O, p, t, options.box_offset) if options.plus_one else plain
@@ -287,7 +318,9 @@ def _objects(predicted: ObjectColumns, target: ObjectColumns, crowds: ObjectColu
         inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
         np.maximum.at(crowd_P, on, inside)
     coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
-    return Objects(predicted, target, Candidates(p, t, iou).select(fit), coco, crowd_P)
+    order_P = sort_stably(turn_N[predicted.image_O])
+    objects = Objects(predicted, target, Candidates(p, t, iou).select(fit), coco, crowd_P, order_P)
+    return replace(objects, order_P=order_P[np.argsort(-objects.score_P[order_P], kind="stable")])
 
 
 def _relations(

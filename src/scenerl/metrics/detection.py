@@ -7,14 +7,14 @@ hold it to 1e-9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, starts
+from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, sort_stably, starts
 from scenerl.metrics.precision import RatioMetrics
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -22,14 +22,14 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _ROUNDING = 1e-9  # of recall in percent; far below the step between two recalls
 # COCO's points are floating-point numbers, some of them above the hundredth that they stand for: a recall of exactly
 # that hundredth does not reach them.
-_LATE = np.arange(101) + np.where(np.arange(101) / 100 < RECALL_POINTS, _ROUNDING, -1.0)
+_LATE = np.where(np.arange(101) / 100 < RECALL_POINTS, 2 * _ROUNDING, 0.0)
 MAX_DETECTIONS = 100
 NAMES = ("AP", "AP50", "AP75", "AR100")
 LEVELS = {"F1@0.5": (0,), "F1@0.95": (9,), "F1_mean": tuple(range(10))}
 """Metric to the IoU levels of .50:.05:.95 that it averages over."""
 NMS_IOU = 0.5
-_BLOCK = 200_000  # numbers in a block of a class's detections that stay in the processor's cache
-_COLUMNS, _LARGEST = 128, 5_000_000  # in classes beyond that, fewer columns are slower; what bounds memory
+_BLOCK = 2**14  # numbers in a block of a class's rows that stay in the processor's cache
+_COLUMNS, _LARGEST = 128, 5_000_000  # least number of columns at a time; numbers in an array, which bounds memory
 _JOINED = 2_000_000  # pairs of boxes held at a time
 
 
@@ -47,15 +47,17 @@ def greedy_matches(objects: Objects) -> tuple[Array, Array]:
     hit_LP = np.zeros((len(IOU_THRESHOLDS), len(objects.predicted)), dtype=bool)
     taken_LT = np.zeros((len(IOU_THRESHOLDS), len(objects.target)), dtype=bool)
     # Round n takes the n-th prediction with a candidate of every image and class at once.
-    p = np.unique(candidates.prediction_C)
-    key = objects.predicted.keys[p]
-    order = np.lexsort((-objects.score_P[p], key))
+    has_candidate_P = np.zeros(len(objects.predicted), dtype=bool)
+    has_candidate_P[candidates.prediction_C] = True
+    p = by_class_and_image(objects, objects.order_P[has_candidate_P[objects.order_P]])
     round_P = np.zeros(len(objects.predicted), dtype=np.int64)
-    round_P[p[order]] = positions(key[order])
-    order = np.lexsort(
-        (candidates.target_C, candidates.iou_C, candidates.prediction_C, round_P[candidates.prediction_C])
-    )
-    candidates = candidates.select(order)
+    round_P[p] = positions(objects.predicted.keys[p])
+    # By round, prediction, IoU and target; they stand by prediction and target, and most are their prediction's only.
+    first = starts(candidates.prediction_C)
+    several = np.flatnonzero(~first | ~np.append(first[1:], True))
+    order = np.arange(len(first))
+    order[several] = several[np.lexsort((candidates.iou_C[several], candidates.prediction_C[several]))]
+    candidates = candidates.select(order[sort_stably(round_P[candidates.prediction_C[order]])])
     prediction_C, target_C = candidates.prediction_C, candidates.target_C
     enough_LC = candidates.iou_C >= IOU_THRESHOLDS[:, None]
     first = starts(prediction_C)
@@ -73,6 +75,12 @@ def greedy_matches(objects: Objects) -> tuple[Array, Array]:
         taken_LT[level, targets[best]] = True
         hit_LP[level, prediction_C[start:stop][best]] = True
     return hit_LP, ~hit_LP & (objects.crowd_P >= IOU_THRESHOLDS[:, None])
+
+
+def by_class_and_image(objects: Objects, p: Array) -> Array:
+    """Indices of predictions with those of one class and image together; otherwise their order stays."""
+    p = p[sort_stably(objects.predicted.label_O[p])]
+    return p[sort_stably(objects.predicted.image_O[p])]
 
 
 def add_greedy(
@@ -96,81 +104,119 @@ def add_greedy(
         ratios.add(name, 2 * np.mean([hits[level] for level in levels], axis=0), divisor)
 
 
-@dataclass(frozen=True, slots=True)
 class _Class:
-    """One class that has targets: its detections in COCO's order, and its targets per image."""
+    """One class that has targets. Only the last true positive of a run matters, R rows in all: within the run precision
+    rises, and from there to the next one recall stands still.
 
-    image_D: Array
-    hit_LD: Array
-    ignored_LD: Array
-    target_image: Array
-    target_count: Array
+    Args:
+        image_D: image of each detection, in COCO's order. hit_LD, ignored_LD: from :func:`greedy_matches`.
+        target_image, target_count: images with targets, and how many.
+        num_images: N.
+    """
 
-    def add(self, weights_NB: Array, positives_B: Array, precision_LB: Array, recall_LB: Array) -> None:
-        """Add average precisions and final recalls. Only rows of true positives matter: between two of them recall
-        stands still and precision falls."""
-        rows = np.flatnonzero(self.hit_LD.any(axis=0))
-        if not len(rows):
-            return
-        weight_DB = weights_NB.take(self.image_D, axis=0)
-        weight_RB = weight_DB.take(rows, axis=0)
-        any_ignored = self.ignored_LD.any()
-        seen_RB = None if any_ignored else accumulate(np.add, weight_DB).take(rows, axis=0)
-        for level, hit_D in enumerate(self.hit_LD):
-            chosen = np.flatnonzero(hit_D[rows])
-            if not len(chosen):
-                continue
-            if any_ignored:
-                counted = weight_DB * ~self.ignored_LD[level][:, None]
-                seen_HB = accumulate(np.add, counted).take(rows[chosen], axis=0)
-            else:
-                seen_HB = seen_RB.take(chosen, axis=0)
-            average, final = average_precision(weight_RB.take(chosen, axis=0), seen_HB, positives_B)
-            precision_LB[level] += average
-            recall_LB[level] += final
+    def __init__(
+        self,
+        image_D: Array,
+        hit_LD: Array,
+        ignored_LD: Array,
+        target_image: Array,
+        target_count: Array,
+        num_images: int,
+    ) -> None:
+        self.image_D, self.hit_LD, self.ignored_LD = image_D, hit_LD, ignored_LD
+        self.target_image, self.target_count = target_image, target_count.astype(float)
+        self.num_images = num_images
+        self.last_LD = hit_LD.copy()
+        self.last_LD[:, :-1] &= ~hit_LD[:, 1:]
+        self.rows = np.flatnonzero(self.last_LD.any(axis=0))
+
+    def precision_and_recall(self, weights_NB: Array) -> tuple[Array, Array, Array]:
+        """(L, B) average precision and recall at the end, and (B,) the weight of the targets."""
+        positives_B = self.target_count @ weights_NB[self.target_image]
+        average_LB, final_LB = np.zeros((2, len(self.hit_LD), weights_NB.shape[1]))
+        if not len(self.rows):
+            return average_LB, final_LB, positives_B
+        if weights_NB.shape[1] == 1:
+            average_LB[:, 0], final_LB[:, 0] = self._of_weights(weights_NB[self.image_D, 0], positives_B)
+            return average_LB, final_LB, positives_B
+        seen = [accumulate(np.add, counts @ weights_NB) for counts in self._seen]
+        for level, (image_H, last, rows) in enumerate(self._hits):
+            if len(rows):
+                found_HB = accumulate(np.add, weights_NB.take(image_H, axis=0))
+                seen_RB = seen[level if len(seen) > 1 else 0]
+                average_LB[level], final_LB[level] = average_precision(
+                    found_HB.take(last, axis=0), seen_RB.take(rows, axis=0), positives_B
+                )
+        return average_LB, final_LB, positives_B
+
+    def _of_weights(self, weight_D: Array, positives_B: Array) -> tuple[Array, Array]:
+        """(L,) average precision and final recall under one weight per detection: all levels at once."""
+        hits = np.flatnonzero(self.hit_LD.any(axis=0))
+        found_LH = np.cumsum(self.hit_LD[:, hits] * weight_D[hits], axis=1)
+        counted = weight_D * ~self.ignored_LD if self.ignored_LD.any() else weight_D[None]
+        seen_LR = np.cumsum(counted, axis=1)[:, self.rows]
+        found_LR = found_LH[:, np.searchsorted(hits, self.rows)]
+        seen_LR = np.broadcast_to(seen_LR, found_LR.shape)
+        return average_precision(found_LR.T, seen_LR.T, np.repeat(positives_B, len(found_LR)))
+
+    @cached_property
+    def _seen(self) -> list[csr_matrix]:
+        """(R, N) number of detections of each image since the row before; one for each level where some are ignored."""
+        row_D = np.searchsorted(self.rows, np.arange(len(self.image_D)))
+        inside_D, shape = row_D < len(self.rows), (len(self.rows), self.num_images)
+        levels = [inside_D & ~ignored_D for ignored_D in self.ignored_LD] if self.ignored_LD.any() else [inside_D]
+        return [csr_matrix((np.ones(d.sum()), (row_D[d], self.image_D[d])), shape=shape) for d in levels]
+
+    @cached_property
+    def _hits(self) -> list[tuple[Array, Array, Array]]:
+        """For each level the images of its true positives, which of these end a run, and the rows that these are."""
+        return [
+            (self.image_D[hit_D], np.flatnonzero(last_D[hit_D]), np.flatnonzero(last_D[self.rows]))
+            for hit_D, last_D in zip(self.hit_LD, self.last_LD, strict=True)
+        ]
 
 
-def average_precision(weight_HB: Array, seen_HB: Array, positives_B: Array) -> tuple[Array, Array]:
+def average_precision(found_RB: Array, seen_RB: Array, positives_B: Array) -> tuple[Array, Array]:
     """Interpolated average precision and final recall of one class at one threshold.
 
     Args:
-        weight_HB: whole-number weights of the H true positives. seen_HB: weight of all detections up to each of them.
-            Both are overwritten.
-        positives_B: weight of all targets.
+        found_RB: whole-number weight of the true positives up to each of R rows. seen_RB: of all detections.
+        positives_B: of all targets.
 
     Returns:
         (B,) average precision over 101 recall points and (B,) recall at the end; 0 where there is no target.
     """
-    found_HB = accumulate(np.add, weight_HB)
-    final_B = found_HB[-1] / np.maximum(positives_B, 1.0)
-    percent_HB = found_HB * (100.0 / np.maximum(positives_B, 1.0))
-    # Nothing seen means nothing found: precision 0.
-    enclosing_HB = np.divide(found_HB, np.maximum(seen_HB, 1.0, out=seen_HB), out=seen_HB)
-    accumulate(np.maximum, enclosing_HB[::-1])
-    # How many recall points each recall reaches: those up to its whole percents, but for the last where it is late.
-    whole_HB = (percent_HB + _ROUNDING).astype(np.intp)
-    reached_HB = whole_HB + (percent_HB > _LATE.take(whole_HB))
-    # A first true positive of weight 0 reaches recall point 0 only, and its envelope is that of the ones after it.
-    enclosing_HB[1:] *= reached_HB[1:] - reached_HB[:-1]
-    enclosing_HB[0] *= reached_HB[0]
-    average_B = enclosing_HB.sum(axis=0) / len(RECALL_POINTS)
-    return np.where(positives_B > 0, average_B, 0.0), final_B
+    percent_B = 100.0 / np.maximum(positives_B, 1.0)
+    total_B, highest_B = np.zeros((2, len(positives_B)))
+    step = max(1, _BLOCK // len(positives_B))
+    for stop in range(len(found_RB), 0, -step):  # from the end, as precision is the highest from a row on
+        start = max(0, stop - step)
+        # The last recall point that each row reaches: that of its whole percents, but for the one before where that is
+        # late. Before the first row none is reached.
+        point_RB = found_RB[max(0, start - 1) : stop] * percent_B
+        point_RB += _ROUNDING
+        point_RB -= _LATE.take(point_RB.astype(np.intp))
+        np.floor(point_RB, out=point_RB)
+        before_RB = point_RB[:-1] if start else np.vstack([np.full_like(total_B, -1.0), point_RB[:-1]])
+        points_RB = point_RB[-(stop - start) :] - before_RB
+        # Nothing seen means nothing found: precision 0.
+        highest_RB = found_RB[start:stop] / np.maximum(seen_RB[start:stop], 1.0)
+        np.maximum(highest_RB[-1], highest_B, out=highest_RB[-1])
+        accumulate(np.maximum, highest_RB[::-1])
+        highest_B = highest_RB[0]
+        points_RB *= highest_RB
+        total_B += points_RB.sum(axis=0)
+    average_B = np.where(positives_B > 0, total_B / len(RECALL_POINTS), 0.0)
+    return average_B, found_RB[-1] / np.maximum(positives_B, 1.0)
 
 
-def accumulate(operation: np.ufunc, rows_HB: Array) -> Array:
-    """``operation.accumulate`` along the first axis, in place; of many columns faster, by whole blocks of rows."""
-    if rows_HB.shape[1] < 16:
-        return operation.accumulate(rows_HB, axis=0, out=rows_HB)
-    size = max(1, int(len(rows_HB) ** 0.5))
-    blocks = len(rows_HB) // size
-    block = rows_HB[: blocks * size].reshape(blocks, size, -1)
-    for row in range(1, size):
-        operation(block[:, row - 1], block[:, row], out=block[:, row])
-    for number in range(1, blocks):
-        operation(block[number], block[number - 1, -1], out=block[number])
-    for row in range(blocks * size, len(rows_HB)):
-        operation(rows_HB[row - 1], rows_HB[row], out=rows_HB[row])
-    return rows_HB
+def accumulate(operation: np.ufunc, rows_RB: Array) -> Array:
+    """``operation.accumulate`` along the first axis, in place; of many columns three times faster, row by row."""
+    if rows_RB.shape[1] < _COLUMNS:
+        return operation.accumulate(rows_RB, axis=0, out=rows_RB)
+    for before, row in pairwise(rows_RB):
+        operation(before, row, out=row)
+    return rows_RB
 
 
 class CocoMetrics:
@@ -179,18 +225,18 @@ class CocoMetrics:
     Args:
         objects: all objects; a class without any target plays no part, as in COCO.
         matches: from :func:`greedy_matches`.
-        turn_N: place of each image in the order of COCO's evaluators, see :func:`coco_order`. Detections of equal score
-            stand in that order, and within an image in the order of emission.
+        num_images: N.
         prefix: put before the metrics' names.
     """
 
-    def __init__(self, objects: Objects, matches: tuple[Array, Array], turn_N: Array, prefix: str = "") -> None:
+    def __init__(self, objects: Objects, matches: tuple[Array, Array], num_images: int, prefix: str = "") -> None:
         self.names = tuple(prefix + name for name in NAMES)
         predicted, target = objects.predicted, objects.target
-        order = np.lexsort((-objects.score_P, turn_N[predicted.image_O], predicted.label_O))
-        kept = order[positions(predicted.keys[order]) < MAX_DETECTIONS]
-        # Across images COCO sorts by score alone, stably: equal scores stay in the order of the images.
-        kept = kept[np.lexsort((-objects.score_P[kept], predicted.label_O[kept]))]
+        order = by_class_and_image(objects, objects.order_P)
+        looked_at_P = np.zeros(len(predicted), dtype=bool)
+        looked_at_P[order[positions(predicted.keys[order]) < MAX_DETECTIONS]] = True
+        kept = objects.order_P[looked_at_P[objects.order_P]]
+        kept = kept[sort_stably(predicted.label_O[kept])]
         labels, target_order = predicted.label_O[kept], np.argsort(target.label_O, kind="stable")
         target_labels, target_images = target.label_O[target_order], target.image_O[target_order]
         hit_LP, ignored_LP = matches
@@ -204,6 +250,7 @@ class CocoMetrics:
                     hit_LP[:, chosen],
                     ignored_LP[:, chosen],
                     *np.unique(target_images[own], return_counts=True),
+                    num_images=num_images,
                 )
             )
         self.support = np.full(len(NAMES), len(self.classes))
@@ -215,28 +262,17 @@ class CocoMetrics:
         recall = np.zeros_like(precision)
         num_classes = np.zeros(num_samples)
         for entry in self.classes:
-            size = max(1, len(entry.image_D))
-            step = max(1, _BLOCK // size, min(_COLUMNS, _LARGEST // size))
+            step = max(_COLUMNS, _LARGEST // max(1, len(entry.image_D)))
             for start in range(0, num_samples, step):
                 part = slice(start, start + step)
-                positives_B = entry.target_count.astype(float) @ weights_NB[entry.target_image, part]
+                average, final, positives_B = entry.precision_and_recall(np.ascontiguousarray(weights_NB[:, part]))
+                precision[:, part] += average
+                recall[:, part] += final
                 num_classes[part] += positives_B > 0
-                entry.add(weights_NB[:, part], positives_B, precision[:, part], recall[:, part])
         with np.errstate(invalid="ignore"):
             precision, recall = precision / num_classes, recall / num_classes
         fifty, seventy_five = 0, 5
         return np.stack([precision.mean(axis=0), precision[fifty], precision[seventy_five], recall.mean(axis=0)])
-
-
-def coco_order(image_ids: Sequence[str]) -> Array:
-    """(N,) place of each image in the order in which COCO's evaluators take them: by id, whole numbers by value.
-
-    >>> coco_order(["10", "9", "2"]).tolist(), coco_order(["b", "10", "9"]).tolist()
-    ([2, 1, 0], [2, 0, 1])
-    """
-    numeric = all(image_id.isascii() and image_id.isdigit() for image_id in image_ids)
-    order = sorted(range(len(image_ids)), key=lambda n: int(image_ids[n]) if numeric else image_ids[n])
-    return np.argsort(np.array(order, dtype=np.int64))
 
 
 class ClassF1:
@@ -302,9 +338,19 @@ def kept_by_nms(objects: Objects) -> Array:
         t, p = join(target.image_O[targets], predicted.image_O)
         t = targets[t]
         iou = iou_of_pairs(predicted.box_O, target.box_O, p, t)
-        near = iou > NMS_IOU
+        near = np.flatnonzero(iou > NMS_IOU)
         t, p, iou = t[near], p[near], iou[near]
-        order = np.lexsort((p, -iou, -score_P[p], t))
         keep_P[p] = False
-        best_P[p[order[starts(t[order])]]] = True
+        best = is_best(score_P[p], t)
+        t, p, iou = t[best], p[best], iou[best]
+        best = is_best(iou, t)
+        t, p = t[best], p[best]
+        best_P[p[starts(t)]] = True
     return keep_P | best_P
+
+
+def is_best(value_C: Array, group_C: Array) -> Array:
+    """(C,) bool: whether no value of the same group is higher; groups stand together."""
+    first = starts(group_C)
+    highest = np.maximum.reduceat(value_C, np.flatnonzero(first)) if len(first) else value_C
+    return value_C == highest[np.cumsum(first) - 1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenerl.metrics.arrays import Array, DataSet, collect, per_image
 from scenerl.metrics.bootstrap import MetricGroup
-from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, coco_order, greedy_matches, kept_by_nms
+from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, greedy_matches, kept_by_nms
 from scenerl.metrics.precision import RatioMetrics, add_absent, add_density, add_precision
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
@@ -82,14 +82,14 @@ def build(
         add_precision(ratios, data, of_relations=True)
         _add_instance_recall(ratios, data)
     add_precision(ratios, data, of_relations=False)
-    matches, turn_N = greedy_matches(data.objects), coco_order([pair.image_id for pair in chosen])
-    groups.append(CocoMetrics(data.objects, matches, turn_N))
+    matches = greedy_matches(data.objects)
+    groups.append(CocoMetrics(data.objects, matches, data.num_images))
     add_greedy(ratios, data.objects, matches, data.dropped_objects_N, micro_f1=options.f1_average == "micro")
     if options.f1_average == "classes":
         groups.append(ClassF1(data.objects, matches, data.num_images))
     if options.task == "det":
         thinned = data.objects.select(kept_by_nms(data.objects))
-        groups.append(CocoMetrics(thinned, greedy_matches(thinned), turn_N, prefix="NMS-"))
+        groups.append(CocoMetrics(thinned, greedy_matches(thinned), data.num_images, prefix="NMS-"))
         add_absent(ratios, chosen)
     add_density(ratios, data, options)
     groups.append(ratios)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from scenerl.errors import UserError
@@ -64,11 +65,8 @@ class LabelMapper:
         if entry is not None:
             to, swap = (entry["to"], bool(entry.get("swap"))) if isinstance(entry, Mapping) else (entry, False)
             return Mapped(kind, label, str(to), "table", swap=swap)
-        if self.spelling:
-            plain = spelled(label)
-            for other in vocabulary:
-                if spelled(other) == plain:
-                    return Mapped(kind, label, other, "spelling")
+        if self.spelling and (other := _by_spelling(tuple(vocabulary)).get(spelled(label))) is not None:
+            return Mapped(kind, label, other, "spelling")
         if self.synonyms is not None and (other := self.synonyms(label, vocabulary)) is not None:
             return Mapped(kind, label, other, "synonym")
         if self.similarity is not None and vocabulary:
@@ -86,6 +84,12 @@ def spelled(label: str) -> str:
     'in front of'
     """
     return " ".join(re.split(r"[\s_-]+", label.casefold())).strip()
+
+
+@lru_cache(8)
+def _by_spelling(vocabulary: tuple[str, ...]) -> dict[str, str]:
+    """The first label of each spelling."""
+    return {spelled(label): label for label in reversed(vocabulary)}
 
 
 def map_pairs(
@@ -109,8 +113,8 @@ def find_mappings(
     """The mappings of all labels outside the vocabularies that some rule knows, the commonest first."""
     graphs = [pair.result.graph for pair in pairs if pair.result.graph]
     counts = {
-        "objects": Counter(entry.label for graph in graphs for entry in graph.objects),
-        "predicates": Counter(entry.predicate for graph in graphs for entry in graph.relations),
+        "objects": Counter([entry.label for graph in graphs for entry in graph.objects]),
+        "predicates": Counter([entry.predicate for graph in graphs for entry in graph.relations]),
     }
     known = {"objects": set(objects), "predicates": set(predicates)}
     used = [
@@ -133,7 +137,7 @@ def _mapped(result: ParseResult, found: Mapping[tuple[str, str], Mapped]) -> Par
     objects, relations = [], []
     for item in result.graph.objects:
         mapping = found.get(("objects", item.label))
-        objects.append(item if mapping is None else dataclasses.replace(item, label=mapping.to))
+        objects.append(item if mapping is None else item._replace(label=mapping.to))
     for item in result.graph.relations:
         mapping = found.get(("predicates", item.predicate))
         if mapping is not None:

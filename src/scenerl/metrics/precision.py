@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, join, one_to_one, per_image
+from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, one_to_one, pairs_within, per_image
 from scenerl.metrics.protocols import MetricOptions, Pair
 
 _JOINED = 4_000_000  # pairs of relations held at a time
@@ -86,10 +86,11 @@ def add_absent(ratios: RatioMetrics, pairs: Sequence[Pair]) -> None:
     A label is absent where the target has neither a box nor a crowd of it. Against annotations that leave boxes out, a
     label may only seem absent.
     """
+    queries = {pair.query: frozenset(pair.query or ()) for pair in pairs}  # often one for all images
     absent, boxes = [], []
     for pair in pairs:
-        present = {found.label for found in (*pair.target.objects, *pair.crowds)}
-        absent.append(set(pair.query or ()) - present)
+        present = [found.label for found in (*pair.target.objects, *pair.crowds)]
+        absent.append(queries[pair.query].difference(present))
         predicted = pair.result.graph.objects if pair.result.graph is not None else ()
         boxes.append([found.label for found in predicted if found.label in absent[-1]])
     if any(absent):
@@ -109,7 +110,7 @@ def duplicates(
     Returns:
         (O,) bool and (R,) bool.
     """
-    later, earlier = _same(objects.keys, np.arange(len(objects)))
+    later, earlier = pairs_within(objects.keys)
     alike = iou_of_pairs(objects.box_O, objects.box_O, later, earlier, offset) >= iou_threshold
     repeated_O = np.zeros(len(objects), dtype=bool)
     repeated_O[later[alike]] = True
@@ -126,19 +127,12 @@ def _repeated_relations(objects: ObjectColumns, relations: RelationColumns, late
     key = (relations.predicate_R * width + label_O[relations.subject_R]) * width + label_O[relations.object_R]
     repeated_R = np.zeros(len(relations), dtype=bool)
     for part in _parts(key):
-        late, early = _same(key[part], part)
+        late, early = (part[index] for index in pairs_within(key[part]))
         both = np.ones(len(late), dtype=bool)
         for end_R in (relations.subject_R, relations.object_R):
             both &= np.isin(end_R[late] * width + end_R[early], same)
         repeated_R[late[both]] = True
     return repeated_R
-
-
-def _same(key: Array, index: Array) -> tuple[Array, Array]:
-    """Pairs of elements with equal keys, the later and the earlier one, as entries of ``index``."""
-    a, b = join(key, key)
-    later = a > b
-    return index[a[later]], index[b[later]]
 
 
 def _parts(key: Array) -> list[Array]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from scenerl.boxes import as_boxes, iou_matrix
@@ -26,9 +24,9 @@ def with_provided_objects(graph: SceneGraph, target: SceneGraph, task: str) -> S
     for n, m in places.items():
         provided = target.objects[m]
         label = provided.label if task == "predcls" else graph.objects[n].label
-        objects.append(dataclasses.replace(graph.objects[n], label=label, box=provided.box))
+        objects.append(graph.objects[n]._replace(label=label, box=provided.box))
     relations = [
-        dataclasses.replace(relation, subject=number[relation.subject], object=number[relation.object])
+        relation._replace(subject=number[relation.subject], object=number[relation.object])
         for relation in graph.relations
         if relation.subject in number and relation.object in number
     ]

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import box_of
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
@@ -29,6 +30,8 @@ INFO = "custom_data_info.json"
 KEYS = ("bbox", "bbox_labels", "bbox_scores", "rel_pairs", "rel_labels", "rel_scores")
 NAMES = ("ind_to_classes", "ind_to_predicates")
 ALL = "rel_all_scores"
+_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises on a damaged archive; MemoryError where a header states more numbers than there are."""
 TOP = 100
 """Relations without the graph constraint that are kept of ``rel_all_scores``, as the benchmark's own evaluator does."""
 
@@ -138,7 +141,7 @@ def _from_npz(path: Path) -> Iterator[tuple[str, Mapping, list, list]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             archive = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read as an .npz of arrays: {error}") from error
     missing = [key for key in ("image_id", *NAMES, "bbox_image", "rel_image", *KEYS) if key not in archive]
     if missing:
@@ -166,6 +169,6 @@ def _product(*scores: float | None) -> float:
 
 
 def _name(listed: list, number: object, where: str) -> str:
-    if not isinstance(number, int) or not 0 <= number < len(listed):
+    if type(number) is not int or not 0 <= number < len(listed):
         raise DataError(f"{where}: number {excerpt(number)} is beyond the {len(listed)} names")
     return str(listed[number])

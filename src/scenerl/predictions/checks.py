@@ -57,14 +57,17 @@ def check_box_format(examples: Sequence[Example], results: Sequence[ParseResult]
         results: what was predicted for each, in pixels of the original image.
         box_format: what the boxes were taken to be in; with ``resized``, only boxes outside the image are looked for.
     """
-    chosen = [
-        (example, as_boxes([item.box for item in result.graph.objects]))
+    usable = [
+        (example, result.graph)
         for example, result in zip(examples, results, strict=True)
         if result.graph and result.graph.objects and min(example.image_wh) > 0
     ]
-    chosen = chosen[:: max(1, len(chosen) // IMAGES)]
-    if not chosen:
+    if not usable:
         return []
+    chosen = [
+        (example, as_boxes([item.box for item in graph.objects]))
+        for example, graph in usable[:: max(1, len(usable) // IMAGES)]
+    ]
     boxes = np.concatenate([rescale(found, example.image_wh, (1.0, 1.0)) for example, found in chosen])
     outside = float(((boxes > _MARGIN) | (boxes < 1.0 - _MARGIN)).any(axis=1).mean())
     warnings = []

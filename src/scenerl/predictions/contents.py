@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
 from scenerl.types import Box, ParseResult, Relation, SceneGraph, SceneObject
@@ -99,7 +99,7 @@ def places(value: object, count: int, where: str) -> tuple[int, ...]:
 
 def category_name(number: object, names: Names, where: str, notes: Notes) -> str:
     """The name of a category id; an unknown one is noted and gets a name that no target has."""
-    if isinstance(number, int) and number in names.objects:
+    if type(number) is int and number in names.objects:
         return names.objects[number]
     notes.add("unknown_categories", f"{excerpt(number)} ({where})")
     return f"category {excerpt(number)}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from scenerl.answers.elements import excerpt
 from scenerl.commands.merge import MergeOptions
 from scenerl.data.jsonl import write_jsonl
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.merge import Merged, merge_graphs
@@ -18,7 +19,7 @@ from scenerl.predictions.row import decode_parsed, encode_graph, read_rows
 from scenerl.types import FAILURES, ParseResult
 
 _KEPT = ("image_id", "file_name", "width", "height", "task", "frame", "input_wh", "error")
-"""What a merged row takes from the first row of its image."""
+"""What a merged row takes from the first row of its image, the error only where no answer could be read."""
 
 
 def merged_row(rows: Sequence[Mapping], results: Sequence[ParseResult], merged: Merged | None) -> dict:
@@ -32,7 +33,7 @@ def merged_row(rows: Sequence[Mapping], results: Sequence[ParseResult], merged: 
         results: what they parsed to.
         merged: their consensus.
     """
-    row = {key: rows[0][key] for key in _KEPT if key in rows[0]}
+    row = {key: rows[0][key] for key in _KEPT if key in rows[0] and not (merged and key == "error")}
     failed = Counter(result.status for result in results if not result.ok)
     return row | {
         "sample": 0,
@@ -65,6 +66,10 @@ def merge_file(path: Path, out: Path, **settings: float) -> list[str]:
         if row["sample"] in answers:
             raise DataError(f"{where}: image {excerpt(row['image_id'])} has a sample {row['sample']} already")
         kept = {key: row[key] for key in (*_KEPT, "num_tokens") if key in row}  # the rest takes memory
+        try:
+            json.dumps(kept, allow_nan=False)
+        except ValueError:
+            raise DataError(f"{where}: holds NaN or an infinity, which no file of JSON can: {excerpt(kept)}") from None
         answers[row["sample"]] = kept, decode_parsed(row, where, notes)
     counts = Counter(len(answers) for answers in images.values())
     if not images or max(counts) == 1:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scenerl.answers.dialogue import Conversation
+from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import GroundTruth
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.metrics import Pair
 from scenerl.predictions.contents import Predictions

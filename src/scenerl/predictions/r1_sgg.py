@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenerl.answers.elements import label_of
+from scenerl.answers.elements import excerpt, label_of
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import box_of, tidy_id
-from scenerl.data.records import excerpt
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.answers.elements import label_of, object_ids
+from scenerl.answers.elements import excerpt, label_of, object_ids
 from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_jsonl
-from scenerl.data.records import excerpt
+from scenerl.data.records import FAR, four_finite
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
-from scenerl.types import FAILURES, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
+from scenerl.types import FAILURES, Box, Example, Issue, ParseResult, Relation, SceneGraph, SceneObject
 
 if TYPE_CHECKING:
     from scenerl.commands.groups import AnswerOptions
@@ -43,7 +43,6 @@ Votes = tuple[Sequence[int], Sequence[int]]
 """How many of the merged answers hold each object and each relation of a graph."""
 
 _NUMBER = frozenset((int, float))
-_FAR = 1e12  # no coordinate is this large; comparing with it also catches NaN, infinities and endless integers
 
 
 def encode_graph(graph: SceneGraph, confidence: Confidence | None = None, votes: Votes | None = None) -> dict:
@@ -206,13 +205,15 @@ def parse_row_answer(
     if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
         output_format = replace(conversation.output_format, box_format=box_format)
         conversation = replace(conversation, output_format=output_format, resize=resize)
+    if box_format != "pixels" and not all(example.image_wh):
+        raise DataError(f"{where}: the frame {box_format!r} needs the image's width and height, which the data lacks")
     return conversation.parse(answer, example, truncated=row.get("finish_reason") == "length", strict=strict)
 
 
 def _input_wh(value: object, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
-    if isinstance(value, list) and len(value) == 2 and all(type(x) in _NUMBER and 0 < x < _FAR for x in value):
+    if isinstance(value, list) and len(value) == 2 and all(type(x) in _NUMBER and 0 < x < FAR for x in value):
         return value[0], value[1]
     raise DataError(f"{where}: input_wh must be [width, height] in pixels above 0, found {excerpt(value)}")
 
@@ -292,7 +293,8 @@ def _text(item: object, key: str, where: str, name: str, n: int) -> str:
     return value
 
 
-def _box(value: object, where: str, n: int) -> tuple[float, float, float, float]:
-    if type(value) is list and len(value) == 4 and all(type(x) in _NUMBER and -_FAR < x < _FAR for x in value):
-        return tuple(map(float, value))
-    raise DataError(f"{where}: bbox of objects[{n}] must be 4 finite numbers, found {excerpt(value)}")
+def _box(value: object, where: str, n: int) -> Box:
+    box = four_finite(value)
+    if box is None:
+        raise DataError(f"{where}: bbox of objects[{n}] must be 4 finite numbers, found {excerpt(value)}")
+    return box

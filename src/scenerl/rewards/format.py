@@ -46,7 +46,8 @@ def cosine_length(comparison: Comparison) -> float:
     num_tokens = comparison.num_tokens
     if num_tokens is None:
         num_tokens = _words_and_signs((comparison.text or "")[:_MAX_CHARACTERS])
-    swing = 0.25 * cos(pi * min(num_tokens / comparison.options.cosine_max_tokens, 1.0))
+    most = comparison.options.cosine_max_tokens
+    swing = 0.25 * cos(pi * min(num_tokens, most) / most)
     return 0.75 + swing if weighted_sum(comparison) >= comparison.options.cosine_correct else -0.25 - swing
 
 

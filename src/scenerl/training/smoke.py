@@ -82,7 +82,7 @@ def _in_vocabulary(example: Example, output_format: OutputFormat) -> Example:
         return example
     query = example.query and output_format.objects[: len(example.query)]
     labels, predicates = cycle(query or output_format.objects), cycle(output_format.predicates or ())
-    objects = tuple(replace(item, label=label) for item, label in zip(example.graph.objects, labels))  # noqa: B905
+    objects = tuple(item._replace(label=label) for item, label in zip(example.graph.objects, labels))  # noqa: B905
     relations = zip(example.graph.relations, predicates)  # noqa: B905
-    relations = tuple(replace(edge, predicate=predicate) for edge, predicate in relations)
+    relations = tuple(edge._replace(predicate=predicate) for edge, predicate in relations)
     return replace(example, graph=SceneGraph(objects, relations), query=query)

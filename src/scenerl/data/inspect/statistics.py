@@ -43,9 +43,8 @@ class Statistics:
         self.triplets.update(graph.triplet(relation) for relation in graph.relations)
         self.boxes_per_image.append(len(graph.objects))
         self.relations_per_image.append(len(graph.relations))
-        image_area = example.width * example.height
-        for x1, y1, x2, y2 in (found.box for found in graph.objects):
-            self._area.append((x2 - x1) * (y2 - y1) / image_area)
+        if image_area := example.width * example.height:  # unknown in some sets that are only evaluated
+            self._area.extend((x2 - x1) * (y2 - y1) / image_area for x1, y1, x2, y2 in (o.box for o in graph.objects))
         if example.query is not None:
             self.queried.update(example.query)
             self.num_absent += len(set(example.query) - set(labels))
