@@ -162,7 +162,7 @@ def test_finishes_twice(train, launcher, engine):
 
 @every_engine
 def test_predicts(train, launcher, engine):
-    """Without the engine: the run's model and its checkpoint answer alike, and as the model of one process does."""
+    """Without the engine: the run's model and its last checkpoint answer alike, and not as the model before."""
     _, run = train(engine, "sft")
     answers = [
         answers_of(model, launcher.rows, launcher.folder / f"{engine}_{number}.jsonl")

@@ -52,6 +52,7 @@ def test_an_engine_reads_its_own_checkpoints(tmp_path, engine, wrote):
 
 def test_numbers_of_processes(tmp_path):
     """One process reads DDP's; FSDP's state is whole; DeepSpeed's is in as many parts as there were processes."""
+    check_checkpoint(tmp_path, accelerator("FSDP2"))  # without an optimiser
     (tmp_path / "optimizer.pt").touch()
     assert engine_of(accelerator("one process", 1)) == "one process"
     check_checkpoint(tmp_path, accelerator("one process", 1))

@@ -51,10 +51,15 @@ def check_checkpoint(checkpoint: Path, accelerator) -> None:
         UserError: another engine wrote it, or DeepSpeed with another number of processes.
     """
     parts = len(list(checkpoint.glob("global_step*/*zero_pp_rank_*optim_states.pt")))
-    if any(checkpoint.glob("global_step*/zero_pp_rank_*model_states.pt")):
-        wrote = "DeepSpeed ZeRO-3"
-    else:
-        wrote = "DeepSpeed ZeRO-2" if parts else "FSDP2" if (checkpoint / "optimizer.bin").is_file() else _WHOLE
+    if parts:
+        is_stage_3 = any(checkpoint.glob("global_step*/zero_pp_rank_*model_states.pt"))
+        wrote = "DeepSpeed ZeRO-3" if is_stage_3 else "DeepSpeed ZeRO-2"
+    elif (checkpoint / "optimizer.bin").is_file() or (checkpoint / "optimizer_0").is_dir():  # whole, or in shards
+        wrote = "FSDP2"
+    elif (checkpoint / "optimizer.pt").is_file():
+        wrote = _WHOLE
+    else:  # weights alone, which each can read
+        return
     engine = engine_of(accelerator)
     reads = {"DDP": _WHOLE, "one process": _WHOLE, "FSDP": "FSDP2", "DeepSpeed ZeRO-1": "DeepSpeed ZeRO-2"}
     if wrote != reads.get(engine, engine):
