@@ -34,7 +34,7 @@ def test_a_profile_trains(profile, tmp_path):
         fields["accelerate"] = str(PROFILES / fields["accelerate"])
     path = tmp_path / f"{profile}.yaml"
     path.write_text(yaml.safe_dump(fields))
-    sets = ["smoke=true", f"out={tmp_path / 'run'}"]
+    sets = ["smoke=true", "bf16=true", f"out={tmp_path / 'run'}"]
     if "grpo" in RECIPES[profile]:
         sets += ["use_vllm=false", "similarity=exact"]
     recipe = ROOT / "recipes" / RECIPES[profile]
@@ -51,7 +51,8 @@ def test_deepspeed_reads_what_accelerate_makes_of_a_file(name, stage, monkeypatc
     from deepspeed.runtime.config import DeepSpeedConfig
 
     words = ["--config_file", str(PROFILES / "accelerate" / f"{name}.yaml"), "--num_processes", "2", "script.py"]
-    args, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words))
+    args, file, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words))
+    args.deepspeed_fields_from_accelerate_config = ",".join(file.deepspeed_config)
     for key, value in launch.prepare_deepspeed_cmd_env(args)[1].items():
         if key.startswith("ACCELERATE_"):
             monkeypatch.setenv(key, value)

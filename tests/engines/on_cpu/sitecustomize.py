@@ -37,7 +37,7 @@ def _fit(module):
     module.fit = fit_repeatably
 
 
-PATCHES = {"transformers.training_args": _bfloat16, "scenerl.training.checkpoints": _fit}
+PATCHES = {"transformers.utils.import_utils": _bfloat16, "scenerl.training.checkpoints": _fit}
 if "LOCAL_RANK" in os.environ:
     PATCHES["accelerate.state"] = _processes
 
