@@ -2,8 +2,9 @@
 ``PYTHONPATH``; ``tests/engines/launched.py`` puts it there.
 
 accelerate 1.15 shards (FSDP2, DeepSpeed) over accelerators alone. With ``ACCELERATE_TORCH_DEVICE=cpu`` each process
-that torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted. Two
-variables do what a test needs besides:
+that torchrun started passes for one with an accelerator of its own, connected by gloo, and bfloat16 is permitted.
+bitsandbytes leaves weights as they are on a GPU: for CPUs with AVX512-BF16 it packs them, and cannot train after that.
+Two variables do what a test needs besides:
 
 ``END_AT=SIGNAL:STEP``     in this step the last process sends the signal: SIGTERM to torchrun, others to itself.
 ``SAME_COMPLETIONS=1``     rollouts give completions that depend on nothing but their number and row.
@@ -25,6 +26,10 @@ def _bfloat16(module):
     module.is_torch_bf16_gpu_available = lambda: True
 
 
+def _quantised(module):
+    module.has_avx512bf16 = lambda: False
+
+
 def _fit(module):
     fit = module.fit
 
@@ -37,7 +42,11 @@ def _fit(module):
     module.fit = fit_repeatably
 
 
-PATCHES = {"transformers.utils.import_utils": _bfloat16, "scenerl.training.checkpoints": _fit}
+PATCHES = {
+    "transformers.utils.import_utils": _bfloat16,
+    "bitsandbytes.functional": _quantised,
+    "scenerl.training.checkpoints": _fit,
+}
 if "LOCAL_RANK" in os.environ:
     PATCHES["accelerate.state"] = _processes
 
