@@ -26,7 +26,7 @@ RUN := runs/photos
 GPU_PYTHON ?= 3.12
 GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: help demo photos test test-slow test-vllm test-engines test-gpu gpu-wheels browser bench lint clean
+.PHONY: help demo photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
@@ -36,6 +36,7 @@ help:
 	@echo "make browser Debian's Chromium, as root: without a browser the tests of pages are skipped"
 	@echo "make test-vllm   predictions from a real vLLM server on the CPU; makes .venv-vllm, 6 GB, and takes some minutes"
 	@echo "make test-gpu    tests and bench/gpu.py on this machine's GPU; make gpu-wheels: for one without a network"
+	@echo "make test-slurm  job scripts on a SLURM of three nodes on this machine, as root on Debian, about 12 minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks, and types of the public modules"
@@ -90,6 +91,15 @@ gpu-wheels: $(STAMP)
 		-d wheels -r wheels/names.txt
 	@rm wheels/names.txt
 	@du -sh wheels
+
+# In namespaces of its own: what the cluster changes, and all of its processes, are gone afterwards.
+test-slurm: $(STAMP)
+	@which slurmctld slurmd sbatch munged ip >/dev/null || command -v apt-get >/dev/null || \
+		{ echo "make test-slurm needs slurmctld, slurmd, slurm-client, munge and iproute2"; exit 2; }
+	@which slurmctld slurmd sbatch munged ip >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 >/dev/null; }
+	@OMP_NUM_THREADS=1 unshare --net --uts --pid --mount --mount-proc --fork --kill-child \
+		$(BIN)/python -m pytest -q -m slurm tests/slurm $(ARGS)
 
 bench: $(STAMP)
 	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \

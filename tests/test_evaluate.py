@@ -370,11 +370,16 @@ def test_conventions_reach_the_metrics(tmp_path, data):
         run(tmp_path, pred, data, absent_as_zero=True)
 
 
-def test_the_table_names_every_metric_and_what_is_left_out(tmp_path, data, capsys):
+def test_the_table_names_the_headline_and_what_is_left_out(tmp_path, data, capsys):
     found = run(tmp_path, write(tmp_path / "p.jsonl", parsed_rows()), data)
+    shown = capsys.readouterr().out
+    assert " R@50 " in shown and " R@20 " not in shown and "more metrics: --metrics all" in shown
+    run(tmp_path, tmp_path / "p.jsonl", data, metrics=["all"])
     shown = capsys.readouterr().out
     for name in found["metrics"]:
         assert f" {name} " in shown
+    with pytest.raises(ValueError, match="metrics: 'R@5' is not there"):
+        run(tmp_path, tmp_path / "p.jsonl", data, metrics=["R@5"])
     assert "Failures: truncated 1" in shown
     assert "0 predicates have no target and are left out of mean recall." in shown
 

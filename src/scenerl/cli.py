@@ -22,6 +22,7 @@ EXTRA_OF_PACKAGE = {
     "bitsandbytes": "qlora",
     "deepspeed": "deepspeed",
     "h5py": "h5",
+    "httpx2": "server",
     "openai": "server",
     "pyarrow": "hub",
 }

@@ -87,8 +87,17 @@ def read_as(model: type[Model], path: Path) -> Model:
     Raises:
         DataError: it cannot be read, is not JSON or not of that kind; names the file, the place and what is wrong.
     """
+    return as_model(model, read_json(path, (model.__doc__ or "").split(":")[0].replace("``", "")), path)
+
+
+def as_model(model: type[Model], value: object, path: Path) -> Model:
+    """A value of a JSON file as a pydantic model.
+
+    Raises:
+        DataError: it is not of that kind; names the file, the place and what is wrong.
+    """
     try:
-        return model.model_validate(read_json(path, (model.__doc__ or "").split(":")[0].replace("``", "")))
+        return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.elements import excerpt
+from scenerl.answers.formats import FORMATS
+from scenerl.answers.recognise import closest
 from scenerl.commands.score import ScoreOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.data.instances import tidy_id
@@ -22,7 +24,9 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
-from scenerl.predictions.row import conversation_of, parse_row_answer
+from scenerl.predictions.contents import RawPrediction
+from scenerl.predictions.reading import SAMPLED, reading_of
+from scenerl.predictions.row import parse_row_answer
 from scenerl.progress import track
 from scenerl.rewards import (
     RELATION_REWARDS,
@@ -85,19 +89,42 @@ class _Scoring:
     def __init__(self, options: ScoreOptions) -> None:
         self.options = options
         vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-        self.conversation = conversation_of(options, vocabulary)
-        suitable = [name for name in REWARDS if options.format != "detections" or name not in RELATION_REWARDS]
-        self.rewards = select_rewards(options.rewards or suitable)
-        self.reward_options = reward_options_of(options)
         self.examples: dict[str, Example] | None = None
         if options.data is not None:
             truth = load_ground_truth(options.data, options.split)
             self.examples = {example.image_id: example for example in truth.examples}
+        self.conversation, recognised = reading_of(options, vocabulary, self._first_answers())
+        for sentence in recognised:
+            print(f"scenerl: {options.rows}: {sentence}", file=sys.stderr)
+        is_graph = FORMATS[self.conversation.output_format.format].graph
+        suitable = [name for name in REWARDS if is_graph or name not in RELATION_REWARDS]
+        self.rewards = select_rewards(options.rewards or suitable)
+        self.reward_options = reward_options_of(options)
         self.unanswered = dict.fromkeys(self.examples or ())
         self.errors, self.warnings = _Messages("error"), _Messages("warning")
         self.sampled: list[tuple[dict, ScoredRow]] = []
         self.statuses: Counter[str] = Counter()
         self.totals = dict.fromkeys(self.rewards, 0.0)
+
+    def _first_answers(self) -> list[tuple[RawPrediction, Example]]:
+        """The first rows that can be used with their ground truth, where the format is to be recognised by them."""
+        path, found = self.options.rows, []
+        if self.options.format != "auto":
+            return found
+        if not path.is_file():
+            raise DataError(f"{path}: to recognise a format the rows are read twice, which needs a file; say --format")
+        for number, row, wrong in read_rows(path):
+            where = f"{path}, row {number}"
+            if len(found) == SAMPLED:
+                break
+            if wrong:
+                continue
+            try:
+                example = read_row(row, where).unwrap() if self.examples is None else self._example_of(row, where)
+            except DataError:  # it is named when it is scored
+                continue
+            found.append((RawPrediction(where, row=row), example))
+        return found
 
     def output(self) -> Iterator[dict]:
         """The scored rows. Warnings about the whole file come at the end.
@@ -117,6 +144,8 @@ class _Scoring:
                     if wrong:
                         raise DataError(f"{where}: {wrong}")
                     example = None if self.examples is None else self._example_of(row, where)
+                    if example is not None:
+                        self.unanswered.pop(example.image_id, None)
                     scored = score_row(
                         row, where, self.conversation, self.reward_options, self.rewards, options.strict, example
                     )
@@ -144,7 +173,6 @@ class _Scoring:
             raise DataError(f"{where}: image_id must be a text or a whole number, found {found}")
         if image_id not in self.examples:
             raise DataError(f"{where}: {self.options.data} has no image_id {excerpt(image_id)}")
-        self.unanswered.pop(image_id, None)
         return self.examples[image_id]
 
     def _count(self, row: dict, scored: ScoredRow) -> None:
@@ -160,7 +188,7 @@ class _Scoring:
         """Signs that the answers are in another format, or another box format, than they were parsed in."""
         if "ok" not in self.statuses:
             return check_format([row["answer"] for row, _ in self.sampled], self.conversation.output_format)
-        box_format = self.options.frame
+        box_format = self.conversation.output_format.box_format
         own = [scored for row, scored in self.sampled if row.get("frame", box_format) == box_format != "resized"]
         return check_box_format([scored.example for scored in own], [scored.result for scored in own], box_format)
 
@@ -208,7 +236,8 @@ def score_row(
 
     Returns:
         Its ``output`` holds ``image_id``, ``status``, ``issues``, ``rewards`` (name to value), ``matches`` (see
-        :func:`describe_matches`), and the row's ``sample`` if it has one.
+        :func:`describe_matches`), of a failed answer what it came ``closest`` to, and the row's ``sample`` if it has
+        one.
 
     Raises:
         DataError: the row cannot be used; names ``where`` and what is allowed.
@@ -236,6 +265,8 @@ def score_row(
         "rewards": {name: reward(comparison) for name, reward in rewards.items()},
         "matches": describe_matches(comparison),
     }
+    if not result.ok:
+        output["closest"] = closest(row["answer"], example.query, conversation.output_format.format)
     if joined and not strict and row.get("status", result.status) != result.status:
         warnings.append(
             f"{where}: the answer was {excerpt(row['status'])} when it was predicted and is {result.status} now; "

@@ -117,6 +117,7 @@ ISSUES = {
     "malformed_relation": "a relation that lacks subject, predicate or object, or is not an object itself",
     "bad_box": "the box is not four finite numbers",
     "no_area": "the box has no area (reversed corners included)",
+    "point": "a point in place of a box",
     "duplicate_id": "an object id that an earlier object has",
     "duplicate_relation": "the same subject, predicate and object as an earlier relation",
     "dangling_relation": "a relation that names an object which is not there",
@@ -128,7 +129,7 @@ ISSUES = {
 }
 """Element issues: the element is dropped and counted, the rest is kept."""
 
-OBJECT_ISSUES = frozenset({"malformed_object", "bad_box", "no_area", "duplicate_id", "unknown_label"})
+OBJECT_ISSUES = frozenset({"malformed_object", "bad_box", "no_area", "point", "duplicate_id", "unknown_label"})
 """Issues of one dropped object each."""
 
 RELATION_ISSUES = frozenset(ISSUES) - OBJECT_ISSUES - {"too_many"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, parse_answer
+from scenerl.answers import TEMPLATES, TRAINED, OutputFormat, build_prompt, parse_answer
 from scenerl.types import FAILURES
 
 IMAGE_WH = (100, 100)
@@ -16,7 +16,14 @@ DOG_BOX = '[{"bbox_2d": [0, 0, 10, 10], "label": "dog"}]'
 CAT_BOX = DOG_BOX.replace("dog", "cat")
 DOG_LINE = "dog 0 0 10 10\nend"
 CAT_LINE = "cat 0 0 10 10\nend"
-ANSWERS = {"json": (DOG, CAT), "detections": (DOG_BOX, CAT_BOX), "compact": (DOG_LINE, CAT_LINE)}
+DOG_TABLE = "obj[1]{id,name,x1,y1,x2,y2}:\n  1,dog,0,0,10,10\nrel[0]{subj,pred,obj}:"
+CAT_TABLE = DOG_TABLE.replace("dog", "cat")
+ANSWERS = {
+    "json": (DOG, CAT),
+    "detections": (DOG_BOX, CAT_BOX),
+    "compact": (DOG_LINE, CAT_LINE),
+    "toon": (DOG_TABLE, CAT_TABLE),
+}
 
 
 def read(text, fmt="json", template="plain", **options):
@@ -29,7 +36,7 @@ def label(result):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", TRAINED)
 def test_no_answer_and_empty(fmt, template):
     assert read(None, fmt, template).status == "no_answer"
     assert read(12, fmt, template).status == "no_answer"
@@ -81,7 +88,8 @@ def test_json_failures(text, status):
         ("null", "wrong_schema"),
         ("{}", "wrong_schema"),
         ("[1, 2, 3, 4]", "wrong_schema"),
-        ('{"bbox_2d": [0, 0, 10, 10], "label": "dog"}', "wrong_schema"),
+        ("[[1, 2, 3, 4]]", "wrong_schema"),
+        ('{"x": 1, "label": "dog"}', "wrong_schema"),
         (DOG, "wrong_schema"),
         # an empty list or a None behind broken JSON is a splinter of it, not "nothing found"
         ('[{"label": \'dog\', "bbox_2d": []}]', "invalid_json"),
@@ -129,13 +137,17 @@ def test_every_prefix_of_an_answer_is_broken_off_not_broken():
         assert read(DOG_BOX[:cut], "detections").status == "truncated", DOG_BOX[:cut]
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", TRAINED)
 def test_the_last_complete_answer_counts(fmt):
     dog, cat = ANSWERS[fmt]
-    for text in (
+    # Lists of boxes without a tag between them are one answer (tests/answers/test_lists.py).
+    drafts = (
         f"{dog}\n{cat}",
         f"```json\n{dog}\n```\nNo, rather:\n```json\n{cat}\n```\nThat is all.",
         f"First thought:\n{dog}\nBetter:\n{cat}\nDone.",
+    )
+    for text in (
+        *(drafts if fmt != "detections" else ()),
         f"<answer>{dog}</answer><answer>{cat}</answer>",
         f"<think>{dog}</think><answer>{cat}</answer> {dog}",
         f"<think>a</think><answer>{dog}</answer><think>b</think><answer>{cat}</answer>",
@@ -149,7 +161,7 @@ def test_the_last_complete_answer_counts(fmt):
             assert not result.in_template
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", TRAINED)
 def test_templates(fmt):
     dog, _ = ANSWERS[fmt]
     fenced = f"```json\n{dog}\n```"
@@ -202,7 +214,8 @@ def test_detection_none_is_nothing_found(text):
 
 def test_detection_none_among_other_text():
     assert label(read("I looked. The answer is:\nNone", "detections")) == []
-    assert label(read(f"{DOG_BOX}\nWait.\nNone", "detections")) == []
+    assert label(read(f"<answer>{DOG_BOX}</answer>Wait.<answer>\nNone\n</answer>", "detections")) == []
+    assert label(read(f"{DOG_BOX}\ncat:\nNone", "detections")) == ["dog"]
     assert label(read(f"None\nWait.\n{DOG_BOX}", "detections")) == ["dog"]
     assert not read("The answer is:\nNone", "detections").in_template
 
@@ -237,7 +250,7 @@ def test_compact_text_around_is_not_counted_as_objects():
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", TRAINED)
 @pytest.mark.parametrize("step", [1, 20])
 def test_a_repeated_prompt_is_no_answer(fmt, template, step):
     output_format = OutputFormat(fmt, template, box_format="norm1000", step=step, objects=("dog", "ball"))

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, parse_answer
+from scenerl.answers import FORMATS, TEMPLATES, TRAINED, OutputFormat, parse_answer
 from scenerl.answers.json_text import MAX_DEPTH, scan_values
 from scenerl.types import FAILURES, ISSUES, ParseResult
 
 IMAGE_WH = (640, 480)
 OUTPUT_FORMATS = [OutputFormat(fmt, template) for fmt in FORMATS for template in TEMPLATES]
 M = 10_000_000
+P = 1_100_000
+"""More characters than are parsed."""
 DEEP = 100_000
 
 HOSTILE = {
@@ -52,6 +54,23 @@ HOSTILE = {
     "reasoning": "<think></think>" * (M // 15),
     "fences": "```json\n" * (M // 8),
     "fence and spaces": "```json\n" + " " * M + "``",
+    "label tags": "<ref>" * (P // 5),
+    "long label in tags": "<ref>" + "a" * P,
+    "box tags": "<ref>a</ref>" + "<box>" * (P // 5),
+    "numbers in a box": "<box>[[" + "1 " * (P // 2),
+    "boxes in a box": "<box>" + "[1,2,3,4]" * (P // 9) + "</box>",
+    "pairs in a box": "<box>" + "(1,2)" * (P // 5) + "</box>",
+    "coordinate tokens": "<|object_ref_start|>a<|object_ref_end|><|box_start|>" + "<1>" * (P // 3),
+    "begin of box": "<|begin_of_box|>" * (P // 16),
+    "location tokens": "<loc_1>" * (P // 7),
+    "y-x location tokens": "<loc0001>" * (P // 9) + " a",
+    "patches": "<object>" + "<patch_index_0001>" * (P // 18),
+    "headers": "obj[1]{id,name,x1,y1,x2,y2}:\n" * (P // 30),
+    "half headers": "obj[1]{id," * (P // 10),
+    "quotes in a table": "obj[1]{id,name,x1,y1,x2,y2}:\n1," + '"' * P,
+    "commas in a table": "obj[1]{id,name,x1,y1,x2,y2}:\n" + "," * P,
+    "pairs in a table": "rel_pairs[1]{a,b,c,d,e}:\n1,[" + "a," * (P // 2) + "],[],[],2",
+    "lists with headings": "a: [[1,2,3,4]]\n" * (P // 15),
     "NUL": "\x00" * M,
     "lone surrogates": "\ud800" * (M // 10),
 }
@@ -60,11 +79,13 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_a_typed_failure(name):
     for output_format in (*map(OutputFormat, FORMATS), OutputFormat("json", "think")):
-        result = parse_answer(HOSTILE[name], output_format, IMAGE_WH)
+        # what the formats that are only read add to the others shows in a part of the text
+        text = HOSTILE[name] if output_format.format in TRAINED else HOSTILE[name][: M // 100]
+        result = parse_answer(text, output_format, IMAGE_WH)
         if not result.ok:
             assert result.status in FAILURES
         assert len(result.issues) < 10_000
-        if result.ok:
+        if result.ok and not result.graph.objects and output_format.format in TRAINED:
             assert result.issues, "what was cut must not become nothing found"
 
 
@@ -118,6 +139,8 @@ pieces = st.sampled_from(
         "{", "}", "[", "]", ",", ":", '"', "\\", "'", "\n", " ", "```", "```json\n", "None", "end", "\x00", "\ud800",
         "<think>", "</think>", "<answer>", "</answer>", '"objects"', '"relationships"', '"id"', '"bbox"', '"bbox_2d"',
         '"label"', '"subject"', '"predicate"', '"object"', '"dog.1"', "1", "-2.5", "1e400", "NaN", "true", "null",
+        "<ref>", "</ref>", "<box>", "</box>", "<loc_1>", "<loc0001>", "<|box_start|>", "<|box_end|>", "<1>", "(1,2)",
+        "obj[1]{id,name,x1,y1,x2,y2}:\n", "rel[1]{subj,pred,obj}:\n", "1,dog,0,0,1,1\n", "1,on,2\n", "<object>",
         "dog ", "0 0 10 10\n", "1 on 2\n", '{"objects": [], "relationships": []}', "\nend\n",
         '{"id": "a.1", "bbox": [0, 0, 1, 1]}',
     ]

@@ -177,6 +177,7 @@ def test_elements_beyond_the_bound_are_one_issue():
         ({"bbox_2d": [0, 0, 5], "label": "cat"}, "bad_box"),
         ({"bbox_2d": ["0", 0, 5, 5], "label": "cat"}, "bad_box"),
         ({"bbox_2d": [5, 0, 5, 5], "label": "cat"}, "no_area"),
+        ({"point_2d": [5, 5], "label": "cat"}, "point"),
         ({"bbox_2d": [0, 0, 5, 5], "label": "dog"}, "unknown_label"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenerl.answers import FORMATS, TEMPLATES, OutputFormat, build_prompt, write_answer
+from scenerl.answers import FORMATS, TEMPLATES, TRAINED, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.dialogue import read_output_format
 from scenerl.answers.elements import label_of
@@ -111,7 +111,7 @@ def test_compact_lines():
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("box_format", BOX_FORMATS)
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", [*TRAINED, "qwen2-vl", "internvl"])
 def test_prompts_state_format_box_format_and_template(fmt, box_format, template):
     prompt = build_prompt(OutputFormat(fmt, template, box_format=box_format, objects=("dog", "red ball")))
     assert ("0 to 1000" in prompt) == (box_format == "norm1000")
@@ -120,6 +120,15 @@ def test_prompts_state_format_box_format_and_template(fmt, box_format, template)
     assert ("<think>" in prompt and "<answer>" in prompt) == (template == "think")
     assert "dog, red ball" in prompt
     assert "{unit}" not in prompt and "{{" not in prompt
+
+
+def test_what_is_only_read_is_neither_written_nor_requested():
+    assert "[ymin, xmin, ymax, xmax]" in build_prompt(OutputFormat("gemini", objects=("dog",)))
+    for fmt in set(FORMATS) - set(TRAINED):
+        with pytest.raises(ValueError, match=f"{fmt}.* is only read; write json, compact, detections, toon"):
+            write_answer(graph(), OutputFormat(fmt), IMAGE_WH)
+    with pytest.raises(ValueError, match="no prompt requests the format 'paligemma'"):
+        build_prompt(OutputFormat("paligemma", objects=("dog",)))
 
 
 def test_prompts_open_and_closed():

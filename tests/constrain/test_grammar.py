@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from constrain.play import OUTPUT_FORMATS, output_format_of, parse, play, spec_of, wander
-from scenerl.answers import OutputFormat
+from constrain.play import OUTPUT_FORMATS, graph, output_format_of, parse, play, spec_of, wander
+from scenerl.answers import OutputFormat, build_grammar, write_answer
 from scenerl.constrain import constraint_of
+from scenerl.types import SceneGraph
+
+TABLES = [output_format_of("toon", "plain", is_closed) for is_closed in (True, False)]
 
 
 def _name(output_format: OutputFormat) -> str:
@@ -37,6 +40,24 @@ def test_what_the_grammar_allows_is_read(output_format, matcher_of):
     assert len(texts) > 5
     for text in texts:
         assert parse(text, output_format).ok, text
+
+
+@pytest.mark.parametrize("output_format", TABLES, ids=_name)
+def test_the_grammar_of_tables_holds_what_is_written_and_no_failure(output_format, in_grammar, matcher_of):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        assert in_grammar(output_format, text := write_answer(graph(rng), output_format, (640, 427))), text
+    assert in_grammar(output_format, write_answer(SceneGraph(), output_format, (640, 427)))
+    texts = {wander(matcher_of(output_format), rng, "") for _ in range(30)} - {None}
+    assert len(texts) > 2 and all(parse(text, output_format).status in ("ok", "wrong_schema") for text in texts)
+
+
+def test_formats_without_a_grammar_or_a_template_are_refused(vocabulary):
+    with pytest.raises(ValueError, match="no grammar for the format 'gemini'; allowed: json, compact"):
+        build_grammar(OutputFormat("gemini"), (1000, 1000))
+    for fmt in ("toon", "internvl"):
+        with pytest.raises(ValueError, match=f"constrain: the format '{fmt}' has no template.*use json, compact or"):
+            constraint_of(spec_of(OutputFormat(fmt)), vocabulary)
 
 
 @pytest.mark.parametrize("largest", [1, 9, 10, 37, 99, 100, 640, 1000, 1024])

@@ -45,6 +45,8 @@ def test_profiles_are_found_by_name_or_path(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(PLAIN)
     assert find_profile(str(path), RECIPE).name == "mine"
+    path.write_text(f"{PLAIN}accelerate: recipes/profiles/accelerate/ddp.yaml\n")
+    assert find_profile(str(path), RECIPE).accelerate.samefile(ROOT / "recipes/profiles/accelerate/ddp.yaml")
     assert set(profile_files(tmp_path / "recipe.yaml")) == set(profile_files(RECIPE))
 
 

@@ -1,13 +1,11 @@
-"""The job script: what bash reads of it, and what it does when signals come and programs end."""
+"""The job script: what bash reads of it, which words reach training, and after which ends it requeues itself."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from scenerl import cli
 from scenerl.commands import parse
 from scenerl.launch.job import make_job
 from scenerl.launch.profiles import find_profile
-from scenerl.launch.slurm import REQUEUE, job_script
+from scenerl.launch.slurm import job_script
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "r1_sgg" / "grpo_qwen2vl7b_vg150.yaml"
@@ -49,6 +47,8 @@ def test_directives_come_from_the_profile_and_the_user():
     assert found["account"] == "'a b'" and found["partition"] == "normal"
     assert found["output"] == "runs/slurm/grpo_qwen2vl7b_vg150-%j.out"
     assert directives(script_of("16xgh200_server"))["nodes"] == "5"
+    found = directives(script_of("1x24gb", "--seeds", "0", "7"))
+    assert found["array"] == "0,7" and found["output"].endswith("vg150-%A_%a.out")
 
 
 def test_supervised_fine_tuning_needs_no_server():
@@ -57,9 +57,18 @@ def test_supervised_fine_tuning_needs_no_server():
     assert directives(script)["nodes"] == "4" and "vllm" not in script
 
 
-@pytest.mark.parametrize("bad", ["account", "acc ount=x", "=x"])
-def test_wrong_options_of_sbatch(bad):
-    with pytest.raises(ValueError, match="is not NAME=VALUE"):
+@pytest.mark.parametrize(
+    "bad, said",
+    [
+        ("account", "is not NAME=VALUE"),
+        ("acc ount=x", "is not NAME=VALUE"),
+        ("=x", "is not NAME=VALUE"),
+        ("nodes=3", "sbatch: 'nodes=3' is not allowed; the profile sets it"),
+        ("time=10", "--time sets it"),
+    ],
+)
+def test_wrong_options_of_sbatch(bad, said):
+    with pytest.raises(ValueError, match=said):
         script_of("1x24gb", "--sbatch", bad)
 
 
@@ -71,30 +80,22 @@ def test_no_directive_can_be_smuggled_in():
 FAKES = {
     "scontrol": 'echo "scontrol $*" >> "$CALLS"\n'
     'case "$1 $2" in\n'
-    '  "show hostnames") printf "node%d\\n" 1 2 3 4 5 ;;\n'
+    '  "show hostnames") printf "node%d\\n" $(seq "$NODES") ;;\n'
     '  "show job") cat "$CALLS.job" ;;\n'
     "esac",
-    # The step's number is that of the process that stands for training; the server is step 0, as it may be.
-    "squeue": 'printf "77.0 server\\n77.%s training\\n" "$(cat "$CALLS.pid")"',
-    "scancel": 'echo "scancel $*" >> "$CALLS"; kill "${1/#--signal=/-}" "${2#77.}"',
     # What a task of srun would get, with the node's number; the options of srun are dropped.
     "srun": 'while [[ "$1" == --* ]]; do [[ "$1" == --nodelist=* ]] && echo "srun $1" >> "$CALLS"; shift; done\n'
-    "export SLURM_NODEID=2\n"
-    # As SLURM's: its tasks are processes of their own, and TERM for srun itself kills them without a word to them.
-    'setsid "$@" & task=$!\n'
-    'trap "kill -KILL -$task; exit 143" TERM\n'
-    'while kill -0 "$task" 2>/dev/null; do wait "$task"; code=$?; done; exit "$code"',
-    "accelerate": 'printf "%s\\n" "$@" > "$CALLS.words"; echo $$ > "$CALLS.pid"; exec "$TRAINING"',
-    "vllm": 'printf "%s\\n" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.server"; exec sleep 60',
+    'SLURM_NODEID=2 exec "$@"',
+    "accelerate": 'printf "%s\\n" "$@" > "$CALLS.words"; exec "$TRAINING"',
+    "vllm": 'printf "%s\\n" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.server"',
 }
-
+"""Programs that stand for SLURM's and accelerate's. How the script does on SLURM itself is in tests/slurm."""
 
 RECORD = """JobId=77 JobName=grpo
    JobState={state} Reason=None Dependency=(null)
    PreemptEligibleTime=2026-11-28T12:00:00 PreemptTime={preempted}
 """
 """Part of what `scontrol show job` prints."""
-RUNNING = 'trap "echo saved > saved; exit {code}" TERM; echo > started; while :; do sleep 0.1; done'
 
 
 @pytest.fixture
@@ -107,8 +108,9 @@ def cluster(tmp_path, monkeypatch):
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("NODES", "4")
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[1-5]")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "calls.job").write_text(RECORD.format(state="RUNNING", preempted="None"))
     return tmp_path / "calls"
@@ -122,89 +124,63 @@ def training(monkeypatch, body: str) -> None:
 
 
 def test_words_reach_training_as_they_are(cluster, monkeypatch):
+    monkeypatch.setenv("NODES", "5")
     training(monkeypatch, 'while [ ! -e "$CALLS.server" ]; do sleep 0.05; done')
     nasty = 'it\'s $HOME `x` "y" ; exit 3'
-    script = script_of("16xgh200_server", "--setup", "export WAS_SET=1", sets=[f"run_name={nasty}"])
+    script = script_of("16xgh200_server", "--setup", "export WAS_SET=1", "--seeds", "3", sets=[f"run_name={nasty}"])
     assert subprocess.run(["bash", "-c", script]).returncode == 0
     words = Path(f"{cluster}.words").read_text().splitlines()
     assert words[words.index("--machine_rank") + 1] == "2"
     assert words[words.index("--main_process_ip") + 1] == "node1"
+    assert words[words.index("--main_process_port") + 1] == "20154"  # 20000 + 2 x 77
     assert words[words.index("--num_processes") + 1] == "16" and words[words.index("--num_machines") + 1] == "4"
     assert words[words.index("--vllm_server_host") + 1] == "node5"
+    assert words[words.index("--vllm_server_port") + 1] == "20155"
+    assert words[words.index("--seed") + 1] == "3" and words[words.index("--out") + 1].endswith("vg150/seed_3")
     assert f"--run_name={nasty}" in words
     assert words[words.index("scenerl") + 1 :][:2] == ["grpo", "--config"]
     served = Path(f"{cluster}.server").read_text().splitlines()
-    assert served[:3] == ["1", "serve", "runs/sft_qwen2vl7b_vg150"]
+    assert served[:3] == ["1", "serve", "runs/sft_qwen2vl7b_vg150"] and served[served.index("--port") + 1] == "20155"
     assert served[served.index("--weight-transfer-config") + 1] == '{"backend": "nccl"}'
     assert served[served.index("--max-model-len") + 1] == "4096" and "--enable-scale-out" in served
     calls = cluster.read_text()
     assert "srun --nodelist=node5" in calls and "srun --nodelist=node1,node2,node3,node4" in calls
 
 
-@pytest.mark.parametrize("code, queued", [(0, False), (1, False), (2, False), (REQUEUE, True)])
-def test_which_ends_are_queued_again(cluster, monkeypatch, code, queued):
-    training(monkeypatch, f"exit {code}")
+@pytest.mark.parametrize(
+    "code, state, preempted, stopped, queued",
+    [
+        (0, "RUNNING", "None", False, False),
+        (0, "RUNNING", "None", True, False),  # stopped in its last step
+        (1, "RUNNING", "None", False, False),  # a crash
+        (2, "RUNNING", "None", False, False),  # wrong options
+        (1, "RUNNING", "None", True, True),  # torchrun ends with 1 whatever training ends with
+        (143, "RUNNING", "2026-11-28T12:30:00", False, True),  # preempted before training could take a signal
+        (1, "COMPLETING", "2026-11-28T12:30:00", True, False),  # SLURM requeues it itself
+        (1, "COMPLETING", "None", True, False),  # scancel
+        (1, "CANCELLED", "None", True, False),
+        (1, "PENDING", "None", False, False),  # a node was lost, and SLURM has requeued the job
+    ],
+)
+def test_which_ends_are_queued_again(cluster, monkeypatch, code, state, preempted, stopped, queued):
+    Path(f"{cluster}.job").write_text(RECORD.format(state=state, preempted=preempted))
+    training(monkeypatch, f'{"touch" if stopped else "ls"} "$SCENERL_STOPPED"; exit {code}')
     assert subprocess.run(["bash", "-c", script_of("16xgh200")]).returncode == code
     assert ("scontrol requeue 77" in cluster.read_text()) == queued
 
 
-@pytest.fixture
-def started(cluster, monkeypatch):
-    """Starts the job with a training that ends with a code after TERM; returns the batch shell's process."""
-    processes = []
-
-    def start(code: int) -> subprocess.Popen:
-        training(monkeypatch, RUNNING.format(code=code))
-        processes.append(subprocess.Popen(["bash", "-c", script_of("16xgh200")]))
-        while not Path("started").exists():
-            time.sleep(0.05)
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.parametrize("code, queued", [(1, True), (0, False)])
-def test_the_time_limit_ends_training_with_a_checkpoint(cluster, started, code, queued):
-    """SLURM signals the batch shell; the named step gets TERM, srun does not. torchrun ends with 1 whatever its workers
-    end with; a run that was just done ends with 0."""
-    process = started(code)
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=60) == code
-    assert Path("saved").exists()
-    assert ("scontrol requeue 77" in cluster.read_text()) == queued
-
-
-@pytest.mark.parametrize(
-    "state, preempted, queued",
-    [
-        ("RUNNING", "2026-11-28T12:30:00", True),  # preempted within its grace time
-        ("COMPLETING", "2026-11-28T12:30:00", False),  # SLURM requeues it itself
-        ("COMPLETING", "None", False),  # scancel JOB
-        ("CANCELLED", "None", False),
-        ("RUNNING", "None", False),  # a crash
-    ],
-)
-def test_preemption_requeues_and_scancel_does_not(cluster, started, state, preempted, queued):
-    """SLURM signals the steps and nothing to the batch shell; the job's record says why."""
-    process = started(1)
-    Path(f"{cluster}.job").write_text(RECORD.format(state=state, preempted=preempted))
-    os.kill(int(Path(f"{cluster}.pid").read_text()), signal.SIGTERM)
-    assert process.wait(timeout=60) == 1
-    assert Path("saved").exists()
-    assert ("scontrol requeue 77" in cluster.read_text()) == queued
-
-
-def test_scancel_of_a_run_that_could_continue_ends_it(cluster, started):
-    """Exit code 75 and a signal to the batch shell too: the job was cancelled and must not come back."""
-    process = started(REQUEUE)
-    Path(f"{cluster}.job").write_text(RECORD.format(state="COMPLETING", preempted="None"))
-    process.send_signal(signal.SIGTERM)
-    os.kill(int(Path(f"{cluster}.pid").read_text()), signal.SIGTERM)
-    assert process.wait(timeout=60) == REQUEUE
+def test_a_stop_of_an_earlier_attempt_is_forgotten(cluster, monkeypatch):
+    Path("runs/slurm").mkdir(parents=True)
+    Path("runs/slurm/77.stopped").touch()
+    training(monkeypatch, "exit 1")
+    assert subprocess.run(["bash", "-c", script_of("16xgh200")]).returncode == 1
     assert "requeue" not in cluster.read_text()
+
+
+def test_nodes_that_are_not_the_profiles(cluster, monkeypatch):
+    monkeypatch.setenv("NODES", "3")
+    done = subprocess.run(["bash", "-c", script_of("16xgh200")], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "profile 16xgh200 needs 4 nodes; this job has 3\n")
 
 
 @pytest.mark.parametrize(
@@ -236,14 +212,11 @@ def test_print_starts_nothing(capsys, monkeypatch):
     assert words[words.index("--config_file") + 1].endswith("profiles/accelerate/fsdp2.yaml")
     assert cli.main(["launch", str(place), "--profile", "16x80gb", "--print"]) == 2
     assert re.search(r"profile 16x80gb has 4 nodes: add --slurm", capsys.readouterr().err)
+    assert cli.main(["launch", str(place), "--profile", "4x80gb", "--seeds", "1", "2"]) == 2
+    assert "seeds: a job array needs SLURM" in capsys.readouterr().err
 
 
 def test_without_slurm_nothing_is_submitted(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["launch", str(RECIPE), "--profile", "16x80gb", "--slurm"]) == 2
     assert "sbatch is not installed here" in capsys.readouterr().err
-
-
-def test_the_code_is_that_of_training():
-    preemption = pytest.importorskip("scenerl.training.preemption")
-    assert preemption.REQUEUE == REQUEUE

@@ -74,12 +74,14 @@ def kill_and_compare(base, rows, folder, ends: dict[str, list[dict]], steps: dic
     return dict(zip(ends, codes[1::2], strict=True))
 
 
-def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path):
+def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCENERL_STOPPED", str(tmp_path / "stopped"))  # the job script looks for this file
     # The 20th touch falls into the first checkpoint, the 45th behind it.
     ends = [{"kill_at_touch": 20}, {"kill_at_touch": 45}, {"term_at_step": 5}]
     codes = kill_and_compare(base, rows, tmp_path, {"sft": ends, "grpo": ends}, {"sft": 7, "grpo": 7})
     for command in ("sft", "grpo"):
         assert codes[command] == [-signal.SIGKILL, -signal.SIGKILL, REQUEUE, 0]
+    assert (tmp_path / "stopped").exists()
 
 
 def test_without_a_signal_that_only_posix_has(monkeypatch):

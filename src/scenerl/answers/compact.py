@@ -52,7 +52,7 @@ _BOUNDARY = re.compile("|".join(("\n", *map(re.escape, TAGS))))
 _FENCE = re.compile(r"```\w*")
 
 
-def _is_number(token: str) -> bool:
+def is_number(token: str) -> bool:
     return _NUMBER.fullmatch(token) is not None
 
 
@@ -135,7 +135,7 @@ def _blocks(inner: str) -> list[_Block]:
 def _without_preface(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """The lines from the first that ends in a number: what comes before is other text, not a numbered object."""
     for index, (_, line) in enumerate(lines):
-        if line and _is_number(line.rsplit(None, 1)[-1]):
+        if line and is_number(line.rsplit(None, 1)[-1]):
             return lines[index:]
     return []
 
@@ -164,7 +164,7 @@ def _fill(lines: list[tuple[int, str]], builder: GraphBuilder) -> None:
         if label is not None:
             builder.add_object(key, label, box[1], f"line {number}", line)
         else:
-            ends_in_number = box is None and _is_number(line.rsplit(None, 1)[-1])
+            ends_in_number = box is None and is_number(line.rsplit(None, 1)[-1])
             builder.drop("bad_box" if ends_in_number else "malformed_object", f"line {number}", line)
     builder.drop_rest("object lines", len(objects) - MAX_OBJECTS)
     for number, line, relation in relations[:MAX_RELATIONS]:

@@ -11,6 +11,7 @@ import reprlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 from scenerl.boxes import Array
 from scenerl.types import Issue, Relation, SceneGraph, SceneObject
@@ -24,6 +25,8 @@ MAX_COORDINATE = 1e9
 MAX_EXCERPT = 80
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+Element = TypeVar("Element")
 
 _excerpts = reprlib.Repr()
 _excerpts.maxlevel = 3
@@ -117,7 +120,7 @@ class GraphBuilder:
         """Record an element that is not kept."""
         self.issues.append(Issue(kind, where, excerpt(raw) if raw != "" else ""))
 
-    def bounded(self, elements: list, name: str, bound: int) -> Iterator[tuple[str, object]]:
+    def bounded(self, elements: list[Element], name: str, bound: int) -> Iterator[tuple[str, Element]]:
         """Place, ``name[n]``, and element for those within a bound; the others become one issue."""
         for number, element in enumerate(elements[:bound]):
             yield f"{name}[{number}]", element
@@ -148,9 +151,18 @@ class GraphBuilder:
             self._labels.append(label)
             self._boxes.append(box)
 
+    @property
+    def only_label(self) -> str | None:
+        """The label of a vocabulary that has one: that of a box without a label, as in answers about one object."""
+        return self.objects[0] if self.objects is not None and len(self.objects) == 1 else None
+
     def claim(self, key: Hashable) -> None:
         """Give ``key`` to an object that is dropped before its box is looked at."""
         self._index.setdefault(key, None)
+
+    def has(self, key: Hashable) -> bool:
+        """Whether the object of a key is kept."""
+        return self._index.get(key) is not None
 
     def add_relation(self, subject: Hashable, predicate: str, object_: Hashable, where: str, raw: object) -> None:
         """Check and keep a relation whose ``predicate`` is clean; call after every object has been added."""
@@ -180,12 +192,33 @@ class GraphBuilder:
         return SceneGraph(objects, tuple(Relation(*relation) for relation in self._relations))
 
 
+Span = tuple[int, int]
+"""Characters [start, end) of a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object stands in the text: its label, None where that is not written there, and its four coordinates."""
+
+    label: Span | None
+    box: tuple[Span, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a format's reader found: ``failure`` (a name of :data:`~scenerl.types.FAILURES`) or None, and whether the
-    answer stood ``alone``, with nothing but white space or one code fence around it. ``start``: where in the text a
-    JSON answer begins that did not."""
+    """What a format's reader found.
+
+    Attributes:
+        failure: a name of :data:`~scenerl.types.FAILURES`, or None.
+        alone: nothing but white space or one code fence stood around the answer.
+        start: where in the text a JSON graph begins that did not stand alone.
+        objects: of readers that note them, gives the place of an object by the number in ``object_places``, None
+            where it is not known.
+        relations: the same of relations: subject, predicate and object.
+    """
 
     failure: str | None
     alone: bool
     start: int | None = None
+    objects: Callable[[int], Place | None] | None = None
+    relations: Callable[[int], tuple[Span, Span, Span]] | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from scenerl.answers.elements import clean_label, excerpt
 from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.template import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
+from scenerl.answers.toon import quoted
 from scenerl.errors import UserError
 
 _MAX_NUMBER_DIGITS = 4
@@ -26,6 +27,7 @@ _MAX_LISTED = 512
 _BARRED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no label may hold: scenerl.answers.elements.clean_label
 _IN_STRING = rf'([^"\\{_BARRED}] | "\\" ["\\])*'
 _IN_LINE = rf"[^{_BARRED}]*"
+_IN_FIELD = rf'[^"\\,\[\]{{}}:| \-{_BARRED}] [^"\\,\[\]{{}}:|{_BARRED}]* | "\"" {_IN_STRING} "\""'
 # Reasoning must not hold tags. A rule that bars nothing else makes xgrammar a thousand times slower.
 _REASONING = r'([^<\x00-\x08\x0b-\x1f\x7f] | "<" [^</at\x00-\x08\x0b-\x1f\x7f])*'
 _NUMBER = f"[1-9] [0-9]{{0,{_MAX_NUMBER_DIGITS - 1}}}"
@@ -82,7 +84,8 @@ def build_grammar(output_format: OutputFormat, bounds_wh: tuple[float, float]) -
         EBNF with the start rule ``root``.
 
     Raises:
-        UserError: a box format without room for a box, a vocabulary that no answer can be written in.
+        UserError: a box format without room for a box, a vocabulary that no answer can be written in, a format that is
+            only read.
 
     >>> print(build_grammar(OutputFormat("compact", objects=("dog",), predicates=("on",), step=500), (1000, 1000)))
     root ::= body
@@ -96,6 +99,8 @@ def build_grammar(output_format: OutputFormat, bounds_wh: tuple[float, float]) -
     y ::= "0" | "500" | "1000"
     <BLANKLINE>
     """
+    if output_format.format not in _BODIES:
+        raise UserError(f"no grammar for the format {output_format.format!r}; allowed: {', '.join(_BODIES)}")
     check_vocabularies(output_format)
     largest = largest_steps(output_format, bounds_wh)
     rules = {"root": _root(output_format), **_BODIES[output_format.format](output_format)}
@@ -142,7 +147,22 @@ def _compact_rules(output_format: OutputFormat) -> dict[str, str]:
     }
 
 
-_BODIES = {"json": _json_rules, "compact": _compact_rules, "detections": _detection_rules}
+def _toon_rules(output_format: OutputFormat) -> dict[str, str]:
+    # a grammar cannot count: the numbers of lines are any
+    relations = '("\\n  " relation)*' if output_format.predicates != () else '""'
+    return {
+        "body": f'"obj[" count "]" {_quoted("{id,name,x1,y1,x2,y2}:")} ("\\n  " object)* "\\nrel[" count "]" '
+        f"{_quoted('{subj,pred,obj}:')} {relations}",
+        "object": 'number "," label "," x "," y "," x "," y',
+        "relation": 'number "," predicate "," number',
+        "count": f'"0" | {_NUMBER}',
+        "number": _NUMBER,
+        "label": _label(output_format.objects, quoted, _IN_FIELD),
+        "predicate": _label(output_format.predicates, quoted, _IN_FIELD),
+    }
+
+
+_BODIES = {"json": _json_rules, "compact": _compact_rules, "detections": _detection_rules, "toon": _toon_rules}
 
 
 def json_text(label: str) -> str:

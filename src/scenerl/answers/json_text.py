@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scenerl.answers.elements import Reading
+from scenerl.answers.elements import Reading, Span
 
 MAX_DEPTH = 64
 """A value nested deeper is complete JSON but no answer."""
@@ -115,46 +115,67 @@ def scan_values(text: str) -> Scan:
     return scan
 
 
-def find_answer(
-    text: str, inner: str, is_answer: Callable[[object], bool], nothing: re.Pattern | None = None
-) -> tuple[Any, Reading]:
-    """The last complete value in ``text`` that is an answer.
+@dataclass(slots=True)
+class Found:
+    """The complete JSON values in a text.
+
+    Attributes:
+        values: (value, start, end) in their order; the value is None where it is nested too deep.
+        alone: there is one, and nothing else in the text.
+        broken, breaks_off: as in :class:`Scan`.
+    """
+
+    values: list[tuple[Any, int, int]]
+    alone: bool = False
+    broken: bool = False
+    breaks_off: bool = False
+
+    @property
+    def failure(self) -> str:
+        """Why there is no answer, where none of the values is one."""
+        if self.breaks_off:
+            return "truncated"
+        return "wrong_schema" if self.values and not self.broken else "invalid_json"
+
+
+def find_values(text: str, inner: str) -> Found:
+    """All outermost JSON objects and lists in ``text``; a single value of any kind where there is nothing else.
 
     Args:
         text: where to look.
         inner: ``text`` without the one code fence around it, if there is one; tried first, as a whole.
-        is_answer: whether a decoded value has the form of an answer.
-        nothing: a pattern whose match, at a later place, stands for an empty list.
-
-    Returns:
-        The value and how it was found. Without one: ``truncated`` where the text ends inside a value, ``wrong_schema``
-        where it holds JSON but no answer, else ``invalid_json``. An empty list or ``nothing`` behind broken JSON is not
-        believed: it may be a splinter of the broken value, and could not parse must not become found nothing.
     """
     for decoder in (_FAST_DECODER, _DECODER):
         try:
             value = decoder.decode(inner)
         except (ValueError, RecursionError):
             continue
-        return (value, Reading(None, True)) if is_answer(value) else (None, Reading("wrong_schema", True))
+        start = text.find(inner)
+        return Found([(value, start, start + len(inner))], alone=True)
     scan = scan_values(text)
-    damaged = scan.broken or scan.breaks_off
-    word_at = -1
-    if nothing is not None and not damaged:
-        word_at = max((match.start() for match in nothing.finditer(text)), default=-1)
-    for start, depth in reversed(scan.values):
-        if start < word_at:
-            break
-        if depth > MAX_DEPTH:
-            continue
-        value, _ = _DECODER.raw_decode(text, start)
-        if is_answer(value) and not (value == [] and damaged):
-            return value, Reading(None, False, start)
-    if word_at >= 0:
-        return [], Reading(None, False)
-    if scan.breaks_off:
-        return None, Reading("truncated", False)
-    return None, Reading("wrong_schema" if scan.values and not scan.broken else "invalid_json", False)
+    found = Found([], False, scan.broken, scan.breaks_off)
+    for start, depth in scan.values:
+        value, end = _DECODER.raw_decode(text, start) if depth <= MAX_DEPTH else (None, start)
+        found.values.append((value, start, end))
+    return found
+
+
+def find_answer(text: str, inner: str, is_answer: Callable[[object], bool]) -> tuple[Any, Reading]:
+    """The last complete value in ``text`` that is an answer.
+
+    Args:
+        text, inner: as for :func:`find_values`.
+        is_answer: whether a decoded value has the form of an answer.
+
+    Returns:
+        The value and how it was found. Without one: ``truncated`` where the text ends inside a value, ``wrong_schema``
+        where it holds JSON but no answer, else ``invalid_json``.
+    """
+    found = find_values(text, inner)
+    for value, start, _ in reversed(found.values):
+        if is_answer(value):
+            return value, Reading(None, found.alone, None if found.alone else start)
+    return None, Reading(found.failure, found.alone)
 
 
 def leaf_spans(text: str, start: int) -> object:
@@ -190,3 +211,23 @@ def leaf_spans(text: str, start: int) -> object:
         if len(stack) == 1:
             break
     return root[0]
+
+
+def leaf(spans: object, *path: str | int) -> Span | None:
+    """The leaf of :func:`leaf_spans` to which keys and indices lead; None where there is none."""
+    for key in path:
+        try:
+            spans = spans[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return spans if isinstance(spans, tuple) else None
+
+
+def inside(text: str, spans: object, *path: str | int) -> Span | None:
+    """What a JSON string holds, without quotes and white space."""
+    span = leaf(spans, *path)
+    if span is None:
+        return None
+    raw = text[span[0] + 1 : span[1] - 1]
+    start = span[0] + 1 + len(raw) - len(raw.lstrip())
+    return start, start + len(raw.strip())

@@ -10,20 +10,19 @@ import re
 from dataclasses import dataclass
 
 from scenerl.answers.compact import line_spans
-from scenerl.answers.elements import GraphBuilder, label_of
+from scenerl.answers.elements import GraphBuilder, Place, Span, label_of
 from scenerl.answers.formats import FORMATS
-from scenerl.answers.json_text import leaf_spans
+from scenerl.answers.json_text import inside, leaf, leaf_spans
 from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.parser import MAX_CHARS
 from scenerl.answers.template import TEMPLATES, unfence
 
-Span = tuple[int, int]
-"""Characters [start, end) of the model's text."""
-
-
 Places = dict[str, list[Span]]
 """The parts of an element: ``label`` (in ``json`` without the number behind it) and ``box``, the four coordinates; or
 ``subject`` and ``object``, what names these two, and ``predicate``."""
+
+
+_ENDS = ("subject", "predicate", "object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,24 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     reading = FORMATS[output_format.format].read(body, builder)
     if reading.failure or not builder.object_places:
         return Located()
-    start = offset + (_inner_start(body) if reading.start is None else reading.start)
     objects, relations = map(_number, builder.object_places), map(_number, builder.relation_places)
+    if reading.objects is not None:
+
+        def shifted(span: Span) -> Span:
+            return span[0] + offset, span[1] + offset
+
+        def parts(place: Place | None) -> Places | None:
+            if place is None or place.label is None:
+                return None
+            return {"label": [shifted(place.label)], "box": list(map(shifted, place.box))}
+
+        return Located(
+            tuple(parts(reading.objects(n)) for n in objects),
+            tuple(
+                {key: [shifted(span)] for key, span in zip(_ENDS, reading.relations(n), strict=True)} for n in relations
+            ),
+        )
+    start = offset + (_inner_start(body) if reading.start is None else reading.start)
     if output_format.format == "compact":
         lines = line_spans(unfence(body))
 
@@ -79,10 +94,8 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
             ),
         )
     spans = leaf_spans(text, start)
-    if output_format.format == "detections":
-        return Located(tuple(_object(text, spans, (n,), "label", "bbox_2d") for n in objects))
     return Located(
-        tuple(_object(text, spans, ("objects", n), "id", "bbox") for n in objects),
+        tuple(_object(text, spans, n) for n in objects),
         tuple(_relation(text, spans, n) for n in relations),
     )
 
@@ -107,37 +120,16 @@ def _inner_start(body: str) -> int:
     return body.index(inner, body.index("\n", start))
 
 
-def _object(text: str, spans: object, path: tuple, label_key: str, box_key: str) -> Places | None:
-    label = _inside(text, spans, *path, label_key)
-    box = [_leaf(spans, *path, box_key, side) for side in range(4)]
+def _object(text: str, spans: object, number: int) -> Places | None:
+    label = inside(text, spans, "objects", number, "id")
+    box = [leaf(spans, "objects", number, "bbox", side) for side in range(4)]
     if label is None or None in box:
         return None
-    if label_key == "id" and "\\" not in (raw := text[slice(*label)]):
+    if "\\" not in (raw := text[slice(*label)]):
         label = label[0], label[0] + len(label_of(raw).rstrip())
     return {"label": [label], "box": box}
 
 
 def _relation(text: str, spans: object, number: int) -> Places | None:
-    keys = ("subject", "predicate", "object")
-    parts = {key: [_inside(text, spans, "relationships", number, key)] for key in keys}
+    parts = {key: [inside(text, spans, "relationships", number, key)] for key in _ENDS}
     return None if [None] in parts.values() else parts
-
-
-def _leaf(spans: object, *path: str | int) -> Span | None:
-    """The leaf to which keys and indices lead; None where there is none."""
-    for key in path:
-        try:
-            spans = spans[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return spans if isinstance(spans, tuple) else None
-
-
-def _inside(text: str, spans: object, *path: str | int) -> Span | None:
-    """What a JSON string holds, without quotes and white space."""
-    span = _leaf(spans, *path)
-    if span is None:
-        return None
-    raw = text[span[0] + 1 : span[1] - 1]
-    start = span[0] + 1 + len(raw) - len(raw.lstrip())
-    return start, start + len(raw.strip())

@@ -28,8 +28,9 @@ def parse_answer(
 ) -> ParseResult:
     """Parse a model's answer.
 
-    The last complete answer in the text counts, fenced or not, with or without the requested response template. Labels
-    lose the white space around them and nothing else. Boxes are neither rounded nor clipped to the image.
+    The last complete answer in the text counts, fenced or not, with or without the requested response template; lists
+    of boxes one after another are one answer. Labels lose the white space around them and nothing else. Boxes are
+    neither rounded nor clipped to the image.
 
     Args:
         text: the model's answer; None (or anything but a string) is the failure ``no_answer``.
@@ -49,7 +50,9 @@ def parse_answer(
     Raises:
         UserError: the box format ``resized`` without ``input_wh``.
     """
-    extent_wh(output_format.box_format, image_wh, input_wh)  # the caller's mistake must not depend on the text
+    fmt = FORMATS[output_format.format]
+    box_format = fmt.box_format or output_format.box_format
+    extent_wh(box_format, image_wh, input_wh)  # the caller's mistake must not depend on the text
     if not isinstance(text, str):
         return ParseResult("no_answer", None)
     text = text.strip()
@@ -63,12 +66,12 @@ def parse_answer(
     cut = len(opened.body) > MAX_CHARS
     truncated |= cut
     builder = GraphBuilder(output_format.objects, output_format.predicates)
-    reading = FORMATS[output_format.format].read(opened.body[:MAX_CHARS], builder)
+    reading = fmt.read(opened.body[:MAX_CHARS], builder)
     in_template = opened.exact and reading.alone and not cut
     if reading.failure or (cut and builder.is_empty()):  # the cut may have made "nothing found" of something else
         failure = "truncated" if opened.unfinished or truncated else reading.failure
         return ParseResult(failure, None, in_template=in_template and failure == "wrong_schema")
     if strict and builder.issues:
         return ParseResult("wrong_schema", None, tuple(builder.issues), in_template)
-    graph = builder.graph(lambda boxes: to_pixels(boxes, output_format.box_format, image_wh, input_wh))
+    graph = builder.graph(lambda boxes: to_pixels(boxes, box_format, image_wh, input_wh))
     return ParseResult("ok", graph, tuple(builder.issues), in_template)

@@ -57,7 +57,8 @@ def build_prompt(
         provided: where objects are provided, their labels and their boxes as numbers of the box format.
 
     Raises:
-        UserError: ``detections`` without labels to look for, or a query with another format.
+        UserError: a format of detections without labels to look for, a query with a format of graphs, or a format that
+            is only read.
 
     >>> print(build_prompt(OutputFormat("detections"), ("dog", "red ball")))
     Find every instance of these in the image: dog, red ball.
@@ -68,6 +69,8 @@ def build_prompt(
     Write nothing else.
     """
     fmt = FORMATS[output_format.format]
+    if fmt.instruction is None:
+        raise UserError(f"no prompt requests the format {output_format.format!r}: it is only read")
     if fmt.graph:
         if query is not None:
             raise UserError(f"format {output_format.format!r} requests a whole scene graph and takes no query")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scenerl.answers.elements import clean_label, excerpt
-from scenerl.answers.formats import FORMATS
+from scenerl.answers.formats import FORMATS, TRAINED
 from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.template import TAGS, TEMPLATES
 from scenerl.box_formats import extent_wh
@@ -81,8 +81,8 @@ def write_answer(
 
     Raises:
         UserError: a label or predicate that is empty, holds line breaks or tags, or is outside the closed vocabulary;
-            a predicate that the format cannot hold; a box that is not finite or has no area; reasoning where it has no
-            place.
+            a predicate that the format cannot hold; a format that is only read; a box that is not finite or has no
+            area; reasoning where it has no place.
 
     >>> from scenerl.types import Relation, SceneObject
     >>> dog, ball = SceneObject("dog", (10, 20, 50, 80)), SceneObject("ball", (60, 70, 70, 80))
@@ -94,14 +94,17 @@ def write_answer(
     1 chasing 2
     end
     """
+    fmt = FORMATS[output_format.format]
+    if fmt.write is None:
+        raise UserError(f"the format {output_format.format!r} is only read; write {', '.join(TRAINED)}")
     labels = [_checked(item.label, "object label", output_format.objects) for item in graph.objects]
     boxes = box_coordinates([item.box for item in graph.objects], output_format, image_wh, input_wh)
     relations = []
-    if FORMATS[output_format.format].graph:
+    if fmt.graph:
         relations = [
             (relation.subject, _checked(relation.predicate, "predicate", output_format.predicates), relation.object)
             for relation in graph.relations
             if relation.subject != relation.object
         ]
-    body = FORMATS[output_format.format].write(labels, boxes, list(dict.fromkeys(relations)))
+    body = fmt.write(labels, boxes, list(dict.fromkeys(relations)))
     return TEMPLATES[output_format.template].wrap(body, reasoning)

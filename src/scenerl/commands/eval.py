@@ -15,6 +15,7 @@ from scenerl.errors import UserError
 EXAMPLES = (
     "scenerl eval predictions.jsonl --data data/shapes/test.jsonl --out metrics.json",
     "scenerl eval answers.jsonl --data mine.jsonl --format json --frame norm1000 --train mine_train.jsonl",
+    "scenerl eval A=a.jsonl:format=gemini B=b.jsonl:format=auto YOLO=y.json:names=coco --data test.jsonl --task det",
     "scenerl eval --compare sft.jsonl grpo.jsonl --data data/shapes/test.jsonl",
 )
 MATCHING, MAPPING, INTERVALS = "Matching", "Labels outside the vocabulary", "Intervals"
@@ -26,10 +27,19 @@ class EvalOptions(AnswerOptions):
     """Metrics of predictions against ground truth with 95 % bootstrap intervals, or a comparison of two predictions."""
 
     pred: Path | None = option(
-        None, "predictions: JSONL rows with `image_id` and `answer`, or another project's file", positional=True
+        None,
+        "predictions: JSONL rows with `image_id` and `answer`, or another project's file; as NAME=FILE:KEY=VALUE,… "
+        "with its own format, frame, input, envelope and names (of category ids: coco, vg150, psg or a file)",
+        positional=True,
+    )
+    others: list[str] = option(
+        [], "further predictions, written alike: all in one table, every pair tested", positional=True
     )
     data: str = option(..., f"ground truth: {SOURCE_HELP}")
-    out: Path | None = option(None, "metrics.json to write. Default: print the table only")
+    out: Path | None = option(
+        None, "metrics.json to write, or the table as .csv, .tex or .md. Default: print the table only"
+    )
+    metrics: list[str] = option([], "metrics that tables show; all: every one. Default: the headline; .csv: all")
     input: Literal["auto", "jsonl", "r1-sgg", "toon", "sgbench", "arrays", "coco", "ovdeval"] = option(
         "auto", "file format of the predictions; auto: by content"
     )

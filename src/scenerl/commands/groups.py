@@ -35,7 +35,10 @@ SOURCE_HELP = (
     "psg:FOLDER, vcoco:FOLDER, coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE; or your own: FILE.py:FUNCTION"
 )
 SPLIT_HELP = "split of the data set, where it has several"
-FORMAT_HELP = "json: R1-SGG's JSON; compact: one short line per object and relation; detections: VLM-R1's list of boxes"
+FORMAT_HELP = (
+    "json: R1-SGG's JSON; compact: one short line per object and relation; detections: VLM-R1's list of boxes, and "
+    "lists like it; toon: SceneGraphVLM's tables; the others are read only, as the family of the name writes them"
+)
 TEMPLATE_HELP = "response template. plain: the output alone; think: <think>…</think><answer>…</answer>"
 VOCABULARY_HELP = (
     'vg150, psg, coco or a JSON file {"objects": […], "predicates": […]}; other labels are counted as issues. '
@@ -91,9 +94,16 @@ class OutputFormatOptions(Options):
 class AnswerOptions(Options):
     """How the texts in a file of predictions are parsed."""
 
-    format: FormatName = option("json", FORMAT_HELP, OUTPUT)
+    format: FormatName | Literal["auto"] = option(
+        "json", f"{FORMAT_HELP}; auto: the one that explains most answers of the file, and it says which", OUTPUT
+    )
     envelope: TemplateName = option("plain", TEMPLATE_HELP, OUTPUT)
-    frame: BoxFormatName = option("norm1000", "box format; rows of `predict` state their own", OUTPUT)
+    frame: BoxFormatName | None = option(
+        None,
+        "box format, where neither the row nor the format of the answer states its own. Default: norm1000; with "
+        "--format auto, the one in which the boxes fit images and targets best, and it says which",
+        OUTPUT,
+    )
     vocabulary: Path | None = option(None, VOCABULARY_HELP, OUTPUT)
 
 

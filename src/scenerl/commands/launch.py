@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from scenerl.config.options import Options, option
 
@@ -33,5 +33,6 @@ class LaunchOptions(Options):
     grace: PositiveInt = option(
         600, "seconds before the time limit at which the run saves a checkpoint and requeues", SLURM
     )
+    seeds: list[NonNegativeInt] = option([], "a job array: one run for each of these seeds, in OUT/seed_N", SLURM)
     sbatch: list[str] = option([], "NAME=VALUE …: further options of sbatch, as account=a-a03 partition=normal", SLURM)
     setup: str | None = option(None, "shell line to run first on every node, as 'source .venv/bin/activate'", SLURM)

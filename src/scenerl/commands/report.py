@@ -28,8 +28,12 @@ class ReportOptions(Options):
     title: str | None = option(None, "title of the report")
     data: str | None = option(None, "ground truth, as for `eval`", FILES)
     split: str | None = option(None, "split of the ground truth", FILES)
-    predictions: list[str] = option([], "NAME=predictions.jsonl, one per stage", FILES)
-    metrics: list[str] = option([], "NAME=metrics.json, one per stage", FILES)
+    predictions: list[str] = option(
+        [],
+        "NAME=predictions, one per stage: everything that `eval` reads, written alike (NAME=FILE:format=gemini)",
+        FILES,
+    )
+    metrics: list[str] = option([], "NAME=metrics.json, one per stage; that of `eval` of several models has all", FILES)
     logs: list[str] = option([], "NAME=log.jsonl, one per training stage", FILES)
     num_images: PositiveInt = option(48, "number of images", GALLERY)
     seed: NonNegativeInt = option(0, "seed of the choice of images", GALLERY)

@@ -8,7 +8,22 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field as Range
 
-FormatName = Literal["json", "compact", "detections"]
+FormatName = Literal[
+    "json",
+    "compact",
+    "detections",
+    "toon",
+    "gemini",
+    "qwen2-vl",
+    "internvl",
+    "glm-4v",
+    "deepseek-vl2",
+    "rex-omni",
+    "kosmos-2",
+    "florence-2",
+    "paligemma",
+]
+"""Formats of answers (:data:`scenerl.answers.FORMATS`); from ``gemini`` on they are only read."""
 TemplateName = Literal["plain", "think"]
 BoxFormatName = Literal["pixels", "norm1000", "norm1", "resized"]
 TaskName = Literal["sgdet", "sgcls", "predcls", "det"]

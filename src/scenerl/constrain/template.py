@@ -36,9 +36,16 @@ def build_template(spec: GrammarSpec) -> Template:
     """The template of answers of one form.
 
     Raises:
-        UserError: the box format has no room for a box, or no answer can be written in the vocabularies.
+        UserError: the box format has no room for a box, no answer can be written in the vocabularies, or the format
+            has no template.
     """
     output_format = spec.output_format
+    build = {"json": _json, "compact": _compact, "detections": _detections}.get(output_format.format)
+    if build is None:
+        raise UserError(
+            f"constrain: the format {output_format.format!r} has no template for it: the number of lines stands before "
+            "them in toon, and the other formats are only read; use json, compact or detections"
+        )
     check_vocabularies(output_format)
     spelt = str if output_format.format == "compact" else json_text
     vocabularies = [
@@ -49,7 +56,6 @@ def build_template(spec: GrammarSpec) -> Template:
         Side(largest, output_format.step, output_format.box_format == "norm1")
         for largest in largest_steps(output_format, spec.bounds_wh)
     )
-    build = {"json": _json, "compact": _compact, "detections": _detections}[output_format.format]
     is_reasoning = output_format.template == "think"
     body = build(*vocabularies, sides, f"\n{END_ANSWER}" if is_reasoning else "")
     head = f"{END_THINK}\n{ANSWER}\n"

@@ -4,69 +4,128 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
 from scenerl.commands.eval import EvalOptions
-from scenerl.data.ground_truth import Names, load_ground_truth
-from scenerl.data.triplets import read_training
-from scenerl.data.vocabulary import Vocabulary
+from scenerl.config.convert import near_misses
+from scenerl.data.ground_truth import Names
 from scenerl.errors import DataError, UserError
 from scenerl.evaluate.conventions import described_conventions, label_mapper, metric_options
-from scenerl.evaluate.table import print_comparison, print_report
+from scenerl.evaluate.evaluation import Evaluation
+from scenerl.evaluate.models import KEYS, Model, read_model, read_models
+from scenerl.evaluate.paper import SUFFIXES, paper_table
+from scenerl.evaluate.table import print_comparison, print_models, print_report
 from scenerl.files import atomic_write_text, check_out
-from scenerl.metrics import Mapped, Pair, Report, compare, evaluate, evaluate_subsets, map_pairs, misspelled
-from scenerl.predictions import DETECTION_LISTS, OUTPUTS, read_predictions, sniff, truth_path, write_predictions
-from scenerl.predictions.checks import check_box_format, check_format
-from scenerl.predictions.notes import shown
-from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
-from scenerl.predictions.row import conversation_of
+from scenerl.metrics import (
+    ComparisonOfAll,
+    Mapped,
+    Report,
+    compare,
+    compare_all,
+    evaluate,
+    evaluate_subsets,
+)
+from scenerl.metrics.registry import headline, ordered
+from scenerl.predictions import (
+    OUTPUTS,
+    truth_path,
+    write_predictions,
+)
+from scenerl.predictions.notes import SHOWN
 from scenerl.progress import progress_bar
 
 
-def run_eval(options: EvalOptions, console: Console | None = None) -> None:
-    """Evaluate predictions, print the table to ``console`` (the terminal by default) and write metrics.json.
+def run_eval(options: EvalOptions, console: Console | None = None) -> int:
+    """Evaluate predictions, print the table to ``console`` (the terminal by default) and write it.
+
+    Returns:
+        The exit code: 1 where nearly no answer of a model could be read.
 
     Raises:
         UserError: a file or a row that cannot be used; the message names it and what is allowed.
     """
     console = console or Console()
-    exports = _check_files(options)
+    models, exports = _check_files(options)
+    unread: list[str] = []
     if options.compare:
         evaluation = Evaluation(options)
-        content, warnings = _compare(evaluation, console), evaluation.warnings
+        content, found = _compare(evaluation, models, console), None
+        warnings, unread = evaluation.warnings, evaluation.unread
+    elif len(models) > 1:
+        evaluation = Evaluation(options)
+        content, found = _evaluate_all(evaluation, models, console)
+        warnings, unread = evaluation.warnings, evaluation.unread
     else:
         if _is_folder_of_subsets(options):
             report, warnings = _evaluate_subsets(options)
         else:
-            evaluation = Evaluation(options)
-            report, warnings = _evaluate(evaluation, exports, console), evaluation.warnings
-        print_report(report, console)
-        content = report.to_json()
+            evaluation = Evaluation(models[0].options)
+            report = _evaluate(evaluation, models[0], exports, console)
+            warnings, unread = evaluation.warnings, evaluation.unread
+        print_report(report, _shown(options, report.metrics), console)
+        content, found = report.to_json(), ComparisonOfAll({models[0].name: report}, {})
+    if not _is_folder_of_subsets(options) and evaluation.closest:
+        content["closest"] = evaluation.closest
+        for name, looks in evaluation.closest.items():
+            listed = "; ".join(f"{look} ({count})" for look, count in list(looks.items())[:SHOWN])
+            console.print(f"Failed answers of {name}: {listed}", highlight=False, markup=False, soft_wrap=True)
     content["warnings"] += warnings
     content["options"] |= described_conventions(options)
+    if not _is_folder_of_subsets(options) and evaluation.recognised:
+        content["options"]["recognised"] = evaluation.recognised
     for warning in content["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     if options.out is not None:
-        atomic_write_text(options.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        atomic_write_text(options.out, _written(options, content, found))
         console.print(f"Written to {options.out}", highlight=False, markup=False)
+    for sentence in unread:
+        print(f"scenerl: error: {sentence}", file=sys.stderr)
+    return int(bool(unread))
+
+
+def _written(options: EvalOptions, content: dict, found: ComparisonOfAll | None) -> str:
+    suffix = options.out.suffix.lower()
+    if suffix not in SUFFIXES or found is None:
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    names = ordered({name for report in found.reports.values() for name in report.metrics})
+    return paper_table(found, names if suffix == ".csv" and not options.metrics else _shown(options, names), suffix)
+
+
+def _shown(options: EvalOptions, names: Collection[str]) -> list[str]:
+    """The metrics that tables show, of those there are."""
+    if not options.metrics:
+        return headline(names) or ordered(names)
+    if options.metrics == ["all"]:
+        return ordered(names)
+    for name in options.metrics:
+        if name not in names:
+            raise UserError(f"metrics: {name!r} is not there{near_misses(name, names)}; all: every one")
+    return list(options.metrics)
 
 
 def _is_folder_of_subsets(options: EvalOptions) -> bool:
     return options.input == "ovdeval" and options.pred is not None and options.pred.is_dir()
 
 
-def _check_files(options: EvalOptions) -> list[tuple[str, Path]]:
+def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Path]]]:
     """Refuse options that contradict each other or would write over inputs, before anything is read.
 
     Returns:
-        The formats and files of ``--export``.
+        The files of predictions, and the formats and files of ``--export``.
     """
     if bool(options.compare) == bool(options.pred):
-        raise UserError("eval needs a file of predictions, or --compare with two of them; see `scenerl eval --help`")
+        raise UserError(
+            "eval needs one or more files of predictions, or --compare with two of them; see `scenerl eval --help`"
+        )
+    if options.compare and options.out is not None and options.out.suffix.lower() in SUFFIXES:
+        raise UserError(f"out: --compare writes JSON; for {options.out.suffix}, name the files without --compare")
+    files = options.compare or [options.pred, *options.others]
+    # Two files that are compared may be the same.
+    models = [read_model(str(file), options) for file in files] if options.compare else read_models(files, options)
     exports = []
     for target in options.export:
         name, equals, path = target.partition("=")
@@ -75,8 +134,8 @@ def _check_files(options: EvalOptions) -> list[tuple[str, Path]]:
         if name not in OUTPUTS:
             raise DataError(f"export: unknown format {name!r}; allowed: {', '.join(OUTPUTS)}")
         exports.append((name, Path(path)))
-    inputs = [options.pred, *options.compare, options.data, options.train, options.vocabulary, options.map_table]
-    inputs.append(options.map_similarity)
+    paths = [path for model in models for path in (model.path, model.names)]
+    inputs = [*paths, options.data, options.train, options.vocabulary, options.map_table, options.map_similarity]
     outputs = [] if options.out is None else [(options.out, "out")]
     for name, path in exports:
         outputs += [(path, "export"), (truth_path(name, path), "export, the ground truth beside it")]
@@ -86,93 +145,19 @@ def _check_files(options: EvalOptions) -> list[tuple[str, Path]]:
         if path.resolve() in written:
             raise DataError(f"{name}: {path} is written by this command already; choose another name")
         written.add(path.resolve())
-    if exports and (options.compare or _is_folder_of_subsets(options)):
-        raise UserError("export writes the predictions of one file; it goes neither with --compare nor with a folder")
-    return exports
-
-
-class Evaluation:
-    """One ground truth and the conventions; reads files of predictions against them.
-
-    Attributes:
-        truth: the ground truth.
-        conventions: of the metrics.
-        conversation: how raw answers are parsed.
-        mapper: maps labels that are no target's; None where none are mapped.
-        training: triplet types and predicate counts of the training data, None where there are none.
-        warnings: about the files read so far.
-    """
-
-    def __init__(self, options: EvalOptions) -> None:
-        self.options = options
-        self.vocabulary = None if options.vocabulary is None else Vocabulary.read(options.vocabulary)
-        self.truth = load_ground_truth(options.data, options.split)
-        self.names = self.truth.names
-        if not self.names.predicates and self.vocabulary is not None:
-            self.names = Names(self.names.objects, self.vocabulary.predicates)
-        self.conventions = metric_options(options, self.names)
-        self.mapper = label_mapper(options)
-        # Labels outside the vocabulary have to be kept where they are to be mapped.
-        closed = None if self.mapper else self.vocabulary
-        self.conversation = conversation_of(options, closed)
-        self.training = (None, None) if options.train is None else read_training(options.train, options.train_split)
-        self.warnings: list[str] = []
-
-    @cached_property
-    def target_vocabulary(self) -> tuple[list[str], list[str]]:
-        """Labels and predicates of the vocabulary, or else those of the ground truth."""
-        if self.vocabulary is not None:
-            return list(self.vocabulary.objects), list(self.vocabulary.predicates)
-        graphs = [example.graph for example in self.truth.examples]
-        labels = [item.label for graph in graphs for item in graph.objects]
-        predicates = [item.predicate for graph in graphs for item in graph.relations]
-        return (
-            list(dict.fromkeys([*self.names.objects.values(), *labels])),
-            list(dict.fromkeys([*self.names.predicates, *predicates])),
+    if exports and (options.compare or len(models) > 1 or _is_folder_of_subsets(options)):
+        raise UserError(
+            "export writes the predictions of one file; it goes neither with several or --compare nor with a folder"
         )
-
-    def pairs(self, path: Path) -> tuple[list[Pair], dict[str, int]]:
-        """The predictions in a file with their ground truth, and the counts of what was odd."""
-        kind = sniff(path) if self.options.input == "auto" else self.options.input
-        predictions = read_predictions(path, kind, self.names)
-        missing = NOTHING if kind in DETECTION_LISTS else MISSING
-        pairs, counts, odd = pair_up(predictions, self.truth, self.conversation, missing, self.mapper is not None)
-        self.warnings += odd
-        rows = [entry.row for entry in predictions.entries.values() if entry.row is not None]
-        box_formats = {str(row.get("frame", self.options.frame)) for row in rows}
-        box_format = box_formats.pop() if len(box_formats) == 1 else "pixels"
-        suspicious = check_box_format(self.truth.examples, [pair.result for pair in pairs], box_format)
-        suspicious += predictions.other_tasks(self.conventions.task)
-        if all(pair.result.graph is None for pair in pairs):
-            suspicious += check_format(predictions.answers(), self.conversation.output_format)
-        self.warnings += [f"{path}: {sentence}" for sentence in suspicious]
-        near = misspelled(pairs, *self.target_vocabulary)
-        counts["misspelled_labels"] = sum(entry.count for entry in near)
-        if near and self.mapper is None:
-            listed = shown([f"{entry.label!r} ({entry.count} times) for {entry.to!r}" for entry in near])
-            self.warnings.append(
-                f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
-            )
-        return pairs, counts
-
-    def mapped(self, pairs: list[Pair]) -> tuple[list[Pair], list[Mapped]]:
-        """The pairs with labels mapped, and every mapping used."""
-        labels, predicates = self.target_vocabulary
-        changed, used = map_pairs(pairs, self.mapper, labels, predicates)
-        known = {"objects": set(labels), "predicates": set(predicates)}
-        if outside := [f"{entry.label!r} to {entry.to!r}" for entry in used if entry.to not in known[entry.kind]]:
-            self.warnings.append(
-                f"{len(outside)} labels were mapped to what is no target's label either: {shown(outside)}"
-            )
-        return changed, used
+    return models, exports
 
 
-def _evaluate(evaluation: Evaluation, exports: list[tuple[str, Path]], console: Console) -> Report:
+def _evaluate(evaluation: Evaluation, model: Model, exports: list[tuple[str, Path]], console: Console) -> Report:
     """The report of one file, which is exported, too, where that is wanted."""
-    options, truth = evaluation.options, evaluation.truth
-    pairs, counts = evaluation.pairs(options.pred)
-    if evaluation.conventions.task != "det" and all(example.query is not None for example in truth.examples):
-        evaluation.warnings.append(f"{options.data} is annotated for detection; use --task det")
+    truth = evaluation.truth
+    pairs, counts = evaluation.pairs(model)
+    _say(evaluation, console)
+    evaluation.check_task()
     with progress_bar("metrics", None):
         report = evaluate(pairs, evaluation.conventions, *evaluation.training)
     mapped = {}
@@ -188,10 +173,49 @@ def _evaluate(evaluation: Evaluation, exports: list[tuple[str, Path]], console: 
     return replace(report, counts={**report.counts, **counts}, mapped=mapped)
 
 
-def _compare(evaluation: Evaluation, console: Console) -> dict:
+def _say(evaluation: Evaluation, console: Console) -> None:
+    for name, sentences in evaluation.recognised.items():
+        for sentence in sentences:
+            console.print(f"{name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Console) -> tuple[dict, ComparisonOfAll]:
+    """The content of metrics.json for several files, and the comparison, which is printed."""
+    options = evaluation.options
+    sides, counts = {}, {}
+    for model in models:
+        pairs, counts[model.name] = evaluation.pairs(model)
+        sides[model.name] = evaluation.mapped(pairs)[0] if evaluation.mapper else pairs
+    _say(evaluation, console)
+    with progress_bar("metrics", None):
+        found = compare_all(sides, evaluation.conventions, *evaluation.training)
+    evaluation.check_task()
+    names = {name for report in found.reports.values() for name in report.metrics}
+    print_models(found, _shown(options, names), console)
+    content: dict = {"models": {}, "pairs": [], "options": {}, "warnings": []}
+    if options.resamples and 2 * len(found.pairs) > 0.05 * (options.resamples + 1):
+        evaluation.warnings.append(
+            f"no corrected p-value can be below 0.05 with {options.resamples} resamples for {len(found.pairs)} pairs; "
+            "raise --resamples"
+        )
+    for model in models:
+        report = replace(found.reports[model.name], warnings=[])
+        described = report.to_json()
+        content["options"] = described.pop("options")
+        described["counts"] |= counts[model.name]
+        own = {key: getattr(model.options, key) for key in KEYS}
+        content["models"][model.name] = {"predictions": str(model.path), **own, **described}
+    for (a, b), differences in found.pairs.items():
+        tests = {name: entry.to_json() for name, entry in differences.items()}
+        content["pairs"].append({"a": a, "b": b, "metrics": tests})
+    return content, found
+
+
+def _compare(evaluation: Evaluation, models: Sequence[Model], console: Console) -> dict:
     """The content of metrics.json for two files; the table is printed."""
     options = evaluation.options
-    sides = [evaluation.pairs(path)[0] for path in options.compare]
+    sides = [evaluation.pairs(model)[0] for model in models]
+    _say(evaluation, console)
     mappings: list[list[Mapped]] = []
     if evaluation.mapper:
         sides, mappings = zip(*map(evaluation.mapped, sides), strict=True)
@@ -222,7 +246,7 @@ def _evaluate_subsets(options: EvalOptions) -> tuple[Report, list[str]]:
         if found is None:
             raise DataError(f"{options.pred} holds neither {names[0]} nor {names[1]}")
         evaluation = Evaluation(replace(options_of_all, data=str(file)))
-        subsets[file.stem], _ = evaluation.pairs(found)
+        subsets[file.stem], _ = evaluation.pairs(Model(file.stem, found, evaluation.options))
         warnings += evaluation.warnings
     with progress_bar("metrics", None):
         return evaluate_subsets(subsets, metric_options(options_of_all, Names())), warnings

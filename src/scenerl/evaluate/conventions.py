@@ -8,6 +8,7 @@ from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
+from scenerl.predictions.row import DEFAULT_BOX_FORMAT
 from scenerl.similarity import build_similarity
 
 _READ = ("data", "split", "train", "train_split", "input", "format", "envelope", "frame")
@@ -70,5 +71,6 @@ def described_conventions(options: EvalOptions) -> dict[str, object]:
     if options.protocol is not None:
         chosen = protocol(options.protocol)
         described |= {"protocol_source": chosen.source, "protocol_differs": chosen.differs}
-    predictions = [str(path) for path in options.compare] if options.compare else str(options.pred)
-    return {"predictions": predictions, **described}
+    described["frame"] = options.frame or DEFAULT_BOX_FORMAT
+    files = [str(path) for path in options.compare] or [str(options.pred), *options.others]
+    return {"predictions": files if len(files) > 1 else files[0], **described}

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenerl.metrics import Comparison, Report
+from scenerl.metrics import Comparison, ComparisonOfAll, Report
+from scenerl.metrics.registry import spec
 
 _SHOWN_IMAGES = 10
 _SHOWN_MAPPINGS = 20
+_SHOWN_TESTS = 40
 
 
-def print_report(report: Report, console: Console) -> None:
-    """The metrics as a table, then failures, issues and what the averages leave out."""
+def print_report(report: Report, names: Sequence[str], console: Console) -> None:
+    """Some metrics as a table, then failures, issues and what the averages leave out."""
     mapped = report.mapped.get("metrics", {})
     table = Table(title=f"{report.counts['images']} images", title_justify="left")
     columns = [("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("over", "right")]
     for title, justify in columns + ([("mapped", "right")] if mapped else []):
         table.add_column(title, justify=justify)
-    for name, metric in report.metrics.items():
+    for name in names:
+        metric = report.metrics[name]
         if metric.value is None:
             row = [Text(name), "–", Text(metric.note or "", style="dim"), ""]
         else:
@@ -31,6 +34,7 @@ def print_report(report: Report, console: Console) -> None:
             row.append("–" if value is None else f"{value:.4f}")
         table.add_row(*row)
     console.print(table)
+    _print_rest(len(report.metrics) - len(names), console)
     for title, counted in (("Failures", report.failures), ("Issues", report.issues)):
         if counted:
             listed = ", ".join(f"{name} {count}" for name, count in counted.items())
@@ -47,6 +51,62 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"Calibration of {name}: ECE {curve['ece']:.4f}"))
     if mapped:
         _print_mappings(report.mapped["mappings"], console)
+
+
+def _print_rest(count: int, console: Console) -> None:
+    if count > 0:
+        console.print(Text(f"{count} more metrics: --metrics all, or --out metrics.json", style="dim"))
+
+
+def print_models(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+    """Some metrics of several models, a column each, and the tests of every pair."""
+    images = next(iter(found.reports.values())).counts["images"]
+    table = Table(title=f"{images} images; 95 % intervals in brackets", title_justify="left")
+    table.add_column("metric")
+    for model in found.reports:
+        table.add_column(Text(model), justify="right")
+    for name in names:
+        cells = [_cell(found, model, name) for model in found.reports]
+        table.add_row(name, *cells)
+    console.print(table)
+    rest = {name for report in found.reports.values() for name in report.metrics} - set(names)
+    _print_rest(len(rest), console)
+    _print_tests(found, names, console)
+    for model, report in found.reports.items():
+        if report.failures:
+            listed = ", ".join(f"{name} {count}" for name, count in report.failures.items())
+            console.print(Text(f"Failures of {model}: {listed}"), soft_wrap=True)
+
+
+def _cell(found: ComparisonOfAll, model: str, name: str) -> Text:
+    metric = found.reports[model].metrics.get(name)
+    if metric is None or metric.value is None:
+        return Text("–")
+    bold = "bold" if found.is_best(model, name, spec(name).better) else ""
+    interval = "" if metric.interval is None else f"\n[{metric.interval[0]:.4f}, {metric.interval[1]:.4f}]"
+    return Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold")
+
+
+def _print_tests(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+    """The tests of metrics that say which is better and in which some models differ."""
+    title = "Differences; paired bootstrap, p corrected for the number of pairs (Holm)"
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "A", "B", "B − A", "95 % interval", "p", "p (Holm)"):
+        table.add_column(column, justify="left" if column in ("metric", "A", "B") else "right")
+    rows = [
+        (name, pair, differences[name])
+        for name in names
+        if spec(name).better and any(name in other and other[name].difference for other in found.pairs.values())
+        for pair, differences in found.pairs.items()
+        if name in differences
+    ]
+    for name, (a, b), entry in rows[:_SHOWN_TESTS]:
+        ps = ["" if p is None else f"{p:.3f}" for p in (entry.p_value, entry.p_holm)]
+        table.add_row(name, Text(a), Text(b), f"{entry.difference:+.4f}", _interval(entry.interval), *ps)
+    if rows:
+        console.print(table)
+    if len(rows) > _SHOWN_TESTS:
+        console.print(Text(f"{len(rows) - _SHOWN_TESTS} more tests: --out metrics.json", style="dim"))
 
 
 def _print_mappings(mappings: list[Mapping], console: Console) -> None:

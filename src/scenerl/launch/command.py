@@ -37,6 +37,8 @@ def run(options: LaunchOptions) -> int:
             print(script, end="")
             return 0
         return _submit(job, script)
+    if options.seeds:
+        raise UserError("seeds: a job array needs SLURM; add --slurm, or use --set seed=N out=FOLDER")
     command = local_command(job)
     if options.print:
         print(shlex.join(command))

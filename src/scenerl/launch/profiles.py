@@ -11,7 +11,7 @@ from scenerl.config import load_yaml
 from scenerl.config.command_line import convert_key
 from scenerl.config.convert import near_misses
 from scenerl.config.options import default_of, field_types
-from scenerl.config.recipes import RECIPES
+from scenerl.config.recipes import RECIPES, find_recipe
 from scenerl.errors import UserError
 
 FOLDER = "profiles"
@@ -27,7 +27,8 @@ class Profile:
         gpus_per_node: GPUs of each.
         gpu, gpu_memory_gib, sharding: kind of GPU, its memory, and what is divided over them. The job script states
             them; ``accelerate`` and the options below set them up.
-        accelerate: configuration file of accelerate; None for a single process, which needs none.
+        accelerate: configuration file of accelerate, beside the profile or one that comes with SceneRL
+            (``recipes/profiles/accelerate/…``); None for a single process, which needs none.
         server_nodes: further machines, which serve completions with vLLM.
         cpus_per_gpu: CPU cores to request from SLURM.
         sft, grpo: options of the commands that follow from the machines; they win over the recipe.
@@ -69,7 +70,8 @@ def read_profile(path: Path) -> Profile:
     if missing := [name for name in required if name not in values]:
         raise UserError(f"{path}: lacks {', '.join(missing)}")
     if values.get("accelerate"):
-        values["accelerate"] = path.parent / values["accelerate"]
+        beside = path.parent / values["accelerate"]
+        values["accelerate"] = beside if beside.is_file() else find_recipe(values["accelerate"])
         if not values["accelerate"].is_file():
             raise UserError(f"{path}: accelerate: there is no file {values['accelerate']}")
     profile = Profile(**values)

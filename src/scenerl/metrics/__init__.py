@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from scenerl.metrics.accumulate import SceneGraphMetric
 from scenerl.metrics.calibration import reliability
-from scenerl.metrics.compare import Comparison, Difference, compare
+from scenerl.metrics.compare import Comparison, ComparisonOfAll, Difference, compare, compare_all
 from scenerl.metrics.evaluation import Metric, Report, evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.matches import ElementMatches, Matches, matches_of
@@ -23,6 +23,7 @@ __all__ = [
     "METRICS",
     "PROTOCOLS",
     "Comparison",
+    "ComparisonOfAll",
     "Difference",
     "ElementMatches",
     "LabelMapper",
@@ -37,6 +38,7 @@ __all__ = [
     "SceneGraphMetric",
     "WordNetSynonyms",
     "compare",
+    "compare_all",
     "evaluate",
     "evaluate_subsets",
     "map_pairs",

@@ -98,16 +98,16 @@ def evaluate(
     >>> report.metrics["R@20"].value, report.metrics["triplet_precision"].value
     (0.5, 1.0)
     """
-    return _evaluate(pairs, options or MetricOptions(), training_triplets, predicate_counts)[0]
+    return evaluate_drawn(pairs, options or MetricOptions(), training_triplets, predicate_counts)[0]
 
 
-def _evaluate(
+def evaluate_drawn(
     pairs: Sequence[Pair],
     options: MetricOptions,
     training_triplets: Collection[Triplet] | None = None,
     predicate_counts: Mapping[str, int] | None = None,
 ) -> tuple[Report, dict[str, Array]]:
-    """The report, and the resampled values of every metric."""
+    """As :func:`evaluate`, with the values of every metric over the resampled images beside the report."""
     check_ids(pairs)
     built = build(pairs, options, training_triplets, predicate_counts)
     value = bootstrap.values(built, len(pairs))
@@ -144,7 +144,7 @@ def evaluate_subsets(subsets: Mapping[str, Sequence[Pair]], options: MetricOptio
         subsets: name to pairs.
         options: the conventions; the same for all.
     """
-    evaluated = [_evaluate(pairs, options) for pairs in subsets.values()]
+    evaluated = [evaluate_drawn(pairs, options) for pairs in subsets.values()]
     reports = [report for report, _ in evaluated]
     metrics: dict[str, Metric] = {}
     for name in AVERAGED:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, NonNegativeInt, model_validator
+
+from scenerl.errors import DataError
+from scenerl.json_files import as_model, read_json
 
 _LARGEST = 1e300
 
@@ -89,3 +93,18 @@ class Metrics(BaseModel):
     def known(self) -> dict[str, MetricValue]:
         """The metrics that have a value."""
         return {name: metric for name, metric in self.metrics.items() if metric.value is not None}
+
+
+def read_metrics(path: Path, name: str) -> Metrics:
+    """A metrics.json; of one about several models, the part of the model of that name.
+
+    Raises:
+        DataError: it cannot be read or is of another kind, or there is no such model.
+    """
+    content = read_json(path, "metrics.json of `scenerl eval`")
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict):
+        return as_model(Metrics, content, path)
+    if not isinstance(models.get(name), dict):
+        raise DataError(f"{path}: there is no model {name!r}; it has {', '.join(map(repr, models))}")
+    return as_model(Metrics, {**models[name], "options": content.get("options", {})}, path)

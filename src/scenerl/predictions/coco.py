@@ -1,12 +1,13 @@
 """COCO's results, and OVDEval's, which have the same schema; the instances are in :mod:`scenerl.data.instances`.
 
-``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``
+``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``. An entry may name its category itself, as
+``category_name`` or with a text as ``category_id``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -76,8 +77,15 @@ def _checked(rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, Scen
             notes.add("bad_boxes", f"entry {n}")
             continue
         number, score = row.get("category_id"), row.get("score")
-        label = category_name(number, names, f"entry {n}", notes)
+        is_known = type(number) is int and number in names.objects
+        label = (None if is_known else _own_name(row)) or category_name(number, names, f"entry {n}", notes)
         yield image_id, SceneObject(label, box, decode_score(score, f"entry {n}", notes))
+
+
+def _own_name(row: Mapping) -> str | None:
+    """The name that an entry states itself: ``category_name``, or a text as its category."""
+    values = (row.get(key) for key in ("category_name", "category", "category_id"))
+    return next((" ".join(value.split()) for value in values if type(value) is str and value.strip()), None)
 
 
 def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, list]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.elements import excerpt, label_of, object_ids
+from scenerl.answers.formats import FORMATS
 from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
 from scenerl.data.instances import tidy_id
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from scenerl.inference.confidence import Confidence
     from scenerl.inference.engine import Reply
 
+DEFAULT_BOX_FORMAT = "norm1000"
 LAST = -1e300
 """Score of an element whose own is no finite number: it ranks behind all others."""
 
@@ -167,7 +169,7 @@ def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Co
     """How a command parses the raw answers in a file.
 
     Args:
-        options: format, response template and box format.
+        options: format, response template and box format, 0 to 1000 where they name none.
         vocabulary: closed; None leaves it open. An example's query takes the place of its object labels.
     """
     return Conversation(
@@ -176,7 +178,7 @@ def conversation_of(options: AnswerOptions, vocabulary: Vocabulary | None) -> Co
             template=options.envelope,
             objects=vocabulary and vocabulary.objects,
             predicates=vocabulary and vocabulary.predicates,
-            box_format=options.frame,
+            box_format=options.frame or DEFAULT_BOX_FORMAT,
         )
     )
 
@@ -205,8 +207,9 @@ def parse_row_answer(
     if (box_format, resize) != (conversation.output_format.box_format, conversation.resize):
         output_format = replace(conversation.output_format, box_format=box_format)
         conversation = replace(conversation, output_format=output_format, resize=resize)
-    if box_format != "pixels" and not all(example.image_wh):
-        raise DataError(f"{where}: the frame {box_format!r} needs the image's width and height, which the data lacks")
+    own = FORMATS[conversation.output_format.format].box_format or box_format
+    if own != "pixels" and not all(example.image_wh):
+        raise DataError(f"{where}: the frame {own!r} needs the image's width and height, which the data lacks")
     return conversation.parse(answer, example, truncated=row.get("finish_reason") == "length", strict=strict)
 
 

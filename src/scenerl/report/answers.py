@@ -31,13 +31,14 @@ class Answer:
 
 @dataclass
 class Outline:
-    """What all answers of a stage amount to: ``statuses`` by image, ``failures`` and ``issues`` by type, and how many
-    answers were merged into one, 0 where none were."""
+    """What all answers of a stage amount to: ``statuses`` by image, ``failures`` and ``issues`` by type, how many
+    answers were merged into one, 0 where none were, and whether any has a relation."""
 
     statuses: dict[str, str] = field(default_factory=dict)
     failures: Counter = field(default_factory=Counter)
     issues: Counter = field(default_factory=Counter)
     merged_from: int = 0
+    has_relations: bool = False
 
 
 def read_answers(path: Path, image_ids: Collection[str] | None = None) -> Iterator[tuple[str, Answer]]:
@@ -62,6 +63,7 @@ def outline(path: Path) -> Outline:
         found.merged_from = max(found.merged_from, answer.number("answers") or 0)
         if not answer.result.ok:
             found.failures[answer.result.status] += 1
+        found.has_relations |= answer.result.graph is not None and bool(answer.result.graph.relations)
         found.issues.update(issue.kind for issue in answer.result.issues)
     return found
 

@@ -14,9 +14,8 @@ from markupsafe import Markup
 from scenerl import __version__
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
-from scenerl.json_files import read_as
 from scenerl.metrics import MetricOptions
-from scenerl.metrics.file import Metrics
+from scenerl.metrics.file import read_metrics
 from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
 from scenerl.report.answers import Outline, outline
@@ -50,7 +49,9 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
     stages = list(enumerate(inputs.stages))
     results: dict[str, Results] = {}
     for target in inputs.targets:
-        found = [(s.name, n, read_as(Metrics, s.metrics[target.name])) for n, s in stages if target.name in s.metrics]
+        found = [
+            (s.name, n, read_metrics(s.metrics[target.name], s.name)) for n, s in stages if target.name in s.metrics
+        ]
         if found:
             results[target.name] = found
     groups = curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in stages if stage.log])

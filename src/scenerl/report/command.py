@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from scenerl.commands.report import ReportOptions
 from scenerl.errors import UserError
 from scenerl.files import check_out
 from scenerl.report.build import write_report
+from scenerl.report.foreign import as_rows
 from scenerl.report.inputs import combine_runs, named_files
 
 
@@ -29,5 +31,7 @@ def run(options: ReportOptions) -> None:
         inputs = named_files(options.data, options.predictions, options.metrics, options.logs, options.split)
     out = options.out or (options.run[0] / "report.html" if len(options.run) == 1 else Path("report.html"))
     check_out(out, inputs.files())
-    size = write_report(replace(inputs, title=options.title or inputs.title), out, options.num_images, options.seed)
+    with TemporaryDirectory() as folder:
+        inputs = as_rows(replace(inputs, title=options.title or inputs.title), Path(folder))
+        size = write_report(inputs, out, options.num_images, options.seed)
     print(f"{out} ({size / 1e6:.1f} MB): open it in a browser")

@@ -70,9 +70,11 @@ def gather(
     if not truth:
         raise UserError(f"{inputs.targets[-1].source}: there are no rows in it")
     stages = [stage for stage in inputs.stages if stage.predictions]
-    # Of relations, unless there are none to find or none were evaluated.
-    of_relations = any(example.graph.relations for example in truth.values()) and not any(
-        options[stage.name].task == "det" for stage in stages
+    # Of relations, unless there are none to find, none were predicted or none were evaluated.
+    of_relations = (
+        any(example.graph.relations for example in truth.values())
+        and (not outlines or any(outline.has_relations for outline in outlines.values()))
+        and not any(options[stage.name].task == "det" for stage in stages)
     )
     failed = {
         name: [image_id for image_id, status in outline.statuses.items() if status != "ok"]

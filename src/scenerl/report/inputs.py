@@ -10,7 +10,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 
+from scenerl.commands.eval import EvalOptions
 from scenerl.errors import UserError
+from scenerl.evaluate.models import Model, read_model
 from scenerl.json_files import read_as
 
 FILE_NAME = "report.json"
@@ -59,6 +61,7 @@ class Manifest(BaseModel, **STRICT):
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """All inputs of one report. Files exist; stage and target names are unique; the gallery shows the last target.
+    ``models``: how the predictions of a stage are read that may be another project's.
 
     Raises:
         UserError: there is no stage or no target, names are equal, or metrics are against an unknown target.
@@ -68,6 +71,7 @@ class Inputs:
     targets: tuple[Target, ...]
     stages: tuple[Stage, ...]
     predicate_counts: Mapping[str, int] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, items in (("targets", self.targets), ("stages", self.stages)):
@@ -125,7 +129,8 @@ def named_files(
     split: str | None = None,
 ) -> Inputs:
     """Inputs from loose files. Each of ``predictions``, ``metrics`` and ``logs`` is ``NAME=PATH``; the NAMEs are the
-    stages, in the order in which they first appear. A path without a name is named after its file.
+    stages, in the order in which they first appear. A path without a name is named after its file. Predictions may be
+    written as for `eval`, ``NAME=PATH:format=…``.
 
     Args:
         source: ground truth, as ``eval --data`` takes it.
@@ -135,16 +140,22 @@ def named_files(
     """
     target = Target(Path(source).stem or source, source, split)
     stages: dict[str, Stage] = {}
+    models = {}
     for key, items in (("predictions", predictions), ("metrics", metrics), ("log", logs)):
         for item in items:
             name, equals, value = item.partition("=")
-            if not equals:
+            if key == "predictions":
+                model = read_model(item, EvalOptions(data=source, split=split))
+                name, value, models[model.name] = model.name, str(model.path), model
+            elif not equals:
                 name, value = Path(item).stem, item
-            stage, path = stages.get(name, Stage(name=name)), _file(Path(), value, f"--{key} {item}")
+            found = Path(value) if key == "predictions" and Path(value).is_dir() else None
+            path = found or _file(Path(), value, f"--{key} {item}")
+            stage = stages.get(name, Stage(name=name))
             if getattr(stage, key):
                 raise UserError(f"--{key}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
             stages[name] = stage.model_copy(update={key: {target.name: path} if key == "metrics" else path})
-    return Inputs(f"Predictions on {target.name}", (target,), tuple(stages.values()))
+    return Inputs(f"Predictions on {target.name}", (target,), tuple(stages.values()), models=models)
 
 
 def combine_runs(runs: Sequence[Path]) -> Inputs:

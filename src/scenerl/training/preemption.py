@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed
@@ -46,6 +48,8 @@ class PreemptionCallback(TrainerCallback):
         self._stops = self._any_received(args.device)
         if self._stops:
             control.should_save = control.should_training_stop = True
+            if marker := os.environ.get("SCENERL_STOPPED"):  # for the job script: torchrun ends with 1 in any case
+                Path(marker).touch()
         return control
 
     def _any_received(self, device: torch.device) -> bool:

@@ -1,0 +1,143 @@
+"""Boxes in tags, as several families write them: a label in one pair of tags, its boxes in another behind it.
+
+::
+
+    qwen2-vl      <|object_ref_start|>dog<|object_ref_end|><|box_start|>(x1,y1),(x2,y2)<|box_end|>
+    internvl      <ref>dog</ref><box>[[x1, y1, x2, y2], [x1, y1, x2, y2]]</box>; also Qwen-VL's (x1,y1),(x2,y2)
+    deepseek-vl2  <|ref|>dog<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>
+    rex-omni      <|object_ref_start|>dog<|object_ref_end|><|box_start|><x1><y1><x2><y2>, <x1><y1><x2><y2><|box_end|>
+    glm-4v        <|begin_of_box|>[[x1, y1, x2, y2]]<|end_of_box|>, or a JSON list of boxes with labels in these tags
+
+Boxes without a label of their own have the requested one where only one is requested. Sources: docs/answers.md.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from scenerl.answers import detections
+from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
+from scenerl.answers.template import unfence
+
+INSTRUCTION = """\
+Find every instance of these in the image: {{query}}.
+Some of them may be absent. Answer with the label and the boxes of each, shaped like this:
+{}
+Boxes are left, top, right, bottom {{unit}}.
+Use the names above as labels. If none of them is there, answer None."""
+
+_TEXT = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_TOKEN = re.compile(r"<([0-9]{1,4})>")
+_GROUP = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """A family's tags. ``tokens``: coordinates are ``<12>``, else numbers. ``largest``: the number that stands for the
+    right and the bottom edge, where the family fixes it; boxes are then given as 0 to 1."""
+
+    label: tuple[str, str]
+    box: tuple[str, str]
+    tokens: bool = False
+    largest: float | None = None
+
+    def pattern(self) -> re.Pattern:
+        """One part of an answer: a label or its boxes. No part is looked at twice, however long it is."""
+        (label, end_label), (box, end_box) = ([re.escape(tag) for tag in tags] for tags in (self.label, self.box))
+        boxes = r"(?:<[0-9]{1,4}>|[\s,])*+" if self.tokens else r"[^<]*+"
+        return re.compile(rf"{label}(?P<label>[^<\n]{{0,300}}+){end_label}|{box}(?P<boxes>{boxes}){end_box}")
+
+
+QWEN2_VL = Tags(("<|object_ref_start|>", "<|object_ref_end|>"), ("<|box_start|>", "<|box_end|>"))
+REX_OMNI = Tags(QWEN2_VL.label, QWEN2_VL.box, tokens=True, largest=999)
+INTERNVL = Tags(("<ref>", "</ref>"), ("<box>", "</box>"))
+DEEPSEEK_VL2 = Tags(("<|ref|>", "<|/ref|>"), ("<|det|>", "<|/det|>"), largest=999)
+_GLM = re.compile(r"<\|begin_of_box\|>([^<]*+)<\|end_of_box\|>")
+
+
+def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
+    """Put the boxes in ``body`` into ``builder``.
+
+    Returns:
+        ``truncated`` where a tag is opened and not closed at the end; ``wrong_schema`` where there is no box in tags.
+    """
+    inner = unfence(body)
+    if detections.NONE.fullmatch(inner):
+        return Reading(None, True)
+    parts = list(tags.pattern().finditer(body))
+    end = parts[-1].end() if parts else 0
+    for opener, closer in (tags.label, tags.box):
+        start = body.rfind(opener, end)
+        if start >= 0 and body.find(closer, start) < 0:
+            return Reading("truncated", False)
+    found: list[tuple[Span | None, list[Span], str]] = []  # label, coordinates, the text of the box
+    label, said_none = None, False
+    for part in parts:
+        if part["label"] is not None:
+            label = part.span("label")
+        elif part["boxes"].strip().lower() == "none":
+            said_none = True
+        else:
+            found += [(label, *group) for group in _groups(tags, body, *part.span("boxes"))]
+    if not any(coordinates for _, coordinates, _ in found):
+        return Reading(None if said_none else "wrong_schema", False)
+    for where, (span, coordinates, raw) in builder.bounded(found, "detections", MAX_OBJECTS):
+        name = builder.only_label if span is None else clean_label(body[slice(*span)])
+        numbers = [float(body[slice(*place)].strip("<>")) for place in coordinates]
+        if tags.largest is not None:
+            numbers = [number / tags.largest for number in numbers]
+        if name is None:
+            builder.drop("malformed_object", where, raw)
+        elif len(numbers) == 2:
+            builder.drop("point", where, raw)
+        else:
+            builder.add_object(where, name, numbers, where, raw)
+    left = tags.pattern().sub("", inner)
+    return Reading(None, not left.strip(" \t\r\n,;."), objects=lambda n: _place(body, *found[n][:2]))
+
+
+def read_glm(body: str, builder: GraphBuilder) -> Reading:
+    """Put the boxes in GLM's tags into ``builder``."""
+    if detections.NONE.fullmatch(unfence(body)):
+        return Reading(None, True)
+    parts = list(_GLM.finditer(body))
+    end = parts[-1].end() if parts else 0
+    if body.find("<|begin_of_box|>", end) >= 0:
+        return Reading("truncated", False)
+    if not parts:
+        return Reading("wrong_schema", False)
+    # Spaces in place of everything outside the tags: places stay what they are.
+    masked, last = [], 0
+    for part in parts:
+        masked += [" " * (part.start(1) - last), part[1]]
+        last = part.end(1)
+    return detections.read("".join(masked), builder)
+
+
+def _groups(tags: Tags, body: str, start: int, end: int) -> list[tuple[list[Span], str]]:
+    """The coordinates of every box between two tags, and its text: in brackets, as pairs in parentheses, or alone."""
+    text = body[start:end]
+    if tags.tokens:
+        pieces = [(start + piece.start(), piece[0]) for piece in re.finditer(r"[^,]+", text)]
+    elif "[" in text:
+        pieces = [(start + piece.start(1), piece[1]) for piece in _GROUP.finditer(text)]
+    else:
+        pieces = [(start, text)]
+    found = []
+    for first, piece in pieces:
+        pattern = _TOKEN if tags.tokens else _TEXT
+        numbers = [(first + number.start(), first + number.end()) for number in pattern.finditer(piece)]
+        if "(" in piece and len(numbers) > 4 and len(numbers) % 4 == 0:  # several boxes as pairs of corners
+            found += [(numbers[n : n + 4], piece) for n in range(0, len(numbers), 4)]
+        else:
+            found.append((numbers, piece))
+    return found
+
+
+def _place(body: str, label: Span | None, coordinates: list[Span]) -> Place:
+    if label is not None:
+        raw = body[slice(*label)]
+        start = label[0] + len(raw) - len(raw.lstrip())
+        label = start, start + len(raw.strip())
+    return Place(label, tuple(coordinates))
