@@ -9,6 +9,11 @@ PIP_ARGS ?=
 # The environment with vLLM, whose packages are not those of the other tests.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
+# The environment of the sharding engines, with DeepSpeed's operators compiled for the CPU.
+ENGINES := .venv-engines
+ENGINES_STAMP := $(ENGINES)/.installed
+ENGINES_ENV := OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(abspath $(ENGINES))/torch_extensions \
+	PATH=$(abspath $(ENGINES))/bin:$$PATH
 # Test workers; each runs single-threaded, so that two of them fill two cores.
 JOBS ?= 2
 
@@ -21,7 +26,7 @@ RUN := runs/photos
 GPU_PYTHON ?= 3.12
 GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: help demo photos test test-slow test-slurm test-vllm test-gpu gpu-wheels browser bench lint clean
+.PHONY: help demo photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench lint clean
 
 help:
 	@echo "make demo    data, small model, SFT, GRPO and a report in runs/demo, about 9 minutes on 2 cores"
@@ -35,7 +40,9 @@ help:
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make lint    style checks, and types of the public modules"
-	@echo "make clean   remove .venv, .venv-vllm and caches; runs/ stays"
+	@echo "make test-engines   two processes under DDP, FSDP2, DeepSpeed ZeRO-2 and 3, and QLoRA, on the CPU; makes"
+	@echo "             .venv-engines (some minutes, once; needs g++), then about half an hour; renews the table in docs/cluster.md"
+	@echo "make clean   remove .venv, .venv-vllm, .venv-engines and caches; runs/ stays"
 
 demo: $(STAMP)
 	@$(BIN)/scenerl demo $(ARGS)
@@ -64,6 +71,14 @@ browser:
 
 test-vllm: $(VLLM_STAMP)
 	@OMP_NUM_THREADS=1 PYTHONPATH=src $(VLLM)/bin/python -m pytest -q -m vllm tests/inference tests/training $(ARGS)
+
+# A compiler that was killed leaves a lock, for which every later process would wait.
+test-engines: $(ENGINES_STAMP)
+	@rm -f $(ENGINES)/torch_extensions/*/lock
+	@start=$$(date +%s); $(ENGINES_ENV) ENGINE_RESULTS=tests/engines/results.json \
+		$(ENGINES)/bin/python -m pytest -q -m engines tests/engines $(ARGS); code=$$?; \
+		$(ENGINES)/bin/python tests/engines/table.py; \
+		echo "test-engines took $$(( ($$(date +%s) - start + 30) / 60 )) minutes"; exit $$code
 
 test-gpu: $(STAMP)
 	@PYTHON=$(abspath $(BIN))/python bench/gpu.sh $(ARGS)
@@ -97,7 +112,7 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM) $(ENGINES) wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"
@@ -105,6 +120,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,app,test]'
 	@# A reference of the tests and a peer of bench/. It asks for numpy below 2 and needs no more than any numpy.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps sgbench==1.0.0
+	@touch $@
+
+$(ENGINES_STAMP): pyproject.toml constraints.txt
+	@command -v g++ >/dev/null || { echo "make test-engines needs g++, which compiles DeepSpeed's operators"; exit 2; }
+	@echo "Installing SceneRL with DeepSpeed and bitsandbytes into $(ENGINES), and compiling (some minutes, once) …"
+	@test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt \
+		-e '.[train,deepspeed,qlora,test]'
+	@rm -f $(ENGINES)/torch_extensions/*/lock
+	@$(ENGINES_ENV) $(ENGINES)/bin/python tests/engines/compile_operators.py
 	@touch $@
 
 $(VLLM_STAMP): requirements-vllm.txt

@@ -160,23 +160,11 @@ def test_accelerate_takes_its_configurations(path):
     assert str(config.distributed_type).rpartition(".")[2] in ("MULTI_GPU", "DEEPSPEED", "FSDP")
 
 
-def test_fsdp_settings_are_understood(monkeypatch):
-    pytest.importorskip("accelerate")
-    from accelerate.utils import FullyShardedDataParallelPlugin
-
-    settings = load_yaml(FOLDER / "profiles" / "accelerate" / "fsdp2.yaml")["fsdp_config"]
-    for key, value in settings.items():
-        monkeypatch.setenv(key.upper(), str(value))
-    plugin = FullyShardedDataParallelPlugin()
-    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
-    assert "TRANSFORMER" in str(plugin.auto_wrap_policy).upper() or callable(plugin.auto_wrap_policy)
-    assert str(plugin.state_dict_type).endswith("FULL_STATE_DICT")
-
-
 @pytest.mark.parametrize("profile", PROFILES)
-def test_accelerate_takes_the_command(profile):
-    pytest.importorskip("accelerate")
-    from accelerate.commands.launch import launch_command_parser
+def test_accelerate_takes_command_and_settings(profile, monkeypatch):
+    """accelerate ignores a setting of an engine that it does not know, so that each is looked for in what it makes."""
+    accelerate = pytest.importorskip("accelerate")
+    from accelerate.commands import launch
 
     from scenerl.launch.command import local_command
 
@@ -185,9 +173,24 @@ def test_accelerate_takes_the_command(profile):
     if command[0] != "accelerate":
         assert job.profile.num_gpus == 1
         return
-    args = launch_command_parser().parse_args(command[2:])
+    args = launch.launch_command_parser().parse_args(command[2:])
     assert (args.training_script, args.module, args.num_processes) == ("scenerl", True, job.profile.num_gpus)
     assert args.training_script_args == job.arguments
+    known = set(vars(args))
+    engine = {"zero2": "deepspeed", "zero3_offload": "deepspeed", "fsdp2": "fsdp"}[job.profile.sharding]
+    settings = load_yaml(job.profile.accelerate)[f"{engine}_config"]
+    assert set(settings) <= known
+    args, *_ = launch._validate_launch_command(args)
+    assert {key: getattr(args, key) for key in settings} == settings
+    assert {"deepspeed": args.use_deepspeed, "fsdp": args.use_fsdp}[engine] and args.mixed_precision == "bf16"
+    if engine == "deepspeed":  # which reads what is made of them: tests/engines
+        return
+    for key, value in launch.prepare_multi_gpu_env(args).items():
+        if key.startswith("FSDP_"):
+            monkeypatch.setenv(key, value)
+    plugin = accelerate.utils.FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True and plugin.cpu_ram_efficient_loading
+    assert "transformer" in plugin.auto_wrap_policy.__name__ and plugin.state_dict_type.name == "FULL_STATE_DICT"
 
 
 def test_the_documentation_lists_every_recipe_with_its_number():

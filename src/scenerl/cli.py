@@ -20,6 +20,7 @@ EXTRA_OF_PACKAGE = {
     **dict.fromkeys(["tokenizers", "torch", "transformers", "trl"], "train"),
     **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
     "bitsandbytes": "qlora",
+    "deepspeed": "deepspeed",
     "h5py": "h5",
     "httpx2": "server",
     "openai": "server",

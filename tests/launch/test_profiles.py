@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from scenerl.commands import parse
 from scenerl.config.batch import accumulation_steps
+from scenerl.launch import command
 from scenerl.launch.job import DEFAULTS, command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files, read_profile
 
@@ -125,3 +127,16 @@ def test_recipes_and_profiles_that_are_shipped_are_found_from_anywhere(tmp_path,
     assert find_profile("4x80gb", mine).num_gpus == 4
     job = make_job(["recipes/r1_sgg/sft_qwen2vl7b_psg.yaml"], find_profile("4x80gb", mine))
     assert job.options.model == "Qwen/Qwen2-VL-7B-Instruct"
+
+
+@pytest.mark.parametrize("package, name", [("accelerate", "4x80gb"), ("deepspeed", "8x24gb")])
+def test_a_missing_engine_names_its_extra(monkeypatch, package, name):
+    """Before anything is started."""
+    find = command.importlib.util.find_spec
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda each: None if each == package else find(each))
+    monkeypatch.setattr(command.shutil, "which", lambda each: None if each == package else f"/bin/{each}")
+    monkeypatch.setattr(command.os, "execvp", lambda *_: pytest.fail("was started"))
+    options, _ = parse("launch", [str(RECIPE), "--profile", name, "--set", "use_vllm=false"])
+    extra = {"accelerate": "train", "deepspeed": "deepspeed"}[package]
+    with pytest.raises(ValueError, match=rf"is not installed; pip install 'scenerl\[{extra}\]'"):
+        command.run(options)

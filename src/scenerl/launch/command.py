@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -27,7 +28,7 @@ def run(options: LaunchOptions) -> int:
     """Print, start or submit.
 
     Raises:
-        UserError: recipe and profile do not go together, or the profile needs more than this machine.
+        UserError: recipe and profile do not go together, or the profile needs more than this machine has.
     """
     job = make_job(options.recipe, find_profile(options.profile, options.recipe[0]), options.set)
     if options.slurm:
@@ -44,6 +45,8 @@ def run(options: LaunchOptions) -> int:
         return 0
     if not shutil.which(command[0]):
         raise UserError(f"{command[0]} is not installed; pip install 'scenerl[train]'")
+    if job.profile.sharding.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(f"profile {job.profile.name}: DeepSpeed is not installed; pip install 'scenerl[deepspeed]'")
     sys.stdout.flush()
     os.execvp(command[0], command)  # signals go straight to it, its exit code is ours
 
@@ -61,7 +64,8 @@ def local_command(job: Job) -> list[str]:
         )
     if job.profile.accelerate is None:
         return [sys.executable, "-m", "scenerl", *job.arguments]
-    return [*job.accelerate, "--module", "scenerl", *job.arguments]
+    # a free port: another run on this machine may have accelerate's usual one
+    return [*job.accelerate, "--main_process_port", "0", "--module", "scenerl", *job.arguments]
 
 
 def _submit(job: Job, script: str) -> int:

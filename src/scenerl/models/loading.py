@@ -243,6 +243,9 @@ def load(
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"{weights}: cannot be loaded ({one_line(error)})") from error
     _refuse_bad_weights(weights, found)
+    if conversions := getattr(model, "_weight_conversions", None):  # of names, which saving reverts
+        # under ZeRO-3 transformers keeps those too that fit no tensor
+        model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:
         raise UserError(f"{name}: the tokenizer has {num_tokens} tokens, but the model knows {num_rows}")

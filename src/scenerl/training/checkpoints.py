@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
@@ -21,6 +22,7 @@ from scenerl.errors import UserError
 from scenerl.files import apply_umask, atomic_write_text, whole_file
 from scenerl.models.folders import check_folder, one_line
 from scenerl.models.loading import Checkpoint, base_of, load
+from scenerl.training.engine import check_checkpoint, engine_of
 from scenerl.training.preemption import PreemptionCallback
 
 UNFINISHED = "_unfinished"
@@ -28,7 +30,7 @@ UNFINISHED = "_unfinished"
 
 _TRAINING_STATE = (
     TRAINER_STATE_NAME, "optimizer*", "scheduler*", "scaler*", "rng_state*", "rollout_*", "pytorch_model_fsdp*",
-    "latest", "zero_to_fp32.py", "manifest.json",
+    "latest", "zero_to_*.py", "manifest.json",
 )  # fmt: skip
 """Files of a checkpoint that are not the model's. Versions before 0.2 wrote the last."""
 
@@ -79,6 +81,17 @@ class CheckpointMixin:
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             apply_umask(folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """As transformers, but of tied weights, which FSDP gathers one by one, the second is left out."""
+        if state_dict is not None:
+            tied = getattr(self.accelerator.unwrap_model(self.model), "all_tied_weights_keys", {})
+            state_dict = {
+                name: weights
+                for name, weights in state_dict.items()
+                if tied.get(name) not in state_dict or not torch.equal(weights, state_dict[tied[name]])
+            }
+        super()._save(output_dir, state_dict)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As transformers, once the checkpoint is complete and the run folder holds the output format."""
@@ -198,6 +211,7 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     one. Its final model is copied from its last checkpoint.
 
     Raises:
+        UserError: the checkpoint is another engine's.
         SystemExit: stopped by a signal, with a checkpoint; the code is
             :data:`~scenerl.training.preemption.REQUEUE`.
     """
@@ -212,7 +226,9 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
         _finish(trainer, checkpoint, folder)
         return trainer
     if checkpoint:
+        check_checkpoint(checkpoint, trainer.accelerator)
         trainer.load_rollout(checkpoint)
+    _log.info("trained by: %s", engine_of(trainer.accelerator))
     with PreemptionCallback() as preemption:
         trainer.add_callback(preemption)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

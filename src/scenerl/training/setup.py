@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate.utils import is_peft_model
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scenerl import data, tiny
@@ -29,6 +30,7 @@ from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
+from scenerl.training.engine import check_processes
 from scenerl.types import Example
 
 _FREE = (
@@ -131,13 +133,14 @@ def open_run(
             (:mod:`scenerl.training.smoke`) always does.
 
     Raises:
-        UserError: a wrong field, a bad row, labels outside the closed vocabulary, a folder of another run, a
-            checkpoint that cannot be loaded.
+        UserError: a wrong field, processes that do not fit the machine, a bad row, labels outside the closed
+            vocabulary, a folder of another run, a checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
     args, provided = trl_config(
         cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls)
     )
+    check_processes(args)
     built = smoke.family(options) if options.smoke else tiny.requested_family(options) if may_build else None
     check_tuning(options)
     is_new = built is not None and not Path(options.model).is_dir()
@@ -153,11 +156,24 @@ def open_run(
         if args.process_index == 0:
             keep_code(options.out, [options.data, *getattr(options, "rewards", ())])
         if built:
-            model = tiny.checkpoint_of_run(
-                options, built, output_format, examples, args.seed, args.per_device_train_batch_size
-            )
+            with _unsharded(args):
+                model = tiny.checkpoint_of_run(
+                    options, built, output_format, examples, args.seed, args.per_device_train_batch_size
+                )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     return checkpoint, checkpoint.conversation(output_format), examples, args
+
+
+@contextmanager
+def _unsharded(args) -> Iterator[None]:
+    """Models are built whole: one process builds alone, and under ZeRO-3 transformers would wait for the others."""
+    config = args.deepspeed_plugin and (getattr(args, "hf_deepspeed_config", None) or args.deepspeed_plugin.dschf)
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config:
+            set_hf_deepspeed_config(config)
 
 
 def _read_examples(options) -> list[Example]:

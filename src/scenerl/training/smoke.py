@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import is_torch_bf16_gpu_available
 
 from scenerl import data, tiny
 from scenerl.answers import OutputFormat
@@ -46,8 +47,10 @@ def shrink(options, extra: Mapping[str, Any]):
     if hasattr(options, "rewards"):
         changed["predicate_counts"] = None  # of the training data, which is not used
         fields |= {"num_generations": 2, "max_completion_length": 16}
+    if not is_torch_bf16_gpu_available():
+        fields["bf16"] = False
     if not torch.cuda.is_available():
-        fields |= {"bf16": False, "fp16": False}
+        fields["fp16"] = False
     replaced = ("gradient_accumulation_steps", "steps_per_generation", "generation_batch_size")
     kept = {key: value for key, value in extra.items() if key not in replaced}
     return replace(options, **changed), Extra({**kept, **fields}, getattr(extra, "where", {}))

@@ -615,11 +615,16 @@ def test_what_does_not_sample_token_by_token_is_left_to_transformers(checkpoint,
         assert trainer.shares_prefix
 
 
-@pytest.mark.parametrize("name", ["use_vllm", "is_fsdp_enabled", "is_deepspeed_enabled"])
+@pytest.mark.parametrize("name", ["use_vllm", "is_fsdp_enabled", "zero_stage"])
 def test_engines_and_sharded_weights_sample_by_themselves(checkpoint, examples, tmp_path, monkeypatch, name):
     trainer = build(checkpoint, examples, tmp_path, shared="auto")
     assert trainer.shares_rollout and support.can_share_rollout(trainer)
-    monkeypatch.setattr(trainer, name, True)
+    if name == "zero_stage":
+        monkeypatch.setattr(trainer._dist, name, 2)  # which leaves the weights whole
+        assert support.can_share_rollout(trainer)
+        monkeypatch.setattr(trainer._dist, name, 3)
+    else:
+        monkeypatch.setattr(trainer, name, True)
     assert not support.can_share_rollout(trainer)
 
 

@@ -39,7 +39,7 @@ def can_share_rollout(trainer: GRPOTrainer) -> bool:
     vLLM shares prompts by itself. Sharded weights must be gathered by all processes in step, which only transformers'
     own loop does.
     """
-    if trainer.use_vllm or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if trainer.use_vllm or trainer.is_fsdp_enabled or trainer._dist.is_zero3:
         return False
     config = trainer.generation_config
     is_sampled = config.get_generation_mode() in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
