@@ -318,7 +318,7 @@ def test_metrics_do_not_ask_in_which_order_objects_and_relations_come(task, scor
     for example in load_set("synthetic complete"):
         target, answer = example.graph, spoiled(example.graph)
         if scored:
-            objects = [dataclasses.replace(found, score=rng.random()) for found in answer.objects]
+            objects = [found._replace(score=rng.random()) for found in answer.objects]
             answer = dataclasses.replace(answer, objects=tuple(objects))
         pairs.append(Pair(example.image_id, ParseResult("ok", answer), target, example.image_wh))
         result = ParseResult("ok", reordered(answer, rng))
@@ -349,7 +349,7 @@ def test_rewards_do_not_ask_in_which_order_objects_and_relations_come(name):
 def spoiled(graph: SceneGraph) -> SceneGraph:
     """An imperfect answer: the first object moved away, the last relation left out."""
     objects = tuple(
-        dataclasses.replace(found, box=tuple(value + 500 for value in found.box)) if n == 0 else found
+        found._replace(box=tuple(value + 500 for value in found.box)) if n == 0 else found
         for n, found in enumerate(graph.objects)
     )
     return SceneGraph(objects, graph.relations[:-1])

@@ -17,7 +17,7 @@ from scenerl.errors import UserError
 
 EXTRA_OF_PACKAGE = {
     **dict.fromkeys(["accelerate", "datasets", "huggingface_hub", "packaging", "peft", "safetensors"], "train"),
-    **dict.fromkeys(["tokenizers", "torch", "transformers", "trl"], "train"),
+    **dict.fromkeys(["httpx", "tokenizers", "torch", "transformers", "trl"], "train"),
     **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
     "bitsandbytes": "qlora",
     "deepspeed": "deepspeed",

@@ -208,7 +208,7 @@ def test_an_image_weight_is_a_number_of_copies(data, draw):
 def test_crowd_regions_are_ignored_as_coco_ignores_them(data, draw):
     crowds = draw.draw(
         st.lists(
-            st.lists(st.builds(SceneObject, st.sampled_from(("dog", "cat")), boxes), max_size=2),
+            st.lists(st.builds(SceneObject, st.sampled_from(("dog", "cat")), boxes, st.none()), max_size=2),
             min_size=len(data[0]), max_size=len(data[0]),
         )
     )  # fmt: skip

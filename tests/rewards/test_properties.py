@@ -45,7 +45,7 @@ BOX = st.tuples(POSITION, POSITION, st.sampled_from([4.0, 6.0]), st.sampled_from
 @st.composite
 def graphs(draw, max_objects: int = 5) -> SceneGraph:
     labels = st.sampled_from(["cat", "cow", "dog"])
-    objects = draw(st.lists(st.builds(SceneObject, labels, BOX), max_size=max_objects))
+    objects = draw(st.lists(st.builds(SceneObject, labels, BOX, st.none()), max_size=max_objects))
     pairs = [(s, o) for s in range(len(objects)) for o in range(len(objects)) if s != o]
     relations = st.builds(
         lambda pair, predicate: (pair[0], predicate, pair[1]),

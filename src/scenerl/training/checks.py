@@ -39,10 +39,9 @@ def check_own_rewards(
     Raises:
         UserError: one of them raises an error, or does not return a finite number.
     """
-    texts = (conversation.completion(example)[0]["content"][0]["text"], "")
     for name in filter(is_own, rewards):
         (reward,) = select_rewards([name]).values()
-        for text in texts:
+        for text in (conversation.completion(example)[0]["content"][0]["text"], ""):
             result = conversation.parse(text, example)
             try:
                 reward(Comparison(result, example.graph, example.image_wh, options, text, len(text.split())))
