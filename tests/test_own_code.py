@@ -11,6 +11,7 @@ from PIL import Image
 
 from scenerl import data
 from scenerl.cli import main
+from scenerl.commands import parse
 from scenerl.errors import UserError
 from scenerl.plugins import keep_code
 from scenerl.rewards import score_text, select_rewards
@@ -90,6 +91,19 @@ def test_a_run_keeps_the_code_and_refuses_another(folder):
     Path("my_rewards.py").write_text(FILES["my_rewards.py"] + "\n")
     with pytest.raises(UserError, match="run: belongs to another run; my_rewards.py is not as it was"):
         keep_code(folder / "run", names)
+
+
+def test_a_recipe_with_it_goes_through_launch(folder, capsys):
+    """The job script runs in the folder in which it was submitted, so that the name means the same file there."""
+    Path("grpo_hands.yaml").write_text(
+        "model: runs/sft\ndata: my_data.py:read\nout: runs/hands\nrewards: [format, my_rewards.py:hands_only]\n"
+        "global_batch_size: 8\nnum_generations: 8\n"
+    )
+    assert main(["launch", "grpo_hands.yaml", "--profile", "1x24gb", "--print", "--slurm"]) == 0
+    assert "grpo --config grpo_hands.yaml" in capsys.readouterr().out
+    options, _ = parse("grpo", ["--config", "grpo_hands.yaml"])
+    assert list(select_rewards(options.rewards)) == ["format", "hands_only"]
+    assert [example.image_id for example in data.load(options.data)] == ["a.png-0", "a.png-1"]
 
 
 def test_grpo_trains_with_it_and_checks_it_first(folder, base, rows, capsys):
