@@ -28,7 +28,7 @@ FLOORS = [
     {"rewards"},
     {"models"},
     {"constrain"},
-    {"predictions", "card"},
+    {"predictions", "card", "early_checks"},
     {"tiny"},
     {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scenerl import __version__
-from scenerl.commands import COMMANDS, examples_of, function_of, options_of, parse
+from scenerl.commands import COMMANDS, check_of, examples_of, function_of, options_of, parse
 from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
 from scenerl.config.options import field_types
@@ -83,6 +83,8 @@ def _dispatch(words: list[str]) -> int:
             print(f"\n{fields_help(getattr(import_module('trl'), trl_config), omit=['output_dir'])}")
         return 0
     options, extra = parse(command, rest)
+    if check := check_of(command):
+        check(options, extra)
     run = function_of(command)
     return (run(options, extra) if trl_config else run(options)) or 0
 

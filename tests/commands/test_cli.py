@@ -25,6 +25,7 @@ def replaced(monkeypatch):
     """Let every command run the function given instead of its own module."""
 
     def replace(function):
+        monkeypatch.setattr(cli, "check_of", lambda _: None)
         monkeypatch.setattr(cli, "function_of", lambda _: function)
 
     return replace

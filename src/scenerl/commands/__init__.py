@@ -31,6 +31,13 @@ COMMANDS = {
 """Command, which is also the name of its module here, to its options class and its function; in the order of the help
 page. The function is imported when it is called; it takes the options (and the fields for TRL)."""
 
+CHECKS = {
+    "sft": "scenerl.early_checks:check_training",
+    "grpo": "scenerl.early_checks:check_training",
+    "predict": "scenerl.early_checks:check_prediction",
+}
+"""Command to the function that sees its options before the command's own module, with torch, is imported."""
+
 TRAINING = ("sft", "grpo")
 """The commands that recipes are for."""
 
@@ -48,6 +55,11 @@ def examples_of(command: str) -> tuple[str, ...]:
 def function_of(command: str) -> Callable[..., int | None]:
     """The function that runs a command; may return an exit code."""
     return resolve_name(COMMANDS[command][1])
+
+
+def check_of(command: str) -> Callable[..., None] | None:
+    """The function that checks a command's options and fields for TRL early; None: the command does it itself."""
+    return resolve_name(CHECKS[command]) if command in CHECKS else None
 
 
 def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:
