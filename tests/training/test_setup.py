@@ -232,7 +232,7 @@ def test_a_narrow_console_drops_columns_and_cuts_none(width):
 def test_without_a_terminal_rows_say_how_long_the_rest_takes(monkeypatch):
     """A run that goes on at step 100 of 400, a step a minute: after step 110, 290 steps are left, 4.8 hours."""
     now = iter([0.0, 600.0])
-    monkeypatch.setattr("scenerl.training.logs.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("scenerl.training.logs.monotonic", lambda: next(now))
     stream = io.StringIO()
     console = ConsoleTable(Console(file=stream, width=80))
     state, control = TrainerState(max_steps=400, global_step=100), TrainerControl()

@@ -158,7 +158,10 @@ def read_output_format(path: str | Path) -> OutputFormat:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
-        raise UserError(f"{path}: unknown keys {', '.join(unknown)}; was it written by a later version of scenerl?")
+        raise UserError(
+            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {content.get('scenerl', 'before 0.2')}, read "
+            f"by {__version__}; allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+        )
     try:
         return OutputFormat(**values)
     except UserError as error:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -94,7 +95,7 @@ class ConsoleTable(TrainerCallback):
             transient=True,
         )
         show(self.progress)
-        self._begun = time.monotonic(), state.global_step
+        self._begun = monotonic(), state.global_step
         self._task = self.progress.add_task("steps", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -127,7 +128,7 @@ class ConsoleTable(TrainerCallback):
         if self.console.is_terminal:
             return {"step": str(state.global_step).rjust(6)}
         begun, first = self._begun
-        seconds = (time.monotonic() - begun) / max(1, state.global_step - first)
+        seconds = (monotonic() - begun) / max(1, state.global_step - first)
         left = in_words(seconds * (state.max_steps - state.global_step))
         total = str(state.max_steps)
         return {"step": f"{state.global_step}/{total}".rjust(max(6, 2 * len(total) + 1)), "left": left.rjust(6)}
