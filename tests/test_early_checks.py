@@ -30,7 +30,7 @@ MISTAKES = {
     "sft --model nope --out o --data rows.jsonl": "model 'nope': no such folder",
     "sft --model tiny --out images --data rows.jsonl": "images: holds files but no config.yaml",
     f"{SFT} --lr 1e-5": "unknown option 'lr', no field of SFTConfig either (did you mean learning_rate",
-    f"{SFT} --bs 4": "did you mean per_device_eval_batch_size, per_device_train_batch_size?",
+    f"{SFT} --bs 4": "did you mean global_batch_size",
     f"{SFT} --learning_rate fast": "learning_rate: 'fast': should be a valid number",
     f"{SFT} --config typo.yaml": "typo.yaml: unknown option 'fromat'",
     f"{SFT} --format jsn": "(did you mean json?)",

@@ -158,9 +158,10 @@ def read_output_format(path: str | Path) -> OutputFormat:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
+        writer = content.get("scenerl", "before 0.2")
         raise UserError(
-            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {content.get('scenerl', 'before 0.2')}, read "
-            f"by {__version__}; allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {writer}, read by {__version__}; "
+            f"allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
         )
     try:
         return OutputFormat(**values)
