@@ -53,7 +53,7 @@ def test_the_legend_has_every_line_with_its_values(tmp_path, groups, reliability
         [node.text for node in ET.parse(file).getroot().findall(f".//{SVG}text[@class='entry']")] for file in files
     ]
     # Means of 60 / 20 + 1 values at each end: the roots of 0 to 3, and of 56 to 59.
-    assert entries[0][0] == "A 1.04 \u2192 7.58" and len(entries[0]) == 2
+    assert entries[0][0] == "A 1.04 to 7.58" and len(entries[0]) == 2
     assert entries[2] == ["A ECE 0.250"]
 
 

@@ -1,7 +1,8 @@
 """The commands: a module each with the options and the examples of the help page, and the function that runs it.
 
 The modules here import no other room. So any room may use the options as types, and the demo and `launch` may make
-them. Adding a command: a module with its options and ``EXAMPLES``, and a line in :data:`COMMANDS`. Adding an option: a
+them. Adding a command: a module with its options and ``EXAMPLES`` (and ``MOST_USED``, ten of many
+options), and a line in :data:`COMMANDS`. Adding an option: a
 field of the command's options. After either: ``python -m scenerl.commands.reference > docs/commands.md``.
 """
 
@@ -50,6 +51,11 @@ def options_of(command: str) -> type[Options]:
 def examples_of(command: str) -> tuple[str, ...]:
     """The examples of a command's help page, a line each."""
     return import_module(f"scenerl.commands.{command}").EXAMPLES
+
+
+def most_used_of(command: str) -> Sequence[str]:
+    """The options that a command's help page shows, those used most; none: it shows all."""
+    return getattr(import_module(f"scenerl.commands.{command}"), "MOST_USED", ())
 
 
 def function_of(command: str) -> Callable[..., int | None]:

@@ -19,6 +19,7 @@ EXAMPLES = (
     "scenerl data split mine.jsonl --test 0.1 --out data/mine",
     "scenerl data convert vg150:data/vg --split train --out vg150_train.jsonl",
 )
+MOST_USED = ("action", "source", "out", "split", "limit", "vocabulary", "num_images", "images", "test", "to")
 
 
 @dataclass(frozen=True, kw_only=True)

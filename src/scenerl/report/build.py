@@ -105,7 +105,7 @@ def write_chart_files(inputs: Inputs, folder: Path, formats: Sequence[str]) -> l
     """Write the report's charts as files of their own (:func:`scenerl.report.chart_files.write_charts`).
 
     Raises:
-        UserError: as :func:`build_report`; there is no chart; PDF without the package for it.
+        UserError: as :func:`build_report`; or there is no chart.
     """
     groups, reliability = _groups(inputs), _reliability(_results(inputs))
     if not groups and not reliability:

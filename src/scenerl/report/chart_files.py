@@ -10,7 +10,6 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from scenerl.errors import UserError
 from scenerl.files import whole_file
 from scenerl.report import charts
 from scenerl.report.charts import ReliabilityChart
@@ -36,10 +35,10 @@ def write_charts(
         formats: ``svg``, ``pdf``.
 
     Raises:
-        UserError: PDF without svglib.
+        ModuleNotFoundError: PDF without svglib.
     """
     if "pdf" in formats:
-        _require_svglib()
+        import svglib  # noqa: F401 - missing, it ends the command before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in _charts(environment, groups, reliability):
@@ -58,7 +57,7 @@ def _charts(
     for group in groups:
         for curve in (*group.shown, *group.more):
             legend = [
-                (line.name, line.index, f"{charts.number(line.first)} \u2192 {charts.number(line.last)}")
+                (line.name, line.index, f"{charts.number(line.first)} to {charts.number(line.last)}")
                 for line in curve.chart.lines
             ]
             size = charts.WIDTH, charts.HEIGHT + 14
@@ -108,13 +107,6 @@ def _style() -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:80] or "chart"
-
-
-def _require_svglib() -> None:
-    try:
-        import svglib.svglib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError("chart_formats: pdf needs the package svglib: pip install 'scenerl[pdf]'") from error
 
 
 def _pdf(text: str) -> bytes:
