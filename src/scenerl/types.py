@@ -87,6 +87,7 @@ class Example:
         provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
         crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
             metrics ignore predictions that lie on them, as pycocotools does.
+        tried: where the image file was looked for, if it is in none of these places.
     """
 
     image_id: str
@@ -97,6 +98,7 @@ class Example:
     query: tuple[str, ...] | None = None
     provided: tuple[SceneObject, ...] | None = None
     crowds: tuple[SceneObject, ...] = ()
+    tried: tuple[Path, ...] = ()
 
     @property
     def image_wh(self) -> tuple[int, int]:

@@ -223,4 +223,5 @@ def _json_kind(path: Path) -> str:
     key, entry = found
     if key == "data":
         return "psg"
-    return "ovdeval" if isinstance(entry, Mapping) and {"text", "neg_text"} & entry.keys() else "coco"
+    lists = isinstance(entry, Mapping) and any(isinstance(entry.get(key), list) for key in ("text", "neg_text"))
+    return "ovdeval" if lists else "coco"

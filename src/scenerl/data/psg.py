@@ -21,7 +21,7 @@ from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import tidy_id
 from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
-from scenerl.data.records import Record, build_example
+from scenerl.data.records import Record, build_example, whole_number
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_members
 
@@ -85,8 +85,8 @@ def _record(where: str, row: object, names: Names, folders: ImageFolders | None)
         return Record(where, None, (f"{' and '.join(wrong)} must be a list",))
     classes, boxes, relations = [], [], []
     for n, entry in enumerate(row["annotations"]):
-        number = entry.get("category_id") if isinstance(entry, Mapping) else None
-        if type(number) is not int or number not in names.objects:
+        number = whole_number(entry.get("category_id")) if isinstance(entry, Mapping) else None
+        if number not in names.objects:
             return Record(where, None, (f"annotations[{n}] must have a known category_id, found {excerpt(entry)}",))
         classes.append(names.objects[number])
         boxes.append(entry.get("bbox"))

@@ -30,11 +30,11 @@ from scenerl.answers.elements import excerpt
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.images import image_size
-from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.images import image_size, missing_file
+from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders, image_folders, refuse_split
-from scenerl.data.records import Record, build_example
+from scenerl.data.records import MissingFile, Record, build_example, four_finite
 from scenerl.errors import DataError
 
 BOX_FORMATS = ("pixels", "norm1000")
@@ -121,17 +121,17 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     image = image[0] if isinstance(image, list) and len(image) == 1 else image
     if not isinstance(image, str) or not image or "\0" in image:
         raise DataError(f"image must be the name of one image file, found {excerpt(row.get('image'))}")
-    file = folders.find(image)
+    file = folders.find_named(image)
     size = row.get("width"), row.get("height")
+    if None in size and isinstance(file, MissingFile):
+        raise missing_file(f"image {excerpt(image)}", file.tried)
     if None in size:
         size = image_size(file, "the image") if file is not None else (None, None)
     query = queried_labels(question.replace("<image>", ""))
     labels, boxes = _detections(answer, query)
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
         # what is no box stays, for the record's checks to name
-        boxes = [
-            rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box for box in boxes
-        ]
+        boxes = [rescale([box], (1000, 1000), size)[0].tolist() if four_finite(box) else box for box in boxes]
     warnings = ()
     unlisted = [label for label in dict.fromkeys(labels) if label not in query]
     if unlisted or not query:
@@ -152,7 +152,7 @@ def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise DataError(f"the answer is neither a JSON list of boxes nor None: {excerpt(body)}") from None
-    if isinstance(value, list) and len(value) == 4 and len(query) == 1 and box_of(value):
+    if len(query) == 1 and four_finite(value):
         return query, [value]
     items = [value] if isinstance(value, dict) else value
     if not isinstance(items, list) or not all(

@@ -28,7 +28,7 @@ from scenerl.answers.elements import excerpt
 from scenerl.box_formats import extent_wh
 from scenerl.boxes import as_boxes, rescale
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import box_of
+from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.checks import find_box_format
@@ -58,7 +58,7 @@ def read(path: Path, names: Names) -> Predictions:
         lists = _lists(entry, where)
         graph, scores = GraphBuilder(), {}
         for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
-            box = box_of(raw)
+            box = four_finite(raw)
             if box is None:
                 predictions.notes.add("bad_boxes", f"{where}, bbox[{n}]")
                 continue
