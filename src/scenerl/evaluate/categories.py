@@ -52,7 +52,9 @@ def read_category_names(path: Path) -> dict[str, dict[int, str]]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of names: {error}") from error
     if isinstance(value, Mapping) and isinstance(value.get("categories"), list):
-        value = {whole_number(entry["id"]): entry["name"] for entry in value["categories"] if {"id", "name"} <= set(entry)}
+        value = {
+            whole_number(entry["id"]): entry["name"] for entry in value["categories"] if {"id", "name"} <= set(entry)
+        }
     for key in ("names", "objects"):
         if isinstance(value, Mapping) and isinstance(value.get(key), list | Mapping):
             value = value[key]
