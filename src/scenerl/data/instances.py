@@ -47,6 +47,7 @@ class Instances:
     Attributes:
         annotations: by image id, in the order of the file.
         problems: annotations that cannot be used, by the id of their image, or None where they name no image.
+        ids: of the annotations, in the same way, where they were wanted.
     """
 
     path: Path
@@ -54,9 +55,10 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+    ids: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
 
 
-def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
+def read_instances(path: Path, expected: str = EXPECTED, with_ids: bool = False) -> Instances:
     """The images, categories and boxes of a file.
 
     A category that no annotation has and that stands only for the others is left out: the root that Roboflow puts
@@ -69,12 +71,15 @@ def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
     found = Instances(path)
     counts: Counter[str] = Counter()
     supers: dict[int, object] = {}
+    ids: list[str | None] = []
     rows: list[tuple[str | None, object, Annotation | None]] = []  # image, what to show of the entry, what it says
     for key, entry in iter_lists(path, KEYS, expected):
         n = counts[key]
         counts[key] += 1
         if key == "annotations":
             rows.append(_annotation(entry))
+            if with_ids:
+                ids.append(tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None)
         elif key == "images":
             image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
             if image_id is None or image_id in found.images:
@@ -105,6 +110,8 @@ def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
     for n, (image_id, shown, annotation) in enumerate(rows):
         if annotation is not None and image_id in found.images and annotation.category in found.names:
             found.annotations[image_id].append(annotation)
+            if with_ids:
+                found.ids[image_id].append(ids[n])
         else:
             found.problems[image_id if image_id in found.images else None].append(
                 f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, "
