@@ -82,7 +82,7 @@ class Conversation:
             DataError: a label holds a visual token: the model would look for a second image.
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
-        text = build_prompt(self.output_format, example.query, self._provided(example))
+        text = build_prompt(self.output_format, example.query, self._provided(example), example.referring)
         for token in self.visual_tokens:
             if token in text:
                 raise DataError(
@@ -120,11 +120,12 @@ class Conversation:
             self.input_wh(example),
             strict=strict,
             truncated=truncated,
+            any_label=example.referring,
         )
 
     def locate(self, answer: str | None, example: Example) -> Located:
         """Where in an answer the elements are that :meth:`parse` keeps."""
-        return locate_elements(answer, self.format_for(example))
+        return locate_elements(answer, self.format_for(example), example.referring)
 
     def grammar_spec(self, example: Example) -> GrammarSpec:
         """What fixes the form of an answer to :meth:`prompt`, where decoding is constrained."""

@@ -115,12 +115,14 @@ class GraphBuilder:
 
     Attributes:
         objects, predicates: closed vocabularies, None for open ones.
+        any_label: objects get the only label of the vocabulary, whatever theirs is.
         issues: the elements that were dropped.
         object_places, relation_places: where each kept element was, ``objects[3]`` or ``line 7``.
     """
 
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
+    any_label: bool = False
     issues: list[Issue] = field(default_factory=list)
     object_places: list[str] = field(default_factory=list)
     relation_places: list[str] = field(default_factory=list)
@@ -151,6 +153,8 @@ class GraphBuilder:
             self.drop("duplicate_id", where, raw)
             return
         self._index[key] = None
+        if self.any_label and self.only_label is not None:
+            label = self.only_label
         box = read_box(raw_box)
         if box is None:
             self.drop("bad_box", where, raw)

@@ -42,6 +42,7 @@ DATASETS: dict[str, str] = {
         "d3",
         "ovdeval",
         "vlmr1_jsonl",
+        "rec",
         "vg150",
         "vg",
         "sgg_coco",

@@ -169,7 +169,7 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     if None in size:
         size = image_size(file, "the image") if file is not None else (None, None)
     query = queried_labels(question.replace("<image>", ""))
-    labels, boxes = _detections(answer, query)
+    labels, boxes = detections_of(answer, query)
     if not query and not labels:
         raise DataError(f"neither question nor answer names a label: {excerpt(question)}")
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
@@ -186,8 +186,12 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     return Record(where, record.example, record.errors, (*warnings, *record.warnings))
 
 
-def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
-    """Labels and boxes of an answer."""
+def detections_of(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
+    """Labels and boxes of an answer; a box alone has the label of a query of one.
+
+    Raises:
+        DataError: it is no answer of VLM-R1's kind.
+    """
     body = unfence(TEMPLATES["think"].open(answer).body.removesuffix("</answer>"))
     if body.strip().rstrip(".").lower() == "none":
         return [], []

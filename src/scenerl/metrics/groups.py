@@ -9,7 +9,7 @@ import numpy as np
 
 from scenerl.metrics.arrays import Array, DataSet, collect, per_image
 from scenerl.metrics.bootstrap import MetricGroup
-from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, greedy_matches, kept_by_nms
+from scenerl.metrics.detection import ClassF1, CocoMetrics, add_accuracy, add_greedy, greedy_matches, kept_by_nms
 from scenerl.metrics.precision import RatioMetrics, add_absent, add_density, add_precision
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
@@ -91,6 +91,7 @@ def build(
         thinned = data.objects.select(kept_by_nms(data.objects))
         groups.append(CocoMetrics(thinned, greedy_matches(thinned), data.num_images, prefix="NMS-"))
         add_absent(ratios, chosen)
+        add_accuracy(ratios, chosen)
     add_density(ratios, data, options)
     groups.append(ratios)
     failed = RatioMetrics()

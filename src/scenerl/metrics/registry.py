@@ -53,6 +53,7 @@ _NO_OBJECT_AT_ALL = "neither target nor predicted objects"
 
 METRICS: tuple[MetricSpec, ...] = (
     _spec("failure_rate", "Failure rate", "no images", _BOTH, "lower"),
+    _spec("Acc@0.5", "Accuracy at IoU 0.5", "not every image has one sentence and one box", (DET,)),
     # Recall rewards emitting more relations, so summaries show it with precision and density.
     _spec("Recall", "Recall", _NO_RECALL, (GRAPH,)),
     _spec("mRecall", "mRecall", _NO_RECALL),

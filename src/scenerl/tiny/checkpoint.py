@@ -70,7 +70,7 @@ def build(
         input_wh = conversation.input_wh(example)
         texts.append(write_answer(example.graph, conversation.format_for(example), example.image_wh, input_wh))
         largest = max(largest, *map(int, extent_wh(output_format.box_format, example.image_wh, input_wh)))
-        prompts.add(build_prompt(output_format, example.query))
+        prompts.add(build_prompt(output_format, example.query, referring=example.referring))
         labels.update(example.query or ())
     numbers = range(0, largest + 1, output_format.step)
     phrases = shared_phrases(sorted(prompts), sorted(labels))
