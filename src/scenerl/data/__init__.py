@@ -49,6 +49,7 @@ DATASETS: dict[str, str] = {
         "psg",
         "vcoco",
         "toon",
+        "annotated",
         "photos",
         "own",
     )
