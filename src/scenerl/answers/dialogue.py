@@ -159,7 +159,11 @@ def read_output_format(path: str | Path) -> OutputFormat:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
-        raise UserError(f"{path}: unknown keys {', '.join(unknown)}; was it written by a later version of scenerl?")
+        writer = content.get("scenerl", "before 0.2")
+        raise UserError(
+            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {writer}, read by {__version__}; "
+            f"allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+        )
     try:
         return OutputFormat(**values)
     except UserError as error:

@@ -16,11 +16,11 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import RewardOptions, reward_options_of, select_rewards
+from scenerl.rewards import RewardOptions, check_rewards, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
-from scenerl.training.checks import check_batch, check_own_rewards, check_prompts, check_rewards
+from scenerl.training.checks import check_batch, check_own_rewards, check_prompts
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.logs import LogFile, quiet_console
