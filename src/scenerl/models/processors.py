@@ -11,10 +11,16 @@ from transformers import AutoTokenizer, ProcessorMixin
 from scenerl.errors import UserError
 
 
-def lora_targets(language_model: str) -> str:
-    """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands."""
-    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-    return rf"(.*\.)?{language_model}\.layers\.\d+\.(self_attn|mlp)\.({names})"
+def lora_targets(language_model: str, linear_attention: bool = False) -> str:
+    """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands.
+
+    Args:
+        linear_attention: some blocks have linear attention, as transformers names its layers.
+    """
+    modules, names = "self_attn|mlp", "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    if linear_attention:
+        modules, names = f"{modules}|linear_attn", f"{names}|in_proj_qkv|in_proj_z|in_proj_b|in_proj_a|out_proj"
+    return rf"(.*\.)?{language_model}\.layers\.\d+\.({modules})\.({names})"
 
 
 def load_tokenizer(name: str | Path, image_token: str, trust_remote_code: bool = False):
