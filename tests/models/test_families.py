@@ -28,9 +28,6 @@ from scenerl.training import grpo, sft
 from scenerl.training.checkpoints import fit
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
 
-SHARING = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
-
-
 def output_format_of(model_type: str) -> OutputFormat:
     box_format = family_named(model_type).box_format
     return OutputFormat(format="compact", box_format=box_format, step=20 if box_format == "norm1000" else 2)
@@ -197,7 +194,6 @@ def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
 def test_two_steps_of_sft_and_of_grpo_then_predictions(
     checkpoint, conversation, examples, tmp_path, caplog, checkpointing
 ):
-    model_type = checkpoint.family.model_type
     fields = {**QUICK, "gradient_checkpointing": checkpointing, "learning_rate": 1e-2}
     if checkpointing:  # the frozen tower gives no gradient, which reentrant checkpointing would choke on
         for name in checkpoint.family.vision_modules:
@@ -223,8 +219,8 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         grpo.build_trainer(tuned, conversation, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
     )
     assert trainer.state.global_step == 2
-    assert trainer.shares_prefix == trainer.shares_rollout == (model_type in SHARING)
-    assert ("prompts are run once per completion" in caplog.text) == (model_type not in SHARING)
+    assert trainer.shares_prefix and trainer.shares_rollout
+    assert "prompts are run once per completion" not in caplog.text
     if checkpointing:
         return
     final = load(tmp_path / "rl")
@@ -240,22 +236,24 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         assert all(len(reply.logprobs) == reply.num_tokens for own in replies for reply in own)
 
 
+@pytest.mark.parametrize("temperature", [1.5, 0.0])
 def test_samples_are_those_of_transformers_loop_in_one_batch_or_in_parts(
-    checkpoint, conversation, examples, monkeypatch
+    checkpoint, conversation, examples, monkeypatch, temperature
 ):
     """So that a seed gives the same samples however much memory there is."""
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(3)
-    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=1.5, num_samples=2))
+    count = 2 if temperature else 1
+    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=temperature, num_samples=count))
     prompts = [conversation.prompt(example, open_image(example)) for example in examples[:3]]
     inputs, generate = engine.encode(prompts), checkpoint.model.generate
     torch.manual_seed(5)
-    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=2)
+    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=count)
     tokenizer, num_prompt = checkpoint.processor.tokenizer, inputs["input_ids"].shape[1]
     expected = [tokenizer.decode(row[num_prompt:], skip_special_tokens=True) for row in output]
-    assert len(set(expected)) > 3
+    assert len(set(expected)) > 3 or not temperature
     monkeypatch.setattr(checkpoint.model, "generate", generate)
     assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
 
