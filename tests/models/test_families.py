@@ -28,6 +28,7 @@ from scenerl.training import grpo, sft
 from scenerl.training.checkpoints import fit
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
 
+
 def output_format_of(model_type: str) -> OutputFormat:
     box_format = family_named(model_type).box_format
     return OutputFormat(format="compact", box_format=box_format, step=20 if box_format == "norm1000" else 2)

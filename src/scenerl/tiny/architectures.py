@@ -79,16 +79,18 @@ def text_config(tokenizer, shape: TinyShape, pad: int, end: int) -> dict:
     }
 
 
-def _qwen(
-    config_class, model_class, vision: Callable[[TinyShape], dict], text: Callable[[TinyShape], dict] = lambda shape: {}, **rope
-) -> Callable:
-    """A builder: of what the family adds to the vision and text configurations, and to the rotary embedding's."""
+def _qwen(config_class, model_class, vision: Callable, text: Callable | None = None, **rope) -> Callable:
+    """A builder: of what the family adds to the vision and text configurations, and to the rotary embedding's.
+
+    Args:
+        vision, text: shape to the family's fields.
+    """
 
     def build(ids: dict[str, int], config: dict, shape: TinyShape):
         mrope = {"type": "mrope", "rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0, **rope}
         return model_class(
             config_class(
-                text_config={**config, **text(shape), "rope_parameters": mrope},
+                text_config={**config, **(text(shape) if text else {}), "rope_parameters": mrope},
                 vision_config={"patch_size": shape.patch, "spatial_merge_size": 2, "temporal_patch_size": 2}
                 | vision(shape),
                 image_token_id=ids["<|image_pad|>"],

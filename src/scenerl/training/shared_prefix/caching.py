@@ -97,7 +97,7 @@ def score(
     images: dict[str, torch.Tensor],
     device: torch.device,
 ):
-    """TRL's fused output for the S tokens of completions, with log-probabilities (1, S), one completion after the other.
+    """TRL's fused output, log-probabilities (1, S) and more, for the S tokens of one completion after the other.
 
     The prompts run without their last token, which each completion has in front, as in a packed row.
 

@@ -12,7 +12,6 @@ from trl.trainer.utils import split_pixel_values_by_grid
 from scenerl.errors import UserError
 from scenerl.training.shared_prefix.packing import runs
 
-
 IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "pixel_attention_mask", "num_images", "num_tiles")
 """What TRL's batches hold of images; the first three go into the model."""
 
