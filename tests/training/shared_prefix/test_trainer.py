@@ -389,9 +389,12 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
         assert ours["entropy"] == pytest.approx(trls["entropy"], abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def two_processes(base, rows, tmp_path_factory) -> list[dict]:
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_5"])
+def two_processes(request, base, examples, rows, tmp_path_factory) -> list[dict]:
     """What each of two processes found, see the script."""
+    if request.param != "qwen2_vl":
+        base = tmp_path_factory.mktemp("base")
+        tiny.create(base, examples, STYLE, SHAPE, model_type=request.param)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
