@@ -17,7 +17,7 @@ from trl import GRPOConfig
 from trl.generation.vllm_client import parse_logprobs
 
 from inference.loopback import free_port
-from models.tiled_families import tile_of
+from models.other_families import tile_of
 from scenerl import tiny
 from scenerl.errors import UserError
 from scenerl.models.loading import load

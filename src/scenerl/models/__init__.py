@@ -11,5 +11,6 @@ FAMILIES = {
     "qwen3_5": "scenerl.models.qwen3_5",
     "internvl": "scenerl.models.internvl",
     "smolvlm": "scenerl.models.smolvlm",
+    "glm46v": "scenerl.models.glm46v",
 }
 """``config.model_type`` to the module that defines the family."""

@@ -11,16 +11,16 @@ from transformers import AutoTokenizer, ProcessorMixin
 from scenerl.errors import UserError
 
 
-def lora_targets(language_model: str, linear_attention: bool = False) -> str:
+def lora_targets(language_model: str, more: str = "") -> str:
     """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands.
 
     Args:
-        linear_attention: some blocks have linear attention, as transformers names its layers.
+        more: of a block's layers with other names than most families give them.
     """
-    modules, names = "self_attn|mlp", "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-    if linear_attention:
-        modules, names = f"{modules}|linear_attn", f"{names}|in_proj_qkv|in_proj_z|in_proj_b|in_proj_a|out_proj"
-    return rf"(.*\.)?{language_model}\.layers\.\d+\.({modules})\.({names})"
+    layers = r"(self_attn|mlp)\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    if more:
+        layers = f"({layers}|{more})"
+    return rf"(.*\.)?{language_model}\.layers\.\d+\.{layers}"
 
 
 def load_tokenizer(name: str | Path, image_token: str, trust_remote_code: bool = False):
@@ -85,6 +85,26 @@ def loader(
         saved = ProcessorMixin.get_processor_dict(name)[0] if processor_class.settings else {}
         settings = {key: saved[key] for key in processor_class.settings if key in saved}
         return processor_class(image_processor, tokenizer, chat_template=template, **settings)
+
+    return load_processor
+
+
+_NO_THINKING = "{%- set enable_thinking = enable_thinking | default(false) %}\n"
+
+
+def without_thinking(load: Callable) -> Callable:
+    """A family's ``load_processor`` for chat templates that let a model think unless told otherwise.
+
+    What a model may write before its answer is the response template's business, so that thinking is off unless a call
+    says ``enable_thinking=True``.
+    """
+
+    def load_processor(*args, **kwargs) -> WithoutVideo:
+        processor = load(*args, **kwargs)
+        template = processor.chat_template
+        if "enable_thinking" in template and not template.startswith(_NO_THINKING):
+            processor.chat_template = _NO_THINKING + template
+        return processor
 
     return load_processor
 

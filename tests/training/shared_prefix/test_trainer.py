@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_tensor_dict
 
-from models.tiled_families import tile_of  # the module adds small models of those families
+from models.other_families import tile_of  # the module adds small models of those families
 from scenerl import tiny
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint, family_named
@@ -82,18 +82,24 @@ def another_model(checkpoint: Checkpoint, config_class, model_class, vision: dic
     return replace(checkpoint, model=model)
 
 
+def folder_of(kind: str, base: Path, examples) -> Path:
+    if kind not in support.CACHED:
+        return base
+    folder = base.parent / kind
+    if not folder.is_dir():
+        tiny.create(folder, examples, STYLE, SHAPE, model_type=kind)
+    return folder
+
+
 def of_kind(kind: str, base, examples=()) -> Checkpoint:
     """A small model of a family that cares about what it sees; of those that share by cache one made for examples."""
-    checkpoint = load_checkpoint(base)
+    checkpoint = load_checkpoint(folder_of(kind, base, examples))
     if kind == "qwen2_5_vl":
         checkpoint = another_model(checkpoint, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, VISION_25)
     elif kind == "qwen3_vl":
         checkpoint = another_model(
             checkpoint, Qwen3VLConfig, Qwen3VLForConditionalGeneration, VISION_3, mrope_interleaved=True
         )
-    elif kind in support.CACHED:
-        model, processor = tiny.build(examples, STYLE, SHAPE, model_type=kind)
-        checkpoint = Checkpoint(kind, family_named(kind), model, processor)
     sharpened(checkpoint.model)
     return checkpoint
 
@@ -138,7 +144,7 @@ def padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, t
 
 def random_image(config, height: int, width: int, generator) -> tuple[torch.Tensor, int]:
     """Patches or tiles, and how many tokens stand for them."""
-    if config.model_type.startswith("qwen"):
+    if hasattr(config.vision_config, "spatial_merge_size"):
         return torch.randn(height * width, 3 * 2 * 14 * 14, generator=generator), height * width // 4
     side = tile_of(SHAPE)
     return torch.randn(height // 2, 3, side, side, generator=generator), 4 * (height // 2)
@@ -148,7 +154,7 @@ def image_fields(config, ids: torch.Tensor, rows: list[list[torch.Tensor]], grid
     """The images of all rows as TRL hands them to the model."""
     fields = {"num_images": [len(own) for own in rows]}
     pixels = torch.cat([image for own in rows for image in own])
-    if config.model_type.startswith("qwen"):
+    if hasattr(config.vision_config, "spatial_merge_size"):
         types = (ids == config.image_token_id).int()
         return {**fields, "pixel_values": pixels, "image_grid_thw": torch.tensor(grids), "mm_token_type_ids": types}
     num_tiles = [sum(map(len, own)) for own in rows]
@@ -392,13 +398,11 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_5"])
 def two_processes(request, base, examples, rows, tmp_path_factory) -> list[dict]:
     """What each of two processes found, see the script."""
-    if request.param != "qwen2_vl":
-        base = tmp_path_factory.mktemp("base")
-        tiny.create(base, examples, STYLE, SHAPE, model_type=request.param)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(__file__).with_name("two_processes.py")
+    base = folder_of(request.param, base, examples)
     command = [sys.executable, str(script), str(rows), str(base), str(tmp_path_factory.mktemp("run"))]
     environment = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
@@ -732,14 +736,13 @@ def test_checkpointing_runs_a_prompt_twice_and_not_once_more_per_completion(base
     batch = trainer._generate_and_score_completions([trainer.train_dataset[0] for _ in range(4)])
     trainer._is_checked = True
     seen = []
-    layer = support.backbone_of(trainer.model).get_submodule(f"{LANGUAGE[kind]}.layers.0.mlp")
+    layer = support.backbone_of(trainer.model).get_submodule(
+        "text_model.layers.0.mlp" if kind == "smolvlm" else "language_model.layers.0.mlp"
+    )
     layer.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape[:2])))
     trainer._compute_loss(trainer.model, batch).backward()
     prompt, completions = (1, int(batch["prompt_mask"][0].sum()) - 1), (4, int(batch["completion_mask"].sum(1).max()))
     assert sorted(seen) == sorted([prompt, completions] * 2)
-
-
-LANGUAGE = {"qwen3_5": "language_model", "internvl": "language_model", "smolvlm": "text_model"}
 
 
 def test_off_is_trls_path(checkpoint, examples, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from scenerl.training.shared_prefix.packing import PackedRow
 PACKED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Architectures whose groups are packed in one row."""
 
-CACHED = ("qwen3_5", "internvl", "smolvlm")
+CACHED = ("qwen3_5", "internvl", "smolvlm", "glm46v")
 """Those whose completions go on from the prompt's cache. For both the tests show that sharing changes nothing."""
 
 

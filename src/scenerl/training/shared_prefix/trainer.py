@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer, with the image and the prompt of an update run once per group instead of once per completion.
 
 TRL runs each completion with a copy of its prompt, and the prompt, image tokens included, is most of the tokens. Here
-the completions of a group share it (:mod:`scenerl.training.shared_prefix.packing`). Rewards, advantages, losses and the
+the completions of a group share it, in a packed row (:mod:`scenerl.training.shared_prefix.packing`) or behind a cache
+(:mod:`scenerl.training.shared_prefix.caching`). Rewards, advantages, losses and the
 optimiser are TRL's own. Only the source of the log-probabilities changes; the numbers are the same.
 """
 
@@ -38,13 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """TRL's trainer on packed groups.
+    """TRL's trainer on groups that share their prompt.
 
     Args:
         shared_prefix: ``on``, ``off``, or ``auto``: on where the model and the settings allow it.
-        max_tokens_per_row: limit of the rows that groups are packed in, which bounds the memory of a single row. A
-            group that does not fit is split over several, each with its prompt. None: a row for each micro-batch. The
-            other arguments are GRPOTrainer's.
+        max_tokens_per_row: limit of the tokens that run together, prompts counted once, which bounds memory. A group
+            that does not fit is split, each part with its prompt. None: a micro-batch runs as a whole. The other
+            arguments are GRPOTrainer's.
 
     Attributes:
         constraint: holds completions to the output format; None: sampling is free.
@@ -130,7 +131,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return logps, entropies if compute_entropy else None, None
 
     def _parts(self, rows: PaddedRows, chunk: range) -> list[range]:
-        """Completions of a chunk that are packed in one row each, as many in all processes: a forward may gather."""
+        """Completions of a chunk that run together, as many parts in all processes: a forward may gather."""
         if self.max_tokens_per_row is None:
             return [chunk]
         sizes = [list(map(len, tokens)) for tokens in (rows.prompts, rows.completions)]
