@@ -12,8 +12,11 @@ from trl.trainer.utils import split_pixel_values_by_grid
 from scenerl.errors import UserError
 from scenerl.training.shared_prefix.packing import runs
 
-IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "pixel_attention_mask", "num_images", "num_tiles")
-"""What TRL's batches hold of images; the first three go into the model."""
+MODEL_FIELDS = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
+"""What a model may take of images: pixels as patches, as tiles, or as tiles padded to one number per row."""
+
+IMAGE_FIELDS = (*MODEL_FIELDS, "num_images", "num_tiles")
+"""What TRL's batches hold of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class PaddedRows:
                     "with --shared_prefix off"
                 )
         split = split_images(images)
-        fields = {key: split[key] for key in IMAGE_FIELDS[:3] if split.get(key) is not None}
+        fields = {key: split[key] for key in MODEL_FIELDS if split.get(key) is not None}
         return cls(
             prompts,
             types,
@@ -138,7 +141,7 @@ def split_images(batch: dict[str, Any]) -> dict[str, Any]:
 def join_images(images: dict[str, Any]) -> dict[str, Any]:
     """The inverse of :func:`split_images`."""
     return {
-        key: torch.cat(value) if key in IMAGE_FIELDS[:3] and isinstance(value, list) else value
+        key: torch.cat(value) if key in MODEL_FIELDS and isinstance(value, list) else value
         for key, value in images.items()
     }
 
@@ -146,7 +149,7 @@ def join_images(images: dict[str, Any]) -> dict[str, Any]:
 def share_images(batch: dict[str, Any]) -> dict[str, Any]:
     """Let neighbouring rows with equal images share one tensor."""
     shared = dict(batch)
-    for key in IMAGE_FIELDS[:3]:
+    for key in MODEL_FIELDS:
         values = batch.get(key)
         if values is not None:
             kept: list[torch.Tensor] = []
