@@ -7,9 +7,11 @@ import io
 import json
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
@@ -18,11 +20,22 @@ from trl import GRPOConfig, SFTConfig
 from scenerl import cli
 from scenerl.commands import TRAINING, options_of, parse
 from scenerl.config import dump_yaml
+from scenerl.errors import UserError
 from scenerl.training import grpo, setup, sft
 from scenerl.training.checkpoints import fit
 from scenerl.training.logs import ConsoleTable
-from scenerl.types import StoredImage
-from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint, read_rows, words, write_rows
+from scenerl.types import Example, SceneGraph, StoredImage
+from training.small_run import (
+    QUICK,
+    QUICK_GRPO,
+    STYLE,
+    examples_of,
+    load_checkpoint,
+    read_rows,
+    words,
+    write_data,
+    write_rows,
+)
 
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig}
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
@@ -273,3 +286,34 @@ def test_a_few_steps_on_real_photos(base, tmp_path):
 def test_options_of_the_commands_match_trl():
     assert set(CONFIGS) == set(TRAINING)
     assert all(CONFIGS[command].__name__ == options_of(command).trl_config for command in TRAINING)
+
+
+@pytest.mark.parametrize(("command", "model"), [("sft", "base"), ("sft", "tiny"), ("grpo", "base")])
+def test_an_image_of_extreme_shape_ends_the_command_or_is_skipped(
+    command, model, base, tmp_path, capsys, caplog, monkeypatch
+):
+    rows = write_data(tmp_path / "data", 2)
+    Image.new("RGB", (804, 4)).save(rows.parent / "images" / "long.png")  # 201 times as wide as high
+    objects = [{"id": "apple.1", "bbox": [0, 0, 400, 4]}]
+    row = {"image_id": "long", "file_name": "long.png", "width": 804, "height": 4, "objects": objects,
+           "relationships": []}  # fmt: skip
+    write_rows(rows, [row, *read_rows(rows)])
+    trainers = []
+    monkeypatch.setattr({"sft": sft, "grpo": grpo}[command], "fit", trainers.append)
+    fields = {**(QUICK if command == "sft" else QUICK_GRPO), "model": base if model == "base" else "tiny"}
+    more = ["--rewards", "format"] if command == "grpo" else []
+    argv = [command, "--data", str(rows), *more, *words(fields)]
+    assert cli.main([*argv, "--out", str(tmp_path / "a")]) == 2
+    assert "'long': 804 x 4 is no size for the model" in capsys.readouterr().err
+    assert cli.main([*argv, "--out", str(tmp_path / "b"), "--skip_bad"]) == 0
+    assert "row skipped: image 'long': 804 x 4 is no size" in caplog.text
+    assert len(trainers[0].train_dataset) == 2
+
+
+def test_a_data_set_of_images_of_extreme_shape_alone(checkpoint, conversation):
+    examples = [Example(str(n), 804, 4, SceneGraph()) for n in range(2)]
+    options = SimpleNamespace(data="rows.jsonl", skip_bad=True)
+    with pytest.raises(UserError, match="the model takes none of the 2 images"):
+        setup.usable_shapes(examples, conversation, options)
+    fine = [Example("0", 80, 40, SceneGraph())]
+    assert setup.usable_shapes(fine, conversation, options) is fine

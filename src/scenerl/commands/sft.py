@@ -43,3 +43,10 @@ class SFTOptions(TrainingOptions):
     thought: Literal["empty", "summary"] = option(
         "empty", "reasoning in SFT targets with --envelope think: empty, or a count of what the output holds", OUTPUT
     )
+    box_order: Literal["annotated", "left_to_right", "size", "class"] = option(
+        "annotated",
+        "objects in SFT targets, and so the order in which the model learns to write them: as annotated, by their left "
+        "edges, largest first, or by label (in the order of the query or vocabulary, else alphabetical); relations "
+        "follow by subject, then object",
+        OUTPUT,
+    )

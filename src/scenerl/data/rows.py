@@ -7,7 +7,8 @@ A row is a dict::
      "relationships": [{"subject": "person.1", "predicate": "riding", "object": "bike.2"}, ...]}
 
 or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` instead
-of objects and relationships, and perhaps ``"crowds"``, entries like those of ``detections``. Boxes are xyxy in pixels.
+of objects and relationships, and perhaps ``"crowds"``, entries like those of ``detections``, or ``"referring": true``
+where the query is one sentence about the one detection. Boxes are xyxy in pixels.
 Keys that are not named here are ignored. The checks are those of :mod:`scenerl.data.records`.
 """
 
@@ -68,6 +69,7 @@ class _RowReader(Checks):
         self.height = self.side(row["height"], "height")
         image = self._image(row.get("file_name"), images_dir)
         crowds: list[SceneObject] = []
+        referring = row.get("referring", False)
         if is_detection:
             objects, relations = self._detections(row["detections"], "detections"), []
             query = self._query(row.get("query"), objects)
@@ -75,10 +77,14 @@ class _RowReader(Checks):
         else:
             objects, index = self._objects(row["objects"])
             relations, query = self._relations(row["relationships"], index), None
+        if referring not in (True, False) or (referring and not (query and len(query) == len(objects) == 1)):
+            self.errors.append("referring must be true or false; true needs one label in query and one detection")
         if self.errors:
             return None
         graph = SceneGraph(tuple(objects), tuple(relations))
-        return Example(image_id, self.width, self.height, graph, image, query, crowds=tuple(crowds))
+        return Example(
+            image_id, self.width, self.height, graph, image, query, crowds=tuple(crowds), referring=bool(referring)
+        )
 
     def _image(self, value: object, images_dir: Path | None) -> Path | None:
         if value is None:
@@ -181,6 +187,8 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
     objects = example.graph.objects
     if example.query is not None:
         row["query"] = list(example.query)
+        if example.referring:
+            row["referring"] = True
         for key, elements in (("detections", objects), ("crowds", example.crowds)):
             if elements or key == "detections":
                 row[key] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in elements]

@@ -12,7 +12,7 @@ from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
 from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
 from scenerl.rewards.format import answer_format, cosine_length
-from scenerl.rewards.objects import ap, ap50, node_box, node_label, od_length, weighted_sum
+from scenerl.rewards.objects import ap, ap50, iou, node_box, node_label, od_length, weighted_sum
 
 Reward = Callable[[Comparison], float]
 
@@ -23,6 +23,7 @@ REWARDS: dict[str, Reward] = {
     "hard_recall": hard_recall,
     "relaxed_recall": relaxed_recall,
     "soft_recall": soft_recall,
+    "iou": iou,
     "ap": ap,
     "ap50": ap50,
     "od_length": od_length,
