@@ -110,7 +110,7 @@ bench: $(STAMP)
 docs: $(STAMP)
 	@$(BIN)/python -m scenerl.commands.reference > docs/commands.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "open build/site/index.html"
+	@echo "build/site is written: python -m http.server --directory build/site"
 
 screenshots: $(STAMP)
 	@$(BIN)/python docs/tools/screenshots.py runs/demo

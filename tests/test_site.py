@@ -7,12 +7,20 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,15 @@ def test_pages_of_every_kind_have_their_content(site):
     assert "sgdet|sgcls|predcls|det" in text("commands.html")
 
 
-@pytest.mark.parametrize("name", ["index.html", "api/rewards.html"])
-def test_pages_open_in_a_browser_without_a_server(site, visit, name):
-    page = visit((site / name).as_uri(), hosts=("",))
-    assert page.locator("article h1").count() == 1
+def test_it_is_read_and_searched_in_a_browser_without_other_requests(site, visit):
+    handler = partial(QuietHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            page = visit(f"http://127.0.0.1:{server.server_port}/api/rewards.html", hosts=["127.0.0.1"])
+            assert page.locator("article h1").count() == 1
+            page.keyboard.press("s")
+            page.keyboard.type("word vectors glove")
+            page.locator(".md-search-result__link[href*='sources.html']").first.wait_for()
+        finally:
+            server.shutdown()
