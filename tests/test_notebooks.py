@@ -23,8 +23,10 @@ def cells_of(name: str) -> tuple[list[str], list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def _temporary_folder(monkeypatch, tmp_path):
+def _restored(monkeypatch, tmp_path):
+    """What notebooks set is as before afterwards, and their files are in the test's folder."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
 
 
 def test_predictions_are_evaluated_with_the_stored_numbers(monkeypatch):
