@@ -75,3 +75,8 @@ def test_it_is_read_and_searched_in_a_browser_without_other_requests(site, visit
             page.locator(".md-search-result__link[href*='sources.html']").first.wait_for()
         finally:
             server.shutdown()
+
+
+def test_pictures_are_small():
+    for path in (ROOT / "docs" / "images").iterdir():
+        assert path.stat().st_size < 300_000, path

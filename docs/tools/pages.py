@@ -43,17 +43,13 @@ def page_names(nav: list | dict | str) -> Iterator[str]:
 
 
 def notebook_page(text: str) -> str:
-    """A notebook with its stored outputs, as Markdown."""
+    """A notebook with what its cells printed, as Markdown."""
     parts = []
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         for output in cell.get("outputs", ()):
-            if "image/png" in output.get("data", {}):
-                parts.append(f'<img alt="" src="data:image/png;base64,{output["data"]["image/png"].strip()}">')
-            else:
-                lines = output["text"] if "text" in output else output["data"]["text/plain"]
-                parts.append(f"```text\n{''.join(lines).rstrip()}\n```")
+            parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
 
 
