@@ -48,8 +48,7 @@ def notebook_page(text: str) -> str:
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
-        for output in cell.get("outputs", ()):
-            parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+        parts += [f"```text\n{''.join(output['text']).rstrip()}\n```" for output in cell.get("outputs", ())]
     return "\n\n".join(parts) + "\n"
 
 
