@@ -188,6 +188,8 @@ def build_trainer(
 def _vllm(checkpoint: Checkpoint, args: GRPOConfig, sync: str, folder: Path | None) -> partial[VLLMEngine]:
     """What makes the engine of rollouts, where they are vLLM's."""
     if sync == "nccl":
+        if "," in (args.vllm_server_base_url or ""):
+            raise UserError("vllm_server_base_url: several servers need vllm_sync adapter or vllm_sync checkpoint")
         return partial(VLLMEngine, checkpoint=checkpoint)
     if not (args.use_vllm and args.vllm_mode == "server"):
         raise UserError(f"vllm_sync {sync}: is of servers; add --use_vllm true --vllm_mode server")
