@@ -83,7 +83,7 @@ class Conversation:
             DataError: a label holds a visual token: the model would look for a second image.
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
-        text = build_prompt(self.output_format, example.query, self._provided(example))
+        text = build_prompt(self.output_format, example.query, self._provided(example), example.referring)
         for token in self.visual_tokens:
             if token in text:
                 raise DataError(
@@ -126,11 +126,12 @@ class Conversation:
             self.input_wh(example),
             strict=strict,
             truncated=truncated,
+            any_label=example.referring,
         )
 
     def locate(self, answer: str | None, example: Example) -> Located:
         """Where in an answer the elements are that :meth:`parse` keeps."""
-        return locate_elements(answer, self.format_for(example))
+        return locate_elements(answer, self.format_for(example), example.referring)
 
     def grammar_spec(self, example: Example) -> GrammarSpec:
         """What fixes the form of an answer to :meth:`prompt`, where decoding is constrained."""
@@ -164,7 +165,11 @@ def read_output_format(path: str | Path) -> OutputFormat:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
-        raise UserError(f"{path}: unknown keys {', '.join(unknown)}; was it written by a later version of scenerl?")
+        writer = content.get("scenerl", "before 0.2")
+        raise UserError(
+            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {writer}, read by {__version__}; "
+            f"allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+        )
     try:
         return OutputFormat(**values)
     except UserError as error:

@@ -16,6 +16,10 @@ EXAMPLES = (
     "    --rewards format triplet_f1 --reward_weights 0.5 3 --num_generations 8 --learning_rate 1e-6",
     "scenerl grpo --config my_grpo.yaml --max_steps 200",
 )
+MOST_USED = (
+    "model", "data", "out", "rewards", "format",
+    "max_pixels", "use_peft", "load_in_4bit", "global_batch_size", "smoke",
+)  # fmt: skip
 SPEED, MONITORING = "Speed", "Monitoring"
 
 

@@ -15,6 +15,10 @@ EXAMPLES = (
     "scenerl sft --model tiny --data mine.jsonl --out runs/tiny --format compact --grid 5 --muon --max_steps 300",
     "scenerl sft --config my_sft.yaml --learning_rate 2e-5",
 )
+MOST_USED = (
+    "model", "data", "out", "format", "vocabulary",
+    "max_pixels", "use_peft", "load_in_4bit", "global_batch_size", "smoke",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import RewardOptions, reward_options_of, select_rewards
+from scenerl.rewards import RewardOptions, check_rewards, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
-from scenerl.training.checks import check_batch, check_own_rewards, check_prompts, check_rewards
+from scenerl.training.checks import check_batch, check_own_rewards, check_prompts
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.group_sampling import GroupSampling, GroupSamplingMixin, SolvedPrompts
@@ -30,7 +30,7 @@ from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
-from scenerl.training.vllm_engine import VLLMEngine, engine_in, set_importance_sampling
+from scenerl.training.vllm_engine import VLLMEngine, check_tiles, engine_in, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
 
@@ -160,6 +160,7 @@ def build_trainer(
         sample_every=sample_log_every,
     )
     if args.use_vllm:
+        check_tiles(checkpoint)
         set_importance_sampling(args, constrained=constrain)
     with trl_checks(), engine_in(_vllm(checkpoint, args, vllm_sync, vllm_sync_folder)):
         trainer = SceneGRPOTrainer(
