@@ -120,7 +120,7 @@ def build_trainer(
 
     Args:
         rewards: names from :data:`scenerl.rewards.REWARDS`, or functions of one's own (``FILE.py:NAME``).
-        constant_reward_window: steps after which a constant reward is reported; 0 for never.
+        constant_reward_window: rollouts after which a constant reward is reported; 0 for never.
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
         shared_prefix, max_tokens_per_row: run each image and prompt once per group, see
             :class:`~scenerl.training.shared_prefix.trainer.SharedPrefixGRPOTrainer`.
