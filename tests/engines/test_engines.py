@@ -183,7 +183,7 @@ def test_predicts(train, launcher, engine):
     assert answers[0] != answers[2], "training changed no answer"
 
 
-@every_sharding
+@every_engine
 def test_lora(train, launcher, engine):
     """Adapters: killed and resumed as above; GRPO trains on; merged by export, they answer alike."""
     done, whole = train(engine, "sft", "lora", **LORA)
