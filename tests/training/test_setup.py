@@ -225,12 +225,12 @@ LOGS = {
 
 def test_the_console_shows_one_heading_and_a_row_per_step():
     lines = table(160, LOGS)
-    assert lines[0].split() == ["step", "loss", "reward", "format", "[red]x[/red]", "±", "failed", "tokens",
+    assert lines[0].split() == ["step", "left", "loss", "reward", "format", "[red]x[/red]", "±", "failed", "tokens",
                                 "entropy", "grad", "lr"]  # fmt: skip
-    assert lines[1].split() == ["1", "1.235", "0.5", "1", "0.25", "–", "0.125", "30.5", "2", "nan", "1e-05"]
-    assert lines[2].split()[0] == "2" and len(lines) == 3
+    assert lines[1].split() == ["1/2", "0", "s", "1.235", "0.5", "1", "0.25", "–", "0.125", "30.5", "2", "nan", "1e-05"]
+    assert lines[2].split()[0] == "2/2" and len(lines) == 3
     ends = [[i for i, char in enumerate(line + " ") if char == " " and line[i - 1 : i].strip()] for line in lines]
-    assert ends[0][1:3] == ends[1][1:3] == ends[2][1:3]  # numbers stand under their names
+    assert ends[0][2:4] == ends[1][3:5] == ends[2][3:5]  # numbers stand under their names
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
@@ -240,6 +240,23 @@ def test_a_narrow_console_drops_columns_and_cuts_none(width):
     assert len(lines) == 3 and max(map(len, lines)) <= width
     assert lines[0].split() == full[0].split()[: len(lines[0].split())]
     assert lines[1].split() == full[1].split()[: len(lines[1].split())]
+
+
+def test_without_a_terminal_rows_say_how_long_the_rest_takes(monkeypatch):
+    """A run that goes on at step 100 of 400, a step a minute: after step 110, 290 steps are left, 4.8 hours."""
+    now = iter([0.0, 600.0])
+    monkeypatch.setattr("scenerl.training.logs.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    console = ConsoleTable(Console(file=stream, width=80))
+    state, control = TrainerState(max_steps=400, global_step=100), TrainerControl()
+    console.on_train_begin(None, state, control)
+    state.global_step = 110
+    console.on_log(None, state, control, logs={"loss": 1.0})
+    console.on_train_end(None, state, control)
+    assert [line.split() for line in stream.getvalue().splitlines() if line.strip()] == [
+        ["step", "left", "loss"],
+        ["110/400", "4.8", "h", "1"],
+    ]
 
 
 def test_the_console_on_a_terminal_does_not_fail():

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenerl.config.convert import near_misses
 from scenerl.data.records import Record
 from scenerl.errors import DataError
 from scenerl.plugins import is_own
@@ -209,6 +210,8 @@ def resolve(source: str) -> tuple[str, str]:
             return "photos", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
+    near = near_misses(name, DATASETS) if colon else ""
+    problem += near if "did you mean" in near else ""
     raise DataError(
         f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, images, a folder of one of these, COCO "
         f"instances or psg.json, hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its "

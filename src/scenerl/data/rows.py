@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from scenerl.answers.elements import excerpt, label_of, object_ids
@@ -26,6 +27,8 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold
 _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
+_ROW_KEYS = frozenset(("image_id", "file_name", "width", "height", "objects", "relationships", "detections", "query"))
+_KEYS = _OBJECT_KEYS | _DETECTION_KEYS | _RELATION_KEYS | _ROW_KEYS
 
 
 def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
@@ -57,6 +60,7 @@ class _RowReader(Checks):
         for key in ("image_id", "width", "height", *needed):
             if key not in row:
                 hint = "; a detection row has 'detections' instead" if key == "objects" else ""
+                hint = _instead(key, row) or hint
                 self.errors.append(f"the key {key!r} is missing{hint}")
         if self.errors:
             return None
@@ -154,11 +158,17 @@ class _RowReader(Checks):
         if type(item) is dict and keys <= item.keys():
             return True
         if isinstance(item, Mapping):
-            missing = ", ".join(repr(key) for key in sorted(keys - item.keys()))
+            missing = ", ".join(f"{key!r}{_instead(key, item)}" for key in sorted(keys - item.keys()))
             self.errors.append(f"{name}[{n}] lacks {missing}; it has {excerpt(list(item))}")
         else:
             self.errors.append(f"{name}[{n}] must be a JSON object, found {kind_of(item)} {excerpt(item)}")
         return False
+
+
+def _instead(key: str, row: Mapping) -> str:
+    """The key that was probably meant to be ``key``, for the end of a message."""
+    close = get_close_matches(key, [other for other in row if isinstance(other, str) and other not in _KEYS], 1)
+    return f" (is it {close[0]!r}?)" if close else ""
 
 
 def example_to_row(example: Example, file_name: str | None = None) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from scenerl.config.convert import near_misses
 from scenerl.errors import UserError
@@ -74,6 +74,20 @@ def select_rewards(names: Iterable[str]) -> dict[str, Reward]:
             raise UserError(f"reward {name!r} is given twice")
         chosen[name] = reward
     return chosen
+
+
+def check_rewards(names: Sequence[str], weights: Sequence[float] | None) -> None:
+    """See that rewards are known, and that there is a weight for each where weights are given.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not select_rewards(names):
+        raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+    if weights is not None and len(weights) != len(names):
+        raise UserError(
+            f"reward_weights: {len(weights)} weights for {len(names)} rewards ({', '.join(names)}); give one each"
+        )
 
 
 def _checked(name: str, own: Callable) -> Reward:
