@@ -68,7 +68,7 @@ class GRPOOptions(TrainingOptions, RewardOptions):
         None, "where those files are, under this path for the server too; not given: in the run folder", SAMPLING
     )
     constant_reward_window: NonNegativeInt = option(
-        20, "warn when a reward has not changed for N steps; 0: never", MONITORING
+        20, "warn when a reward has not changed for N rollouts; 0: never", MONITORING
     )
     rollout_check_tolerance: NonNegativeFloat = option(
         0.05,

@@ -120,7 +120,7 @@ def build_trainer(
 
     Args:
         rewards: names from :data:`scenerl.rewards.REWARDS`, or functions of one's own (``FILE.py:NAME``).
-        constant_reward_window: steps after which a constant reward is reported; 0 for never.
+        constant_reward_window: rollouts after which a constant reward is reported; 0 for never.
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
         shared_prefix, max_tokens_per_row: run each image and prompt once per group, see
             :class:`~scenerl.training.shared_prefix.trainer.SharedPrefixGRPOTrainer`.
@@ -189,6 +189,8 @@ def build_trainer(
 def _vllm(checkpoint: Checkpoint, args: GRPOConfig, sync: str, folder: Path | None) -> partial[VLLMEngine]:
     """What makes the engine of rollouts, where they are vLLM's."""
     if sync == "nccl":
+        if "," in (args.vllm_server_base_url or ""):
+            raise UserError("vllm_server_base_url: several servers need vllm_sync adapter or vllm_sync checkpoint")
         return partial(VLLMEngine, checkpoint=checkpoint)
     if not (args.use_vllm and args.vllm_mode == "server"):
         raise UserError(f"vllm_sync {sync}: is of servers; add --use_vllm true --vllm_mode server")
