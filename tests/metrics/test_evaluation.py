@@ -115,7 +115,7 @@ def test_json_holds_and_intervals_hold_the_value(data):
         if metric["value"] is not None:
             low, high = metric["interval"]
             assert low <= high
-            if not name.endswith("_per_image"):
+            if not name.endswith("_per_image") and not name.startswith("wR@"):  # a target may count twice in wR@K
                 assert low >= -1e-12 and high <= 1 + 1e-12, name
 
 

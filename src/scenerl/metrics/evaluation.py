@@ -85,7 +85,7 @@ def evaluate(
             computed.
 
     Returns:
-        The report; every value in [0, 1], except the counts per image.
+        The report; every value in [0, 1], except the counts per image and wR@K.
 
     Raises:
         UserError: two pairs with the same image id.
