@@ -83,9 +83,9 @@ def test_an_answer_with_a_wrong_label_and_a_bad_box():
     assert output["rewards"]["hard_recall"] == 0.5  # the cow is no bike
     assert output["matches"] == {
         "objects": [
-            {"label": "man", "target": 0, "iou": 1.0, "similarity": 1.0, "hit": True},
-            {"label": "cow", "target": 1, "iou": 1.0, "similarity": 0.0, "hit": False},
-            {"label": "dog", "target": 2, "iou": 1.0, "similarity": 1.0, "hit": True},
+            {"label": "man", "target": 0, "iou": 1.0, "similarity": 1.0, "hit": True, "ignored": False},
+            {"label": "cow", "target": 1, "iou": 1.0, "similarity": 0.0, "hit": False, "ignored": False},
+            {"label": "dog", "target": 2, "iou": 1.0, "similarity": 1.0, "hit": True, "ignored": False},
         ],
         "relations": [
             {"triplet": ["man", "on", "cow"], "target": None, "boxes_agree": [0]},

@@ -85,8 +85,8 @@ class Example:
             (scoring needs no pixels).
         query: the labels that open-vocabulary detection prompts for, absent ones included; None for scene graphs.
         provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
-        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
-            metrics ignore predictions that lie on them, as pycocotools does.
+        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets; metrics and
+            rewards of objects ignore predictions that lie on them, as pycocotools does.
     """
 
     image_id: str

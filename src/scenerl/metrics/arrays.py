@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
+from scenerl.boxes import hull_of_pairs, iou_of_pairs, share_inside
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.provided_objects import with_provided_objects
 from scenerl.types import SceneGraph, SceneObject
@@ -334,12 +334,7 @@ def _objects(
         best = np.zeros(len(iou), dtype=bool)
         best[order[starts(p[order])]] = True
         fit &= best
-    crowd_P = np.zeros(len(predicted))
-    if len(crowds):
-        on, crowd = join(predicted.keys, crowds.keys)
-        overlap, size = overlap_of_pairs(predicted.box_O, crowds.box_O, on, crowd), area(predicted.box_O)[on]
-        inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
-        np.maximum.at(crowd_P, on, inside)
+    crowd_P = share_inside(predicted.box_O, crowds.box_O, *join(predicted.keys, crowds.keys))
     coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
     order_P = sort_stably(turn_N[predicted.image_O])
     objects = Objects(predicted, target, Candidates(p, t, iou).select(fit), coco, crowd_P, order_P)

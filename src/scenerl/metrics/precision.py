@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, one_to_one, pairs_within, per_image
+from scenerl.metrics.arrays import (
+    Array,
+    Candidates,
+    DataSet,
+    ObjectColumns,
+    RelationColumns,
+    one_to_one,
+    pairs_within,
+    per_image,
+)
 from scenerl.metrics.protocols import MetricOptions, Pair
 
 _JOINED = 4_000_000  # pairs of relations held at a time
@@ -43,28 +52,43 @@ class RatioMetrics:
         return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> None:
+def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool, iou_threshold: float) -> None:
     """Micro precision, recall, F1 and hallucination of relations or of objects.
 
     A largest one-to-one matching, so no order matters. Elements that the parser dropped count as predictions that fit
-    nothing.
+    nothing; objects that lie on a crowd region for at least ``iou_threshold`` and take no target do not count.
     """
     if of_relations:
         image_P, image_T = data.relations.predicted.image_R, data.relations.target.image_R
         fits, dropped_N, name, kind = data.relations.fits, data.dropped_relations_N, "triplet", "relation"
+        on_crowd_P = np.zeros(len(image_P), dtype=bool)
     else:
         image_P, image_T = data.objects.predicted.image_O, data.objects.target.image_O
         fits, dropped_N, name, kind = data.objects.fits, data.dropped_objects_N, "object", "object"
-    predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
+        on_crowd_P = data.objects.crowd_P >= iou_threshold
     matched = per_image(image_P[one_to_one(fits)[0]], data.num_images)
+    predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
+    predicted -= num_ignored(image_P, fits, on_crowd_P, data.num_images)
     ratios.add(f"{name}_precision", matched, predicted)
     ratios.add(f"{name}_recall", matched, target)
     ratios.add(f"{name}_f1", 2 * matched, predicted + target)
     # A repeated match is no hallucination.
-    fitting = np.zeros(len(image_P), dtype=bool)
-    fitting[fits.prediction_C] = True
-    made_up_N = per_image(image_P[~fitting], data.num_images) + dropped_N
+    made_up_P = ~on_crowd_P
+    made_up_P[fits.prediction_C] = False
+    made_up_N = per_image(image_P[made_up_P], data.num_images) + dropped_N
     ratios.add(f"{kind}_hallucination", made_up_N - data.dropped_duplicates_N * of_relations, predicted)
+
+
+def num_ignored(image_P: Array, fits: Candidates, on_crowd_P: Array, num_images: int) -> Array:
+    """(N,) how many predictions of each image are neither right nor wrong: on a crowd region, and without a target.
+
+    Of the largest one-to-one matchings that leave the fewest of the other predictions without a target.
+    """
+    if not on_crowd_P.any():
+        return np.zeros(num_images)
+    matched, others = (one_to_one(entry)[0] for entry in (fits, fits.select(~on_crowd_P[fits.prediction_C])))
+    on_crowd_N, matched_N, others_N = (per_image(image_P[which], num_images) for which in (on_crowd_P, matched, others))
+    return on_crowd_N - (matched_N - others_N)
 
 
 def add_density(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:
