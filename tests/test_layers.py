@@ -108,7 +108,7 @@ def test_modules_import_on_windows():
         names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not names & posix, f"{path}: {names & posix}"
     block = f"import sys; sys.modules.update(dict.fromkeys({sorted(posix - {'posix'})}))\n"
-    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server, scenerl.inference.hf\n"
+    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server\n"
     done = subprocess.run([sys.executable, "-c", block + script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
