@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
+from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardFlags, TrainingOptions
 from scenerl.config.options import option
 
 EXAMPLES = (
@@ -20,7 +20,7 @@ SPEED, MONITORING = "Speed", "Monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOOptions(TrainingOptions, RewardOptions):
+class GRPOOptions(TrainingOptions, RewardFlags):
     """Reinforcement learning with GRPO, on rewards that compare completions with annotations."""
 
     trl_config: ClassVar = "GRPOConfig"

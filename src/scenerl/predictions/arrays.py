@@ -22,7 +22,7 @@ from scenerl.data.ground_truth import Names
 from scenerl.data.instances import box_of
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
+from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import ParseResult
 
@@ -46,7 +46,7 @@ def read(path: Path, names: Names) -> Predictions:
     for image_id, entry, classes, predicates in _images(path):
         where = f"{path}: image {excerpt(image_id)}"
         lists = _lists(entry, where)
-        graph, scores = GraphBuilder(), {}
+        graph, scores = NumberedGraph(), {}
         for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
             box = box_of(raw)
             if box is None:
