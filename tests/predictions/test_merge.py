@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenerl import cli, matching
-from scenerl.predictions import merge
 from scenerl.predictions.merge import merge_graphs
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import decode_parsed, read_rows
@@ -43,7 +42,7 @@ def test_objects_without_a_partner_are_not_assigned(monkeypatch):
         sizes.append(cost_NM.shape)
         return matching.hungarian(cost_NM)
 
-    monkeypatch.setattr(merge, "hungarian", assigned)
+    monkeypatch.setattr("scenerl.predictions.merge.hungarian", assigned)
     rows = [graph(*(("dog", (30 * n, 30 * k, 30 * n + 10, 30 * k + 10)) for n in range(50))) for k in range(4)]
     answers = [SceneGraph((*row.objects, SceneObject("man", (0, 500, 9, 509)))) for row in rows]
     assert max(merge_graphs(answers, min_share=0).object_votes) == 4
