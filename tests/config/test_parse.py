@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scenerl import runs
@@ -295,6 +295,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(words, values, max_size=5))
+@example({"0E0": None, "label": ["1e5", "no", "true"]})
 def test_yaml_round_trip(tmp_path_factory, mapping):
     path = write(tmp_path_factory.mktemp("yaml"), dump_yaml(mapping))
     assert load_yaml(path) == plain(mapping)
