@@ -109,7 +109,7 @@ class AnswerOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardOptions(Options):
+class RewardFlags(Options):
     """Rewards and their conventions; the same for GRPO and `score`."""
 
     rewards: list[str] = option(

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
+from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardFlags, TrainingOptions
 from scenerl.config.options import Range, option
 
 EXAMPLES = (
@@ -24,7 +24,7 @@ SPEED, MONITORING = "Speed", "Monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOOptions(TrainingOptions, RewardOptions):
+class GRPOOptions(TrainingOptions, RewardFlags):
     """Reinforcement learning with GRPO, on rewards that compare completions with annotations."""
 
     trl_config: ClassVar = "GRPOConfig"

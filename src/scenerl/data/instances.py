@@ -203,7 +203,7 @@ def instances_json(
     Args:
         further_labels: become categories, with or without a box.
     """
-    from scenerl.metrics.arrays import coco_order  # scipy takes its time, and most callers of this module need none
+    from scenerl.metrics.arrays import coco_order  # most callers of this module do without the metrics
 
     ids = [example.image_id for example in examples]
     whole = all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids)

@@ -21,8 +21,8 @@ from scenerl.evaluate.paper import SUFFIXES, paper_table
 from scenerl.evaluate.table import print_comparison, print_models, print_report
 from scenerl.files import atomic_write_text, check_out
 from scenerl.metrics import (
-    ComparisonOfAll,
     Mapped,
+    ModelComparison,
     Report,
     compare,
     compare_all,
@@ -67,7 +67,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> int:
             report = _evaluate(evaluation, models[0], exports, console)
             warnings, unread = evaluation.warnings, evaluation.unread
         print_report(report, _shown(options, report.metrics), console)
-        content, found = report.to_json(), ComparisonOfAll({models[0].name: report}, {})
+        content, found = report.to_json(), ModelComparison({models[0].name: report}, {})
     if not _is_folder_of_subsets(options) and evaluation.closest:
         content["closest"] = evaluation.closest
         for name, looks in evaluation.closest.items():
@@ -87,7 +87,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> int:
     return int(bool(unread))
 
 
-def _written(options: EvalOptions, content: dict, found: ComparisonOfAll | None) -> str:
+def _written(options: EvalOptions, content: dict, found: ModelComparison | None) -> str:
     suffix = options.out.suffix.lower()
     if suffix not in SUFFIXES or found is None:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -179,7 +179,7 @@ def _say(evaluation: Evaluation, console: Console) -> None:
             console.print(f"{name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Console) -> tuple[dict, ComparisonOfAll]:
+def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Console) -> tuple[dict, ModelComparison]:
     """The content of metrics.json for several files, and the comparison, which is printed."""
     options = evaluation.options
     sides, counts = {}, {}

@@ -232,7 +232,7 @@ def _per_predicate(built: AllMetrics, predicate_counts: Mapping[str, int] | None
     ones = np.ones((num_images, 1))
     columns = {name: means.per_predicate(name, ones)[:, 0].tolist() for name in means.metrics}
     targets = np.bincount(relations.target.predicate_R, minlength=len(relations.predicates))
-    images = means.occurs.getnnz(axis=1)
+    images = (means.occurs @ ones)[:, 0]
     table = {}
     for row in sorted(range(len(means.present)), key=lambda row: -targets[means.present[row]]):
         index = means.present[row]

@@ -83,9 +83,9 @@ def build(
         groups.append(RecallsWithF1(means, {f"R@{k}": ratios.rows[f"R@{k}"] for k in options.ks}))
         if options.task in PROVIDED_TASKS:
             _add_pair_accuracy(ratios, data, options)
-        add_precision(ratios, data, of_relations=True)
+        add_precision(ratios, data, True, options.iou_threshold)
         _add_instance_recall(ratios, data)
-    add_precision(ratios, data, of_relations=False)
+    add_precision(ratios, data, False, options.iou_threshold)
     matches = greedy_matches(data.objects)
     groups.append(CocoMetrics(data.objects, matches, data.num_images))
     add_greedy(ratios, data.objects, matches, data.dropped_objects_N, micro_f1=options.f1_average == "micro")

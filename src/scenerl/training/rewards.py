@@ -86,7 +86,7 @@ class RewardBatch:
             text = completion[-1]["content"]
             truncated = not ids or ids[-1] not in self.stop_ids
             result = self.conversation.parse(text, example, truncated=truncated, strict=self.options.strict_format)
-            pair = Comparison(result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids))
+            pair = Comparison.of(result, example, self.options, text, len(ids))
             values = {name: reward(pair) for name, reward in self.rewards.items()}
             scored.append(_Scored(example, text, result, values))
         return scored
