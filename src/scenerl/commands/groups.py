@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from scenerl.config.options import (
     BoxFormatName,
@@ -26,6 +26,7 @@ IMAGE = "Images"
 REWARD = "Rewards"
 SAMPLING = "Sampling"
 LOADING = "Loading"
+VALIDATION = "Validation"
 LORA = "LoRA"
 QUANTISED = "Quantised weights (QLoRA)"
 BATCH = "Batch"
@@ -187,3 +188,17 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
         BATCH,
     )
     freeze_vision: bool = option(False, "freeze the vision tower and projector", IMAGE)
+    eval_data: str | None = option(
+        None,
+        "validation data, a source like --data: greedy outputs are evaluated every --eval_steps (Default: "
+        "--save_steps); --metric_for_best_model NAME and --load_best_model_at_end true keep the best checkpoint",
+        VALIDATION,
+    )
+    eval_split: str | None = option(None, "split of the validation data, where it has several", VALIDATION)
+    eval_samples: NonNegativeInt = option(200, "images of it to answer, the same ones each time; 0: all", VALIDATION)
+    eval_max_new_tokens: PositiveInt | None = option(
+        None, "token limit of these outputs. Default: max_completion_length (GRPO), 1024 (SFT)", VALIDATION
+    )
+    early_stopping_patience: NonNegativeInt = option(
+        0, "stop after N evaluations without a better metric_for_best_model; 0: never", VALIDATION
+    )

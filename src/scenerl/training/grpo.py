@@ -29,6 +29,7 @@ from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from scenerl.training.validation import Validation, ValidationMixin
 from scenerl.training.vllm_engine import VLLMEngine, engine_in, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
@@ -37,7 +38,7 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
+class SceneGRPOTrainer(ValidationMixin, CheckpointMixin, SharedPrefixGRPOTrainer):
     """TRL's trainer with shared prompts, checks of its rollouts, and checkpoints that hold rollouts.
 
     Attributes:
@@ -111,6 +112,7 @@ def build_trainer(
     rollout_check_every: int = 100,
     vllm_sync: str = "nccl",
     vllm_sync_folder: Path | None = None,
+    validation: Validation | None = None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -125,6 +127,7 @@ def build_trainer(
         rollout_check_tolerance, rollout_check_every: see :class:`SceneGRPOTrainer`.
         vllm_sync, vllm_sync_folder: how a server gets new weights: by TRL over ``nccl``, or as files, see
             :class:`~scenerl.training.vllm_server.VLLMServer`; None: a folder in the run folder.
+        validation: what is answered at every evaluation; None: there is none.
 
     Raises:
         UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -162,13 +165,15 @@ def build_trainer(
             reward_funcs=batch.functions(),
             args=args,
             train_dataset=grpo_dataset(examples, conversation),
+            eval_dataset=validation and grpo_dataset(validation.examples, conversation),
             processing_class=checkpoint.processor,
-            callbacks=[LogFile(args.output_dir)],
+            callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             shared_prefix=shared_prefix,
             max_tokens_per_row=max_tokens_per_row,
             peft_config=peft_config,
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
+    trainer.validation = validation
     trainer.rollout_check_tolerance, trainer.rollout_check_every = rollout_check_tolerance, rollout_check_every
     if constrain and not args.use_vllm:
         trainer.constraint = ConstrainedRollouts(
@@ -216,7 +221,7 @@ def run(options, extra: Mapping[str, Any]) -> None:
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
     reward_options = reward_options_of(options)
-    checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
+    checkpoint, conversation, examples, args, validation = open_run(options, extra, GRPOConfig)
     trainer = build_trainer(
         checkpoint,
         conversation,
@@ -234,5 +239,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         rollout_check_every=options.rollout_check_every,
         vllm_sync=options.vllm_sync,
         vllm_sync_folder=options.vllm_sync_folder,
+        validation=validation,
     )
     fit(trainer)

@@ -30,7 +30,16 @@ from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
+from scenerl.training.checks import check_prompts
 from scenerl.training.engine import check_processes
+from scenerl.training.validation import (
+    MAX_NEW_TOKENS,
+    Validation,
+    check_metric,
+    sampled,
+    validation_defaults,
+    warn_of_overlap,
+)
 from scenerl.types import Example
 
 _FREE = (
@@ -123,7 +132,7 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
 
 def open_run(
     options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
-) -> tuple[Checkpoint, Conversation, Sequence[Example], Any]:
+) -> tuple[Checkpoint, Conversation, Sequence[Example], Any, Validation | None]:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
 
     Args:
@@ -137,15 +146,16 @@ def open_run(
             vocabulary, a folder of another run, a checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
-    args, provided = trl_config(
-        cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls)
-    )
+    defaults |= _accumulation(options, extra, cls)
+    defaults |= validation_defaults(options, resolve_extra(cls, extra, own=type(options)), cls)
+    args, provided = trl_config(cls, extra, options.out, type(options), **defaults)
     check_processes(args)
     built = smoke.family(options) if options.smoke else tiny.requested_family(options) if may_build else None
     check_tuning(options)
     is_new = built is not None and not Path(options.model).is_dir()
     output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
     examples = smoke.draw_examples(options, output_format) if options.smoke else _read_examples(options)
+    held_out = _read_validation(options, args, provided, output_format.task, examples)
     if output_format.objects is not None and output_format.predicates is not None:
         Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
     model = options.model
@@ -154,14 +164,17 @@ def open_run(
         fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if args.process_index == 0:
-            keep_code(options.out, [options.data, *getattr(options, "rewards", ())])
+            sources = filter(None, (options.data, options.eval_data))
+            keep_code(options.out, [*sources, *getattr(options, "rewards", ())])
         if built:
             with _unsharded(args):
                 model = tiny.checkpoint_of_run(
                     options, built, output_format, examples, args.seed, args.per_device_train_batch_size
                 )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
-    return checkpoint, checkpoint.conversation(output_format), examples, args
+    conversation = checkpoint.conversation(output_format)
+    validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
+    return checkpoint, conversation, examples, args, validation
 
 
 @contextmanager
@@ -178,13 +191,41 @@ def _unsharded(args) -> Iterator[None]:
 
 def _read_examples(options) -> list[Example]:
     """The training set. Every row is checked now, images are opened later."""
+    return _read(options, options.data, options.split, options.limit)
+
+
+def _read(options, source: str, split: str | None, limit: int | None = None) -> list[Example]:
     examples = data.load(
-        options.data,
-        split=options.split,
-        limit=options.limit,
+        source,
+        split=split,
+        limit=limit,
         skip_bad=options.skip_bad,
         need_images=True,
         boxes=boxes_for(options),
-        stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
+        stored=limit is None,  # for a few rows the whole set is neither fetched nor stored
     )
     return list(track(examples, "rows"))  # of a large set every image's header is read
+
+
+def _read_validation(
+    options, args, provided: Mapping[str, Any], task: str, training: Sequence[Example]
+) -> list[Example] | None:
+    """The validation images, a fixed sample of them; None where there are none. A smoke run takes its drawn ones."""
+    if options.eval_data is None:
+        return None
+    found = training
+    if not options.smoke:
+        found = _read(options, options.eval_data, options.eval_split)
+        warn_of_overlap(options.eval_data, found, training)
+    held_out = sampled(found, options.eval_samples)
+    check_metric(args, provided, held_out, task, options.eval_data)
+    return held_out
+
+
+def _validation(
+    options, args, held_out: Sequence[Example], checkpoint: Checkpoint, conversation: Conversation
+) -> Validation:
+    limit = options.eval_max_new_tokens or getattr(args, "max_completion_length", None) or MAX_NEW_TOKENS
+    check_prompts(checkpoint, conversation, held_out, limit)
+    metric = args.metric_for_best_model and args.metric_for_best_model.removeprefix("eval_")
+    return Validation(held_out, checkpoint, conversation, limit, metric, options.early_stopping_patience)

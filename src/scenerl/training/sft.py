@@ -16,11 +16,14 @@ from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.setup import open_run, trl_checks
+from scenerl.training.validation import Validation, ValidationMixin
 from scenerl.types import Example
 
 
-class SceneSFTTrainer(CheckpointMixin, SFTTrainer):
-    """TRL's trainer with our checkpoints."""
+class SceneSFTTrainer(ValidationMixin, CheckpointMixin, SFTTrainer):
+    """TRL's trainer with our checkpoints and validation."""
+
+    has_eval_loss = True
 
 
 def build_trainer(
@@ -32,6 +35,7 @@ def build_trainer(
     muon_learning_rate: float = 0.02,
     peft_config=None,
     reasoning: str = "empty",
+    validation: Validation | None = None,
 ) -> SFTTrainer:
     """A trainer that teaches a checkpoint's model to write the examples' ground truth.
 
@@ -40,6 +44,7 @@ def build_trainer(
             completion tokens enter the loss.
         peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
         reasoning: what the reasoning part holds with the response template ``think``.
+        validation: what is answered at every evaluation; None: there is none.
         muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
     """
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
@@ -52,12 +57,14 @@ def build_trainer(
             model=checkpoint.model,
             args=args,
             train_dataset=sft_dataset(examples, conversation, reasoning),
+            eval_dataset=validation and sft_dataset(validation.examples, conversation, reasoning),
             processing_class=checkpoint.processor,
-            callbacks=[LogFile(args.output_dir)],
+            callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             optimizer_cls_and_kwargs=optimizer,
             peft_config=peft_config,
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
+    trainer.validation = validation
     quiet_console(trainer)
     return trainer
 
@@ -66,7 +73,9 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would truncate completions, and large images
-    checkpoint, conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
+    checkpoint, conversation, examples, args, validation = open_run(
+        options, extra, SFTConfig, may_build=True, max_length=None
+    )
     trainer = build_trainer(
         checkpoint,
         conversation,
@@ -76,5 +85,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         muon_learning_rate=options.muon_learning_rate,
         peft_config=lora_config(options, checkpoint),
         reasoning=options.thought,
+        validation=validation,
     )
     fit(trainer)
