@@ -14,6 +14,7 @@ from training.small_run import QUICK, STYLE, examples_of, load_checkpoint
 
 def main(model: str, rows: str, out: str) -> None:
     torch.set_num_threads(1)
+    Path(out).mkdir(parents=True, exist_ok=True)
     examples = examples_of(Path(rows))
     checkpoint = load_checkpoint(Path(model))
     conversation = checkpoint.conversation(STYLE)
@@ -26,7 +27,6 @@ def main(model: str, rows: str, out: str) -> None:
     found = trainer.evaluate()
     found = {key: value for key, value in found.items() if not key.endswith(("_runtime", "_per_second"))}
     path = Path(out) / f"found_{trainer.accelerator.process_index}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"found": found, "answered": [example.image_id for example in answered]}))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from scenerl.commands.sources import sources_of
 from scenerl.config.options import (
     BoxFormatName,
     Dtype,
@@ -174,7 +175,9 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
     """What SFT and GRPO share."""
 
     model: str = option(..., "model folder or hub name; base: the small model in this package")
-    data: str = option(..., f"training data: {SOURCE_HELP}")
+    data: str | list[str | dict[str, Any]] = option(
+        ..., f"training data: {SOURCE_HELP}. Several of them are a mixture; recipes can weigh them (docs/validation.md)"
+    )
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over. Without it an interrupted run continues from its last checkpoint")
     smoke: bool = option(
@@ -202,3 +205,6 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
     early_stopping_patience: NonNegativeInt = option(
         0, "stop after N evaluations without a better metric_for_best_model; 0: never", VALIDATION
     )
+
+    def __post_init__(self) -> None:
+        sources_of(self.data)  # a mistake in one is found before anything starts

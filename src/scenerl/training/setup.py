@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scenerl import data, tiny
+from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
+from scenerl.commands.sources import Source, sources_of
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
@@ -32,6 +37,7 @@ from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.training.checks import check_prompts
 from scenerl.training.engine import check_processes
+from scenerl.training.mixture import MixedConversation, Mixture, Part, mix, output_format_of, rewards_of
 from scenerl.training.validation import (
     MAX_NEW_TOKENS,
     Validation,
@@ -50,6 +56,8 @@ _FREE = (
     "vllm_server_port", "vllm_server_timeout", "vllm_sync", "vllm_sync_folder",
 )  # fmt: skip
 """Options that change what is shown or kept, never what is learnt: a run may go on with others."""
+
+_log = logging.getLogger(__name__)
 
 # TRL 1.16 sets these fields by their old names itself; nobody who runs a command can do anything about it.
 warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
@@ -130,9 +138,25 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
     return checkpoint
 
 
-def open_run(
-    options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
-) -> tuple[Checkpoint, Conversation, Sequence[Example], Any, Validation | None]:
+@dataclass(frozen=True)
+class Run:
+    """Everything a trainer needs.
+
+    Attributes:
+        args: TRL's configuration.
+        validation: what is answered at every evaluation; None: there is none.
+        mixture: the sources of the examples where there are several, or one with settings of its own.
+    """
+
+    checkpoint: Checkpoint
+    conversation: Conversation | MixedConversation
+    examples: Sequence[Example]
+    args: Any
+    validation: Validation | None
+    mixture: Mixture | None
+
+
+def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any) -> Run:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
 
     Args:
@@ -153,28 +177,38 @@ def open_run(
     built = smoke.family(options) if options.smoke else tiny.requested_family(options) if may_build else None
     check_tuning(options)
     is_new = built is not None and not Path(options.model).is_dir()
-    output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
-    examples = smoke.draw_examples(options, output_format) if options.smoke else _read_examples(options)
-    held_out = _read_validation(options, args, provided, output_format.task, examples)
-    if output_format.objects is not None and output_format.predicates is not None:
-        Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
+    family = built or family_of(options.model)
+    output_format = output_format_for(options, family, is_new=is_new)
+    sources = sources_of(options.data)
+    formats = [output_format_of(source, options, output_format, family) for source in sources]
+    names, weights = getattr(options, "rewards", ()), getattr(args, "reward_weights", None)
+    rewards = [rewards_of(*pair, names, weights) for pair in zip(sources, formats, strict=True)]
+    read = [_read_source(options, *pair) for pair in zip(sources, formats, strict=True)]
+    held_out = _read_validation(options, args, provided, output_format, list(chain(*read)))
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
         fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if args.process_index == 0:
-            sources = filter(None, (options.data, options.eval_data))
-            keep_code(options.out, [*sources, *getattr(options, "rewards", ())])
+            own = [*(source.source for source in sources), *filter(None, [options.eval_data])]
+            keep_code(options.out, [*own, *names, *chain(*rewards)])
         if built:
             with _unsharded(args):
-                model = tiny.checkpoint_of_run(
-                    options, built, output_format, examples, args.seed, args.per_device_train_batch_size
-                )
+                parts = list(zip(read, formats, strict=True))
+                model = tiny.checkpoint_of_run(options, built, parts, args.seed, args.per_device_train_batch_size)
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     conversation = checkpoint.conversation(output_format)
     validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
-    return checkpoint, conversation, examples, args, validation
+    if not isinstance(options.data, list):
+        return Run(checkpoint, conversation, read[0], args, validation, None)
+    parts = [
+        Part(source.label, examples, checkpoint.conversation(own_format), own_rewards)
+        for source, examples, own_format, own_rewards in zip(sources, read, formats, rewards, strict=True)
+    ]
+    mixture = mix(parts, [source.weight for source in sources], args.seed)
+    _log.info("training data: %s", mixture.describe())
+    return Run(checkpoint, MixedConversation(conversation, parts), mixture.examples, args, validation, mixture)
 
 
 @contextmanager
@@ -189,36 +223,46 @@ def _unsharded(args) -> Iterator[None]:
             set_hf_deepspeed_config(config)
 
 
-def _read_examples(options) -> list[Example]:
-    """The training set. Every row is checked now, images are opened later."""
-    return _read(options, options.data, options.split, options.limit)
+def _read_source(options, source: Source, output_format: OutputFormat) -> list[Example]:
+    """The examples of a training source. Every row is checked now, images are opened later."""
+    if options.smoke:
+        examples = smoke.draw_examples(options, output_format)
+    else:
+        split, limit = source.split or options.split, source.limit or options.limit
+        examples = _read(options, source.source, split, output_format, limit)
+    if output_format.objects is not None and output_format.predicates is not None:
+        Vocabulary(output_format.objects, output_format.predicates).require(examples, source.source)
+    return examples
 
 
-def _read(options, source: str, split: str | None, limit: int | None = None) -> list[Example]:
+def _read(
+    options, source: str, split: str | None, output_format: OutputFormat, limit: int | None = None
+) -> list[Example]:
     examples = data.load(
         source,
         split=split,
         limit=limit,
         skip_bad=options.skip_bad,
         need_images=True,
-        boxes=boxes_for(options),
+        boxes=boxes_for(options) if output_format.provided else None,
         stored=limit is None,  # for a few rows the whole set is neither fetched nor stored
     )
     return list(track(examples, "rows"))  # of a large set every image's header is read
 
 
 def _read_validation(
-    options, args, provided: Mapping[str, Any], task: str, training: Sequence[Example]
+    options, args, provided: Mapping[str, Any], output_format: OutputFormat, training: Sequence[Example]
 ) -> list[Example] | None:
     """The validation images, a fixed sample of them; None where there are none. A smoke run takes its drawn ones."""
     if options.eval_data is None:
         return None
-    found = training
-    if not options.smoke:
-        found = _read(options, options.eval_data, options.eval_split)
+    if options.smoke:
+        found = smoke.draw_examples(options, output_format)
+    else:
+        found = _read(options, options.eval_data, options.eval_split, output_format)
         warn_of_overlap(options.eval_data, found, training)
     held_out = sampled(found, options.eval_samples)
-    check_metric(args, provided, held_out, task, options.eval_data)
+    check_metric(args, provided, held_out, output_format.task, options.eval_data)
     return held_out
 
 

@@ -73,18 +73,16 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would truncate completions, and large images
-    checkpoint, conversation, examples, args, validation = open_run(
-        options, extra, SFTConfig, may_build=True, max_length=None
-    )
+    opened = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     trainer = build_trainer(
-        checkpoint,
-        conversation,
-        examples,
-        args,
+        opened.checkpoint,
+        opened.conversation,
+        opened.examples,
+        opened.args,
         muon=options.muon,
         muon_learning_rate=options.muon_learning_rate,
-        peft_config=lora_config(options, checkpoint),
+        peft_config=lora_config(options, opened.checkpoint),
         reasoning=options.thought,
-        validation=validation,
+        validation=opened.validation,
     )
     fit(trainer)
