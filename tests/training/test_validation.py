@@ -253,6 +253,7 @@ def test_the_sample_is_fixed(examples):
 def test_vllm_is_asked_for_greedy_answers_and_gets_its_settings_back(checkpoint, conversation, examples):
     """Its engine samples at temperature 0 without the rollouts' limits and grammar; bans stay."""
     before = {"temperature": 0.9, "top_p": 0.5, "top_k": 3, "min_p": 0.1, "repetition_penalty": 1.2}
+    before["max_completion_length"] = 99
     engine = SimpleNamespace(**before, generation_kwargs={"logit_bias": {7: -100.0}, "structured_outputs": {}})
     seen = []
 
@@ -266,7 +267,7 @@ def test_vllm_is_asked_for_greedy_answers_and_gets_its_settings_back(checkpoint,
     held_out = Validation(examples[:2], checkpoint, conversation, 24)
     assert validation._vllm_answers(trainer, held_out, examples[:2]) == [[1, 2], [1, 2]]
     (asked,) = seen
-    assert [asked[key] for key in (*before, "num_generations")] == [0.0, 1.0, 0, 0.0, 1.0, 1]
+    assert [asked[key] for key in (*before, "num_generations")] == [0.0, 1.0, 0, 0.0, 1.0, 24, 1]
     assert asked["generation_kwargs"] == {"logit_bias": {7: -100.0}}
     assert vars(engine) == {**before, "generation_kwargs": {"logit_bias": {7: -100.0}, "structured_outputs": {}}}
     assert [part["type"] for part in asked["prompts"][0][0]["content"]] == ["image", "text"]

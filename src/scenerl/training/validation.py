@@ -163,13 +163,13 @@ def _generating(trainer: Trainer) -> Iterator[tuple[Any, bool]]:
 
 
 def _vllm_answers(trainer, validation: Validation, examples: Sequence[Example]) -> list[list[int]]:
-    """Token ids of greedy answers of the engine that samples the rollouts, with its limit of tokens."""
+    """Token ids of greedy answers of the engine that samples the rollouts."""
     prompts = [
         prepare_multimodal_messages(validation.conversation.prompt(example, None), images=[open_image(example)])
         for example in examples
     ]
     prompt_ids, images, fields = trainer._tokenize_prompts(prompts)
-    with sampling_as(trainer.vllm_generation, temperature=0.0):
+    with sampling_as(trainer.vllm_generation, temperature=0.0, max_completion_length=validation.max_new_tokens):
         return trainer._generate_single_turn(prompt_ids, images, fields, 1)[0]
 
 

@@ -175,16 +175,15 @@ def forget_features(client: VLLMClient) -> None:
 
 
 @contextmanager
-def sampling_as(engine: VLLMGeneration, temperature: float | None = None) -> Iterator[None]:
+def sampling_as(engine: VLLMGeneration, **changes: float) -> Iterator[None]:
     """While it lasts, an engine samples freely: no limit on which tokens, no penalty, no grammar; bans stay.
 
     Args:
-        temperature: instead of the rollouts'; 0 is greedy.
+        changes: further attributes of the engine, in place of the rollouts' (``temperature``, of which 0 is greedy).
     """
     free = {key: value for key, value in engine.generation_kwargs.items() if key != "structured_outputs"}
     settings = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "generation_kwargs": free}
-    if temperature is not None:
-        settings["temperature"] = temperature
+    settings |= changes
     before = {name: getattr(engine, name) for name in settings}
     try:
         for name, value in settings.items():
