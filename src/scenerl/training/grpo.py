@@ -174,7 +174,7 @@ def build_trainer(
             reward_funcs=batch.functions(),
             args=args,
             train_dataset=grpo_dataset(examples, conversation),
-            eval_dataset=validation and grpo_dataset(validation.examples, conversation),
+            eval_dataset=validation and grpo_dataset(validation.examples, validation.conversation),
             processing_class=checkpoint.processor,
             callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             shared_prefix=shared_prefix,

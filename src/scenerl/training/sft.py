@@ -57,7 +57,7 @@ def build_trainer(
             model=checkpoint.model,
             args=args,
             train_dataset=sft_dataset(examples, conversation, reasoning),
-            eval_dataset=validation and sft_dataset(validation.examples, conversation, reasoning),
+            eval_dataset=validation and sft_dataset(validation.examples, validation.conversation, reasoning),
             processing_class=checkpoint.processor,
             callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             optimizer_cls_and_kwargs=optimizer,
