@@ -114,8 +114,8 @@ class MixedConversation:
     def prompt(self, example: Example, image) -> list[dict]:
         return self._of[id(example)].prompt(example, image)
 
-    def completion(self, example: Example, reasoning: str = "empty") -> list[dict]:
-        return self._of[id(example)].completion(example, reasoning)
+    def completion(self, example: Example, reasoning: str = "empty", order: str = "annotated") -> list[dict]:
+        return self._of[id(example)].completion(example, reasoning, order)
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False, strict: bool = False) -> ParseResult:
         return self._of[id(example)].parse(answer, example, truncated=truncated, strict=strict)

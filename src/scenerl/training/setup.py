@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import UserError
+from scenerl.errors import DataError, UserError
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
 from scenerl.plugins import keep_code
@@ -47,6 +47,8 @@ from scenerl.training.validation import (
     warn_of_overlap,
 )
 from scenerl.types import Example
+
+_log = logging.getLogger(__name__)
 
 _FREE = (
     "constant_reward_window", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "fresh",
@@ -184,6 +186,10 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
     names, weights = getattr(options, "rewards", ()), getattr(args, "reward_weights", None)
     rewards = [rewards_of(*pair, names, weights) for pair in zip(sources, formats, strict=True)]
     read = [_read_source(options, *pair) for pair in zip(sources, formats, strict=True)]
+    if built:
+        resize = tiny.resize_of_run(options, built)
+        conversations = [Conversation(own_format, resize) for own_format in formats]
+        read = _all_usable(options, sources, read, conversations)
     held_out = _read_validation(options, args, provided, output_format, list(chain(*read)))
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
@@ -199,16 +205,48 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
                 model = tiny.checkpoint_of_run(options, built, parts, args.seed, args.per_device_train_batch_size)
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     conversation = checkpoint.conversation(output_format)
+    if held_out is not None:
+        held_out = usable_shapes(held_out, conversation, replace(options, data=options.eval_data))
     validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
+    conversations = [checkpoint.conversation(own_format) for own_format in formats]
+    read = _all_usable(options, sources, read, conversations)
     if not isinstance(options.data, list):
         return Run(checkpoint, conversation, read[0], args, validation, None)
-    parts = [
-        Part(source.label, examples, checkpoint.conversation(own_format), own_rewards)
-        for source, examples, own_format, own_rewards in zip(sources, read, formats, rewards, strict=True)
-    ]
+    parts = [Part(source.label, *rest) for source, *rest in zip(sources, read, conversations, rewards, strict=True)]
     mixture = mix(parts, [source.weight for source in sources], args.seed)
     _log.info("training data: %s", mixture.describe())
     return Run(checkpoint, MixedConversation(conversation, parts), mixture.examples, args, validation, mixture)
+
+
+def _all_usable(
+    options, sources: Sequence[Source], read: Sequence[Sequence[Example]], conversations: Sequence[Conversation]
+) -> list[Sequence[Example]]:
+    """:func:`usable_shapes` of every source."""
+    return [
+        usable_shapes(examples, conversation, replace(options, data=source.source))
+        for source, examples, conversation in zip(sources, read, conversations, strict=True)
+    ]
+
+
+def usable_shapes(examples: Sequence[Example], conversation: Conversation, options) -> Sequence[Example]:
+    """The examples whose images the model takes; some families refuse images of extreme shape.
+
+    Raises:
+        DataError: an image is refused, unless ``skip_bad`` leaves it out with a warning, or none is left.
+    """
+    kept = []
+    for example in examples:
+        try:
+            conversation.input_wh(example)
+        except DataError as error:
+            if not options.skip_bad:
+                raise DataError(f"{options.data}: {error}; --skip_bad leaves such images out") from error
+            _log.warning("%s: row skipped: %s", options.data, error)
+        else:
+            kept.append(example)
+    if examples and not kept:
+        raise DataError(f"{options.data}: the model takes none of the {len(examples)} images")
+    return examples if len(kept) == len(examples) else kept
 
 
 @contextmanager
