@@ -137,10 +137,12 @@ def output_format_of(source: Source, options, output_format: OutputFormat, famil
         UserError: settings that do not go together.
     """
     own = {"task": source.task, "format": source.format, "vocabulary": source.vocabulary}
+    if not any(own.values()):
+        return output_format
     if source.task or source.format:
         output_format = replace(output_format, objects=None, predicates=None, provided=None)
     else:
-        own |= {"task": options.task, "format": options.format, "vocabulary": source.vocabulary or options.vocabulary}
+        own |= {"task": options.task, "format": options.format}
     return changed_by_options(output_format, replace(options, boxes=None, **own), family)
 
 

@@ -59,8 +59,6 @@ _FREE = (
 )  # fmt: skip
 """Options that change what is shown or kept, never what is learnt: a run may go on with others."""
 
-_log = logging.getLogger(__name__)
-
 # TRL 1.16 sets these fields by their old names itself; nobody who runs a command can do anything about it.
 warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
 
@@ -184,7 +182,9 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
     sources = sources_of(options.data)
     formats = [output_format_of(source, options, output_format, family) for source in sources]
     names, weights = getattr(options, "rewards", ()), getattr(args, "reward_weights", None)
-    rewards = [rewards_of(*pair, names, weights) for pair in zip(sources, formats, strict=True)]
+    rewards: list[dict[str, float]] = [{}]
+    if is_mixture := isinstance(options.data, list):
+        rewards = [rewards_of(*pair, names, weights) for pair in zip(sources, formats, strict=True)]
     read = [_read_source(options, *pair) for pair in zip(sources, formats, strict=True)]
     if built:
         resize = tiny.resize_of_run(options, built)
@@ -210,7 +210,7 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
     validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
     conversations = [checkpoint.conversation(own_format) for own_format in formats]
     read = _all_usable(options, sources, read, conversations)
-    if not isinstance(options.data, list):
+    if not is_mixture:
         return Run(checkpoint, conversation, read[0], args, validation, None)
     parts = [Part(source.label, *rest) for source, *rest in zip(sources, read, conversations, rewards, strict=True)]
     mixture = mix(parts, [source.weight for source in sources], args.seed)
