@@ -126,7 +126,6 @@ KINDS = [
     "r1_sgg/grpo_qwen2vl2b_vg150_zero.yaml",
     "vlm_r1/grpo_qwen25vl3b_d3_od_length_kl0.yaml",
     "successors/grpo_qwen2vl7b_psg_gspo.yaml",
-    "successors/grpo_qwen2vl7b_psg_d3_mixture.yaml",
 ]
 
 

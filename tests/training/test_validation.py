@@ -103,7 +103,7 @@ def test_the_numbers_are_those_of_predict_and_eval(taught, rows, tmp_path):
     assert "Triplet F1 on validation images" in {curve.title for curve in charts.shown}
 
 
-@pytest.mark.parametrize("command", ["sft", "grpo"])
+@pytest.mark.parametrize("command", ["sft", pytest.param("grpo", marks=pytest.mark.slow)])
 def test_training_does_not_notice_it(taught, rows, tmp_path, command):
     """The same losses, rewards, gradients and weights with it and without; dropout draws random numbers."""
     fields = {**(QUICK_GRPO if command == "grpo" else QUICK), "max_steps": 3, "learning_rate": 1e-3}
