@@ -258,7 +258,8 @@ def example_options(cls: type) -> Any:
     """Options with the required fields filled."""
     hints = typing.get_type_hints(cls)
     required = {
-        item.name: {"action": "make", "recipe": [Path("x")], "models": ["x"]}.get(item.name) or hints[item.name]("x")
+        item.name: {"action": "make", "data": "x", "recipe": [Path("x")], "models": ["x"]}.get(item.name)
+        or hints[item.name]("x")
         for item in dataclasses.fields(cls)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     }

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from scenerl.metrics import Metric, ModelComparison
-from scenerl.metrics.registry import MetricSpec, spec
+from scenerl.metrics.registry import MetricSpec, spec_or_plain
 
 SUFFIXES = (".csv", ".tex", ".md")
 
@@ -24,7 +24,7 @@ def paper_table(found: ModelComparison, names: Sequence[str], suffix: str) -> st
         names: of the metrics, the columns.
         suffix: of :data:`SUFFIXES`.
     """
-    return {".csv": _csv, ".tex": _latex, ".md": _markdown}[suffix](found, [spec(name) for name in names])
+    return {".csv": _csv, ".tex": _latex, ".md": _markdown}[suffix](found, [spec_or_plain(name) for name in names])
 
 
 def _csv(found: ModelComparison, columns: Sequence[MetricSpec]) -> str:

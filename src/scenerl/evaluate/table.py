@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scenerl.metrics import ModelComparison, PairedComparison, Report
-from scenerl.metrics.registry import spec
+from scenerl.metrics.registry import spec_or_plain
 
 _SHOWN_IMAGES = 10
 _SHOWN_MAPPINGS = 20
@@ -82,7 +82,7 @@ def _cell(found: ModelComparison, model: str, name: str) -> Text:
     metric = found.reports[model].metrics.get(name)
     if metric is None or metric.value is None:
         return Text("–")
-    bold = "bold" if found.is_best(model, name, spec(name).better) else ""
+    bold = "bold" if found.is_best(model, name, spec_or_plain(name).better) else ""
     interval = "" if metric.interval is None else f"\n[{metric.interval[0]:.4f}, {metric.interval[1]:.4f}]"
     return Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold")
 
@@ -96,7 +96,8 @@ def _print_tests(found: ModelComparison, names: Sequence[str], console: Console)
     rows = [
         (name, pair, differences[name])
         for name in names
-        if spec(name).better and any(name in other and other[name].difference for other in found.pairs.values())
+        if spec_or_plain(name).better
+        and any(name in other and other[name].difference for other in found.pairs.values())
         for pair, differences in found.pairs.items()
         if name in differences
     ]

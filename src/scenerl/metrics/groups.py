@@ -97,6 +97,7 @@ def build(
         add_absent(ratios, chosen)
         add_accuracy(ratios, chosen)
     add_density(ratios, data, options)
+    _add_own(ratios, chosen)
     groups.append(ratios)
     failed = RatioMetrics()
     failed.add("failure_rate", np.array([is_failed(pair.result) for pair in pairs], dtype=float))
@@ -159,6 +160,14 @@ def _add_recalls(
     if options.failed == "skipped_in_means":
         counted = np.array([pair.result.ok for pair in pairs], dtype=float)
     return PredicateMeans(relations.target.predicate_R, image_T, means, num_images, counted, vocabulary, long_tail)
+
+
+def _add_own(ratios: RatioMetrics, pairs: Sequence[Pair]) -> None:
+    """A user's own metrics: means over the images that count in them."""
+    for name in pairs[0].own if pairs else ():
+        values = [pair.own[name] for pair in pairs]
+        counts = np.array([value is not None for value in values], dtype=float)
+        ratios.add(name, np.array([value or 0.0 for value in values]), counts)
 
 
 def _add_pair_accuracy(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:

@@ -7,7 +7,7 @@ and a row in docs/metrics.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scenerl.errors import UserError
 from scenerl.types import ParseResult, SceneGraph, SceneObject
@@ -30,7 +30,8 @@ class Pair:
     """One image: the parsed answer and the ground truth. Boxes in pixels of the original image.
 
     ``crowds`` are regions that hold many objects of a class (COCO's ``iscrowd``): a prediction on one is neither right
-    nor wrong in COCO's metrics. ``query`` holds the requested labels, where there were some.
+    nor wrong in COCO's metrics. ``query`` holds the requested labels, where there were some. ``text`` is the answer's,
+    where a user's own metrics look at it, and ``own`` their values by name, None where the image does not count.
     """
 
     image_id: str
@@ -39,6 +40,8 @@ class Pair:
     image_wh: tuple[int, int] = (0, 0)
     crowds: tuple[SceneObject, ...] = ()
     query: tuple[str, ...] | None = None
+    text: str | None = None
+    own: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -39,20 +39,22 @@ class RewardMonitor:
         self._examples: dict[str, str] = {}
 
     def add(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
-        """Add one step's completions: (text, parse result, rewards by name) each."""
-        problems: Counter = Counter()
+        """Add one step's completions: (text, parse result, rewards that apply by name) each."""
+        problems = []
         for text, result, _ in batch:
-            found = {issue.kind for issue in result.issues} if result.ok else {result.status}
-            problems.update(found)
-            self._examples |= dict.fromkeys(found, text)
+            problems.append({issue.kind for issue in result.issues} if result.ok else {result.status})
+            self._examples |= dict.fromkeys(problems[-1], text)
         for name, rollouts in self._constant.items():
-            values = {round(rewards[name], 9) for _, _, rewards in batch}
+            rewarded = [(found, own[name]) for found, (_, _, own) in zip(problems, batch, strict=True) if name in own]
+            if not rewarded:  # of a mixture, no completion that it applies to
+                continue
+            values = {round(value, 9) for _, value in rewarded}
             if len(values) > 1 or (rollouts and rollouts[-1][0] not in values):
                 rollouts.clear()
             if len(values) == 1:
-                rollouts.append((values.pop(), problems))
+                rollouts.append((values.pop(), Counter(kind for found, _ in rewarded for kind in found)))
             if len(rollouts) == self.window:
-                self.warn(self._message(name, step, len(batch)))
+                self.warn(self._message(name, step, len(rewarded)))
                 rollouts.clear()
 
     def _message(self, name: str, step: int, batch_size: int) -> str:
