@@ -25,7 +25,7 @@ def main(model: str, rows: str, out: str) -> None:
     answer = validation._answers
     validation._answers = lambda trainer, held_out, part: answered.extend(part) or answer(trainer, held_out, part)
     found = trainer.evaluate()
-    found = {key: value for key, value in found.items() if not key.endswith(("_runtime", "_per_second"))}
+    found = {key: value for key, value in found.items() if not key.endswith(("time", "_per_second"))}
     path = Path(out) / f"found_{trainer.accelerator.process_index}.json"
     path.write_text(json.dumps({"found": found, "answered": [example.image_id for example in answered]}))
 
