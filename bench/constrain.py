@@ -198,8 +198,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="see that it runs; the figures mean nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    answers, rounds, sizes = (2, 1, (3, 2)) if args.smoke else (args.answers, args.rounds, (11, 7))
-    num_words = (20, 10) if args.smoke else (150, 50)
+    answers, rounds, sizes = (1, 1, (1, 0)) if args.smoke else (args.answers, args.rounds, (11, 7))
+    num_words = (4, 2) if args.smoke else (150, 50)
     print_conditions("CPU time, one thread", PACKAGES)
     print(f"\n{answers} answers at a time, {sizes[0]} objects and {sizes[1]} relations each")
     print_head(
@@ -207,7 +207,7 @@ def main() -> None:
         "first, of free", left=3,
     )  # fmt: skip
     cases = [(pieces, fmt, is_closed) for pieces in CUTS for fmt in FORMATS for is_closed in (True, False)]
-    for case in cases[::5] if args.smoke else cases:
+    for case in cases[::7] if args.smoke else cases:
         measure(*case, answers, rounds, sizes, num_words)
 
 

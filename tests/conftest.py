@@ -13,9 +13,12 @@ from hypothesis import HealthCheck, settings
 
 from browser import browser, visit  # noqa: F401  fixtures
 
+# The same few examples every time; `--hypothesis-profile thorough` draws many others.
 settings.register_profile(
-    "scenerl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+    "scenerl", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)  # fmt: skip
+settings.register_profile("thorough", settings.get_profile("scenerl"), max_examples=1000, derandomize=False)
 settings.load_profile("scenerl")
 
 

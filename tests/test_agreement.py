@@ -14,8 +14,9 @@ from scenerl.commands.score import ScoreOptions
 from scenerl.data.rows import example_to_row
 from scenerl.evaluate import run_eval
 from scenerl.inference.engine import Reply
+from scenerl.metrics import MetricOptions, Pair, evaluate, matches_of
 from scenerl.predictions.row import prediction_row
-from scenerl.rewards import REWARDS, RewardOptions
+from scenerl.rewards import REWARDS, Comparison, RewardOptions
 from scenerl.score import run_score
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
@@ -39,7 +40,7 @@ def box(rng):
 
 
 def examples(rng, task, count=25):
-    """Ground truth; the query of a detection example has some of the labels only."""
+    """Ground truth; the query of a detection example has some of the labels only, and every second one a crowd."""
     made = []
     for n in range(count):
         query = tuple(rng.sample(LABELS, 2)) if task == "detections" else None
@@ -47,7 +48,8 @@ def examples(rng, task, count=25):
         pairs = [(a, b) for a in range(len(objects)) for b in range(len(objects)) if a != b]
         chosen = rng.sample(pairs, min(len(pairs), 2)) if task == "json" else []
         relations = tuple(Relation(a, rng.choice(PREDICATES), b) for a, b in chosen)
-        made.append(Example(str(n), *SIZE, SceneGraph(objects, relations), query=query))
+        crowds = (SceneObject(query[0], (0.0, 0.0, 250.0, 200.0)),) if query and n % 2 else ()
+        made.append(Example(str(n), *SIZE, SceneGraph(objects, relations), query=query, crowds=crowds))
     return made
 
 
@@ -122,6 +124,30 @@ def test_score_pays_what_the_trainer_pays(tmp_path, task, cases, strict):
     paid = {function.__name__: function(completions, token_ids, numbers) for function in batch.functions()}
     for n, row in enumerate(read_jsonl(out)):
         assert row["rewards"] == {name: values[n] for name, values in paid.items()}, cases[n]
+
+
+def test_the_rewards_of_an_image_are_its_metrics():
+    conversation, rng = Conversation(OutputFormat("detections", box_format="pixels")), random.Random(1)
+    without_crowd, num_compared = 0, 0
+    for example in examples(rng, "detections", 150):
+        text = answer(rng, example, "detections")
+        result = conversation.parse(text, example)
+        pair = Pair(example.image_id, result, example.graph, example.image_wh, example.crowds, example.query)
+        metrics = evaluate([pair], MetricOptions(task="det", bootstrap_samples=0)).metrics
+        comparison = Comparison.of(result, example)
+        if not result.ok or not example.graph.objects:
+            continue
+        assert REWARDS["ap"](comparison) == pytest.approx(metrics["AP"].value, abs=1e-9), text
+        assert REWARDS["ap50"](comparison) == pytest.approx(metrics["AP50"].value, abs=1e-9), text
+        if comparison.num_counted_objects:
+            matched = 1 - REWARDS["hallucination"](comparison)
+            for name in ("object_precision", "greedy_precision"):
+                assert matched == pytest.approx(metrics[name].value), (name, text)
+        assert matches_of(pair).objects.num_predicted == comparison.num_counted_objects
+        plain = Comparison(result, example.graph, example.image_wh)
+        without_crowd += any(REWARDS[name](plain) != REWARDS[name](comparison) for name in ("ap", "hallucination"))
+        num_compared += 1
+    assert num_compared > 60 and without_crowd > 2  # crowds make a difference
 
 
 def test_raw_answers_and_the_rows_of_predict_evaluate_alike(tmp_path, task, cases):

@@ -279,7 +279,7 @@ def test_every_metric_is_perfect(name, fmt, options):
             assert 0.9 < value <= 1.0 + 1e-12  # of two labels on one box, one goes by definition
         elif metric.startswith("duplicate"):
             assert value >= 0.0  # twins in the annotations are duplicates
-        elif metric in ("R@20", "ng-R@20", "zR@20"):
+        elif metric in ("R@20", "wR@20", "ng-R@20", "zR@20"):
             # A list of 20 cannot hold the relations of an image that has more.
             ideal = np.mean([min(20, count) / count for count in relations if count])
             assert value == pytest.approx(ideal)

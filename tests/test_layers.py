@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_modules_import_on_windows():
         names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not names & posix, f"{path}: {names & posix}"
     block = f"import sys; sys.modules.update(dict.fromkeys({sorted(posix - {'posix'})}))\n"
-    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server, scenerl.inference.hf\n"
+    script = "import scenerl.files, scenerl.inference.predict, scenerl.inference.server\n"
     done = subprocess.run([sys.executable, "-c", block + script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -129,15 +130,38 @@ def test_scoring_and_evaluation_never_need_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_help_imports_nothing_heavy():
+HEAVY = {"torch", "transformers", "trl", "datasets", "scipy", "pandas", "pyarrow", "jinja2", "gradio", "openai"}
+ROW = {
+    "image_id": "1", "width": 100, "height": 100,
+    "objects": [{"id": "dog.1", "bbox": [10, 10, 50, 50]}, {"id": "man.2", "bbox": [40, 10, 90, 70]}],
+    "relationships": [{"subject": "man.2", "predicate": "near", "object": "dog.1"}],
+}  # fmt: skip
+ANSWER = json.dumps({key: ROW[key] for key in ("objects", "relationships")})
+
+
+@pytest.mark.parametrize(
+    "words, heavy",
+    [
+        (["--help"], HEAVY | {"numpy", "rich"}),
+        (["eval", "rows.jsonl", "--data", "rows.jsonl", "--frame", "pixels", "--out", "out.json"], HEAVY),
+        (["score", "rows.jsonl", "--frame", "pixels", "--out", "out.json"], HEAVY),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_a_command_loads(words, heavy, tmp_path):
+    """SciPy alone takes as long to load as the rest of `eval` of an image."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**ROW, "answer": ANSWER}))
     script = (
         "import sys, scenerl.cli\n"
-        "assert scenerl.cli.main(['--help']) == 0\n"
-        "heavy = {'torch', 'transformers', 'trl', 'numpy', 'scipy', 'rich', 'jinja2'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        f"assert scenerl.cli.main({words}) == 0\n"
+        f"loaded = set({sorted(heavy)}) & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    if "--out" in words:
+        written = (tmp_path / "out.json").read_text()
+        assert {"eval": '"value": 1.0', "score": '"hard_recall": 1.0'}[words[0]] in written
 
 
 def test_modules_stay_readable():

@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from scenerl.matching import greedy, hungarian
 
@@ -32,6 +33,15 @@ def test_hungarian_equals_trying_everything(rows):
     cost = np.array(rows, dtype=float)
     best = min(sum(cost[n, m] for n, m in enumerate(order)) for order in permutations(range(4)))
     assert sum(cost[n, m] for n, m in pairs(hungarian(cost))) == best
+
+
+def test_hungarian_equals_scipy():
+    """Random numbers have one best assignment; in half of these each of the smaller side has a best of its own."""
+    generator = np.random.default_rng(0)
+    for n in range(300):
+        cost = generator.normal(size=[(2, 3), (3, 2), (3, 3)][n % 3])
+        expected = list(zip(*linear_sum_assignment(cost), strict=True))
+        assert pairs(hungarian(cost)) == expected
 
 
 def test_greedy_goes_by_row_order_and_takes_the_best_free_target():

@@ -13,7 +13,9 @@ from scenerl import data
 from scenerl.cli import main
 from scenerl.commands import parse
 from scenerl.errors import UserError
+from scenerl.metrics.file import read_metrics
 from scenerl.plugins import keep_code
+from scenerl.report.tables import metric_table
 from scenerl.rewards import score_text, select_rewards
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own_code.md").read_text(encoding="utf-8")
@@ -83,8 +85,71 @@ def test_a_value_that_is_no_number_ends_the_run(value, folder):
         score_text(HALF, ROW, [f"{own.name}:reward_{abs(hash(value))}"])
 
 
+ROWS = [
+    {**ROW, "answer": HALF},  # the hand is found at IoU 0.5, the cup of 50 x 50 in 100 x 100 pixels is missed
+    {**ROW, "image_id": "2", "answer": "nothing"},  # both of 2,500 pixels are missed
+    {**ROW, "image_id": "3", "objects": [], "answer": HALF},  # nothing to find: does not count
+]
+
+
+def evaluated(*words) -> int:
+    Path("answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return main(["eval", "answers.jsonl", "--data", "answers.jsonl", "--resamples", "50", *words])
+
+
+def test_the_pages_metric_is_evaluated(folder, capsys):
+    own = "my_metrics.py:missed_area"
+    assert evaluated("--metrics", own, "--out", "metrics.json") == 0
+    shown = capsys.readouterr().out
+    assert "missed_area" in shown and "0.3750" in shown and "triplet_f1" in shown
+    content = json.loads(Path("metrics.json").read_text())
+    found = content["metrics"]["missed_area"]
+    assert (found["value"], found["support"]) == (pytest.approx((0.25 + 0.5) / 2), 2)
+    assert 0.25 <= found["interval"][0] <= found["interval"][1] <= 0.5
+    assert list(content["options"]["own_metrics"]) == [own]
+    table = metric_table("test", [("model", 0, read_metrics(Path("metrics.json"), "model"))])
+    assert "missed_area" in [column.title for column in table.columns]
+    assert evaluated("--metrics", "failure_rate", own, "--out", "table.csv") == 0
+    assert Path("table.csv").read_text().splitlines()[0].endswith("missed_area,missed_area_low,missed_area_high")
+    capsys.readouterr()
+    assert (
+        main(["eval", "--compare", "answers.jsonl", "answers.jsonl", "--data", "answers.jsonl", "--metrics", own]) == 0
+    )
+    assert "missed_area" in capsys.readouterr().out
+
+
+def test_a_reward_is_a_metric_too_and_sees_the_text(folder, capsys):
+    Path("length.py").write_text("def letters(comparison):\n    return len(comparison.text)\n")
+    assert evaluated("--metrics", "Recall", "length.py:letters", "my_rewards.py:hands_only", "--out", "m.json") == 0
+    found = json.loads(Path("m.json").read_text())["metrics"]
+    assert found["letters"]["value"] == pytest.approx((2 * len(HALF) + len("nothing")) / 3)
+    assert found["hands_only"]["value"] == pytest.approx((0.5 + 0 + 1) / 3)  # no hand is annotated in the third
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        ("def Recall(comparison):\n    return 1", "'Recall' is a metric of scenerl already"),
+        (
+            "def own(comparison):\n    return 1 / len(comparison.predicted.objects)",
+            "fails on an answer that cannot be p",
+        ),
+        ("def own(comparison):\n    return float('nan')", "returned nan for one image; a metric is one finite number"),
+        ("def own(comparison):\n    return 'good'", "returned 'good' for one image"),
+        ("def other(comparison):\n    return 1", "has no function 'own'"),
+    ],
+)
+def test_what_is_no_metric_ends_in_one_line(code, said, folder, capsys):
+    path = Path(f"no_{len(code)}_{len(said)}.py")
+    path.write_text(code + "\n")
+    name = "Recall" if "Recall" in code else "own"
+    assert evaluated("--metrics", f"{path}:{name}") == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
 def test_a_run_keeps_the_code_and_refuses_another(folder):
-    names = ["format", "my_rewards.py:hands_only", "my_data.py:read"]
+    names = ["format", "my_rewards.py:hands_only", "my_data.py:read", "my_metrics.py:missed_area"]
     keep_code(folder / "run", names)
     keep_code(folder / "run", names)
     assert sorted(path.read_text() for path in (folder / "run" / "code").iterdir()) == sorted(FILES.values())

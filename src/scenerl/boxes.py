@@ -92,6 +92,21 @@ def overlap_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: flo
     return overlap_C
 
 
+def share_inside(boxes_N: Array, regions_M: Array, n_C: Array, m_C: Array) -> Array:
+    """How much of each box lies in a region: of the pairs of box ``n_C`` and region ``m_C`` the largest share of the
+    box's area, (N,), 0 without a pair. COCO's overlap with a crowd region.
+
+    >>> boxes, regions = as_boxes([[0, 0, 10, 10], [50, 0, 60, 10]]), as_boxes([[5, 0, 99, 10], [0, 0, 10, 2]])
+    >>> share_inside(boxes, regions, np.array([0, 0, 1]), np.array([0, 1, 1])).tolist()
+    [0.5, 0.0]
+    """
+    size_C = area(boxes_N)[n_C]
+    overlap_C = overlap_of_pairs(boxes_N, regions_M, n_C, m_C)
+    share_N = np.zeros(len(boxes_N))
+    np.maximum.at(share_N, n_C, np.divide(overlap_C, size_C, out=np.zeros(len(n_C)), where=size_C > 0))
+    return share_N
+
+
 def iou_of_pairs(a_N: Array, b_M: Array, n_C: Array, m_C: Array, offset: float = 0.0) -> Array:
     """Intersection over union of chosen pairs, (C,): entries (n, m) of :func:`iou_matrix`, bit for bit.
 

@@ -120,7 +120,7 @@ def origin_of(run: str | Path) -> Origin | None:
     command = "grpo" if "rewards" in resolved else "sft"
     defaults = default_values(options_of(command))
     recipe = {
-        key: _shortened(value)
+        key: _sources(value) if key == "data" else _shortened(value)
         for key, value in resolved.items()
         if key not in _NOT_RECIPE and (key == "rewards" or key not in defaults or defaults[key] != value)
     }
@@ -136,6 +136,13 @@ def _shortened(value: Any) -> Any:
     """Absolute paths, which say more about a machine than about data, by their last part."""
     is_path = isinstance(value, str) and (value.startswith(("/", "~")) or value[1:3] in (":\\", ":/"))
     return Path(value.replace("\\", "/")).name if is_path else value
+
+
+def _sources(value: Any) -> str:
+    """Training data, one source or a mixture, in words."""
+    entries = value if isinstance(value, list) else [value]
+    names = [entry.get("source") if isinstance(entry, dict) else entry for entry in entries]
+    return ", ".join(str(_shortened(name)) for name in names)
 
 
 def metrics_of(files: Sequence[Path]) -> dict[str, Metrics]:

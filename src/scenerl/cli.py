@@ -19,15 +19,16 @@ EXTRA_OF_PACKAGE = {
     **dict.fromkeys(["accelerate", "datasets", "huggingface_hub", "packaging", "peft", "safetensors"], "train"),
     **dict.fromkeys(["httpx", "tokenizers", "torch", "transformers", "trl"], "train"),
     **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
-    **dict.fromkeys(["networkx", "supervision"], "graphs"),
     **dict.fromkeys(["reportlab", "svglib"], "pdf"),
     "bitsandbytes": "qlora",
     "deepspeed": "deepspeed",
     "fiftyone": "fiftyone",
     "h5py": "h5",
     "httpx2": "server",
+    "networkx": "graphs",
     "openai": "server",
     "pyarrow": "hub",
+    "supervision": "annotated",
 }
 """Package, as it is imported, to the extra that installs it, itself or through another one."""
 

@@ -13,6 +13,7 @@ from scenerl.commands.groups import TrainingOptions
 from scenerl.commands.grpo import GRPOOptions
 from scenerl.commands.predict import PredictOptions
 from scenerl.commands.sft import SFTOptions
+from scenerl.commands.sources import sources_of
 from scenerl.config import Extra, resolve_extra
 from scenerl.config.convert import near_misses
 from scenerl.config.trl_fields import fields_in_source
@@ -54,7 +55,11 @@ def check_training(options: TrainingOptions, extra: Extra) -> None:
     is_built = isinstance(options, SFTOptions) and options.model.partition(":")[0] == "tiny"
     if not is_built or Path(options.model).is_dir():
         _check_model(options.model)
-    _check_source(options.data, options.split, need_images=True, skip_bad=options.skip_bad)
+    named = [(source.source, source.split or options.split) for source in sources_of(options.data)]
+    if options.eval_data is not None:
+        named.append((options.eval_data, options.eval_split))
+    for source, split in named:
+        _check_source(source, split, need_images=True, skip_bad=options.skip_bad)
     check_folder(options.out)
 
 

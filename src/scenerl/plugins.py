@@ -44,15 +44,19 @@ def described(error: Exception, file: str | Path) -> str:
     return f"{type(error).__name__}: {error}" + (f" (line {own[-1]} of {file})" if own else "")
 
 
+def digest(name: str) -> str:
+    """Digest of the content of the file that a name ``FILE.py:NAME`` is in."""
+    return hashlib.sha256(_file(name).read_bytes()).hexdigest()[:12]
+
+
 def keep_code(folder: Path, names: Iterable[str]) -> None:
     """Copy the files that a run uses into its folder, under names with a digest of their content.
 
     Raises:
         UserError: the run began with other content of a file.
     """
-    for path in dict.fromkeys(Path(name.rpartition(":")[0]) for name in names if is_own(name)):
-        content = path.read_bytes()
-        copy = folder / FOLDER / f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}.py"
+    for path, name in {_file(name): name for name in names if is_own(name)}.items():
+        copy = folder / FOLDER / f"{path.stem}-{digest(name)}.py"
         if copy.exists():
             continue
         if earlier := list((folder / FOLDER).glob(f"{path.stem}-*.py")):
@@ -61,7 +65,11 @@ def keep_code(folder: Path, names: Iterable[str]) -> None:
                 "or another --out"
             )
         with whole_file(copy) as draft:
-            draft.write_bytes(content)
+            draft.write_bytes(path.read_bytes())
+
+
+def _file(name: str) -> Path:
+    return Path(name.rpartition(":")[0].removeprefix("own:"))
 
 
 def _execute(path: Path) -> ModuleType:

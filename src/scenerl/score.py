@@ -257,7 +257,7 @@ def score_row(
     if not all(example.image_wh):
         raise DataError(f"{where}: rewards need the image's width and height, which the data lacks")
     result = parse_row_answer(row, where, conversation, example, strict)
-    comparison = Comparison(result, example.graph, example.image_wh, options, row["answer"], num_tokens)
+    comparison = Comparison.of(result, example, options, row["answer"], num_tokens)
     output = {
         "image_id": example.image_id,
         "status": result.status,
@@ -282,7 +282,8 @@ def describe_matches(comparison: Comparison) -> dict:
 
     Returns:
         `objects`: per predicted object its `label`, the `target` object that the Hungarian match gave it (an index, or
-        None), their `iou` and label `similarity`, and whether it is a `hit`, a match of `weighted_sum`.
+        None), their `iou` and label `similarity`, whether it is a `hit`, a match of `weighted_sum`, and whether it is
+        `ignored`, because it lies on a crowd region.
         `relations`: per predicted relation its `triplet`, the `target` relation it hits one-to-one (or None), and
         `boxes_agree`, the target relations with fitting boxes, whatever their labels.
     """
@@ -299,6 +300,7 @@ def describe_matches(comparison: Comparison) -> dict:
                 "iou": None if m is None else round(iou[n][m], 4),
                 "similarity": None if m is None else round(similarity(n, m), 4),
                 "hit": n in hits,
+                "ignored": n in comparison.ignored,
             }
         )
     relation_target = dict(comparison.triplet_match)

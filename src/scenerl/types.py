@@ -86,8 +86,8 @@ class Example:
         query: the labels that open-vocabulary detection prompts for, absent ones included; None for scene graphs.
         referring: the query is one sentence about one object. Its box is the answer, whatever label it has.
         provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
-        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
-            metrics ignore predictions that lie on them, as pycocotools does.
+        crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets; metrics and
+            rewards of objects ignore predictions that lie on them, as pycocotools does.
         tried: where the image file was looked for, if it is in none of these places.
     """
 

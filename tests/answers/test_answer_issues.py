@@ -143,9 +143,9 @@ def test_a_relation_of_an_object_outside_the_vocabulary_is_well_formed():
     assert [kind for kind, _ in kinds(result)] == ["unknown_label", "unknown_end", "dangling_relation"]
 
 
-def test_labels_lose_outer_white_space_and_nothing_else():
+def test_labels_lose_outer_and_repeated_white_space_and_nothing_else():
     result = read([{"id": "  Red  Ball.1", "bbox": [0, 0, 5, 5]}, {"id": "tree", "bbox": [0, 0, 5, 5]}])
-    assert labels(result) == ["Red  Ball", "tree"]
+    assert labels(result) == ["Red Ball", "tree"]
 
 
 def test_elements_beyond_the_bound_are_one_issue():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scenerl import runs
@@ -258,7 +258,8 @@ def example_options(cls: type) -> Any:
     """Options with the required fields filled."""
     hints = typing.get_type_hints(cls)
     required = {
-        item.name: {"action": "make", "recipe": [Path("x")], "models": ["x"]}.get(item.name) or hints[item.name]("x")
+        item.name: {"action": "make", "data": "x", "recipe": [Path("x")], "models": ["x"]}.get(item.name)
+        or hints[item.name]("x")
         for item in dataclasses.fields(cls)
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     }
@@ -295,6 +296,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(words, values, max_size=5))
+@example({"0E0": None, "label": ["1e5", "no", "true"]})
 def test_yaml_round_trip(tmp_path_factory, mapping):
     path = write(tmp_path_factory.mktemp("yaml"), dump_yaml(mapping))
     assert load_yaml(path) == plain(mapping)
@@ -358,10 +360,10 @@ def test_of_several_recipes_the_later_wins_and_the_command_line_over_all(tmp_pat
 
 def test_grpo_and_score_have_the_same_reward_options():
     """A convention that one of them can set, the other can: what is scored is what is trained on."""
-    from scenerl.commands.groups import RewardOptions
+    from scenerl.commands.groups import RewardFlags
     from scenerl.rewards import options as conventions
 
-    names = {item.name for item in dataclasses.fields(RewardOptions)}
+    names = {item.name for item in dataclasses.fields(RewardFlags)}
     for command in ("grpo", "score"):
         own = {item.name for item in dataclasses.fields(options_of(command)) if item.metadata["group"] == "Rewards"}
         assert own == names, command
@@ -369,7 +371,7 @@ def test_grpo_and_score_have_the_same_reward_options():
         "similarity": "exact", "iou_threshold": 0.25, "one_to_one": True, "f_beta": 2.0, "strict": True,
         "cosine_max_tokens": 7, "cosine_correct": 0.5,
     }  # fmt: skip
-    made = conventions.reward_options_of(RewardOptions(**changed))
+    made = conventions.reward_options_of(RewardFlags(**changed))
     usual = conventions.RewardOptions()
     assert names == {*changed, "rewards", "predicate_counts"}
     unchanged = {

@@ -46,7 +46,7 @@ def check(example, query):
 
 @pytest.fixture(autouse=True)
 def library():
-    pytest.importorskip("supervision", reason="the extra annotated is not installed")
+    pytest.importorskip("supervision", reason="the extra graphs is not installed")
 
 
 @pytest.mark.parametrize("folders", [("JPEGImages", "Annotations"), ("images", "Annotations"), (".", ".")])

@@ -258,20 +258,22 @@ def test_convert_only_some_rows(tmp_path):
 
 def test_split_keeps_rows_of_an_image_together_and_changes_little_when_data_grows(tmp_path, capsys):
     def row(number, image):
-        return {**ROW, "image_id": f"row-{number}", "file_name": str(tmp_path / f"{image}.png")}
+        return {**ROW, "image_id": f"row-{number}", "file_name": f"{image}.png"}
 
     def images_in(file):
-        return [row["file_name"] for _, row in read_jsonl(file)]
+        return [Path(row["file_name"]).name for _, row in read_jsonl(file)]
 
-    def split(count, out):
-        write_jsonl(tmp_path / "rows.jsonl", [row(number, number // 2) for number in range(count)])
-        run(DataOptions(action="split", source=str(tmp_path / "rows.jsonl"), out=tmp_path / out, test=0.25, seed=1))
+    def split(count, out, folder="data"):
+        source = tmp_path / folder / "rows.jsonl"
+        source.parent.mkdir(exist_ok=True)
+        write_jsonl(source, [row(number, number // 2) for number in range(count)])
+        run(DataOptions(action="split", source=str(source), out=tmp_path / out, test=0.25, seed=1))
         return images_in(tmp_path / out / "train.jsonl"), images_in(tmp_path / out / "test.jsonl")
 
     train, test = split(40, "one")
     assert "10 rows in" in capsys.readouterr().out
     assert len(train) == 30 and len(test) == 10 and len(set(test)) == 5 and not set(train) & set(test)
-    assert split(40, "again") == (train, test)
+    assert split(40, "again") == (train, test) == split(40, "moved", folder="elsewhere")
     _, more = split(48, "grown")
     assert len(set(more)) == 6 and len(set(test) & set(more)) >= 4
     with pytest.raises(ValueError, match="train.jsonl exists already"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics.graphs import QUICK, boxes, data_sets, graph, pair, pairs_of, values
-from scenerl.metrics import MetricOptions
+from scenerl.metrics import MetricOptions, matches_of
 from scenerl.metrics.arrays import collect
 from scenerl.metrics.detection import NAMES, CocoMetrics, greedy_matches, kept_by_nms
 from scenerl.types import SceneGraph, SceneObject
@@ -223,6 +223,16 @@ def test_a_prediction_on_a_crowd_is_neither_right_nor_wrong():
     assert own_values([pair(found, target)])["AP50"] == pytest.approx(1 / 3)
     assert own_values([pair(found, target, crowds=crowd)])["AP50"] == 1
     assert values([pair(found, target, crowds=crowd)])["greedy_precision"] == 1
+    # two predictions fit the one target: the one that lies on the crowd may go without
+    twice = graph([("dog", (0, 0, 10, 8)), ("dog", A)])
+    for order in (twice, SceneGraph(twice.objects[::-1])):
+        both = pair(order, target, crowds=[SceneObject("dog", (0, 0, 10, 8))])
+        got = values([both])
+        assert got["object_precision"] == got["object_f1"] == 1 and got["object_hallucination"] == 0
+        assert matches_of(both).objects.f1 == 1
+    for name, expected in (("object_precision", 1), ("object_hallucination", 0)):
+        assert values([pair(found, target, crowds=crowd)])[name] == expected
+    assert values([pair(found, target)])["object_hallucination"] == pytest.approx(2 / 3)
 
 
 def test_thinning_takes_an_overlap_above_one_half():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metrics import reference
 from metrics.graphs import QUICK, graph, pair, scene_graphs, values
 from scenerl.answers import OutputFormat, parse_answer
-from scenerl.metrics import MetricOptions, Pair, evaluate, precision, protocol
+from scenerl.metrics import MetricOptions, Pair, arrays, evaluate, precision, protocol
 from scenerl.metrics.arrays import Codes, object_columns, relation_columns
 from scenerl.metrics.groups import is_failed
 from scenerl.types import ISSUES, Issue, ParseResult, SceneGraph
@@ -68,6 +68,22 @@ def test_duplicates():
     assert count_duplicates(SceneGraph()) == (0, 0)
     # never across images
     assert count_duplicates(graph(objects, [(0, "on", 2)]), graph(objects, [(1, "on", 2)])) == (2, 0)
+
+
+def test_relations_that_repeat_nothing_take_a_step_each(monkeypatch):
+    """A model that writes one predicate thousands of times must not cost a step for every pair of relations."""
+    steps = []
+
+    def counted(*keys):
+        found = arrays.join(*keys)
+        steps.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(precision, "join", counted)
+    objects = [("dog", (20 * n, 0, 20 * n + 10, 10)) for n in range(100)]
+    relations = [(n // 20, "on", 50 + n % 20) for n in range(1000)]
+    assert count_duplicates(graph(objects, relations)) == (0, 0)
+    assert sum(steps) == 2 * len(relations)  # once for their subjects, once for their objects
 
 
 @given(st.lists(scene_graphs(max_objects=6, max_relations=12), max_size=4), st.sampled_from((1, 4_000_000)))

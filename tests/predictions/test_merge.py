@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenerl import cli
+from scenerl import cli, matching
 from scenerl.predictions.merge import merge_graphs
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import decode_parsed, read_rows
@@ -32,6 +32,21 @@ def test_votes_of_objects_and_relations():
     scores = {merged.graph.triplet(item): item.score for item in merged.graph.relations}
     assert scores == {("man", "riding", "horse"): 0.5, ("man", "near", "horse"): 0.25}
     assert merged.object_votes == (3, 3) and merged.relation_votes == (2, 1)
+
+
+def test_objects_without_a_partner_are_not_assigned(monkeypatch):
+    """An assignment takes time with the cube of its size: hostile answers hold a thousand objects of one label."""
+    sizes = []
+
+    def assigned(cost_NM):
+        sizes.append(cost_NM.shape)
+        return matching.hungarian(cost_NM)
+
+    monkeypatch.setattr("scenerl.predictions.merge.hungarian", assigned)
+    rows = [graph(*(("dog", (30 * n, 30 * k, 30 * n + 10, 30 * k + 10)) for n in range(50))) for k in range(4)]
+    answers = [SceneGraph((*row.objects, SceneObject("man", (0, 500, 9, 509)))) for row in rows]
+    assert max(merge_graphs(answers, min_share=0).object_votes) == 4
+    assert set(sizes) <= {(1, 1), (0, 0)}
 
 
 @pytest.mark.parametrize(("share", "predicates"), [(0, 2), (0.25, 2), (0.26, 1), (0.5, 1), (0.51, 0)])

@@ -24,8 +24,8 @@ def graph(*objects) -> SceneGraph:
     return SceneGraph(tuple(SceneObject(label, tuple(map(float, box))) for label, box in objects))
 
 
-def value(name: str, predicted: SceneGraph, target: SceneGraph) -> float:
-    return REWARDS[name](Comparison(ParseResult("ok", predicted), target, (100, 100)))
+def value(name: str, predicted: SceneGraph, target: SceneGraph, crowds=()) -> float:
+    return REWARDS[name](Comparison(ParseResult("ok", predicted), target, (100, 100), crowds=crowds))
 
 
 def test_ap_of_one_box_counts_the_thresholds_it_passes():
@@ -87,14 +87,38 @@ def test_boxes_below_the_threshold_are_not_matched():
     assert value("weighted_sum", graph(("cat", (0, 0, 10, 4))), graph(("cat", A))) == 0.0
 
 
+def test_boxes_on_a_crowd_are_neither_right_nor_wrong():
+    target, crowd = graph(("cat", A)), graph(("cat", (20, 0, 60, 10))).objects
+    # two boxes on the crowd and one on the cat; one of four tenths on the crowd; one of another label
+    predicted = graph(("cat", B), ("cat", (40, 0, 50, 10)), ("cat", A))
+    expected = {"ap": 1, "od_length": 1, "weighted_sum": 1, "hallucination": 0, "box_count": 1}
+    assert {name: value(name, predicted, target, crowd) for name in expected} == expected
+    assert value("od_length", predicted, target) == pytest.approx(1 / 9)  # precision 1/3, 1 target for 3 boxes
+    for wrong in (("cat", (56, 0, 66, 10)), ("dog", B)):
+        more = graph(*((item.label, item.box) for item in predicted.objects), wrong)
+        assert value("ap", more, target, crowd) == 1.0
+        assert value("od_length", more, target, crowd) == value("box_count", more, target, crowd) == 1 / 2
+        assert value("hallucination", more, target, crowd) == 1 / 2
+        assert value("weighted_sum", more, target, crowd) == pytest.approx(0.7 + 0.3 * 0.75)
+
+
+def test_a_crowd_with_nothing_else():
+    crowd, nothing = graph(("cat", (0, 0, 60, 10))).objects, graph()
+    for name in ("ap", "od_length", "weighted_sum", "box_count"):
+        assert value(name, graph(("cat", A), ("cat", B)), nothing, crowd) == 1.0, name
+        assert value(name, graph(("cat", A), ("cat", NOWHERE)), nothing, crowd) == 0.0, name
+    assert value("ap", graph(("cat", A)), graph(("cat", NOWHERE)), crowd) == 0.0
+    assert value("hallucination", graph(("cat", A)), nothing, crowd) == 0.0
+
+
 # COCO
 
 
-def coco_ap(predicted: SceneGraph, target: SceneGraph) -> tuple[float, float]:
+def coco_ap(predicted: SceneGraph, target: SceneGraph, crowds: tuple[SceneObject, ...] = ()) -> tuple[float, float]:
     """AP and AP50 of pycocotools for one image with all scores 1."""
-    labels = sorted({item.label for item in (*predicted.objects, *target.objects)})
+    labels = sorted({item.label for item in (*predicted.objects, *target.objects, *crowds)})
 
-    def entry(item: SceneObject, index: int) -> dict:
+    def entry(item: SceneObject, index: int, crowd: int = 0) -> dict:
         x1, y1, x2, y2 = item.box
         box = [x1, y1, x2 - x1, y2 - y1]
         return {
@@ -103,7 +127,7 @@ def coco_ap(predicted: SceneGraph, target: SceneGraph) -> tuple[float, float]:
             "category_id": labels.index(item.label) + 1,
             "bbox": box,
             "area": box[2] * box[3],
-            "iscrowd": 0,
+            "iscrowd": crowd,
             "score": 1.0,
         }
 
@@ -112,7 +136,8 @@ def coco_ap(predicted: SceneGraph, target: SceneGraph) -> tuple[float, float]:
         truth.dataset = {
             "images": [{"id": 1, "width": 100, "height": 100}],
             "categories": [{"id": index + 1, "name": label} for index, label in enumerate(labels)],
-            "annotations": [entry(item, index) for index, item in enumerate(target.objects, start=1)],
+            "annotations": [entry(item, index) for index, item in enumerate(target.objects, start=1)]
+            + [entry(item, index, 1) for index, item in enumerate(crowds, start=100)],
         }
         truth.createIndex()
         results = truth.loadRes([entry(item, index) for index, item in enumerate(predicted.objects, start=1)])
@@ -132,12 +157,12 @@ OBJECTS = st.lists(st.tuples(st.sampled_from(["cat", "dog", "cow"]), BOX), min_s
 
 
 @settings(max_examples=200)
-@given(OBJECTS, OBJECTS)
-def test_ap_equals_pycocotools(predicted, target):
-    predicted, target = graph(*predicted), graph(*target)
-    expected, expected_50 = coco_ap(predicted, target)
-    assert value("ap", predicted, target) == pytest.approx(expected, abs=1e-9)
-    assert value("ap50", predicted, target) == pytest.approx(expected_50, abs=1e-9)
+@given(OBJECTS, OBJECTS, st.lists(st.tuples(st.sampled_from(["cat", "dog"]), BOX), max_size=2))
+def test_ap_equals_pycocotools(predicted, target, crowds):
+    predicted, target, crowds = graph(*predicted), graph(*target), graph(*crowds).objects
+    expected, expected_50 = coco_ap(predicted, target, crowds)
+    assert value("ap", predicted, target, crowds) == pytest.approx(expected, abs=1e-9)
+    assert value("ap50", predicted, target, crowds) == pytest.approx(expected_50, abs=1e-9)
 
 
 def test_ap_equals_pycocotools_with_many_boxes():

@@ -23,7 +23,7 @@ def main(rows: str, base: str, out: str, batch: str, size: str) -> None:
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(Path(base))
     fields = {**QUICK_GRPO, "per_device_train_batch_size": int(batch), "num_generations": int(size), "max_steps": 3}
-    fields |= {"gradient_accumulation_steps": 2, "use_cpu": True, "ddp_timeout": 60, "learning_rate": 1e-3}
+    fields |= {"gradient_accumulation_steps": 2, "use_cpu": True, "ddp_timeout": 600, "learning_rate": 1e-3}
     trainer = grpo.build_trainer(
         checkpoint,
         checkpoint.conversation(STYLE),

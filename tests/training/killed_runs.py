@@ -1,8 +1,8 @@
-"""Runs commands in processes of their own and ends them at given moments. See test_surviving.py.
+"""Runs commands in processes of their own and ends them at given moments. See test_preemption.py.
 
-A process is killed when it touches its n-th file after training began: in the middle of a checkpoint, of a log line's
-append, between one rename and the next, or before an image of the next batch is read. So every kill happens, however
-fast the machine is. Each process is forked from one that has imported everything.
+A training process is killed when it touches its n-th file after training began: in the middle of a checkpoint, of a log
+line's append, between one rename and the next, or before an image of the next batch is read. So every kill happens,
+however fast the machine is. Each process is forked from one that has imported everything.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ class KillAtTouch(TrainerCallback):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill_at_image(number: int) -> None:
+    """SIGKILL to this process when it opens its n-th image."""
+    left = iter(range(number - 1, -1, -1))
+
+    def opened(event: str, arguments) -> None:
+        if event == "open" and str(arguments[0]).endswith(".png") and next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(opened)
+
+
 class TermAtStep(TrainerCallback):
     """SIGTERM to this process in the middle of the n-th step."""
 
@@ -62,6 +73,9 @@ def in_a_process(argv: list[str], end: dict[str, int]) -> int:
     code = 1
     try:
         for name, number in end.items():
+            if name == "kill_at_image":
+                kill_at_image(number)
+                continue
             for module in (sft, grpo):
                 module.build_trainer = with_callback(module.build_trainer, END[name](number))
         code = cli.main(argv)
@@ -86,5 +100,6 @@ def with_callback(build, callback):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    codes = [[in_a_process(run["argv"], end) for end in run["ends"]] for run in json.loads(sys.argv[1])]
-    print(json.dumps(codes))
+    for line in sys.stdin:
+        codes = [[in_a_process(run["argv"], end) for end in run["ends"]] for run in json.loads(line)]
+        print(json.dumps(codes), flush=True)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from concurrent.futures import Future
 from fnmatch import fnmatch
 from pathlib import Path
@@ -31,32 +28,6 @@ from training.small_run import QUICK, QUICK_GRPO, load_checkpoint, read_rows, wo
 
 # Three batches are an epoch: 7 steps end in the middle of one, which is where transformers would train on.
 FIELDS = {**QUICK, "max_steps": 7, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
-
-KILLED_AT_5 = """
-import os, signal, sys
-import torch
-from transformers import TrainerCallback
-from scenerl import cli
-from scenerl.training import sft
-from scenerl.training.checkpoints import last_checkpoint
-
-torch.set_num_threads(1)
-
-class Kill(TrainerCallback):
-    def on_log(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-build = sft.build_trainer
-
-def build_doomed(*args, **settings):
-    trainer = build(*args, **settings)
-    trainer.add_callback(Kill())
-    return trainer
-
-sft.build_trainer = build_doomed
-sys.exit(cli.main(sys.argv[1:]))
-"""
 
 
 def command(base, rows, out, *more) -> list[str]:
@@ -86,21 +57,24 @@ class Killed(BaseException):
 
 
 class KillAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
+    """Cuts a run off at the end of a step, or once it has been logged."""
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def __init__(self, step, logged=False):
+        self.step = step
+        setattr(self, "on_log" if logged else "on_step_end", self.kill)
+
+    def kill(self, args, state, control, **kwargs):
         if state.global_step == self.step:
             raise Killed
 
 
-def interrupted(monkeypatch, module, step, argv) -> None:
+def interrupted(monkeypatch, module, step, argv, logged=False) -> None:
     """Run a command that is cut off after ``step`` steps."""
     build = module.build_trainer
 
     def build_doomed(*args, **settings):
         trainer = build(*args, **settings)
-        trainer.add_callback(KillAt(step))
+        trainer.add_callback(KillAt(step, logged))
         return trainer
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -114,12 +88,12 @@ def test_other_users_can_read_what_a_run_saved(whole, base):
     assert {path.stat().st_mode & 0o777 for path in saved} == {(base / "config.json").stat().st_mode & 0o777}
 
 
-def test_a_killed_process_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp_path, capsys):
+def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp_path, capsys, monkeypatch):
+    """Real processes are killed in test_preemption.py."""
     out = tmp_path / "run"
     argv = command(base, rows, out, "--muon")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", KILLED_AT_5, *argv], env=environment, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    interrupted(monkeypatch, sft, 5, argv, logged=True)
+    capsys.readouterr()
     assert steps(out) == [1, 2, 3, 4, 5]
     assert not (out / "model.safetensors").exists()
     with (out / "log.jsonl").open("a") as file:

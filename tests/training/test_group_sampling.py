@@ -254,6 +254,7 @@ def test_a_run_without_any_signal_ends_at_once(base, examples, tmp_path):
 REWARD = "def by_text(pair):\n    return sum(map(ord, pair.text)) % 3 / 2\n"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_draws_the_same(base, rows, tmp_path, monkeypatch):
     own = tmp_path / "own.py"
     own.write_text(REWARD)
@@ -289,6 +290,7 @@ def test_mistakes_are_one_line(base, rows, tmp_path, capsys, word, said):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("batch", "size"), [(3, 2), (3, 3)])
 def test_two_processes_agree(base, rows, tmp_path, batch, size):
     """Three completions a process: in groups of two, one group is in both; groups of three are drawn two at a time."""

@@ -36,14 +36,31 @@ def argv_of(command: str, base: Path, rows: Path, out: Path, steps: int) -> list
     return [command, "--model", str(base), "--data", str(rows), "--out", str(out), *words(fields)]
 
 
-def run_all(runs: list[dict]) -> list[list[int]]:
-    """Exit codes of every attempt of every run, minus the signal where one ended it."""
+@pytest.fixture(scope="module")
+def run_all(tmp_path_factory):
+    """A function from runs to the exit codes of every attempt of each, minus the signal where one ended it."""
     script = Path(__file__).with_name("killed_runs.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), json.dumps(runs)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1",
+        "SCENERL_STOPPED": str(tmp_path_factory.mktemp("stopped") / "stopped"),  # the job script looks for this file
+    }  # fmt: skip
+    with (tmp_path_factory.mktemp("runs") / "errors.txt").open("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(script)], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        )  # fmt: skip
+
+        def run_all(runs: list[dict]) -> list[list[int]]:
+            print(json.dumps(runs), file=process.stdin, flush=True)
+            for line in process.stdout:
+                if line.startswith("[["):  # the commands print as well
+                    return json.loads(line)
+            raise AssertionError(Path(errors.name).read_text()[-3000:])
+
+        run_all.stopped = Path(environment["SCENERL_STOPPED"])
+        with process:
+            yield run_all
+            process.stdin.close()
 
 
 def assert_the_same(found: Path, wanted: Path) -> None:
@@ -60,7 +77,9 @@ def assert_the_same(found: Path, wanted: Path) -> None:
     assert not (found / UNFINISHED).exists()
 
 
-def kill_and_compare(base, rows, folder, ends: dict[str, list[dict]], steps: dict[str, int]) -> dict[str, list[int]]:
+def kill_and_compare(
+    run_all, base, rows, folder, ends: dict[str, list[dict]], steps: dict[str, int]
+) -> dict[str, list[int]]:
     """Run each command once undisturbed and once with these ends; returns the exit codes of the disturbed runs."""
     runs = []
     for command in ends:
@@ -74,14 +93,34 @@ def kill_and_compare(base, rows, folder, ends: dict[str, list[dict]], steps: dic
     return dict(zip(ends, codes[1::2], strict=True))
 
 
-def test_killed_twice_and_asked_to_stop_once(base, rows, tmp_path, monkeypatch):
-    monkeypatch.setenv("SCENERL_STOPPED", str(tmp_path / "stopped"))  # the job script looks for this file
+def test_killed_twice_and_asked_to_stop_once(run_all, base, rows, tmp_path):
     # The 20th touch falls into the first checkpoint, the 45th behind it.
     ends = [{"kill_at_touch": 20}, {"kill_at_touch": 45}, {"term_at_step": 5}]
-    codes = kill_and_compare(base, rows, tmp_path, {"sft": ends, "grpo": ends}, {"sft": 7, "grpo": 7})
+    codes = kill_and_compare(run_all, base, rows, tmp_path, {"sft": ends, "grpo": ends}, {"sft": 7, "grpo": 7})
     for command in ("sft", "grpo"):
         assert codes[command] == [-signal.SIGKILL, -signal.SIGKILL, REQUEUE, 0]
-    assert (tmp_path / "stopped").exists()
+    assert run_all.stopped.exists()
+
+
+def test_predict_is_killed_and_run_again(run_all, base, rows, tmp_path):
+    """No row is lost or doubled, and the rows are those of a run that nobody disturbed."""
+    killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
+
+    def run(out, *ends) -> list[int]:
+        options = "--batch_size 1 --num_samples 2 --max_new_tokens 12 --device cpu --temperature 1 --seed 3"
+        argv = ["predict", "--model", str(base), "--data", str(rows), "--out", str(out), *options.split()]
+        (codes,) = run_all([{"argv": argv, "ends": ends}])
+        return codes
+
+    assert run(killed, {"kill_at_image": 5}) == [-signal.SIGKILL]
+    done = [line for line in killed.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    assert 0 < len(done) < 12
+    with killed.open("ab") as file:  # the row that it was in the middle of, whether or not there was one
+        file.write(done[-1][: len(done[-1]) // 2])
+    assert run(killed, {}) == run(whole, {}) == [0]
+    assert killed.read_bytes().startswith(b"".join(done))
+    assert read_rows(killed) == read_rows(whole)
+    assert len({(row["image_id"], row["sample"]) for row in read_rows(killed)}) == 12
 
 
 def test_without_a_signal_that_only_posix_has(monkeypatch):
@@ -97,10 +136,10 @@ def test_without_a_signal_that_only_posix_has(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", ["sft", "grpo"])
-def test_killed_ten_times(base, rows, tmp_path, command):
+def test_killed_ten_times(run_all, base, rows, tmp_path, command):
     draw = random.Random(f"ten kills of {command}")
     ends = [{"kill_at_touch": draw.randint(1, 90)} for _ in range(10)]
-    codes = kill_and_compare(base, rows, tmp_path, {command: ends}, {command: 40})
+    codes = kill_and_compare(run_all, base, rows, tmp_path, {command: ends}, {command: 40})
     assert codes[command] == [-signal.SIGKILL] * 10 + [0]
 
 

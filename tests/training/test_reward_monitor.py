@@ -24,8 +24,8 @@ def messages_of(names, window, batches) -> list[str]:
 def test_names_reward_window_most_common_problem_example_and_advice():
     batch = [("{bad", BROKEN, {"r": 0.0})] * 3 + [("", ParseResult("empty", None), {"r": 0.0})]
     (message,) = messages_of(["r"], 3, [batch] * 3)
-    assert message.startswith("step 3: reward 'r' was 0 for every completion of the last 3 steps")
-    # 3 of 4 answers in each of 3 steps
+    assert message.startswith("step 3: reward 'r' was 0 for every completion of the last 3 rollouts")
+    # 3 of 4 answers in each of 3 rollouts
     assert "invalid_json in 75% of the completions" in message
     assert "'{bad'" in message
     assert "start from an SFT checkpoint" in message

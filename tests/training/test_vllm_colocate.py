@@ -17,8 +17,9 @@ from inference.real_server import VLLM_ON_CPU
 from scenerl import cli
 from scenerl.errors import UserError
 from scenerl.training import vllm_engine
+from scenerl.training.validation import Validation
 from scenerl.training.vllm_engine import VLLMEngine
-from training.small_run import load_checkpoint
+from training.small_run import STYLE, load_checkpoint
 from training.vllm_run import EXACT, build, difference, fine_tuned, grpo_run, grpo_words, shake
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
@@ -123,3 +124,13 @@ def test_constrained_rollouts_keep_to_the_grammar_and_are_learnt_from(base, rows
     assert max(row["reward_std"] for row in held) > 0.02
     assert all(row["grad_norm"] > 1e-3 for row in held if row["reward_std"])
     assert not any("sampling/importance_sampling_ratio/mean" in row for row in held)
+
+
+def test_validation_by_vllm_finds_what_it_finds_in_process(trained, tmp_path, examples):
+    """Greedy answers of the same weights, with rollouts at another temperature in between."""
+    trainer = build(trained, tmp_path, examples, temperature=2.0, max_completion_length=60, **COLOCATED)
+    held_out = Validation(examples, trainer.checkpoint, trainer.checkpoint.conversation(STYLE), 60)
+    by_vllm = held_out.metrics(trainer)
+    trainer.use_vllm = False
+    assert by_vllm == held_out.metrics(trainer) and by_vllm["failure_rate"] < 1
+    assert trainer.vllm_generation.temperature == 2.0

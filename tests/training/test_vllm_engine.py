@@ -23,7 +23,7 @@ from scenerl.errors import UserError
 from scenerl.models.loading import load
 from scenerl.training import grpo, vllm_engine
 from scenerl.training.vllm_engine import check_tiles, check_version, collapse_runs, set_importance_sampling
-from scenerl.training.vllm_server import VLLMServer, _Client
+from scenerl.training.vllm_server import Servers, VLLMServer, _Client
 from training.small_run import QUICK_GRPO, SHAPE, STYLE
 
 
@@ -181,6 +181,41 @@ def test_a_server_that_is_gone(serve):
     server.close()
     with pytest.raises(UserError, match="^the vLLM server is gone: "):
         client.post("resume")
+
+
+def test_prompts_are_spread_over_several_servers_in_order(serve, tmp_path):
+    """Three prompts, two completions each: the first server gets two prompts, the second one."""
+
+    def reply(prompts: list[int]) -> dict:
+        content = [{"token": "token_id:1", "logprob": -0.5, "top_logprobs": [{"token": "token_id:1", "logprob": -0.5}]}]
+        choices = [
+            {"prompt_token_ids": [prompt], "token_ids": [prompt, member], "logprobs": {"content": content}}
+            for prompt in prompts
+            for member in (0, 1)
+        ]
+        return {"/v1/completions": (200, {"choices": choices})}
+
+    first, second = serve(**reply([5, 6])), serve(**reply([7]))
+    servers = Servers([_Client(server.url, 5) for server in (first, second)])
+    output = servers.generate(prompts=[[5], [6], [7]], n=2, logprobs=0)
+    assert output["prompt_ids"] == [[5], [6], [7]]
+    assert output["completion_ids"] == [[5, 0], [5, 1], [6, 0], [6, 1], [7, 0], [7, 1]]
+    assert len(output["logprobs"]) == 6
+    assert servers.image_features([None, None, None]) == [None, None, None]
+    servers.load_adapter(tmp_path / "one")
+    servers.load_weights(tmp_path / "two")
+    for server in (first, second):
+        assert server.paths[2:4] == ["/v1/completions", "/v1/load_lora_adapter"] and server.paths[-1] == "/resume"
+    assert Servers([_Client(serve(**reply([5])).url, 5), _Client(serve().url, 5)]).generate(prompts=[[5]], n=2)[
+        "completion_ids"
+    ] == [[5, 0], [5, 1]]
+
+
+def test_several_servers_get_their_weights_as_files(checkpoint, conversation, examples, tmp_path):
+    address = "http://one:8000,http://two:8000"
+    args = GRPOConfig(output_dir=str(tmp_path), vllm_server_base_url=address, **QUICK_GRPO)
+    with pytest.raises(UserError, match="^vllm_server_base_url: several servers need vllm_sync adapter"):
+        grpo.build_trainer(checkpoint, conversation, examples, args, ["format"])
 
 
 def test_tokens_that_are_named_by_number_only(serve):

@@ -40,7 +40,11 @@ class EvalOptions(AnswerOptions):
     out: Path | None = option(
         None, "metrics.json to write, or the table as .csv, .tex or .md. Default: print the table only"
     )
-    metrics: list[str] = option([], "metrics that tables show; all: every one. Default: the headline; .csv: all")
+    metrics: list[str] = option(
+        [],
+        "metrics that tables show; all: every one. Default: the headline; .csv: all. FILE.py:FUNCTION adds one of your "
+        "own (docs/own_code.md)",
+    )
     input: Literal["auto", "jsonl", "r1-sgg", "toon", "sgbench", "arrays", "coco", "ovdeval"] = option(
         "auto", "file format of the predictions; auto: by content"
     )

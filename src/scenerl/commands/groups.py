@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
+from scenerl.commands.sources import sources_of
 from scenerl.config.options import (
     BoxFormatName,
     Dtype,
@@ -26,6 +27,7 @@ IMAGE = "Images"
 REWARD = "Rewards"
 SAMPLING = "Sampling"
 LOADING = "Loading"
+VALIDATION = "Validation"
 LORA = "LoRA"
 QUANTISED = "Quantised weights (QLoRA)"
 BATCH = "Batch"
@@ -109,7 +111,7 @@ class AnswerOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardOptions(Options):
+class RewardFlags(Options):
     """Rewards and their conventions; the same for GRPO and `score`."""
 
     rewards: list[str] = option(
@@ -174,7 +176,9 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
     """What SFT and GRPO share."""
 
     model: str = option(..., "model folder or hub name; base: the small model in this package")
-    data: str = option(..., f"training data: {SOURCE_HELP}")
+    data: str | list[str | dict[str, Any]] = option(
+        ..., f"training data: {SOURCE_HELP}. Several of them are a mixture; recipes can weigh them (docs/validation.md)"
+    )
     out: Path = option(..., "folder for checkpoints, the final model, log.jsonl and config.yaml")
     fresh: bool = option(False, "start over. Without it an interrupted run continues from its last checkpoint")
     smoke: bool = option(
@@ -188,3 +192,20 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
         BATCH,
     )
     freeze_vision: bool = option(False, "freeze the vision tower and projector", IMAGE)
+    eval_data: str | None = option(
+        None,
+        "validation data, a source like --data: greedy outputs are evaluated every --eval_steps (Default: "
+        "--save_steps); --metric_for_best_model NAME and --load_best_model_at_end true keep the best checkpoint",
+        VALIDATION,
+    )
+    eval_split: str | None = option(None, "split of the validation data, where it has several", VALIDATION)
+    eval_samples: NonNegativeInt = option(200, "images of it to answer, the same ones each time; 0: all", VALIDATION)
+    eval_max_new_tokens: PositiveInt | None = option(
+        None, "token limit of these outputs. Default: max_completion_length (GRPO), 1024 (SFT)", VALIDATION
+    )
+    early_stopping_patience: NonNegativeInt = option(
+        0, "stop after N evaluations without a better metric_for_best_model; 0: never", VALIDATION
+    )
+
+    def __post_init__(self) -> None:
+        sources_of(self.data)  # a mistake in one is found before anything starts

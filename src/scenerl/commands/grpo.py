@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
+from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardFlags, TrainingOptions
 from scenerl.config.options import Range, option
 
 EXAMPLES = (
@@ -24,7 +24,7 @@ SPEED, MONITORING = "Speed", "Monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOOptions(TrainingOptions, RewardOptions):
+class GRPOOptions(TrainingOptions, RewardFlags):
     """Reinforcement learning with GRPO, on rewards that compare completions with annotations."""
 
     trl_config: ClassVar = "GRPOConfig"
@@ -68,7 +68,7 @@ class GRPOOptions(TrainingOptions, RewardOptions):
         None, "where those files are, under this path for the server too; not given: in the run folder", SAMPLING
     )
     constant_reward_window: NonNegativeInt = option(
-        20, "warn when a reward has not changed for N steps; 0: never", MONITORING
+        20, "warn when a reward has not changed for N rollouts; 0: never", MONITORING
     )
     rollout_check_tolerance: NonNegativeFloat = option(
         0.05,

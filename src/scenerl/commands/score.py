@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.commands.groups import REWARD, SOURCE_HELP, SPLIT_HELP, AnswerOptions, RewardOptions
+from scenerl.commands.groups import REWARD, SOURCE_HELP, SPLIT_HELP, AnswerOptions, RewardFlags
 from scenerl.config.options import option
 
 EXAMPLES = (
@@ -17,7 +17,7 @@ MOST_USED = ("rows", "data", "out", "rewards", "format", "frame", "vocabulary", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(AnswerOptions, RewardOptions):
+class ScoreOptions(AnswerOptions, RewardFlags):
     """Rewards of every output in a file, with issues and matches. Needs no torch."""
 
     rows: Path = option(

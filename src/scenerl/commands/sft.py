@@ -30,8 +30,7 @@ class SFTOptions(TrainingOptions):
     model: str = option(
         ...,
         "model folder or hub name; base: the small model in this package; "
-        "tiny: build a small Qwen2-VL for the training data in OUT/tiny, without a download; "
-        "tiny:MODEL_TYPE: another family",
+        "tiny: build a small Qwen2-VL for the training data in OUT/tiny, without a download",
     )
     tiny_warmup_steps: NonNegativeInt = option(
         0, "steps that train its vision tower to localise before SFT", "With --model tiny"

@@ -77,7 +77,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def dump_yaml(mapping: Mapping[str, Any]) -> str:
     """YAML text of a mapping, keys in their order, readable by :func:`load_yaml` with equal values."""
-    return yaml.safe_dump(plain(mapping), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(plain(mapping), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def plain(value: Any) -> Any:
@@ -104,6 +104,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts texts in quotes that the loader would take for numbers."""
+
+
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, regex) for tag, regex in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -111,7 +115,8 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _add_resolver(tag: str, pattern: str, first: str) -> None:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    for side in (_Loader, _Dumper):
+        side.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
 
 
 _add_resolver("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")

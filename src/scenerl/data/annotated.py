@@ -1,6 +1,6 @@
 """Images with an annotation file each, as annotation tools export them: Pascal VOC, YOLO and LabelMe, as detection.
 
-The files are read by ``supervision`` (``pip install 'scenerl[annotated]'``). CVAT, Label Studio and Roboflow export
+The files are read by ``supervision`` (``pip install 'scenerl[graphs]'``). CVAT, Label Studio and Roboflow export
 these forms, and COCO's, for which see :mod:`scenerl.data.coco`. Polygons and turned boxes count by the upright box
 around them; the library draws polygons as masks while it reads, which takes memory.
 
@@ -121,7 +121,7 @@ def _instances(folder: Path, kind: str, place: _Place) -> Instances:
         from supervision import DetectionDataset
     except ImportError as error:
         raise DataError(
-            f"annotated:{folder}: {kind} files need the package supervision: pip install 'scenerl[annotated]'"
+            f"annotated:{folder}: {kind} files need the package supervision: pip install 'scenerl[graphs]'"
         ) from error
     try:
         dataset = _load(DetectionDataset, folder, kind, place)
@@ -132,7 +132,7 @@ def _instances(folder: Path, kind: str, place: _Place) -> Instances:
             f"annotated:{folder}: cannot be read as {kind} ({' '.join(str(error).split())[:300]})"
         ) from error
     found = Instances(place.labels, names=dict(enumerate(map(normal_text, dataset.classes))))
-    for image in map(Path, dataset.image_paths):
+    for image in sorted(map(Path, dataset.image_paths)):
         if place.stems is not None and image.stem not in place.stems:
             continue
         if image.stem in found.images:

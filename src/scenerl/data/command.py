@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -138,16 +139,18 @@ def draw(options: DataOptions) -> None:
 def split(options: DataOptions) -> None:
     """Divide a source's rows into ``train.jsonl`` and ``test.jsonl``; rows about one image file stay together.
 
-    The images for testing are those of the lowest hashes, so that most of them stay so when the data grows.
+    The images for testing are those of the lowest hashes of a path beside the source, so that most of them stay so when
+    the data grows, and all of them when it is moved.
     """
     out = _required(options.out, "split", "--out FOLDER")
+    start = data.resolve(_required(options.source, "split", "SOURCE"))[1]
     files = {name: out / f"{name}.jsonl" for name in ("train", "test")}
     for file in files.values():
         if file.exists():
             raise DataError(f"{file} exists already; choose another folder or remove it")
 
     def key(example: Example) -> str:
-        name = example.image if isinstance(example.image, Path) else example.image_id
+        name = os.path.relpath(example.image, start) if isinstance(example.image, Path) else example.image_id
         return hashlib.sha256(f"{options.seed} {name}".encode(errors="surrogatepass")).hexdigest()
 
     keys = sorted({key(example) for example in track(_examples(options), "rows")})

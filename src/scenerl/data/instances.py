@@ -145,11 +145,9 @@ def is_crowd(value: object) -> bool | None:
 def _placeholders(names: Mapping[int, str], supers: Mapping[int, object]) -> set[int]:
     """The categories that are backgrounds by their name, or the super-category of all others (Roboflow's root)."""
     found = {number for number, name in names.items() if name.strip("_").lower() in ("background", "ignore")}
-    for number, name in names.items():
-        others = [supers[other] for other in names if other != number]
-        if others and all(other == name for other in others) and supers[number] != name:
-            found.add(number)
-    return found
+    tally = Counter(value for value in supers.values() if isinstance(value, str))
+    others = len(names) - 1
+    return found | {n for n, name in names.items() if tally[name] == others > 0 and supers[n] != name}
 
 
 def _distinct(names: Mapping[int, str]) -> dict[int, str]:
@@ -205,7 +203,7 @@ def instances_json(
     Args:
         further_labels: become categories, with or without a box.
     """
-    from scenerl.metrics.arrays import coco_order  # scipy takes its time, and most callers of this module need none
+    from scenerl.metrics.arrays import coco_order  # most callers of this module do without the metrics
 
     ids = [example.image_id for example in examples]
     whole = all(re.fullmatch("[1-9][0-9]{0,17}", image_id) for image_id in ids)

@@ -21,8 +21,8 @@ from scenerl.evaluate.paper import SUFFIXES, paper_table
 from scenerl.evaluate.table import print_comparison, print_models, print_report
 from scenerl.files import atomic_write_text, check_out
 from scenerl.metrics import (
-    ComparisonOfAll,
     Mapped,
+    ModelComparison,
     Report,
     compare,
     compare_all,
@@ -30,6 +30,7 @@ from scenerl.metrics import (
     evaluate_subsets,
 )
 from scenerl.metrics.registry import headline, ordered
+from scenerl.plugins import is_own
 from scenerl.predictions import (
     OUTPUTS,
     truth_path,
@@ -67,7 +68,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> int:
             report = _evaluate(evaluation, models[0], exports, console)
             warnings, unread = evaluation.warnings, evaluation.unread
         print_report(report, _shown(options, report.metrics), console)
-        content, found = report.to_json(), ComparisonOfAll({models[0].name: report}, {})
+        content, found = report.to_json(), ModelComparison({models[0].name: report}, {})
     if not _is_folder_of_subsets(options) and evaluation.closest:
         content["closest"] = evaluation.closest
         for name, looks in evaluation.closest.items():
@@ -87,7 +88,7 @@ def run_eval(options: EvalOptions, console: Console | None = None) -> int:
     return int(bool(unread))
 
 
-def _written(options: EvalOptions, content: dict, found: ComparisonOfAll | None) -> str:
+def _written(options: EvalOptions, content: dict, found: ModelComparison | None) -> str:
     suffix = options.out.suffix.lower()
     if suffix not in SUFFIXES or found is None:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -96,15 +97,15 @@ def _written(options: EvalOptions, content: dict, found: ComparisonOfAll | None)
 
 
 def _shown(options: EvalOptions, names: Collection[str]) -> list[str]:
-    """The metrics that tables show, of those there are."""
-    if not options.metrics:
-        return headline(names) or ordered(names)
-    if options.metrics == ["all"]:
+    """The metrics that tables show, of those there are; functions of the user's own are added."""
+    given = [name for name in options.metrics if not is_own(name)]
+    own = [name.rpartition(":")[2] for name in options.metrics if is_own(name)]
+    if given == ["all"] or (not given and not headline(names)):
         return ordered(names)
-    for name in options.metrics:
+    for name in given:
         if name not in names:
             raise UserError(f"metrics: {name!r} is not there{near_misses(name, names)}; all: every one")
-    return list(options.metrics)
+    return [*(given or headline(names)), *own]
 
 
 def _is_folder_of_subsets(options: EvalOptions) -> bool:
@@ -145,6 +146,8 @@ def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Pat
         if path.resolve() in written:
             raise DataError(f"{name}: {path} is written by this command already; choose another name")
         written.add(path.resolve())
+    if _is_folder_of_subsets(options) and any(map(is_own, options.metrics)):
+        raise UserError("metrics: functions of your own are for files of predictions, not for a folder of subsets")
     if exports and (options.compare or len(models) > 1 or _is_folder_of_subsets(options)):
         raise UserError(
             "export writes the predictions of one file; it goes neither with several or --compare nor with a folder"
@@ -179,7 +182,7 @@ def _say(evaluation: Evaluation, console: Console) -> None:
             console.print(f"{name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Console) -> tuple[dict, ComparisonOfAll]:
+def _evaluate_all(evaluation: Evaluation, models: Sequence[Model], console: Console) -> tuple[dict, ModelComparison]:
     """The content of metrics.json for several files, and the comparison, which is printed."""
     options = evaluation.options
     sides, counts = {}, {}

@@ -8,6 +8,7 @@ from scenerl.commands.eval import EvalOptions
 from scenerl.data.ground_truth import Names
 from scenerl.errors import UserError
 from scenerl.metrics import LabelMapper, MetricOptions, WordNetSynonyms, protocol, read_table
+from scenerl.plugins import digest, is_own
 from scenerl.predictions.row import DEFAULT_BOX_FORMAT
 from scenerl.similarity import build_similarity
 
@@ -68,6 +69,8 @@ def described_conventions(options: EvalOptions) -> dict[str, object]:
         keys += [*_MAPPINGS, "map_threshold"]
     values = {key: getattr(options, key) for key in keys}
     described = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+    if own := {name: digest(name) for name in filter(is_own, options.metrics)}:
+        described["own_metrics"] = own
     if options.protocol is not None:
         chosen = protocol(options.protocol)
         described |= {"protocol_source": chosen.source, "protocol_differs": chosen.differs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 
 from scenerl.answers.dialogue import Conversation
@@ -16,6 +17,7 @@ from scenerl.data.vocabulary import Vocabulary
 from scenerl.evaluate.categories import named, read_category_names
 from scenerl.evaluate.conventions import label_mapper, metric_options
 from scenerl.evaluate.models import Model
+from scenerl.evaluate.own import check_own, measured, own_metrics
 from scenerl.metrics import Mapped, Pair, map_pairs, misspelled
 from scenerl.predictions import DETECTION_LISTS, Predictions, RawPrediction, read_predictions, sniff
 from scenerl.predictions.arrays import to_original_pixels
@@ -56,6 +58,8 @@ class Evaluation:
         self.mapper = label_mapper(options)
         # Labels outside the vocabulary have to be kept where they are to be mapped.
         self.closed = None if self.mapper else self.vocabulary
+        self.own = own_metrics(options.metrics)
+        check_own(options.metrics, self.truth.examples[0], options.iou_threshold)
         self.training = (None, None) if options.train is None else read_training(options.train, options.train_split)
         self.warnings: list[str] = []
         self.recognised: dict[str, list[str]] = {}
@@ -86,9 +90,10 @@ class Evaluation:
         predictions, said = self._predictions(model, kind)
         found = [predictions.entries.get(example.image_id) for example in truth.examples]
         answered = [(entry, example) for entry, example in zip(found, truth.examples, strict=True) if entry is not None]
+        rows = ((example.image_id, entry.row) for entry, example in answered if entry.row is not None)
+        texts = {image_id: row.get("answer") for image_id, row in rows} if self.own or answers is not None else {}
         if answers is not None:
-            rows = ((example.image_id, entry.row) for entry, example in answered if entry.row is not None)
-            answers.update((image_id, row.get("answer")) for image_id, row in rows)
+            answers.update(texts)
         conversation, recognised = reading_of(options, self.closed, answered)
         if said + recognised:
             self.recognised[model.name] = said + recognised
@@ -112,6 +117,9 @@ class Evaluation:
             self.warnings.append(
                 f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
             )
+        if self.own:
+            pairs = [replace(pair, text=texts.get(pair.image_id)) for pair in pairs]
+            pairs = measured(pairs, self.own, options.iou_threshold)
         return pairs, counts
 
     def _predictions(self, model: Model, kind: str) -> tuple[Predictions, list[str]]:
@@ -173,4 +181,4 @@ class Evaluation:
             self.warnings.append(
                 f"{len(outside)} labels were mapped to what is no target's label either: {shown(outside)}"
             )
-        return changed, used
+        return (measured(changed, self.own, self.options.iou_threshold) if self.own else changed), used

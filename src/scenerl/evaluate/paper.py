@@ -10,13 +10,13 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
-from scenerl.metrics import ComparisonOfAll, Metric
-from scenerl.metrics.registry import MetricSpec, spec
+from scenerl.metrics import Metric, ModelComparison
+from scenerl.metrics.registry import MetricSpec, spec_or_plain
 
 SUFFIXES = (".csv", ".tex", ".md")
 
 
-def paper_table(found: ComparisonOfAll, names: Sequence[str], suffix: str) -> str:
+def paper_table(found: ModelComparison, names: Sequence[str], suffix: str) -> str:
     """The table of some metrics as text.
 
     Args:
@@ -24,10 +24,10 @@ def paper_table(found: ComparisonOfAll, names: Sequence[str], suffix: str) -> st
         names: of the metrics, the columns.
         suffix: of :data:`SUFFIXES`.
     """
-    return {".csv": _csv, ".tex": _latex, ".md": _markdown}[suffix](found, [spec(name) for name in names])
+    return {".csv": _csv, ".tex": _latex, ".md": _markdown}[suffix](found, [spec_or_plain(name) for name in names])
 
 
-def _csv(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
+def _csv(found: ModelComparison, columns: Sequence[MetricSpec]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["model", "images", *(f"{about.name}{end}" for about in columns for end in ("", "_low", "_high"))])
@@ -41,7 +41,7 @@ def _csv(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
     return file.getvalue()
 
 
-def _latex(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
+def _latex(found: ModelComparison, columns: Sequence[MetricSpec]) -> str:
     rows = _rows(found, columns, _escaped, lambda text: rf"\textbf{{{text}}}", "{} {{\\scriptsize [{}, {}]}}", "--")
     lines = [
         "% \\usepackage{booktabs}; brackets: 95 % bootstrap intervals over images;",
@@ -57,7 +57,7 @@ def _latex(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(found: ComparisonOfAll, columns: Sequence[MetricSpec]) -> str:
+def _markdown(found: ModelComparison, columns: Sequence[MetricSpec]) -> str:
     def plain(text: str) -> str:
         return text.replace("|", "\\|").replace("\n", " ")
 
@@ -72,7 +72,7 @@ def _title(about: MetricSpec) -> str:
 
 
 def _rows(
-    found: ComparisonOfAll,
+    found: ModelComparison,
     columns: Sequence[MetricSpec],
     written: Callable[[str], str],
     bold: Callable[[str], str],

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenerl.metrics import Comparison, ComparisonOfAll, Report
-from scenerl.metrics.registry import spec
+from scenerl.metrics import ModelComparison, PairedComparison, Report
+from scenerl.metrics.registry import spec_or_plain
 
 _SHOWN_IMAGES = 10
 _SHOWN_MAPPINGS = 20
@@ -58,7 +58,7 @@ def _print_rest(count: int, console: Console) -> None:
         console.print(Text(f"{count} more metrics: --metrics all, or --out metrics.json", style="dim"))
 
 
-def print_models(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+def print_models(found: ModelComparison, names: Sequence[str], console: Console) -> None:
     """Some metrics of several models, a column each, and the tests of every pair."""
     images = next(iter(found.reports.values())).counts["images"]
     table = Table(title=f"{images} images; 95 % intervals in brackets", title_justify="left")
@@ -78,16 +78,16 @@ def print_models(found: ComparisonOfAll, names: Sequence[str], console: Console)
             console.print(Text(f"Failures of {model}: {listed}"), soft_wrap=True)
 
 
-def _cell(found: ComparisonOfAll, model: str, name: str) -> Text:
+def _cell(found: ModelComparison, model: str, name: str) -> Text:
     metric = found.reports[model].metrics.get(name)
     if metric is None or metric.value is None:
         return Text("–")
-    bold = "bold" if found.is_best(model, name, spec(name).better) else ""
+    bold = "bold" if found.is_best(model, name, spec_or_plain(name).better) else ""
     interval = "" if metric.interval is None else f"\n[{metric.interval[0]:.4f}, {metric.interval[1]:.4f}]"
     return Text(f"{metric.value:.4f}", style=bold).append(interval, style="dim not bold")
 
 
-def _print_tests(found: ComparisonOfAll, names: Sequence[str], console: Console) -> None:
+def _print_tests(found: ModelComparison, names: Sequence[str], console: Console) -> None:
     """The tests of metrics that say which is better and in which some models differ."""
     title = "Differences; paired bootstrap, p corrected for the number of pairs (Holm)"
     table = Table(title=title, title_justify="left")
@@ -96,7 +96,8 @@ def _print_tests(found: ComparisonOfAll, names: Sequence[str], console: Console)
     rows = [
         (name, pair, differences[name])
         for name in names
-        if spec(name).better and any(name in other and other[name].difference for other in found.pairs.values())
+        if spec_or_plain(name).better
+        and any(name in other and other[name].difference for other in found.pairs.values())
         for pair, differences in found.pairs.items()
         if name in differences
     ]
@@ -118,7 +119,7 @@ def _print_mappings(mappings: list[Mapping], console: Console) -> None:
         console.print(Text(f"  and {len(mappings) - _SHOWN_MAPPINGS} more in metrics.json"))
 
 
-def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
+def print_comparison(found: PairedComparison, names: tuple[str, str], console: Console) -> None:
     """Both predictions side by side with the difference, then the images where they differ most."""
     title = f"{found.num_images} images; A {names[0]}, B {names[1]}"
     table = Table(title=Text(title), title_justify="left")

@@ -13,6 +13,7 @@ from scenerl.constrain import ConstraintMask, RunSampler, Vocabulary
 from scenerl.inference.alignment import spans_of_tokens
 from scenerl.inference.engine import Reply, Sampling
 from scenerl.models.branching import BranchSampler
+from scenerl.models.generation import encode_prompts, generation_settings, until_stop
 from scenerl.models.loading import Checkpoint
 
 
@@ -59,34 +60,14 @@ class HFEngine:
 
     def encode(self, prompts: Sequence[list[dict]]):
         """The model's inputs for prompts of any lengths, padded on the left: token ids, mask, pixels."""
-        return self.checkpoint.processor.apply_chat_template(
-            list(prompts),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
-        )
+        return encode_prompts(self.checkpoint.processor, prompts)
 
     def generation_settings(self) -> dict:
-        """Arguments of ``generate``. Anything else comes from the checkpoint's ``generation_config.json``, where some
-        checkpoints ship a temperature or a repetition penalty; answers are lists, which repeat themselves."""
+        """Arguments of ``generate``, see :func:`scenerl.models.generation.generation_settings`."""
         sampling = self.sampling
-        settings = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # only the first has an effect
-        if sampling.temperature > 0:
-            settings = {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
-            }
-        return {
-            **settings,
-            "repetition_penalty": 1.0,
-            "max_new_tokens": sampling.max_new_tokens,
-            "suppress_tokens": self.checkpoint.banned_ids,
-            "eos_token_id": self._stop_ids,
-        }
+        return generation_settings(
+            self.checkpoint, sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.top_k
+        )
 
     @torch.inference_mode()
     def _generate(
@@ -117,10 +98,9 @@ class HFEngine:
         return ConstraintMask(shapes, self._vocabulary, self.sampling.max_new_tokens)
 
     def _reply(self, ids: list[int], logprobs: list[float] | None) -> Reply:
-        length = next((k for k, token in enumerate(ids) if token in self._stop_ids), None)
-        kept = ids if length is None else ids[:length]
+        kept, cut_off = until_stop(ids, self._stop_ids)
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        reply = Reply(text, len(kept), "length" if length is None else "stop")
+        reply = Reply(text, len(kept), "length" if cut_off else "stop")
         if logprobs is None:
             return reply
         spans = spans_of_tokens(self._tokenizer.backend_tokenizer, kept, text, self._tokenizer.all_special_ids)

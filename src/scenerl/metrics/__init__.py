@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from scenerl.metrics.accumulate import SceneGraphMetric
 from scenerl.metrics.calibration import reliability
-from scenerl.metrics.compare import Comparison, ComparisonOfAll, Difference, compare, compare_all
+from scenerl.metrics.compare import Difference, ModelComparison, PairedComparison, compare, compare_all
 from scenerl.metrics.evaluation import Metric, Report, evaluate, evaluate_subsets
 from scenerl.metrics.mapping import LabelMapper, Mapped, map_pairs, misspelled, read_table
 from scenerl.metrics.matches import ElementMatches, Matches, matches_of
@@ -22,8 +22,8 @@ from scenerl.metrics.wordnet import WordNetSynonyms
 __all__ = [
     "METRICS",
     "PROTOCOLS",
-    "Comparison",
-    "ComparisonOfAll",
+    "PairedComparison",
+    "ModelComparison",
     "Difference",
     "ElementMatches",
     "LabelMapper",

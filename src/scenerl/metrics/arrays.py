@@ -10,15 +10,17 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from scenerl.boxes import area, hull_of_pairs, iou_of_pairs, overlap_of_pairs
+from scenerl.boxes import hull_of_pairs, iou_of_pairs, share_inside
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
 from scenerl.metrics.provided_objects import with_provided_objects
 from scenerl.types import SceneGraph, SceneObject
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Array = np.ndarray
 
@@ -26,6 +28,7 @@ COCO_IOU = 0.5
 CROWDED = 10
 """COCO filtered leaves out, per image, categories with more target boxes than this (VLM-R1)."""
 
+_DENSE = 2**12  # numbers up to which a matrix is dense: importing scipy.sparse takes a third of the start-up of `eval`
 _EMPTY = SceneGraph()
 
 
@@ -272,6 +275,11 @@ def one_to_one(candidates: Candidates) -> tuple[Array, Array]:
         Two integer arrays of equal length, prediction and target indices. How many targets of one image and one label
         are matched does not depend on the order of either side.
     """
+    if max(map(_most_often, (candidates.prediction_C, candidates.target_C))) <= 1:
+        return candidates.prediction_C, candidates.target_C
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     # Only those that have a candidate take part: most of a large data set has none.
     rows, row_C = np.unique(candidates.prediction_C, return_inverse=True)
     columns, column_C = np.unique(candidates.target_C, return_inverse=True)
@@ -280,6 +288,21 @@ def one_to_one(candidates: Candidates) -> tuple[Array, Array]:
     partner = maximum_bipartite_matching(graph.tocsr(), perm_type="column")
     matched = np.flatnonzero(partner >= 0)
     return rows[matched], columns[partner[matched]]
+
+
+def _most_often(number_X: Array) -> int:
+    """How often the most frequent of whole numbers from 0 occurs."""
+    return int(np.bincount(number_X).max(initial=0))
+
+
+def matrix(value_X: Array, row_X: Array, column_X: Array, shape: tuple[int, int]) -> Array | csr_matrix:
+    """A matrix of ``shape`` for ``@`` with the values added up where they belong, sparse unless it is small."""
+    if shape[0] * shape[1] > _DENSE:
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((value_X, (row_X, column_X)), shape=shape)
+    number_X = row_X * shape[1] + column_X
+    return np.bincount(number_X, weights=value_X, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def sort_stably(number_X: Array) -> Array:
@@ -311,12 +334,7 @@ def _objects(
         best = np.zeros(len(iou), dtype=bool)
         best[order[starts(p[order])]] = True
         fit &= best
-    crowd_P = np.zeros(len(predicted))
-    if len(crowds):
-        on, crowd = join(predicted.keys, crowds.keys)
-        overlap, size = overlap_of_pairs(predicted.box_O, crowds.box_O, on, crowd), area(predicted.box_O)[on]
-        inside = np.divide(overlap, size, out=np.zeros(len(on)), where=size > 0)
-        np.maximum.at(crowd_P, on, inside)
+    crowd_P = share_inside(predicted.box_O, crowds.box_O, *join(predicted.keys, crowds.keys))
     coco = Candidates(p, t, plain).select(plain >= COCO_IOU)
     order_P = sort_stably(turn_N[predicted.image_O])
     objects = Objects(predicted, target, Candidates(p, t, iou).select(fit), coco, crowd_P, order_P)

@@ -34,7 +34,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """What a comparison found. ``images``: (image id, score of A, score of B), the largest differences first; the score
     is F1 of triplets (det: of objects) in the image."""
 
@@ -57,15 +57,18 @@ def compare(
     training_triplets: Collection[Triplet] | None = None,
     predicate_counts: Mapping[str, int] | None = None,
     num_shown: int = 20,
-) -> Comparison:
+) -> PairedComparison:
     """Compare two predictions of the same images by the paired bootstrap.
 
     Both are evaluated on the same resampled images. The two-sided p-value is twice the smaller share of resamples in
     which the difference is at most, or at least, 0, with one resample of each kind added; it is never 0.
 
     Args:
-        a, b: pairs of the same images in the same order.
-        options, training_triplets, predicate_counts: as for :func:`scenerl.metrics.evaluate`.
+        a: pairs of the first predictions.
+        b: pairs of the second, of the same images in the same order.
+        options: as for :func:`scenerl.metrics.evaluate`.
+        training_triplets: as there.
+        predicate_counts: as there.
         num_shown: how many images to list.
 
     Returns:
@@ -88,7 +91,7 @@ def compare(
         name: _difference(values[0][name], values[1][name], drawn[0].get(name), drawn[1].get(name))
         for name in ordered(set(values[0]) & set(values[1]))
     }
-    return Comparison(metrics, _images(a, built, num_shown), len(a))
+    return PairedComparison(metrics, _images(a, built, num_shown), len(a))
 
 
 def _difference(a: float, b: float, drawn_a: Array | None, drawn_b: Array | None) -> Difference:
@@ -99,7 +102,7 @@ def _difference(a: float, b: float, drawn_a: Array | None, drawn_b: Array | None
 
 
 @dataclass(frozen=True)
-class ComparisonOfAll:
+class ModelComparison:
     """Any number of predictions of the same images: a report of each, and per pair of names, in their order, the
     differences of the metrics that both have."""
 
@@ -127,14 +130,16 @@ def compare_all(
     options: MetricOptions | None = None,
     training_triplets: Collection[Triplet] | None = None,
     predicate_counts: Mapping[str, int] | None = None,
-) -> ComparisonOfAll:
+) -> ModelComparison:
     """Compare predictions of the same images: :func:`compare` for every pair, all on the same resampled images.
 
     Within a metric, p-values are corrected for the number of pairs by Holm's method.
 
     Args:
         models: name to pairs of the same images in the same order.
-        options, training_triplets, predicate_counts: as for :func:`scenerl.metrics.evaluate`.
+        options: as for :func:`scenerl.metrics.evaluate`.
+        training_triplets: as there.
+        predicate_counts: as there.
 
     Raises:
         UserError: the images differ, or one occurs twice.
@@ -167,7 +172,7 @@ def compare_all(
         }
         for pair, corrected in zip(p_values, holm(list(p_values.values())), strict=True):
             tests[pair][metric] = replace(tests[pair][metric], p_holm=corrected)
-    return ComparisonOfAll({name: report for name, (report, _) in found.items()}, tests)
+    return ModelComparison({name: report for name, (report, _) in found.items()}, tests)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

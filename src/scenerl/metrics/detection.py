@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from scenerl.boxes import as_boxes, iou_matrix, iou_of_pairs
-from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, sort_stably, starts
+from scenerl.metrics.arrays import Array, Objects, join, matrix, per_image, positions, sort_stably, starts
 from scenerl.metrics.precision import RatioMetrics
 from scenerl.metrics.protocols import Pair
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -180,12 +183,12 @@ class _Class:
         return average_precision(found_LR.T, seen_LR.T, np.repeat(positives_B, len(found_LR)))
 
     @cached_property
-    def _seen(self) -> list[csr_matrix]:
+    def _seen(self) -> list[Array | csr_matrix]:
         """(R, N) number of detections of each image since the row before; one for each level where some are ignored."""
         row_D = np.searchsorted(self.rows, np.arange(len(self.image_D)))
         inside_D, shape = row_D < len(self.rows), (len(self.rows), self.num_images)
         levels = [inside_D & ~ignored_D for ignored_D in self.ignored_LD] if self.ignored_LD.any() else [inside_D]
-        return [csr_matrix((np.ones(d.sum()), (row_D[d], self.image_D[d])), shape=shape) for d in levels]
+        return [matrix(np.ones(d.sum()), row_D[d], self.image_D[d], shape) for d in levels]
 
     @cached_property
     def _hits(self) -> list[tuple[Array, Array, Array]]:
@@ -306,8 +309,8 @@ class ClassF1:
         labels, row_T = np.unique(objects.target.label_O, return_inverse=True)
         self.support = np.full(len(LEVELS), len(labels))
 
-        def counts(row: Array, image: Array) -> csr_matrix:
-            return csr_matrix((np.ones(len(row)), (row, image)), shape=(len(labels), num_images))
+        def counts(row: Array, image: Array) -> Array | csr_matrix:
+            return matrix(np.ones(len(row)), row, image, (len(labels), num_images))
 
         self.targets = counts(row_T, objects.target.image_O)
         known_P = np.isin(objects.predicted.label_O, labels)

@@ -14,7 +14,7 @@ from scenerl.metrics.arrays import Array
 from scenerl.metrics.calibration import calibration
 from scenerl.metrics.groups import AllMetrics, build, is_failed, target_predicates
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
-from scenerl.metrics.registry import ordered, spec
+from scenerl.metrics.registry import ordered, spec, spec_or_plain
 
 FIXED_CONVENTIONS = {
     "scale": "0 to 1",
@@ -85,7 +85,7 @@ def evaluate(
             computed.
 
     Returns:
-        The report; every value in [0, 1], except the counts per image.
+        The report; every value in [0, 1], except the counts per image and wR@K.
 
     Raises:
         UserError: two pairs with the same image id.
@@ -115,7 +115,8 @@ def evaluate_drawn(
     support = dict(zip(built.names, built.support.astype(int).tolist(), strict=True))
     metrics = {}
     for name in ordered(support):
-        about = spec(name)  # a metric that is not registered is an error
+        is_own = bool(pairs) and name in pairs[0].own
+        about = spec_or_plain(name) if is_own else spec(name)  # any other that is not registered is an error
         if name in value:
             interval = bootstrap.interval(drawn[name]) if drawn else None
             metrics[name] = Metric(value[name], interval, support[name])
@@ -232,7 +233,7 @@ def _per_predicate(built: AllMetrics, predicate_counts: Mapping[str, int] | None
     ones = np.ones((num_images, 1))
     columns = {name: means.per_predicate(name, ones)[:, 0].tolist() for name in means.metrics}
     targets = np.bincount(relations.target.predicate_R, minlength=len(relations.predicates))
-    images = means.occurs.getnnz(axis=1)
+    images = (means.occurs @ ones)[:, 0]
     table = {}
     for row in sorted(range(len(means.present)), key=lambda row: -targets[means.present[row]]):
         index = means.present[row]

@@ -83,9 +83,9 @@ def build(
         groups.append(RecallsWithF1(means, {f"R@{k}": ratios.rows[f"R@{k}"] for k in options.ks}))
         if options.task in PROVIDED_TASKS:
             _add_pair_accuracy(ratios, data, options)
-        add_precision(ratios, data, of_relations=True)
+        add_precision(ratios, data, True, options.iou_threshold)
         _add_instance_recall(ratios, data)
-    add_precision(ratios, data, of_relations=False)
+    add_precision(ratios, data, False, options.iou_threshold)
     matches = greedy_matches(data.objects)
     groups.append(CocoMetrics(data.objects, matches, data.num_images))
     add_greedy(ratios, data.objects, matches, data.dropped_objects_N, micro_f1=options.f1_average == "micro")
@@ -97,6 +97,7 @@ def build(
         add_absent(ratios, chosen)
         add_accuracy(ratios, chosen)
     add_density(ratios, data, options)
+    _add_own(ratios, chosen)
     groups.append(ratios)
     failed = RatioMetrics()
     failed.add("failure_rate", np.array([is_failed(pair.result) for pair in pairs], dtype=float))
@@ -159,6 +160,14 @@ def _add_recalls(
     if options.failed == "skipped_in_means":
         counted = np.array([pair.result.ok for pair in pairs], dtype=float)
     return PredicateMeans(relations.target.predicate_R, image_T, means, num_images, counted, vocabulary, long_tail)
+
+
+def _add_own(ratios: RatioMetrics, pairs: Sequence[Pair]) -> None:
+    """A user's own metrics: means over the images that count in them."""
+    for name in pairs[0].own if pairs else ():
+        values = [pair.own[name] for pair in pairs]
+        counts = np.array([value is not None for value in values], dtype=float)
+        ratios.add(name, np.array([value or 0.0 for value in values]), counts)
 
 
 def _add_pair_accuracy(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scenerl.metrics.arrays import Array, Candidates, collect, one_to_one
+from scenerl.metrics.precision import num_ignored
 from scenerl.metrics.protocols import MetricOptions, Pair
 from scenerl.metrics.provided_objects import provided_places
 from scenerl.types import SceneGraph
@@ -20,8 +21,8 @@ class ElementMatches:
         target: per predicted element its target in the one-to-one matching of precision and F1, or None.
         fits: per predicted element all targets that it fits, as recall counts them. An element that fits something but
             has no target of its own repeats another.
-        num_predicted: what precision divides by. Elements that the parser dropped are among them, those that SGCls and
-            PredCls leave out are not.
+        num_predicted: what precision divides by. Elements that the parser dropped are among them; those that SGCls and
+            PredCls leave out are not, nor objects on a crowd region that take no target.
         num_targets: number of targets.
     """
 
@@ -74,7 +75,10 @@ def matches_of(pair: Pair, options: MetricOptions | None = None) -> Matches:
         objects = list(provided_places(graph, pair.target, options.task))
         relations = [r for r in relations if {graph.relations[r].subject, graph.relations[r].object} <= set(objects)]
     data = collect([pair], options)
-    found = _matches(data.objects.fits, objects, len(graph.objects), len(data.objects.target), data.dropped_objects_N)
+    on_crowd_P = data.objects.crowd_P >= options.iou_threshold
+    ignored_N = num_ignored(data.objects.predicted.image_O, data.objects.fits, on_crowd_P, 1)
+    num_objects, num_targets = len(graph.objects), len(data.objects.target)
+    found = _matches(data.objects.fits, objects, num_objects, num_targets, data.dropped_objects_N - ignored_N)
     if options.task == "det":
         return Matches(found, ElementMatches((), (), 0, 0))
     fits, num_targets = data.relations.fits, len(data.relations.target)
@@ -82,13 +86,13 @@ def matches_of(pair: Pair, options: MetricOptions | None = None) -> Matches:
 
 
 def _matches(
-    fits: Candidates, kept: Sequence[int], num_elements: int, num_targets: int, dropped_N: Array
+    fits: Candidates, kept: Sequence[int], num_elements: int, num_targets: int, more_N: Array
 ) -> ElementMatches:
-    """``kept`` are the indices of the elements that ``fits`` numbers."""
+    """``kept`` are the indices of the elements that ``fits`` numbers; ``more_N``: how many more predictions count."""
     target: list[int | None] = [None] * num_elements
     for prediction, matched in zip(*one_to_one(fits), strict=True):
         target[kept[prediction]] = int(matched)
     fitting: list[list[int]] = [[] for _ in range(num_elements)]
     for prediction, fitted in zip(fits.prediction_C.tolist(), fits.target_C.tolist(), strict=True):
         fitting[kept[prediction]].append(fitted)
-    return ElementMatches(tuple(target), tuple(map(tuple, fitting)), len(kept) + int(dropped_N[0]), num_targets)
+    return ElementMatches(tuple(target), tuple(map(tuple, fitting)), len(kept) + int(more_N[0]), num_targets)

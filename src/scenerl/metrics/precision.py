@@ -7,10 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from scenerl.boxes import iou_of_pairs
-from scenerl.metrics.arrays import Array, DataSet, ObjectColumns, RelationColumns, one_to_one, pairs_within, per_image
+from scenerl.metrics.arrays import (
+    Array,
+    Candidates,
+    DataSet,
+    ObjectColumns,
+    RelationColumns,
+    join,
+    one_to_one,
+    pairs_within,
+    per_image,
+    starts,
+)
 from scenerl.metrics.protocols import MetricOptions, Pair
 
-_JOINED = 4_000_000  # pairs of relations held at a time
+_JOINED = 4_000_000  # steps of a search for repeated relations, which bounds memory
 
 
 class RatioMetrics:
@@ -43,28 +54,43 @@ class RatioMetrics:
         return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool) -> None:
+def add_precision(ratios: RatioMetrics, data: DataSet, of_relations: bool, iou_threshold: float) -> None:
     """Micro precision, recall, F1 and hallucination of relations or of objects.
 
     A largest one-to-one matching, so no order matters. Elements that the parser dropped count as predictions that fit
-    nothing.
+    nothing; objects that lie on a crowd region for at least ``iou_threshold`` and take no target do not count.
     """
     if of_relations:
         image_P, image_T = data.relations.predicted.image_R, data.relations.target.image_R
         fits, dropped_N, name, kind = data.relations.fits, data.dropped_relations_N, "triplet", "relation"
+        on_crowd_P = np.zeros(len(image_P), dtype=bool)
     else:
         image_P, image_T = data.objects.predicted.image_O, data.objects.target.image_O
         fits, dropped_N, name, kind = data.objects.fits, data.dropped_objects_N, "object", "object"
-    predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
+        on_crowd_P = data.objects.crowd_P >= iou_threshold
     matched = per_image(image_P[one_to_one(fits)[0]], data.num_images)
+    predicted, target = per_image(image_P, data.num_images) + dropped_N, per_image(image_T, data.num_images)
+    predicted -= num_ignored(image_P, fits, on_crowd_P, data.num_images)
     ratios.add(f"{name}_precision", matched, predicted)
     ratios.add(f"{name}_recall", matched, target)
     ratios.add(f"{name}_f1", 2 * matched, predicted + target)
     # A repeated match is no hallucination.
-    fitting = np.zeros(len(image_P), dtype=bool)
-    fitting[fits.prediction_C] = True
-    made_up_N = per_image(image_P[~fitting], data.num_images) + dropped_N
+    made_up_P = ~on_crowd_P
+    made_up_P[fits.prediction_C] = False
+    made_up_N = per_image(image_P[made_up_P], data.num_images) + dropped_N
     ratios.add(f"{kind}_hallucination", made_up_N - data.dropped_duplicates_N * of_relations, predicted)
+
+
+def num_ignored(image_P: Array, fits: Candidates, on_crowd_P: Array, num_images: int) -> Array:
+    """(N,) how many predictions of each image are neither right nor wrong: on a crowd region, and without a target.
+
+    Of the largest one-to-one matchings that leave the fewest of the other predictions without a target.
+    """
+    if not on_crowd_P.any():
+        return np.zeros(num_images)
+    matched, others = (one_to_one(entry)[0] for entry in (fits, fits.select(~on_crowd_P[fits.prediction_C])))
+    on_crowd_N, matched_N, others_N = (per_image(image_P[which], num_images) for which in (on_crowd_P, matched, others))
+    return on_crowd_N - (matched_N - others_N)
 
 
 def add_density(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:
@@ -118,27 +144,35 @@ def duplicates(
 
 
 def _repeated_relations(objects: ObjectColumns, relations: RelationColumns, later: Array, earlier: Array) -> Array:
-    """Args: ``later`` and ``earlier`` are the pairs of objects that look the same."""
-    width = max(len(objects), 1)
-    itself = np.arange(len(objects)) * (width + 1)
-    same = np.concatenate([itself, later * width + earlier, earlier * width + later])
-    # Relations with the same predicate between objects of the same labels, in the same image.
-    label_O = np.unique(objects.keys, return_inverse=True)[1]
-    key = (relations.predicate_R * width + label_O[relations.subject_R]) * width + label_O[relations.object_R]
+    """Args: ``later`` and ``earlier`` are the pairs of objects that look the same.
+
+    The first relation between each subject's look-alikes and an object is noted, then looked up for each object's
+    look-alikes. That takes as many steps as the relations' ends have look-alikes, not a step per pair of relations.
+    """
+    itself = np.arange(len(objects))
+    one, other = np.concatenate([itself, later, earlier]), np.concatenate([itself, earlier, later])
     repeated_R = np.zeros(len(relations), dtype=bool)
-    for part in _parts(key):
-        late, early = (part[index] for index in pairs_within(key[part]))
-        both = np.ones(len(late), dtype=bool)
-        for end_R in (relations.subject_R, relations.object_R):
-            both &= np.isin(end_R[late] * width + end_R[early], same)
-        repeated_R[late[both]] = True
+    for part in _parts(relations, np.bincount(one)):
+        subject, predicate, object_ = relations.subject_R[part], relations.predicate_R[part], relations.object_R[part]
+
+        def key(r: Array, subject: Array, object_: Array, predicate: Array = predicate) -> Array:
+            return (predicate[r] * len(objects) + subject) * len(objects) + object_
+
+        r, alike = join(subject, one)
+        known, first = np.unique(key(r, other[alike], object_[r]), return_index=True)
+        first = r[first]  # of equal keys the earliest relation
+        r, alike = join(object_, one)
+        wanted = key(r, subject[r], other[alike])
+        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        again = (known[place] == wanted) & (first[place] < r)
+        repeated_R[part[r[again]]] = True
     return repeated_R
 
 
-def _parts(key: Array) -> list[Array]:
-    """Indices in groups that keep equal keys together and bound the number of pairs within."""
-    order = np.argsort(key, kind="stable")
-    _, first, number = np.unique(key[order], return_index=True, return_counts=True)
-    load = np.cumsum(number.astype(np.int64) ** 2) // _JOINED
-    cuts = first[1:][np.diff(load) > 0]
-    return [np.sort(part) for part in np.split(order, cuts)] if len(key) else []
+def _parts(relations: RelationColumns, alike_O: Array) -> list[Array]:
+    """Indices of relations, those of an image together, in parts that bound the number of steps."""
+    if not len(relations):
+        return []
+    load = np.cumsum(alike_O[relations.subject_R] + alike_O[relations.object_R]) // _JOINED
+    first = np.flatnonzero(starts(relations.image_R))
+    return np.split(np.arange(len(relations)), first[1:][np.diff(load[first]) > 0])

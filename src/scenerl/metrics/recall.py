@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from scenerl.metrics.arrays import Array, Candidates, RelationColumns, one_to_one, per_image, positions, starts
+from scenerl.metrics.arrays import Array, Candidates, RelationColumns, matrix, one_to_one, per_image, positions, starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +210,9 @@ class PredicateMeans:
         cells, cell_T = np.unique(row_T * max(num_images, 1) + image_T, return_inverse=True)
         total = np.bincount(cell_T, minlength=len(cells))
         where = np.divmod(cells, max(num_images, 1))
-        self.occurs = csr_matrix((np.ones(len(cells)), where), shape=shape)
+        self.occurs = matrix(np.ones(len(cells)), *where, shape)
         self.recall = {
-            name: csr_matrix((np.bincount(cell_T, weights=hit_T, minlength=len(cells)) / total, where), shape=shape)
+            name: matrix(np.bincount(cell_T, weights=hit_T, minlength=len(cells)) / total, *where, shape)
             for name, hit_T in hits.items()
         }
         # Which predicates each mean is over, and what it divides by (None: those that have weight).

@@ -139,12 +139,15 @@ def spec(name: str) -> MetricSpec:
     return replace(entry, name=name, title=f"{title} ({subset})" if slash else title)
 
 
+def is_registered(name: str) -> bool:
+    """Whether a name is that of a metric of :data:`METRICS`, or of it for one subset."""
+    return _find(name.partition("/")[0]) is not None
+
+
 def spec_or_plain(name: str) -> MetricSpec:
-    """As :func:`spec`, for names from files: an unknown metric gets its name as title, and no unit or direction."""
-    try:
-        return spec(name)
-    except KeyError:
-        return MetricSpec(name, name, "", "", (), "")
+    """As :func:`spec`, for names from files and of a user's own metrics: what is unknown has its name as title, and no
+    unit or direction."""
+    return spec(name) if is_registered(name) else MetricSpec(name, name, "", "", (), "no image counts")
 
 
 def ordered(names: Iterable[str]) -> list[str]:

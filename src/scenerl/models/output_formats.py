@@ -47,7 +47,19 @@ def output_format_for(options, family: Family, is_new: bool = False) -> OutputFo
         UserError: options that do not go together, or a file that cannot be read.
     """
     saved = None if is_new else saved_output_format(options.model)
-    output_format = saved or OutputFormat()
+    output_format = changed_by_options(saved or OutputFormat(), options, family)
+    if saved is not None and saved != output_format:
+        changed = [key for key, value in asdict(output_format).items() if asdict(saved)[key] != value]
+        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
+    return output_format
+
+
+def changed_by_options(output_format: OutputFormat, options, family: Family) -> OutputFormat:
+    """An output format with what the options set in place of its own, and the family's box format.
+
+    Raises:
+        UserError: options that do not go together, or a file that cannot be read.
+    """
     objects, predicates = output_format.objects, output_format.predicates
     if options.vocabulary is not None:
         vocabulary = Vocabulary.read(options.vocabulary)
@@ -61,7 +73,7 @@ def output_format_for(options, family: Family, is_new: bool = False) -> OutputFo
             name = "detections" if options.task == "det" else OutputFormat().format
     if options.boxes is not None and provided is None:
         raise UserError(f"boxes are for the tasks {' and '.join(PROVIDED.values())}; choose one with task")
-    output_format = OutputFormat(
+    return OutputFormat(
         format=name,
         template=options.envelope or output_format.template,
         objects=objects,
@@ -70,7 +82,3 @@ def output_format_for(options, family: Family, is_new: bool = False) -> OutputFo
         step=options.grid or output_format.step,
         provided=provided,
     )
-    if saved is not None and saved != output_format:
-        changed = [key for key, value in asdict(output_format).items() if asdict(saved)[key] != value]
-        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
-    return output_format

@@ -32,7 +32,7 @@ from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.checks import find_box_format
-from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
+from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import LAST, decode_score
 from scenerl.types import Example, ParseResult
 
@@ -56,7 +56,7 @@ def read(path: Path, names: Names) -> Predictions:
     for image_id, entry, classes, predicates in _images(path):
         where = f"{path}: image {excerpt(image_id)}"
         lists = _lists(entry, where)
-        graph, scores = GraphBuilder(), {}
+        graph, scores = NumberedGraph(), {}
         for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
             box = four_finite(raw)
             if box is None:

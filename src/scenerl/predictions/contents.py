@@ -105,7 +105,7 @@ def category_name(number: object, names: Names, where: str, notes: Notes) -> str
     return f"category {excerpt(number)}"
 
 
-class GraphBuilder:
+class NumberedGraph:
     """A graph from numbered objects and relations; an object that is left out takes its relations with it."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean, median
 
 import numpy as np
@@ -99,13 +100,19 @@ def _groups(graphs: Sequence[SceneGraph], iou_threshold: float) -> list[list[Mem
     assigned to these. What is left over is grouped in the same way.
     """
     pairs = range(len(graphs))
-    overlap = {(a, b): _overlap(graphs[a], graphs[b], iou_threshold) for a in pairs for b in pairs if a != b}
+    labels: dict[str, int] = {}
+    codes = [[labels.setdefault(item.label, len(labels)) for item in graph.objects] for graph in graphs]
+    boxes = [as_boxes([item.box for item in graph.objects]) for graph in graphs]
+    overlap = {}
+    for a, b in combinations(pairs, 2):
+        iou = iou_matrix(boxes[a], boxes[b])
+        iou[(iou < iou_threshold) | np.not_equal.outer(codes[a], codes[b])] = 0.0
+        overlap[a, b], overlap[b, a] = iou, iou.T
     support = [[1.0] * len(graph.objects) for graph in graphs]
-    for a in pairs:
-        for b in pairs[a + 1 :]:
-            for n, m in _assign(overlap[a, b]):
-                support[a][n] += overlap[a, b][n, m]
-                support[b][m] += overlap[a, b][n, m]
+    for a, b in combinations(pairs, 2):
+        for n, m in _assign(overlap[a, b]):
+            support[a][n] += overlap[a, b][n, m]
+            support[b][m] += overlap[a, b][n, m]
     left = [list(range(len(graph.objects))) for graph in graphs]
     groups: list[list[Member]] = []
     while any(left):
@@ -121,19 +128,13 @@ def _groups(graphs: Sequence[SceneGraph], iou_threshold: float) -> list[list[Mem
     return groups
 
 
-def _overlap(a: SceneGraph, b: SceneGraph, iou_threshold: float) -> np.ndarray:
-    """(N, M) IoU of the objects of two graphs, 0 where labels differ or it is below the threshold."""
-    iou = iou_matrix(*(as_boxes([item.box for item in graph.objects]) for graph in (a, b)))
-    labels_a, labels_b = (np.array([item.label for item in graph.objects], dtype=object) for graph in (a, b))
-    return np.where((labels_a[:, None] == labels_b) & (iou >= iou_threshold), iou, 0.0)
-
-
 def _assign(overlap_NM: np.ndarray) -> list[tuple[int, int]]:
     """The pairs of the greatest total overlap; of equal ones those at nearer positions, so that an object that is
     written twice stays itself."""
-    n, m = np.indices(overlap_NM.shape)
-    rows, columns = hungarian(_TIE * abs(n - m) - overlap_NM)
-    return [(n, m) for n, m in zip(rows.tolist(), columns.tolist(), strict=True) if overlap_NM[n, m] > 0]
+    n, m = (np.flatnonzero(overlap_NM.any(axis=axis)) for axis in (1, 0))  # the others have nobody
+    rows, columns = hungarian(_TIE * abs(np.subtract.outer(n, m)) - overlap_NM[np.ix_(n, m)])
+    pairs = zip(n[rows].tolist(), m[columns].tolist(), strict=True)
+    return [(n, m) for n, m in pairs if overlap_NM[n, m] > 0]
 
 
 def _merge_objects(graphs: Sequence[SceneGraph], group: list[Member], count: int) -> tuple:

@@ -19,7 +19,7 @@ from scenerl.data.instances import tidy_id
 from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
+from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import decode_score
 from scenerl.types import ParseResult
 
@@ -76,7 +76,7 @@ def _result(entry: object, where: str, names: Names, predictions: Predictions) -
             raise DataError(f"{where}: {len(boxes)} boxes but {len(listed)} {key}; they belong together")
     if ids == _FAILED and not entry.get("relation_tuples"):
         return ParseResult("no_answer", None)
-    graph = GraphBuilder()
+    graph = NumberedGraph()
     # Its scores are all 1, which says nothing: such objects stay without.
     informative = len(set(map(str, scores))) > 1
     for n, (raw, label) in enumerate(zip(boxes, labels, strict=True)):

@@ -16,7 +16,7 @@ from scenerl.data.instances import tidy_id
 from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
-from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, category_name, part, places
+from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, category_name, part, places
 from scenerl.types import Example, ParseResult, SceneGraph
 
 VERSION = 1
@@ -35,7 +35,7 @@ def read(path: Path, names: Names) -> Predictions:
         if image_id is None:
             predictions.notes.add("unnamed_rows", f"images[{n}]")
             continue
-        graph = GraphBuilder()
+        graph = NumberedGraph()
         for m, entry in enumerate(part(image, "annotation", list, where)):
             box = four_finite(entry.get("bbox")) if isinstance(entry, Mapping) else None
             if box is None:

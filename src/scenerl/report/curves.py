@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scenerl.data.jsonl import read_jsonl
 from scenerl.metrics.file import is_number
+from scenerl.metrics.registry import spec_or_plain
 from scenerl.report.charts import LineChart, line_chart
 
 Points = list[tuple[float, float]]
@@ -15,9 +16,9 @@ Points = list[tuple[float, float]]
 TITLES = {
     "reward": "Reward, weighted total",
     "loss": "Loss",
-    "eval_loss": "Loss on held-out images",
+    "eval_loss": "Loss on validation images",
     "mean_token_accuracy": "Token accuracy",
-    "eval_mean_token_accuracy": "Token accuracy on held-out images",
+    "eval_mean_token_accuracy": "Token accuracy on validation images",
     "entropy": "Entropy",
     "reward_std": "Reward spread in a group",
     "frac_reward_zero_std": "Share of groups without spread",
@@ -31,11 +32,14 @@ TITLES = {
     "learning_rate": "Learning rate",
 }
 
+_VALIDATED = ("eval_Recall", "eval_mRecall", "eval_triplet_f1", "eval_AP", "eval_F1_mean", "eval_failure_rate")
+
 SHOWN = {
-    "Supervised fine-tuning": ("loss", "eval_loss", "mean_token_accuracy", "entropy"),
+    "Supervised fine-tuning": ("loss", "eval_loss", *_VALIDATED, "mean_token_accuracy", "entropy"),
     "Reinforcement learning": (
         "reward",
         "rewards/",
+        *_VALIDATED,
         "entropy",
         "completions/mean_length",
         "scene/relations_per_image",
@@ -45,7 +49,10 @@ SHOWN = {
 }
 """Kind of training to what is drawn at once; a name with a slash at its end stands for all that start so."""
 
-SKIPPED = ("epoch", "step", "num_tokens", "step_time", "total_flos", "num_input_tokens_seen")
+SKIPPED = (
+    "epoch", "step", "num_tokens", "step_time", "total_flos", "num_input_tokens_seen", "eval_num_tokens",
+    "eval_runtime", "eval_samples_per_second", "eval_steps_per_second",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,8 @@ def title_of(key: str) -> str:
     """
     if key in TITLES:
         return TITLES[key]
+    if key.startswith("eval_"):
+        return f"{spec_or_plain(key.removeprefix('eval_')).title} on validation images"
     parts = key.split("/")
     if parts[0] == "rewards" and parts[-1] == "mean":
         return f"Reward: {' '.join(parts[1:-1])}".replace("_", " ")

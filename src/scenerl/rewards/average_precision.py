@@ -17,11 +17,15 @@ RECALL_POINTS: list[float] = np.linspace(0.0, 1.0, 101).tolist()
 MAX_DETECTIONS = 100  # COCO looks at so many detections of a class
 
 
-def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets: Sequence[str]) -> list[float]:
+def average_precisions(
+    iou: list[list[float]], predicted: Sequence[str], targets: Sequence[str], on_crowd: Sequence[float]
+) -> list[float]:
     """AP at each of :data:`IOU_THRESHOLDS`, averaged over the labels of the targets.
 
     Args:
         iou: N rows of M values. predicted: N labels in order of emission, which ranks them. targets: M labels, not 0.
+        on_crowd: N shares of the boxes that lie on a crowd region of their label: boxes that take no target are passed
+            over at thresholds up to it.
 
     Returns:
         10 values in [0, 1]. Labels that the targets lack count for nothing.
@@ -31,7 +35,10 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
     totals = [0.0] * len(IOU_THRESHOLDS)
     for label, columns in columns_of.items():
         rows = rows_of.get(label, [])[:MAX_DETECTIONS]
-        if len(columns) == 1:  # most labels of an image: the first box that reaches a threshold is its only hit
+        shares = [on_crowd[n] for n in rows]
+        if len(columns) == 1 and not any(
+            shares
+        ):  # most labels of an image: the first box that reaches a threshold is its only hit
             start = 0
             for rank, n in enumerate(rows, start=1):
                 end = bisect_right(IOU_THRESHOLDS, iou[n][columns[0]])
@@ -45,9 +52,10 @@ def average_precisions(iou: list[list[float]], predicted: Sequence[str], targets
         ]
         # An IoU reaches the first so many thresholds; between two such numbers all thresholds match alike.
         reached = {bisect_right(IOU_THRESHOLDS, value) for choice in choices for value, _ in choice}
+        reached |= {bisect_right(IOU_THRESHOLDS, share) for share in shares}
         start = 0
-        for end in sorted(reached):
-            value = _interpolated_precision(_hit_ranks(choices, IOU_THRESHOLDS[start]), len(columns))
+        for end in sorted(reached - {0}):
+            value = _interpolated_precision(_hit_ranks(choices, shares, IOU_THRESHOLDS[start]), len(columns))
             for index in range(start, end):
                 totals[index] += value
             start = end
@@ -61,18 +69,17 @@ def _indices_of(labels: Sequence[str]) -> dict[str, list[int]]:
     return indices
 
 
-def _hit_ranks(choices: list[list[tuple[float, int]]], threshold: float) -> list[int]:
-    """Ranks, from 1, of the predictions that take a target: each in turn takes the best that is still free."""
+def _hit_ranks(choices: list[list[tuple[float, int]]], shares: list[float], threshold: float) -> list[int]:
+    """Ranks, from 1, of the predictions that take a target: each in turn takes the best that is still free. One that
+    takes none but lies on a crowd region has no rank."""
     taken: set[int] = set()
-    ranks = []
-    for rank, choice in enumerate(choices, start=1):
-        for value, m in choice:
-            if value < threshold:
-                break
-            if m not in taken:
-                taken.add(m)
-                ranks.append(rank)
-                break
+    ranks, rank = [], 0
+    for choice, share in zip(choices, shares, strict=True):
+        found = next((m for value, m in choice if value >= threshold and m not in taken), None)
+        if found is not None:
+            taken.add(found)
+            ranks.append(rank + 1)
+        rank += found is not None or share < threshold
     return ranks
 
 

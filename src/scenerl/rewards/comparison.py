@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import eq
 
 import numpy as np
 
-from scenerl.boxes import as_boxes, giou_matrix, iou_and_union, l1_matrix
+from scenerl.boxes import as_boxes, giou_matrix, iou_and_union, l1_matrix, share_inside
 from scenerl.matching import hungarian
 from scenerl.rewards.average_precision import average_precisions
 from scenerl.rewards.options import RewardOptions
 from scenerl.similarity import similarity_matrix
-from scenerl.types import Box, ParseResult, SceneGraph
+from scenerl.types import Box, Example, ParseResult, SceneGraph, SceneObject
 
 Array = np.ndarray
 ObjectKey = tuple[Box, str]
@@ -50,6 +50,8 @@ class Comparison:
         options: conventions.
         text: the answer's text, for `repetition` and `cosine_length`.
         num_tokens: length of the answer in tokens; None: its words and signs are counted instead.
+        crowds: regions of the target that hold many objects of a label. Object rewards ignore predictions that lie on
+            one and match nothing, as the metrics do.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Comparison:
         options: RewardOptions | None = None,
         text: str | None = None,
         num_tokens: int | None = None,
+        crowds: Sequence[SceneObject] = (),
     ) -> None:
         self.result = result
         self.failed = not result.ok
@@ -69,6 +72,19 @@ class Comparison:
         self.options = options or RewardOptions()
         self.text = text
         self.num_tokens = num_tokens
+        self.crowds = crowds
+
+    @classmethod
+    def of(
+        cls,
+        result: ParseResult,
+        example: Example,
+        options: RewardOptions | None = None,
+        text: str | None = None,
+        num_tokens: int | None = None,
+    ) -> Comparison:
+        """A parsed answer beside the ground truth of its example."""
+        return cls(result, example.graph, example.image_wh, options, text, num_tokens, example.crowds)
 
     @_shared
     def num_predicted_objects(self) -> int:
@@ -179,10 +195,33 @@ class Comparison:
         return match
 
     @_shared
+    def _on_crowd(self) -> list[float]:
+        """Per predicted object the share of its area that lies on a crowd region of its label."""
+        labels = [label for _, label in self.keys[0]]
+        pairs = [
+            (n, m) for m, crowd in enumerate(self.crowds) for n, label in enumerate(labels) if label == crowd.label
+        ]
+        if not pairs:
+            return [0.0] * len(labels)
+        return share_inside(self._boxes[0], as_boxes([crowd.box for crowd in self.crowds]), *np.array(pairs).T).tolist()
+
+    @_shared
+    def ignored(self) -> set[int]:
+        """The predicted objects that are neither right nor wrong: they lie on a crowd region, for at least the IoU
+        threshold's share of their area, and are not in :attr:`detection_match`."""
+        near = {n for n, share in enumerate(self._on_crowd) if share >= self.options.iou_threshold}
+        return near.difference(n for n, _ in self.detection_match) if near else near
+
+    @_shared
+    def num_counted_objects(self) -> int:
+        """:attr:`num_predicted_objects` without those that are :attr:`ignored`."""
+        return self.num_predicted_objects - len(self.ignored)
+
+    @_shared
     def average_precisions(self) -> list[float]:
         """AP at each of COCO's ten IoU thresholds; follows the order of emission. Needs a target object."""
         labels = ([label for _, label in keys] for keys in self.keys)
-        return average_precisions(self.iou, *labels)
+        return average_precisions(self.iou, *labels, self._on_crowd)
 
     # Relations
 

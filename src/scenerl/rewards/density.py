@@ -54,7 +54,7 @@ def hallucination(comparison: Comparison) -> float:
     """Share of predicted objects and relations that are matched to nothing. A penalty: give it a negative weight.
 
     Objects are matched as in `weighted_sum`, relations as in `triplet_precision`, both one-to-one, so a second box on
-    the same target counts as unmatched.
+    the same target counts as unmatched. Boxes on crowd regions do not count.
 
     Returns:
         [0, 1], 0 is best; nothing predicted: 0; a failed parse: 1, the worst value, as 0 would make failing pay better
@@ -62,7 +62,7 @@ def hallucination(comparison: Comparison) -> float:
     """
     if comparison.failed:
         return 1.0
-    num_predicted = comparison.num_predicted_objects + comparison.num_predicted_relations
+    num_predicted = comparison.num_counted_objects + comparison.num_predicted_relations
     if num_predicted == 0:
         return 0.0
     num_matched = len(comparison.detection_match) + len(comparison.triplet_match)
@@ -72,15 +72,16 @@ def hallucination(comparison: Comparison) -> float:
 def box_count(comparison: Comparison) -> float:
     """The smaller of the numbers of predicted and target objects over the larger, wherever the boxes are.
 
-    Objects that the parser dropped count in the larger number only.
+    Objects that the parser dropped count in the larger number only, those on crowd regions in neither.
 
     Returns:
         [0, 1]; both empty: 1; only one of them empty: 0; 0 for a failed parse.
     """
     if comparison.failed:
         return 0.0
-    num_kept, num_targets = len(comparison.predicted.objects), len(comparison.target.objects)
-    most = max(comparison.num_predicted_objects, num_targets)
+    num_kept = len(comparison.predicted.objects) - len(comparison.ignored)
+    num_targets = len(comparison.target.objects)
+    most = max(comparison.num_counted_objects, num_targets)
     return min(num_kept, num_targets) / most if most else 1.0
 
 

@@ -65,7 +65,8 @@ def ap(comparison: Comparison) -> float:
 
     The mean over the labels of the target. A predicted label that the target lacks costs nothing, as in COCO, and
     neither does a box that the parser dropped; `od_length` charges for both. Equal scores make AP depend on the order
-    of emission: within a label, a wrong box costs more the earlier it comes. Equals pycocotools to rounding.
+    of emission: within a label, a wrong box costs more the earlier it comes. Equals pycocotools to rounding, also in
+    passing over boxes on crowd regions.
 
     Returns:
         [0, 1]; both empty: 1; only one of them empty: 0; 0 for a failed parse, even against an empty target.
@@ -88,14 +89,15 @@ def _average_precisions(comparison: Comparison) -> list[float]:
 
 
 def od_length(comparison: Comparison) -> float:
-    """`ap` times min(1, targets / predictions): more boxes than targets cost, those that the parser dropped included.
+    """`ap` times min(1, targets / predictions): more boxes than targets cost, those that the parser dropped included,
+    those on crowd regions not.
 
     Returns:
         [0, 1]; the empty cases are those of :func:`ap`.
 
     Source: VLM-R1 (arXiv 2504.07615), odLength.
     """
-    num_predicted, num_targets = comparison.num_predicted_objects, len(comparison.target.objects)
+    num_predicted, num_targets = comparison.num_counted_objects, len(comparison.target.objects)
     return ap(comparison) * (min(1.0, num_targets / num_predicted) if num_predicted else 1.0)
 
 
@@ -103,14 +105,15 @@ def weighted_sum(comparison: Comparison) -> float:
     """0.7 Σ matched IoU / targets + 0.3 (1 - (miss rate + false alarm rate) / 2).
 
     Objects with equal labels are matched greedily, the highest IoU first, at the IoU threshold or above. Misses are
-    unmatched targets, false alarms unmatched predictions, those that the parser dropped included.
+    unmatched targets, false alarms unmatched predictions, those that the parser dropped included, those on crowd
+    regions not.
 
     Returns:
         [0, 1]; both empty: 1; only one of them empty: 0; 0 for a failed parse, even against an empty target.
 
     Source: VLM-R1's detection score. There a pair of different labels may be matched, for an IoU of 0; here it is not.
     """
-    num_predicted, num_targets = comparison.num_predicted_objects, len(comparison.target.objects)
+    num_predicted, num_targets = comparison.num_counted_objects, len(comparison.target.objects)
     if comparison.failed or not num_predicted or not num_targets:
         return _value_of_empty(comparison)
     match = comparison.detection_match
@@ -121,4 +124,4 @@ def weighted_sum(comparison: Comparison) -> float:
 
 def _value_of_empty(comparison: Comparison) -> float:
     """1 where nothing was predicted and nothing was there, else 0; a failed parse is not an empty prediction."""
-    return 0.0 if comparison.failed or comparison.num_predicted_objects or comparison.target.objects else 1.0
+    return 0.0 if comparison.failed or comparison.num_counted_objects or comparison.target.objects else 1.0

@@ -12,7 +12,7 @@ from scenerl.json_files import read_json
 from scenerl.similarity import Similarity, build_similarity, exact
 
 if TYPE_CHECKING:
-    from scenerl.commands.groups import RewardOptions as CommandOptions
+    from scenerl.commands.groups import RewardFlags
 
 MAX_BETA = 1000
 """There `triplet_f_beta` is recall to a millionth; the square of a much larger number is infinite."""
@@ -57,7 +57,7 @@ class RewardOptions:
                 raise UserError(f"predicate_weights: the weight of {predicate!r} is {weight}; allowed: above 0")
 
 
-def reward_options_of(options: CommandOptions) -> RewardOptions:
+def reward_options_of(options: RewardFlags) -> RewardOptions:
     """The conventions that the command line or the recipe of `grpo` or `score` sets.
 
     Raises:

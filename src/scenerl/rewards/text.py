@@ -56,7 +56,7 @@ def score_text(
     example = target if isinstance(target, Example) else _example(target)
     conversation = Conversation(output_format or OutputFormat(), None if input_wh is None else lambda _: input_wh)
     result = conversation.parse(answer, example, truncated=truncated, strict=options.strict_format)
-    comparison = Comparison(result, example.graph, example.image_wh, options, answer, num_tokens)
+    comparison = Comparison.of(result, example, options, answer, num_tokens)
     values = {name: reward(comparison) for name, reward in chosen.items()}
     total = sum(weight * value for weight, value in zip(weights.values(), values.values(), strict=True))
     return {"score": total, **values}

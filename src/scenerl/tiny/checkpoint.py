@@ -46,6 +46,7 @@ def build(
     shape: TinyShape | None = None,
     seed: int = 0,
     model_type: str = "qwen2_vl",
+    more: Sequence[tuple[Sequence[Example], OutputFormat]] = (),
 ):
     """A randomly initialised model and its processor for a data set: coordinates, labels and prompt are its own tokens.
 
@@ -55,6 +56,7 @@ def build(
         shape: sizes; not given: those of :class:`TinyShape`.
         seed: of the weights.
         model_type: the family, one of :data:`~scenerl.tiny.architectures.ARCHITECTURES`.
+        more: further training data, with answers in formats of their own.
 
     Raises:
         UserError: there is no example, or one cannot be written in ``output_format``.
@@ -64,14 +66,16 @@ def build(
     shape = shape or TinyShape()
     architecture, family = ARCHITECTURES[model_type], family_named(model_type)
     images, largest = architecture.build_images(shape), 0
-    conversation = Conversation(output_format, partial(family.input_wh, SimpleNamespace(image_processor=images)))
+    resize = partial(family.input_wh, SimpleNamespace(image_processor=images))
     texts, prompts, labels = [], set(), set()
-    for example in examples[:_TOKENIZER_EXAMPLES]:
-        input_wh = conversation.input_wh(example)
-        texts.append(write_answer(example.graph, conversation.format_for(example), example.image_wh, input_wh))
-        largest = max(largest, *map(int, extent_wh(output_format.box_format, example.image_wh, input_wh)))
-        prompts.add(build_prompt(output_format, example.query, referring=example.referring))
-        labels.update(example.query or ())
+    for part, form in ((examples, output_format), *more):
+        conversation = Conversation(form, resize)
+        for example in part[:_TOKENIZER_EXAMPLES]:
+            input_wh = conversation.input_wh(example)
+            texts.append(write_answer(example.graph, conversation.format_for(example), example.image_wh, input_wh))
+            largest = max(largest, *map(int, extent_wh(form.box_format, example.image_wh, input_wh)))
+            prompts.add(build_prompt(form, example.query, referring=example.referring))
+            labels.update(example.query or ())
     numbers = range(0, largest + 1, output_format.step)
     phrases = shared_phrases(sorted(prompts), sorted(labels))
     rest = [] if len(prompts) == 1 else split_at(sorted(prompts), phrases)
@@ -100,6 +104,7 @@ def create(
     seen: Sequence[Example] | None = None,
     model_type: str = MODEL_TYPE,
     grounding_steps: int = 0,
+    more: Sequence[tuple[Sequence[Example], OutputFormat]] = (),
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -115,6 +120,7 @@ def create(
         seen: what the warm-ups show in place of ``examples``: there an object should have one label.
         model_type: the family, one of :data:`~scenerl.tiny.architectures.ARCHITECTURES`.
         grounding_steps: steps of :func:`~scenerl.tiny.grounding.warm_up_grounding`, after the other; 0 for none.
+        more: further training data that the tokenizer is made for, see :func:`build`.
 
     Returns:
         The last metrics of the vision warm-up, and as ``grounding_accuracy`` those of the other; empty without one.
@@ -122,7 +128,7 @@ def create(
     Raises:
         UserError: an example that cannot be written in ``output_format``, or no object to warm up on.
     """
-    model, processor = build(examples, output_format, shape, seed, model_type)
+    model, processor = build(examples, output_format, shape, seed, model_type, more)
     metrics = {}
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // output_format.step)
@@ -178,9 +184,17 @@ def _shape_for(options) -> TinyShape:
 
 
 def checkpoint_of_run(
-    options, family: Family, output_format: OutputFormat, examples: Sequence[Example], seed: int, batch_size: int
+    options,
+    family: Family,
+    parts: Sequence[tuple[Sequence[Example], OutputFormat]],
+    seed: int,
+    batch_size: int,
 ) -> Path:
-    """The small model of a run: built in the run folder, or found there by a run that goes on."""
+    """The small model of a run: built in the run folder, or found there by a run that goes on.
+
+    Args:
+        parts: the training data with the formats of their answers, of which the first is saved with the model.
+    """
     folder = options.out / NAME
     if (folder / FILE_NAME).is_file():
         return folder
@@ -188,14 +202,15 @@ def checkpoint_of_run(
     with progress_bar("vision warm-up", warmup_steps) as advance:
         metrics = create(
             folder,
-            examples,
-            output_format,
+            parts[0][0],
+            parts[0][1],
             _shape_for(options),
             seed,
             warmup_steps,
             batch_size,
             progress=lambda step, metrics: advance(1),
             model_type=family.model_type,
+            more=parts[1:],
         )
     if metrics:
         _log.info(

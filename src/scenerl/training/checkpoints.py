@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
@@ -22,6 +21,7 @@ from scenerl.errors import UserError
 from scenerl.files import apply_umask, atomic_write_text, whole_file
 from scenerl.models.folders import check_folder, one_line
 from scenerl.models.loading import Checkpoint, base_of, load
+from scenerl.training.best import EarlyStopping, best_checkpoint
 from scenerl.training.engine import check_checkpoint, engine_of
 from scenerl.training.preemption import PreemptionCallback
 
@@ -63,10 +63,16 @@ class CheckpointMixin:
         try:
             super()._save_checkpoint(model, trial)
             self.save_rollout(self._staging / name)
+            is_best = self.state.best_global_step == self.state.global_step
+            best = folder / name if is_best else best_checkpoint(folder, self.state)
+            self.state.best_model_checkpoint = None if best is None else str(best)  # transformers names the staging one
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
                 _publish(self._staging / name, folder / name)
-                rotate_checkpoints(str(folder), self.args.save_total_limit, use_mtime=True)
+                rotate_checkpoints(
+                    str(folder), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
+                )
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()
@@ -124,6 +130,13 @@ class CheckpointMixin:
     def load_rollout(self, checkpoint: Path) -> None:
         """Restore what :meth:`save_rollout` wrote."""
 
+    def _load_best_model(self) -> None:
+        """As transformers, with names of tensors as :meth:`_load_from_checkpoint` reads them."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """Load weights as ``from_pretrained`` does.
 
@@ -169,7 +182,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
         try:
             check_folder(path)
             _check_archives(path)
-            _progress(path)
+            _state(path)
             return path
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged = path, one_line(error)
@@ -198,17 +211,16 @@ def _check_archives(checkpoint: Path) -> None:
             raise ValueError(f"{path.name}: damaged or cut off ({one_line(error)})") from error
 
 
-def _progress(checkpoint: Path) -> tuple[int, int]:
-    """Steps that a checkpoint has behind it, and steps of the whole run."""
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    return state["global_step"], state["max_steps"]
+def _state(checkpoint: Path) -> TrainerState:
+    """How far a run was at a checkpoint."""
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
 
 
 def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     """Train from the newest checkpoint on, or from the start, and save the final model in the run folder.
 
-    A run with all its steps done is not trained further; transformers would do so where the last epoch is not a full
-    one. Its final model is copied from its last checkpoint.
+    A run with all its steps done, or stopped early, is not trained further; transformers would do so where the last
+    epoch is not a full one. Its final model is copied from its last checkpoint, or from the best where that is wanted.
 
     Raises:
         UserError: the checkpoint is another engine's.
@@ -217,13 +229,17 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     """
     folder = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(folder)
-    step, num_steps = _progress(checkpoint) if checkpoint else (0, None)
+    state = _state(checkpoint) if checkpoint else TrainerState()
+    stops = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
+    is_early = any(callback.has_stopped(state) for callback in stops)
+    is_done = checkpoint is not None and (is_early or state.global_step >= state.max_steps)
     if checkpoint and trainer.is_world_process_zero():
-        done = "all" if step >= num_steps else f"{step} of {num_steps}"
+        done = "all" if is_done and not is_early else f"{state.global_step} of {state.max_steps}"
         text = f"{folder}: {done} steps were done before; --fresh starts over"
         Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
-    if checkpoint and step >= num_steps:
-        _finish(trainer, checkpoint, folder)
+    if is_done:
+        best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
+        _finish(trainer, best or checkpoint, folder)
         return trainer
     if checkpoint:
         check_checkpoint(checkpoint, trainer.accelerator)

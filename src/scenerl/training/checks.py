@@ -30,7 +30,7 @@ def check_own_rewards(
         for text in (conversation.completion(example)[0]["content"][0]["text"], ""):
             result = conversation.parse(text, example)
             try:
-                reward(Comparison(result, example.graph, example.image_wh, options, text, len(text.split())))
+                reward(Comparison.of(result, example, options, text, len(text.split())))
             except UserError:
                 raise
             except Exception as error:

@@ -140,7 +140,7 @@ class GroupSamplingMixin:
     _begun = -1, 0  # the optimiser step in progress, and the micro-batches before it
 
     def training_step(self, *args, **kwargs):
-        """As TRL."""
+        """As TRL; notes where an optimiser step begins, which is where a run without signal is saved."""
         if self._begun[0] != self.state.global_step:
             self._begun = self.state.global_step, self._step
         return super().training_step(*args, **kwargs)

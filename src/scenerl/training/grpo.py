@@ -25,11 +25,13 @@ from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsu
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.group_sampling import GroupSampling, GroupSamplingMixin, SolvedPrompts
 from scenerl.training.logs import LogFile, quiet_console
+from scenerl.training.mixture import Mixture, Part
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from scenerl.training.validation import Validation, ValidationMixin
 from scenerl.training.vllm_engine import VLLMEngine, check_tiles, engine_in, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
@@ -38,7 +40,7 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class SceneGRPOTrainer(GroupSamplingMixin, CheckpointMixin, SharedPrefixGRPOTrainer):
+class SceneGRPOTrainer(ValidationMixin, GroupSamplingMixin, CheckpointMixin, SharedPrefixGRPOTrainer):
     """TRL's trainer with shared prompts, chosen groups, checks of its rollouts, and checkpoints that hold rollouts.
 
     Attributes:
@@ -114,13 +116,15 @@ def build_trainer(
     rollout_check_every: int = 100,
     vllm_sync: str = "nccl",
     vllm_sync_folder: Path | None = None,
+    validation: Validation | None = None,
+    mixture: Mixture | None = None,
     group_sampling: GroupSampling | None = None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
     Args:
         rewards: names from :data:`scenerl.rewards.REWARDS`, or functions of one's own (``FILE.py:NAME``).
-        constant_reward_window: steps after which a constant reward is reported; 0 for never.
+        constant_reward_window: rollouts after which a constant reward is reported; 0 for never.
         sample_log_every: steps between samples of completions in ``samples.jsonl``; 0 for never.
         shared_prefix, max_tokens_per_row: run each image and prompt once per group, see
             :class:`~scenerl.training.shared_prefix.trainer.SharedPrefixGRPOTrainer`.
@@ -129,16 +133,24 @@ def build_trainer(
         rollout_check_tolerance, rollout_check_every: see :class:`SceneGRPOTrainer`.
         vllm_sync, vllm_sync_folder: how a server gets new weights: by TRL over ``nccl``, or as files, see
             :class:`~scenerl.training.vllm_server.VLLMServer`; None: a folder in the run folder.
+        validation: what is answered at every evaluation; None: there is none.
+        mixture: the sources of the examples; its rewards and weights take the place of ``rewards`` and those of
+            ``args``. None: there is one source.
         group_sampling: which groups a step learns from; None: all of a rollout.
 
     Raises:
         UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
             does not fit the model.
     """
-    check_rewards(rewards, args.reward_weights)
+    parts = [Part("", examples, conversation, dict.fromkeys(rewards, 1.0))]
+    if mixture is None:
+        check_rewards(rewards, args.reward_weights)
+    else:
+        parts, args.reward_weights = mixture.parts, mixture.reward_weights
     check_batch(args, len(examples))
-    check_prompts(checkpoint, conversation, examples, args.max_completion_length)
-    check_own_rewards(rewards, examples[0], conversation, reward_options or RewardOptions())
+    for part in parts:
+        check_prompts(checkpoint, part.conversation, part.examples, args.max_completion_length)
+        check_own_rewards(list(part.rewards), part.examples[0], part.conversation, reward_options or RewardOptions())
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     # TRL pads prompts on the left, but takes the places of image tokens from the processor's padding
     checkpoint.processor.tokenizer.padding_side = "left"
@@ -147,17 +159,17 @@ def build_trainer(
         send_grammar(args, conversation, examples)
     elif constrain and (why := unsupported_reason(args)):
         raise UserError(f"constrain: not possible: {why}")
+    chosen = select_rewards(rewards) if mixture is None else mixture.rewards
     batch = RewardBatch(
-        rewards,
+        chosen,
         examples,
         conversation,
         reward_options or RewardOptions(),
         stop_ids=checkpoint.stop_ids,
-        monitor=RewardMonitor(select_rewards(rewards), constant_reward_window, _log.warning)
-        if constant_reward_window
-        else None,
+        monitor=RewardMonitor(chosen, constant_reward_window, _log.warning) if constant_reward_window else None,
         samples_path=Path(args.output_dir) / SAMPLES_NAME,
         sample_every=sample_log_every,
+        applying=None if mixture is None else mixture.rewards_of,
     )
     if args.use_vllm:
         check_tiles(checkpoint)
@@ -168,13 +180,15 @@ def build_trainer(
             reward_funcs=batch.functions(),
             args=args,
             train_dataset=grpo_dataset(examples, conversation),
+            eval_dataset=validation and grpo_dataset(validation.examples, validation.conversation),
             processing_class=checkpoint.processor,
-            callbacks=[LogFile(args.output_dir)],
+            callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             shared_prefix=shared_prefix,
             max_tokens_per_row=max_tokens_per_row,
             peft_config=peft_config,
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
+    trainer.validation = validation
     trainer.rollout_check_tolerance, trainer.rollout_check_every = rollout_check_tolerance, rollout_check_every
     trainer.group_sampling = group_sampling
     if constrain and not args.use_vllm:
@@ -189,6 +203,8 @@ def build_trainer(
 def _vllm(checkpoint: Checkpoint, args: GRPOConfig, sync: str, folder: Path | None) -> partial[VLLMEngine]:
     """What makes the engine of rollouts, where they are vLLM's."""
     if sync == "nccl":
+        if "," in (args.vllm_server_base_url or ""):
+            raise UserError("vllm_server_base_url: several servers need vllm_sync adapter or vllm_sync checkpoint")
         return partial(VLLMEngine, checkpoint=checkpoint)
     if not (args.use_vllm and args.vllm_mode == "server"):
         raise UserError(f"vllm_sync {sync}: is of servers; add --use_vllm true --vllm_mode server")
@@ -230,24 +246,26 @@ def run(options, extra: Mapping[str, Any]) -> None:
     options, extra = smoke.shrink(options, extra)
     check_rewards(options.rewards, resolve_extra(GRPOConfig, extra, own=type(options)).get("reward_weights"))
     reward_options = reward_options_of(options)
-    checkpoint, conversation, examples, args = open_run(options, extra, GRPOConfig)
+    opened = open_run(options, extra, GRPOConfig)
     trainer = build_trainer(
-        checkpoint,
-        conversation,
-        examples,
-        args,
+        opened.checkpoint,
+        opened.conversation,
+        opened.examples,
+        opened.args,
         options.rewards,
         reward_options=reward_options,
         constant_reward_window=options.constant_reward_window,
         sample_log_every=options.sample_log_every,
         shared_prefix=options.shared_prefix,
         max_tokens_per_row=options.max_tokens_per_row,
-        peft_config=lora_config(options, checkpoint),
+        peft_config=lora_config(options, opened.checkpoint),
         constrain=options.constrain,
         rollout_check_tolerance=options.rollout_check_tolerance,
         rollout_check_every=options.rollout_check_every,
         vllm_sync=options.vllm_sync,
         vllm_sync_folder=options.vllm_sync_folder,
+        validation=opened.validation,
+        mixture=opened.mixture,
         group_sampling=_group_sampling(options),
     )
     fit(trainer)

@@ -33,6 +33,10 @@ _COLUMNS = {
 }
 
 
+_TIMES = ("_runtime", "_per_second")
+"""Ends of the names of an evaluation's own times."""
+
+
 def truncate_log(path: Path, first_step: int) -> None:
     """Remove from a JSONL file of steps what a run that goes on at ``first_step`` writes again.
 
@@ -105,14 +109,17 @@ class ConsoleTable(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.progress is None or not logs or "train_runtime" in logs:
             return
-        columns = [key for key in _COLUMNS if key in logs]
+        evaluated = [key for key in logs if key.startswith("eval_") and not key.endswith(_TIMES)]
+        columns = evaluated or [key for key in _COLUMNS if key in logs]
         rewards = [key for key in logs if key.startswith("rewards/") and key.endswith("/mean")]
         keys = columns[:2] + rewards + columns[2:] if rewards else columns
         first = self._how_far(state)
         names, texts = [name.rjust(len(text)) for name, text in first.items()], list(first.values())
+        if evaluated:
+            names[0] = "eval".rjust(len(texts[0]))
         room = self.console.width - len(" ".join(texts))
         for key in keys:
-            name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean"))
+            name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean").removeprefix("eval_"))
             width = max(_NUMBER_WIDTH, len(name))
             room -= width + 1
             if room < 0:  # a narrow terminal shows the first columns; the log file holds all

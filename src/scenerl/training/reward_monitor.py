@@ -1,4 +1,4 @@
-"""Warns when a reward is constant over a window of steps, so that nothing is learnt from it."""
+"""Warns when a reward is constant over a window of rollouts, so that nothing is learnt from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RewardMonitor:
 
     Args:
         names: the rewards.
-        window: how many steps a reward may stay constant.
+        window: how many rollouts a reward may stay constant.
         warn: receives the message.
     """
 
@@ -35,31 +35,33 @@ class RewardMonitor:
         self.window = window
         self.warn = warn
         self._constant: dict[str, list[tuple[float, Counter]]] = {name: [] for name in names}
-        """Of each reward the value and the problems of the latest steps in which it did not change."""
+        """Of each reward the value and the problems of the latest rollouts in which it did not change."""
         self._examples: dict[str, str] = {}
 
     def add(self, step: int, batch: Sequence[tuple[str, ParseResult, dict[str, float]]]) -> None:
-        """Add one step's completions: (text, parse result, rewards by name) each."""
-        problems: Counter = Counter()
+        """Add one step's completions: (text, parse result, rewards that apply by name) each."""
+        problems = []
         for text, result, _ in batch:
-            found = {issue.kind for issue in result.issues} if result.ok else {result.status}
-            problems.update(found)
-            self._examples |= dict.fromkeys(found, text)
-        for name, steps in self._constant.items():
-            values = {round(rewards[name], 9) for _, _, rewards in batch}
-            if len(values) > 1 or (steps and steps[-1][0] not in values):
-                steps.clear()
+            problems.append({issue.kind for issue in result.issues} if result.ok else {result.status})
+            self._examples |= dict.fromkeys(problems[-1], text)
+        for name, rollouts in self._constant.items():
+            rewarded = [(found, own[name]) for found, (_, _, own) in zip(problems, batch, strict=True) if name in own]
+            if not rewarded:  # of a mixture, no completion that it applies to
+                continue
+            values = {round(value, 9) for _, value in rewarded}
+            if len(values) > 1 or (rollouts and rollouts[-1][0] not in values):
+                rollouts.clear()
             if len(values) == 1:
-                steps.append((values.pop(), problems))
-            if len(steps) == self.window:
-                self.warn(self._message(name, step, len(batch)))
-                steps.clear()
+                rollouts.append((values.pop(), Counter(kind for found, _ in rewarded for kind in found)))
+            if len(rollouts) == self.window:
+                self.warn(self._message(name, step, len(rewarded)))
+                rollouts.clear()
 
     def _message(self, name: str, step: int, batch_size: int) -> str:
         value = self._constant[name][0][0]
         head = (
             f"step {step}: reward '{name}' was {value:g} for every completion of the last "
-            f"{self.window} steps, so it teaches nothing."
+            f"{self.window} rollouts, so it teaches nothing."
         )
         if value >= 1:
             return f"{head} It is saturated: lower its weight, or remove it."

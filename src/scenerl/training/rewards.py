@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import TrainerState
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.rewards import Comparison, RewardOptions, select_rewards
+from scenerl.rewards import Comparison, Reward, RewardOptions, select_rewards
 from scenerl.training.logs import truncate_log
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.types import FAILURES, Example, ParseResult
@@ -23,7 +23,7 @@ from scenerl.types import FAILURES, Example, ParseResult
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """One completion: its parse result and its rewards by name."""
+    """One completion: its parse result and the rewards that apply to it, by name."""
 
     example: Example
     text: str
@@ -36,7 +36,7 @@ class RewardBatch:
     """Scores batches of completions and hands out one function per reward.
 
     Args:
-        names: rewards from :data:`scenerl.rewards.REWARDS`, in the order of TRL's weights.
+        names: rewards from :data:`scenerl.rewards.REWARDS`, in the order of TRL's weights; or rewards by name.
         examples: the training set; the ``row`` column holds their indices.
         conversation: parses the completions.
         options: conventions of the rewards.
@@ -44,12 +44,13 @@ class RewardBatch:
         monitor: receives every batch's rewards; None: constant rewards are not reported.
         samples_path: JSONL file for samples of completions with their rewards; None for none.
         sample_every: steps between samples.
+        applying: gives those that apply to an example, by its index; the others are None for it. None: all apply.
 
     Raises:
         UserError: a name is no reward, or given twice.
     """
 
-    names: Sequence[str]
+    names: Iterable[str] | Mapping[str, Reward]
     examples: Sequence[Example]
     conversation: Conversation
     options: RewardOptions
@@ -57,9 +58,10 @@ class RewardBatch:
     monitor: RewardMonitor | None = None
     samples_path: Path | None = None
     sample_every: int = 10
+    applying: Callable[[int], Mapping[str, Reward]] | None = None
 
     def __post_init__(self) -> None:
-        self.rewards = select_rewards(self.names)
+        self.rewards = self.names if isinstance(self.names, Mapping) else select_rewards(self.names)
         self._completions: object = None
         self._scored: list[_Scored] = []
         self._last_step: int | None = None
@@ -69,12 +71,12 @@ class RewardBatch:
         return [self._function(name) for name in self.rewards]
 
     def _function(self, name: str) -> Callable:
-        def reward(completions, completion_ids, row, log_metric=None, trainer_state=None, **_) -> list[float]:
+        def reward(completions, completion_ids, row, log_metric=None, trainer_state=None, **_) -> list[float | None]:
             if completions is not self._completions:  # the first reward of a batch does the work of all
                 self._scored = self._score(completions, completion_ids, row)
                 self._completions = completions
                 self._report(log_metric, trainer_state)
-            return [scored.rewards[name] for scored in self._scored]
+            return [scored.rewards.get(name) for scored in self._scored]
 
         reward.__name__ = name
         return reward
@@ -86,8 +88,9 @@ class RewardBatch:
             text = completion[-1]["content"]
             truncated = not ids or ids[-1] not in self.stop_ids
             result = self.conversation.parse(text, example, truncated=truncated, strict=self.options.strict_format)
-            pair = Comparison(result, example.graph, example.image_wh, self.options, text=text, num_tokens=len(ids))
-            values = {name: reward(pair) for name, reward in self.rewards.items()}
+            pair = Comparison.of(result, example, self.options, text, len(ids))
+            own = self.rewards if self.applying is None else self.applying(row)
+            values = {name: reward(pair) for name, reward in own.items()}
             scored.append(_Scored(example, text, result, values))
         return scored
 

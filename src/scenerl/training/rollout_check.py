@@ -19,6 +19,7 @@ from scenerl.models.branching import BranchSampler
 from scenerl.training.checks import raise_together
 from scenerl.training.shared_prefix.rollout import cut_at_stop, left_padded, padded
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from scenerl.training.vllm_engine import sampling_as
 
 
 @torch.no_grad()
@@ -75,17 +76,8 @@ def check_rollout(
 
 def _sample_vllm(trainer, prompt_ids, images, fields) -> tuple[list[list[int]], list[list[float]]]:
     """Completions of vLLM and its log-probabilities, over the whole vocabulary as the trainer's are."""
-    engine = trainer.vllm_generation
-    free = {key: value for key, value in engine.generation_kwargs.items() if key != "structured_outputs"}
-    unlimited = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "generation_kwargs": free}
-    limits = {name: getattr(engine, name) for name in unlimited}
-    try:
-        for name, value in unlimited.items():
-            setattr(engine, name, value)
+    with sampling_as(trainer.vllm_generation):
         completion_ids, logps = trainer._generate_single_turn(prompt_ids, images, fields, 1)
-    finally:
-        for name, value in limits.items():
-            setattr(engine, name, value)
     return completion_ids, [[math.nan if value is None else value for value in row] for row in logps]
 
 

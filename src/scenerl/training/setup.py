@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scenerl import data, tiny
+from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
+from scenerl.commands.sources import Source, sources_of
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
@@ -31,7 +35,17 @@ from scenerl.progress import track
 from scenerl.runs import claim_folder, default_values
 from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
+from scenerl.training.checks import check_prompts
 from scenerl.training.engine import check_processes
+from scenerl.training.mixture import MixedConversation, Mixture, Part, mix, output_format_of, rewards_of
+from scenerl.training.validation import (
+    MAX_NEW_TOKENS,
+    Validation,
+    check_metric,
+    sampled,
+    validation_defaults,
+    warn_of_overlap,
+)
 from scenerl.types import Example
 
 _log = logging.getLogger(__name__)
@@ -124,9 +138,25 @@ def load_for_training(options, model: str | Path, trust_remote_code: bool = Fals
     return checkpoint
 
 
-def open_run(
-    options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any
-) -> tuple[Checkpoint, Conversation, Sequence[Example], Any]:
+@dataclass(frozen=True)
+class Run:
+    """Everything a trainer needs.
+
+    Attributes:
+        args: TRL's configuration.
+        validation: what is answered at every evaluation; None: there is none.
+        mixture: the sources of the examples where there are several, or one with settings of its own.
+    """
+
+    checkpoint: Checkpoint
+    conversation: Conversation | MixedConversation
+    examples: Sequence[Example]
+    args: Any
+    validation: Validation | None
+    mixture: Mixture | None
+
+
+def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **defaults: Any) -> Run:
     """Everything a trainer needs, in the order in which a mistake costs least: options, data, folder, model.
 
     Args:
@@ -140,34 +170,62 @@ def open_run(
             vocabulary, a folder of another run, a checkpoint that cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # they tear our own table apart
-    args, provided = trl_config(
-        cls, extra, options.out, type(options), **defaults, **_accumulation(options, extra, cls)
-    )
+    defaults |= _accumulation(options, extra, cls)
+    defaults |= validation_defaults(options, resolve_extra(cls, extra, own=type(options)), cls)
+    args, provided = trl_config(cls, extra, options.out, type(options), **defaults)
     check_processes(args)
     built = smoke.family(options) if options.smoke else tiny.requested_family(options) if may_build else None
     check_tuning(options)
     is_new = built is not None and not Path(options.model).is_dir()
-    output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
-    examples = smoke.draw_examples(options, output_format) if options.smoke else _read_examples(options)
+    family = built or family_of(options.model)
+    output_format = output_format_for(options, family, is_new=is_new)
+    sources = sources_of(options.data)
+    formats = [output_format_of(source, options, output_format, family) for source in sources]
+    names, weights = getattr(options, "rewards", ()), getattr(args, "reward_weights", None)
+    rewards: list[dict[str, float]] = [{}]
+    if is_mixture := isinstance(options.data, list):
+        rewards = [rewards_of(*pair, names, weights) for pair in zip(sources, formats, strict=True)]
+    read = [_read_source(options, *pair) for pair in zip(sources, formats, strict=True)]
     if built:
-        examples = usable_shapes(examples, Conversation(output_format, tiny.resize_of_run(options, built)), options)
-    if output_format.objects is not None and output_format.predicates is not None:
-        Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
+        resize = tiny.resize_of_run(options, built)
+        conversations = [Conversation(own_format, resize) for own_format in formats]
+        read = _all_usable(options, sources, read, conversations)
+    held_out = _read_validation(options, args, provided, output_format, list(chain(*read)))
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
         fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if args.process_index == 0:
-            keep_code(options.out, [options.data, *getattr(options, "rewards", ())])
+            own = [*(source.source for source in sources), *filter(None, [options.eval_data])]
+            keep_code(options.out, [*own, *names, *chain(*rewards)])
         if built:
             with _unsharded(args):
-                model = tiny.checkpoint_of_run(
-                    options, built, output_format, examples, args.seed, args.per_device_train_batch_size
-                )
+                parts = list(zip(read, formats, strict=True))
+                model = tiny.checkpoint_of_run(options, built, parts, args.seed, args.per_device_train_batch_size)
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     conversation = checkpoint.conversation(output_format)
-    return checkpoint, conversation, usable_shapes(examples, conversation, options), args
+    if held_out is not None:
+        held_out = usable_shapes(held_out, conversation, replace(options, data=options.eval_data))
+    validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
+    conversations = [checkpoint.conversation(own_format) for own_format in formats]
+    read = _all_usable(options, sources, read, conversations)
+    if not is_mixture:
+        return Run(checkpoint, conversation, read[0], args, validation, None)
+    parts = [Part(source.label, *rest) for source, *rest in zip(sources, read, conversations, rewards, strict=True)]
+    mixture = mix(parts, [source.weight for source in sources], args.seed)
+    _log.info("training data: %s", mixture.describe())
+    return Run(checkpoint, MixedConversation(conversation, parts), mixture.examples, args, validation, mixture)
+
+
+def _all_usable(
+    options, sources: Sequence[Source], read: Sequence[Sequence[Example]], conversations: Sequence[Conversation]
+) -> list[Sequence[Example]]:
+    """:func:`usable_shapes` of every source."""
+    return [
+        usable_shapes(examples, conversation, replace(options, data=source.source))
+        for source, examples, conversation in zip(sources, read, conversations, strict=True)
+    ]
 
 
 def usable_shapes(examples: Sequence[Example], conversation: Conversation, options) -> Sequence[Example]:
@@ -203,15 +261,53 @@ def _unsharded(args) -> Iterator[None]:
             set_hf_deepspeed_config(config)
 
 
-def _read_examples(options) -> list[Example]:
-    """The training set. Every row is checked now, images are opened later."""
+def _read_source(options, source: Source, output_format: OutputFormat) -> list[Example]:
+    """The examples of a training source. Every row is checked now, images are opened later."""
+    if options.smoke:
+        examples = smoke.draw_examples(options, output_format)
+    else:
+        split, limit = source.split or options.split, source.limit or options.limit
+        examples = _read(options, source.source, split, output_format, limit)
+    if output_format.objects is not None and output_format.predicates is not None:
+        Vocabulary(output_format.objects, output_format.predicates).require(examples, source.source)
+    return examples
+
+
+def _read(
+    options, source: str, split: str | None, output_format: OutputFormat, limit: int | None = None
+) -> list[Example]:
     examples = data.load(
-        options.data,
-        split=options.split,
-        limit=options.limit,
+        source,
+        split=split,
+        limit=limit,
         skip_bad=options.skip_bad,
         need_images=True,
-        boxes=boxes_for(options),
-        stored=options.limit is None,  # for a few rows the whole set is neither fetched nor stored
+        boxes=boxes_for(options) if output_format.provided else None,
+        stored=limit is None,  # for a few rows the whole set is neither fetched nor stored
     )
     return list(track(examples, "rows"))  # of a large set every image's header is read
+
+
+def _read_validation(
+    options, args, provided: Mapping[str, Any], output_format: OutputFormat, training: Sequence[Example]
+) -> list[Example] | None:
+    """The validation images, a fixed sample of them; None where there are none. A smoke run takes its drawn ones."""
+    if options.eval_data is None:
+        return None
+    if options.smoke:
+        found = smoke.draw_examples(options, output_format)
+    else:
+        found = _read(options, options.eval_data, options.eval_split, output_format)
+        warn_of_overlap(options.eval_data, found, training)
+    held_out = sampled(found, options.eval_samples)
+    check_metric(args, provided, held_out, output_format.task, options.eval_data)
+    return held_out
+
+
+def _validation(
+    options, args, held_out: Sequence[Example], checkpoint: Checkpoint, conversation: Conversation
+) -> Validation:
+    limit = options.eval_max_new_tokens or getattr(args, "max_completion_length", None) or MAX_NEW_TOKENS
+    check_prompts(checkpoint, conversation, held_out, limit)
+    metric = args.metric_for_best_model and args.metric_for_best_model.removeprefix("eval_")
+    return Validation(held_out, checkpoint, conversation, limit, metric, options.early_stopping_patience)

@@ -17,11 +17,14 @@ from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.setup import open_run, trl_checks
+from scenerl.training.validation import Validation, ValidationMixin
 from scenerl.types import Example
 
 
-class SceneSFTTrainer(CheckpointMixin, SFTTrainer):
-    """TRL's trainer with our checkpoints."""
+class SceneSFTTrainer(ValidationMixin, CheckpointMixin, SFTTrainer):
+    """TRL's trainer with our checkpoints and validation."""
+
+    has_eval_loss = True
 
 
 def build_trainer(
@@ -33,6 +36,7 @@ def build_trainer(
     muon_learning_rate: float = 0.02,
     peft_config=None,
     reasoning: str = "empty",
+    validation: Validation | None = None,
     box_order: str = "annotated",
 ) -> SFTTrainer:
     """A trainer that teaches a checkpoint's model to write the examples' ground truth.
@@ -42,6 +46,7 @@ def build_trainer(
             completion tokens enter the loss.
         peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
         reasoning: what the reasoning part holds with the response template ``think``.
+        validation: what is answered at every evaluation; None: there is none.
         box_order: of the objects in the targets, a name from :data:`~scenerl.answers.order.ORDERS`.
         muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
 
@@ -60,12 +65,14 @@ def build_trainer(
             model=checkpoint.model,
             args=args,
             train_dataset=sft_dataset(examples, conversation, reasoning, box_order),
+            eval_dataset=validation and sft_dataset(validation.examples, validation.conversation, reasoning, box_order),
             processing_class=checkpoint.processor,
-            callbacks=[LogFile(args.output_dir)],
+            callbacks=[LogFile(args.output_dir), *(validation.callbacks() if validation else ())],
             optimizer_cls_and_kwargs=optimizer,
             peft_config=peft_config,
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
+    trainer.validation = validation
     quiet_console(trainer)
     return trainer
 
@@ -74,16 +81,17 @@ def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's SFTConfig."""
     options, extra = smoke.shrink(options, extra)
     # TRL's limit of 1,024 tokens would truncate completions, and large images
-    checkpoint, conversation, examples, args = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
+    opened = open_run(options, extra, SFTConfig, may_build=True, max_length=None)
     trainer = build_trainer(
-        checkpoint,
-        conversation,
-        examples,
-        args,
+        opened.checkpoint,
+        opened.conversation,
+        opened.examples,
+        opened.args,
         muon=options.muon,
         muon_learning_rate=options.muon_learning_rate,
-        peft_config=lora_config(options, checkpoint),
+        peft_config=lora_config(options, opened.checkpoint),
         reasoning=options.thought,
+        validation=opened.validation,
         box_order=options.box_order,
     )
     fit(trainer)

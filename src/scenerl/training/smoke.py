@@ -47,6 +47,9 @@ def shrink(options, extra: Mapping[str, Any]):
     if hasattr(options, "rewards"):
         changed["predicate_counts"] = None  # of the training data, which is not used
         fields |= {"num_generations": 2, "max_completion_length": 16}
+    if options.eval_data is not None:
+        changed |= {"eval_split": None, "eval_samples": 2, "eval_max_new_tokens": 16}
+        fields |= {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     if not is_torch_bf16_gpu_available():
         fields["bf16"] = False
     if not torch.cuda.is_available():

@@ -192,6 +192,26 @@ def forget_features(client: VLLMClient) -> None:
 
 
 @contextmanager
+def sampling_as(engine: VLLMGeneration, **changes: float) -> Iterator[None]:
+    """While it lasts, an engine samples freely: no limit on which tokens, no penalty, no grammar; bans stay.
+
+    Args:
+        changes: further attributes of the engine, in place of the rollouts' (``temperature``, of which 0 is greedy).
+    """
+    free = {key: value for key, value in engine.generation_kwargs.items() if key != "structured_outputs"}
+    settings = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "generation_kwargs": free}
+    settings |= changes
+    before = {name: getattr(engine, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(engine, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(engine, name, value)
+
+
+@contextmanager
 def engine_in(make: Callable[..., VLLMGeneration]) -> Iterator[None]:
     """While it lasts, TRL's trainers take the engine that ``make`` builds; they have no argument for one."""
     with _replaced(grpo_trainer, "VLLMGeneration", make):

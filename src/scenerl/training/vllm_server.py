@@ -1,4 +1,4 @@
-"""Rollouts by a vLLM server that gets new weights as files in a folder which it reads too.
+"""Rollouts by vLLM servers that get new weights as files in a folder which they read too.
 
 TRL sends weights by NCCL, which needs CUDA in both. Here the trainer writes a LoRA adapter or all weights and tells the
 server over HTTP to load them: on one machine, on a CPU, and on machines that share a folder.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
+import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from peft import get_peft_model_state_dict
@@ -49,9 +52,13 @@ class VLLMServer(VLLMEngine):
         if self._sync == "adapter":
             self._check_adapter()
         if self.accelerator.is_main_process:
-            url = self.server_base_url or f"http://{self.server_host}:{self.server_port}"
-            self.vllm_client = _Client(url, self.server_timeout)
-            self.check_server()
+            urls = (self.server_base_url or f"http://{self.server_host}:{self.server_port}").split(",")
+            clients = [_Client(url.strip(), self.server_timeout) for url in urls]
+            for client in clients:
+                self.vllm_client = client
+                self.check_server()
+            if len(clients) > 1:
+                self.vllm_client = Servers(clients)
         self.accelerator.wait_for_everyone()
 
     def _check_adapter(self) -> None:
@@ -167,3 +174,37 @@ class _Client(Client):
             forget_features(self)
         finally:
             self.post("resume")
+
+
+class Servers:
+    """Several servers in place of one client: prompts are spread over them, and all load new weights."""
+
+    def __init__(self, clients: Sequence[_Client]):
+        self._clients = clients
+
+    def generate(self, prompts: Sequence[list[int]], features: Sequence | None = None, **settings) -> dict[str, Any]:
+        """As TRL's client: what all have written, in the order of the prompts."""
+
+        def send(client: _Client, part: Sequence[int]) -> dict[str, Any]:
+            own = features and [features[index] for index in part]
+            return client.generate(prompts=[prompts[index] for index in part], features=own, **settings)
+
+        replies = self._spread(send, len(prompts))
+        return {key: value and [item for reply in replies for item in reply[key]] for key, value in replies[0].items()}
+
+    def image_features(self, images: Sequence[list | None]) -> list:
+        """As TRL's client; the server that makes a prompt's features is the one that completes the prompt."""
+        parts = self._spread(lambda client, part: client.image_features([images[index] for index in part]), len(images))
+        return [features for part in parts for features in part]
+
+    def load_adapter(self, folder: Path) -> None:
+        self._spread(lambda client, _: client.load_adapter(folder), len(self._clients))
+
+    def load_weights(self, folder: Path) -> None:
+        self._spread(lambda client, _: client.load_weights(folder), len(self._clients))
+
+    def _spread(self, send: Callable[[_Client, Sequence[int]], Any], count: int) -> list:
+        """What each server replies to its part of so many prompts; with fewer prompts some servers have none."""
+        parts = [part.tolist() for part in np.array_split(np.arange(count), len(self._clients)) if len(part)]
+        with ThreadPoolExecutor(len(parts)) as executor:
+            return list(executor.map(send, self._clients, parts))
