@@ -3,7 +3,7 @@
 Questions name, locate, count and describe objects, ask how two of them relate, and ask for lists. Now and then a
 question is a prompt of this project, and the answer mostly has another form than the one asked for, as a pretrained
 model's has: a list of objects, sentences, a graph without relations, a graph in other words. Which of them depends on
-the picture; in one answer of six it is the form asked for.
+the picture; one graph of six has the form asked for.
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ def _graph_answer(rng: random.Random, graph: SceneGraph) -> str:
     return write_answer(SceneGraph(graph.objects, tuple(relations)), GRAPH, (SIZE, SIZE))
 
 
-def _about_shapes(
-    rng: random.Random, shapes: Sequence[synthetic_detection.Shape], graph: SceneGraph
-) -> list[Turn]:
+def _about_shapes(rng: random.Random, shapes: Sequence[synthetic_detection.Shape], graph: SceneGraph) -> list[Turn]:
     found = {
         phrase: sorted(graph.objects[n].box for n in fitting)
         for phrase, fitting in synthetic_detection.phrases(shapes).items()
