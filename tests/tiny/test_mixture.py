@@ -77,13 +77,12 @@ def test_few_answers_to_the_prompt_of_the_task_are_what_it_asks_for(rows):
 def test_detection_prompts_are_answered_with_what_is_there(rows):
     there = Counter()
     for row in rows:
-        present = {
-            question[11:-1]: answer == "yes" for question, answer in row.turns if question.startswith("Is there")
-        }
+        told = dict(row.turns)
         for question, answer in row.turns:
             if question in mixture.prompts()[1:]:
                 phrase = question.partition(": ")[2].partition(".")[0]
                 found = answer != "None" and not answer.startswith("There is no")
                 there[found] += 1
-                assert told.get(f"Is there a {phrase}?", "yes" if found else "no") == ("yes" if found else "no")
+                answered = "yes" if found else "no"
+                assert told.get(f"Is there a {phrase}?", answered) == answered
     assert there[True] > there[False] > 10
