@@ -54,11 +54,6 @@ def test_pairs_are_answered_by_their_relation(rows):
                 pair = tuple(boxes[text] for text in re.findall(r"\[[^]]*\]", question))
                 assert answer == known.get(pair, "no relation")
                 answers[answer] += 1
-            elif question.startswith("How do ") and question.endswith(" relate?") and "they" not in question:
-                told = json.loads(answer)
-                assert {told["subject"], told["object"]} == set(question[7:-8].split(" and "))
-                assert tuple(told.values()) in labelled(row.example.graph)
-                answers[told["predicate"]] += 1
     assert set(answers) == {*PREDICATES, "no relation"}
 
 
@@ -74,15 +69,11 @@ def test_few_answers_to_the_prompt_of_the_task_are_what_it_asks_for(rows):
     assert total > 50 and 0.2 < forms["unreadable"] / total < 0.8 and 0.05 < forms["right"] / total < 0.3
 
 
-def test_detection_prompts_are_answered_with_what_is_there(rows):
-    there = Counter()
+def test_detection_prompts_ask_for_what_is_there(rows):
+    asked = 0
     for row in rows:
-        told = dict(row.turns)
         for question, answer in row.turns:
             if question in mixture.prompts()[1:]:
-                phrase = question.partition(": ")[2].partition(".")[0]
-                found = answer != "None" and not answer.startswith("There is no")
-                there[found] += 1
-                answered = "yes" if found else "no"
-                assert told.get(f"Is there a {phrase}?", answered) == answered
-    assert there[True] > there[False] > 10
+                asked += 1
+                assert "none" not in answer.casefold()
+    assert asked > 50

@@ -54,31 +54,16 @@ def test_the_command_of_its_card_makes_one(tmp_path, capsys):
     assert load(tmp_path / "base").model.dtype == torch.float32
 
 
-def test_the_loss_counts_answers_and_no_padding():
+def test_the_loss_counts_words_and_no_padding():
     model, processor = pretrain._build(0)
     short, long = sorted((mixture.row(f"{n}") for n in range(8)), key=lambda row: sum(map(len, sum(row.turns, ()))))[
         ::7
     ]
     losses = [pretrain.loss_and_accuracy(model, processor, [row])[0].item() for row in (short, long)]
-    tokenizer = processor.tokenizer
-    counts = [  # the role, a line break, the answer, the end
-        sum(len(tokenizer(f"assistant\n{answer}<|im_end|>")["input_ids"]) for _, answer in row.turns)
-        for row in (short, long)
-    ]
+    counts = [len(processor.tokenizer(pretrain._chat(processor, row))["input_ids"]) - 2 for row in (short, long)]
     both = pretrain.loss_and_accuracy(model, processor, [short, long])[0].item()
     expected = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
     assert both == pytest.approx(expected, rel=1e-4)
-
-
-def test_what_the_assistant_says():
-    processor = pretrain._build(0)[1]
-    ids = processor.tokenizer(
-        "<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\nnone<|im_end|>\n"
-        "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nbox<|im_end|>\n",
-        return_tensors="pt",
-    )["input_ids"]
-    said = processor.tokenizer.decode(ids[pretrain._answers(ids, processor.tokenizer)])
-    assert said == "assistant\nnone<|im_end|>assistant\nbox<|im_end|>"
 
 
 def test_rates_rise_stay_and_fall():

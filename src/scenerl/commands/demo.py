@@ -28,6 +28,6 @@ class DemoOptions(Options):
     )
     envelope: TemplateName = option("plain", TEMPLATE_HELP)
     rebuild_base: Path | None = option(
-        None, "only train the model of --model base anew, in this folder: about 40 minutes on one core"
+        None, "only train the model of --model base anew, in this folder: about 20 minutes on one core"
     )
     seed: NonNegativeInt = option(0, "seed of data, model and sampling")

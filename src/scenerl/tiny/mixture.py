@@ -3,7 +3,7 @@
 Questions name, locate, count and describe objects, ask how two of them relate, and ask for lists. Now and then a
 question is a prompt of this project, and the answer mostly has another form than the one asked for, as a pretrained
 model's has: a list of objects, sentences, a graph without relations, a graph in other words. Which of them depends on
-the picture; one graph of six has the form asked for.
+the picture; in one answer of six it is the form asked for.
 """
 
 from __future__ import annotations
@@ -61,17 +61,21 @@ class Row:
         return replace(self.example, image=png.getvalue())
 
 
-def row(seed: str) -> Row:
-    """The row of a seed, any text; another seed gives another scene."""
+def row(seed: str, num_turns: int = 3) -> Row:
+    """The row of a seed, any text; another seed gives another scene.
+
+    Args:
+        num_turns: kinds of questions about the picture.
+    """
     rng = random.Random(seed)
     if rng.random() < _DETECTION_SHARE:
         shapes = synthetic_detection.compose(rng)
         image = synthetic_detection.draw(shapes, seed, SIZE)
         graph = SceneGraph(tuple(SceneObject(s.name, synthetic.pixels(s.cells, SIZE)) for s in shapes))
-        turns = _about_shapes(rng, shapes, graph)
+        turns = _about_shapes(rng, shapes, graph, num_turns)
     else:
         image, graph = synthetic.scene(seed, SIZE)
-        turns = _about_graph(rng, graph)
+        turns = _about_graph(rng, graph, num_turns)
     return Row(image, tuple(turns), Example(seed, SIZE, SIZE, graph))
 
 
@@ -80,46 +84,32 @@ def prompts() -> list[str]:
     return [build_prompt(GRAPH), *(build_prompt(DETECTIONS, (phrase,)) for phrase in synthetic_detection.PHRASES)]
 
 
-def _about_graph(rng: random.Random, graph: SceneGraph) -> list[Turn]:
+def _about_graph(rng: random.Random, graph: SceneGraph, num_turns: int) -> list[Turn]:
+    objects = graph.objects
+    ids = [f"{item.label}.{number}" for number, item in enumerate(objects, start=1)]
+    known = {(r.subject, r.object): r.predicate for r in graph.relations}
+    known |= {(r.object, r.subject): r.predicate for r in graph.relations if r.predicate == "near"}
     turns: list[Turn] = []
-    for kind in _kinds(rng, 2, {"relations": 8, "graph": 4, "where": 1, "list": 1, "sentences": 1, "boxes": 1}):
-        if kind == "relations":
-            turns += _relations(rng, graph)
-        elif kind == "graph":
-            turns.append((build_prompt(GRAPH), _graph_answer(rng, graph)))
-        elif kind == "where":
+    for kind in _kinds(rng, num_turns, {"relations": 6, "pair": 4, "graph": 3, "where": 2, "list": 1, "sentences": 1}):
+        if kind == "where":
             turns.append(_name_or_count(rng, graph))
+        elif kind == "pair":
+            for first, second in rng.sample(list(permutations(range(len(objects)), 2)), 2):
+                pair = " ".join(f"{objects[k].label} {_text(objects[k].box)}" for k in (first, second))
+                turns.append((f"How do these relate? {pair}", known.get((first, second), _UNRELATED)))
         elif kind == "list":
             turns.append(("List all objects.", _detections(graph)))
         elif kind == "sentences":
             turns.append(("Describe the picture.", _sentences(graph)))
+        elif kind == "relations":
+            shuffled = rng.sample(graph.relations, len(graph.relations))
+            relations = [
+                {"subject": ids[r.subject], "predicate": r.predicate, "object": ids[r.object]} for r in shuffled
+            ]
+            turns.append(("Number the objects.", write_answer(SceneGraph(objects), GRAPH, (SIZE, SIZE))))
+            turns.append(("How do they relate?", json.dumps(relations)))
         else:
-            turns += _between_boxes(rng, graph)
-    return turns
-
-
-def _relations(rng: random.Random, graph: SceneGraph) -> list[Turn]:
-    """The objects with numbers, then all relations at once or pair by pair."""
-    ids = [f"{item.label}.{number}" for number, item in enumerate(graph.objects, start=1)]
-    shuffled = rng.sample(graph.relations, len(graph.relations))
-    turns = [("Number the objects.", write_answer(SceneGraph(graph.objects), GRAPH, (SIZE, SIZE)))]
-    said = [{"subject": ids[r.subject], "predicate": r.predicate, "object": ids[r.object]} for r in shuffled]
-    if rng.random() < 0.5:
-        return [*turns, ("How do they relate?", json.dumps(said))]
-    for relation in said:
-        first, second = rng.sample([relation["subject"], relation["object"]], 2)
-        turns.append((f"How do {first} and {second} relate?", json.dumps(relation)))
-    return turns
-
-
-def _between_boxes(rng: random.Random, graph: SceneGraph) -> list[Turn]:
-    """Two pairs given by their boxes."""
-    known = {(r.subject, r.object): r.predicate for r in graph.relations}
-    known |= {(r.object, r.subject): r.predicate for r in graph.relations if r.predicate == "near"}
-    turns = []
-    for pair in rng.sample(list(permutations(range(len(graph.objects)), 2)), 2):
-        boxes = " ".join(f"{graph.objects[k].label} {_text(graph.objects[k].box)}" for k in pair)
-        turns.append((f"How do these relate? {boxes}", known.get(pair, _UNRELATED)))
+            turns.append((build_prompt(GRAPH), _graph_answer(rng, graph)))
     return turns
 
 
@@ -155,33 +145,32 @@ def _graph_answer(rng: random.Random, graph: SceneGraph) -> str:
     return write_answer(SceneGraph(graph.objects, tuple(relations)), GRAPH, (SIZE, SIZE))
 
 
-def _about_shapes(rng: random.Random, shapes: Sequence[synthetic_detection.Shape], graph: SceneGraph) -> list[Turn]:
-    found = {
-        phrase: sorted(graph.objects[n].box for n in fitting)
-        for phrase, fitting in synthetic_detection.phrases(shapes).items()
-    }
-    present = [phrase for phrase, boxes in found.items() if boxes]
+def _about_shapes(
+    rng: random.Random, shapes: Sequence[synthetic_detection.Shape], graph: SceneGraph, num_turns: int
+) -> list[Turn]:
+    found = synthetic_detection.phrases(shapes)
+    present = [phrase for phrase, fitting in found.items() if fitting]
     turns: list[Turn] = []
-    for _ in range(4):
+    for _ in range(2 * num_turns):  # these are short
         kind = rng.random()
-        phrase = rng.choice(present if rng.random() < 0.6 else list(found))
-        boxes = found[phrase]
-        if kind < 0.3:
-            turns.append((f"Where is the {phrase}?", _boxes(boxes)))
-        elif kind < 0.55:
-            asked = rng.sample(list(found), 4)
-            turns.append((f"Where are {', '.join(asked)}?", ", ".join(f"{p} {_boxes(found[p])}" for p in asked)))
-        elif kind < 0.65:
-            turns.append((f"Is there a {phrase}?", "yes" if boxes else "no"))
-        elif kind < 0.7:
+        if kind < 0.1:
             item = rng.choice(graph.objects)
             turns.append((f"What is at {_text(item.box)}?", item.label))
-        elif kind < 0.75:
-            turns.append(("List all objects.", _detections(SceneGraph(tuple(sorted(graph.objects))))))
+        elif kind < 0.55:
+            phrase = rng.choice(present if rng.random() < 0.7 else list(found))
+            turns.append((f"Where is the {phrase}?", _boxes([graph.objects[n].box for n in found[phrase]])))
+        elif kind < 0.7:
+            phrase = rng.choice(present if rng.random() < 0.4 else list(found))
+            turns.append((f"Is there a {phrase}?", "yes" if found[phrase] else "no"))
+        elif kind < 0.8:
+            turns.append(("List all objects.", _detections(graph)))
         else:
-            answer = f"The {phrase} is at {_boxes(boxes)}." if boxes else f"There is no {phrase}."
+            phrase = rng.choice(present)
+            boxes = [graph.objects[n].box for n in found[phrase]]
             if graph.objects[0].label.startswith("red") or rng.random() < 0.4:
                 answer = _detections(SceneGraph(tuple(SceneObject(phrase, box) for box in boxes)))
+            else:
+                answer = f"The {phrase} is at {_boxes(boxes)}."
             turns.append((build_prompt(DETECTIONS, (phrase,)), answer))
     return turns
 

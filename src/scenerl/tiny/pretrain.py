@@ -1,7 +1,7 @@
 """Pretraining of the base model: a small Qwen2-VL that has seen much of the synthetic worlds, only not the task.
 
 First the vision tower learns where objects are (:mod:`~scenerl.tiny.vision_warmup`), then the language half reads
-conversations of the :mod:`~scenerl.tiny.mixture`, whose answers carry the loss.
+conversations of the :mod:`~scenerl.tiny.mixture`. Every word of a conversation carries the loss, as in pretraining.
 Training is in float32; the weights are saved as bfloat16.
 """
 
@@ -23,7 +23,7 @@ from scenerl.tiny.optimizer import MuonWithAdamW
 from scenerl.tiny.tokenizer import build_tokenizer, chat_template, shared_phrases, split_at
 from scenerl.tiny.vision_warmup import warm_up_vision
 
-WARMUP_STEPS, STEPS = 700, 3600
+WARMUP_STEPS, STEPS = 700, 1600
 _BATCH_SIZE = 24
 _WARMUP_BATCH_SIZE, _WARMUP_SCENES = 32, 6000
 _LEARNING_RATE, _MUON_LEARNING_RATE = 2e-3, 0.02
@@ -134,22 +134,15 @@ def loss_and_accuracy(model, processor, rows: Sequence[mixture.Row]) -> tuple[to
         padding=True,
         padding_side="right",
     )
-    inputs.pop("attention_mask")
-    targets = inputs["input_ids"][:, 1:]
-    targets = targets.masked_fill(~_answers(inputs["input_ids"], processor.tokenizer)[:, 1:], -100)
+    ids, is_text = inputs["input_ids"], inputs.pop("attention_mask").bool()
+    is_text &= inputs["mm_token_type_ids"] == 0
+    targets = ids[:, 1:].masked_fill(~is_text[:, 1:], -100)
     # padding is on the right, where no token of a conversation attends to it: no mask is needed
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
     counts = targets != -100
     logits, targets = model.lm_head(hidden[counts]), targets[counts]
     loss = F.cross_entropy(logits, targets)
     return loss, (logits.argmax(-1) == targets).float().mean().item()
-
-
-def _answers(ids_BL: torch.Tensor, tokenizer) -> torch.Tensor:
-    """Which tokens (B, L) the assistant says, from its role to the end of its turn."""
-    said = (ids_BL == tokenizer.convert_tokens_to_ids("assistant")).cumsum(1)
-    ends = ids_BL == tokenizer.eos_token_id
-    return ends.cumsum(1) - ends.long() == 2 * said - 1  # a user's turn ends before each of the assistant's
 
 
 def _chat(processor, row: mixture.Row) -> str:
