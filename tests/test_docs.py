@@ -108,6 +108,7 @@ def small_demo(monkeypatch):
     few = {
         "num_train": 12,
         "num_test": 3,
+        "warmup_steps": 1,
         "sft_steps": 1,
         "grpo_steps": 1,
         "zero_steps": 1,

@@ -24,14 +24,8 @@ from training.small_run import QUICK, SHAPE, read_rows, words
 
 OUT = Path("runs/demo")
 HEADLINE = ("failure_rate", "AP", "AP50", "object_precision", "object_recall", "absent_answered")
-STAGES = {
-    "base": "base (zero-shot)",
-    "sft": "SFT",
-    "rl_od_length": "SFT + RL (odLength)",
-    "zero_od_length": "Zero (odLength)",
-}
-TRAINED = list(STAGES)[1:]
-FEW = {"num_train": 16, "num_test": 4, "sft_steps": 3, "grpo_steps": 2, "zero_steps": 1, "rollouts": 8}
+STAGES = {"base": "base", "sft": "SFT", "rl_od_length": "SFT + RL (odLength)"}
+FEW = {"num_train": 16, "num_test": 4, "warmup_steps": 1, "sft_steps": 3, "grpo_steps": 2, "rollouts": 8}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,6 +42,7 @@ def run(folder: Path, *provided: str) -> tuple[int, str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.chdir(folder)
         patch.setenv("COLUMNS", "200")
+        patch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
         for name, task in TASKS.items():
             patch.setitem(TASKS, name, replace(task, smoke=replace(task.smoke, **FEW)))
         return cli.main(["demo", "--smoke", *provided]), printed.getvalue()
@@ -65,9 +60,8 @@ def smoke(tmp_path_factory):
 def test_every_stage_leaves_its_files(smoke):
     out, _ = smoke
     tests = read_rows(out / "data" / "test.jsonl")
-    for stage in TRAINED:
-        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "detections"
     for stage in STAGES:
+        assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "detections"
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]
     log = read_rows(out / "rl_od_length" / "log.jsonl")
@@ -96,8 +90,7 @@ def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
     assert not {row["image_id"] for row in few} & {row["image_id"] for row in many}
     assert load_yaml(out / "sft" / "config.yaml")["data"].endswith("train.jsonl")
     assert load_yaml(out / "rl_od_length" / "config.yaml")["data"].endswith("train_negatives.jsonl")
-    models = [load("base"), *(load(out / stage) for stage in TRAINED)]
-    towers = [checkpoint.model.model.visual.state_dict() for checkpoint in models]
+    towers = [load(out / stage).model.model.visual.state_dict() for stage in STAGES]
     for tower in towers[1:]:
         assert all(torch.equal(value, towers[0][name]) for name, value in tower.items())
 
@@ -121,7 +114,7 @@ def test_think_through_the_whole_path(task, tmp_path):
     code, _ = run(tmp_path, "--task", task, "--envelope", "think")
     assert code == 0
     out = tmp_path / OUT
-    for stage in ("sft", "rl_od_length" if task == "detection" else "rl_triplet_f1"):
+    for stage in ("base", "sft", "rl_od_length") if task == "detection" else ("sft", "rl_triplet_f1"):
         assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["template"] == "think"
         assert len(read_rows(out / "predictions" / f"{stage}.jsonl")) == FEW["num_test"]
 

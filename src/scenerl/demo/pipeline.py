@@ -1,4 +1,4 @@
-"""The demo: data, the base model, its training stages, evaluation of each, a table and a report, in one run folder.
+"""The demo: data, a base model, its training stages, evaluation of each, a table and a report, in one run folder.
 
 A finished stage leaves ``done.json`` beside its files: a second run skips it, and a stage that was cut off goes on as
 its command does.
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scenerl import data
+from scenerl.answers import OutputFormat
 from scenerl.commands.demo import DemoOptions
 from scenerl.commands.eval import EvalOptions
 from scenerl.commands.grpo import GRPOOptions
@@ -90,7 +91,9 @@ class Pipeline:
         stages = self.task.stages(self.scale, self.reward, self.options.full)
         self._say_how_long(stages)
         self._once("data", "drawing scenes", self._make_data)
-        self._evaluate(BASE, "base (zero-shot)")
+        if self.task.warmup:
+            self._once(BASE, "building a small Qwen2-VL and warming it up", self._make_base)
+        self._evaluate(BASE, "base" if self.task.warmup else "base (zero-shot)")
         for stage in stages:
             train = self._sft if stage.weights is None else self._grpo
             self._once(stage.folder, stage.title, lambda stage=stage, train=train: train(stage))
@@ -101,16 +104,17 @@ class Pipeline:
         """What is still to be done, in minutes on this machine."""
         from scenerl.demo import timing
 
-        steps = 0.0
+        scale, steps = self.scale, 0.0
+        if self.task.warmup and not self._is_done(BASE):
+            steps += (scale.warmup_steps + scale.grounding_steps) * scale.batch_size * timing.WARMUP_EXAMPLE
         for stage in stages:
-            if self._is_done(stage.folder):
-                continue
-            unit = timing.SFT_STEP if stage.weights is None else timing.GRPO_STEP
-            steps += stage.steps * unit + self.scale.num_test * timing.ANSWER
-        if not steps:
-            return
-        minutes = (timing.STARTUP_SECONDS + steps * timing.seconds_per_step()) / 60
-        self._say(f"This will take about {max(1, minutes):.0f} min on this machine")
+            if not self._is_done(stage.folder):
+                is_sft = stage.weights is None
+                cost = scale.batch_size * timing.SFT_EXAMPLE if is_sft else scale.rollouts * timing.COMPLETION
+                steps += stage.steps * cost + scale.num_test * timing.ANSWER
+        if steps:
+            minutes = (timing.STARTUP_SECONDS + steps * timing.seconds_per_step()) / 60
+            self._say(f"This will take about {max(1, minutes):.0f} min on this machine")
 
     def _is_done(self, folder: str) -> bool:
         return (self.out / folder / "done.json").is_file()
@@ -133,10 +137,31 @@ class Pipeline:
             sizes = (scale.num_train, scale.num_test, self.options.seed)
             task.make_data(self.out / "data", *sizes, progress=advance)
 
+    def _make_base(self) -> None:
+        from scenerl import tiny
+
+        task, scale = self.task, self.scale
+        with progress_bar("warm-up", scale.warmup_steps + scale.grounding_steps) as advance:
+            metrics = tiny.create(
+                self.out / BASE,
+                list(data.load(self._data(task.train))),
+                OutputFormat(task.format, self.options.envelope, step=task.step),
+                tiny.TinyShape(text_width=task.text_width),
+                seed=self.options.seed,
+                warmup_steps=scale.warmup_steps,
+                batch_size=scale.batch_size,
+                progress=lambda step, metrics: advance(1),
+                seen=list(data.load(self._data(task.warmup))),
+                grounding_steps=scale.grounding_steps,
+            )
+        self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
+        self._say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")
+
     def _sft(self, stage: Stage) -> None:
         from scenerl.training import sft
 
-        options = SFTOptions(**self._files(stage), muon=True, muon_learning_rate=0.005, freeze_vision=True)
+        rate = self.task.muon_learning_rate
+        options = SFTOptions(**self._files(stage), muon=True, muon_learning_rate=rate, freeze_vision=True)
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, stage.steps // 2)}
         sft.run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
 
@@ -243,7 +268,7 @@ class Pipeline:
 
     def _model(self, name: str) -> str:
         """What ``--model`` names a stage's model by."""
-        return BASE if name == BASE else str(self.out / name)
+        return BASE if name == BASE and not self.task.warmup else str(self.out / name)
 
     def _data(self, name: str) -> str:
         return str(self.out / "data" / name)

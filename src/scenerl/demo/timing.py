@@ -8,8 +8,8 @@ from scenerl.models.folders import BASE
 from scenerl.models.loading import load
 from scenerl.tiny import mixture, pretrain
 
-SFT_STEP, GRPO_STEP, ANSWER = 0.7, 1.5, 0.02
-"""What a step of SFT with 32 examples, one of GRPO with 64 completions, and an answer cost, in timed steps."""
+WARMUP_EXAMPLE, SFT_EXAMPLE, COMPLETION, ANSWER = 0.02, 0.035, 0.033, 0.02
+"""What an example of a warm-up and of SFT, a completion of GRPO and an answer to a test image cost, in timed steps."""
 STARTUP_SECONDS = 25
 """Imports, scenes, evaluation and the report."""
 _TIMED = 3

@@ -23,6 +23,7 @@ from scenerl.models.family import Family
 from scenerl.models.loading import family_named
 from scenerl.progress import progress_bar
 from scenerl.tiny.architectures import ARCHITECTURES, TinyShape, build_model
+from scenerl.tiny.grounding import warm_up_grounding
 from scenerl.tiny.tokenizer import LEADS, build_tokenizer, chat_template, shared_phrases, split_at
 from scenerl.tiny.vision_warmup import warm_up_vision
 from scenerl.types import Example
@@ -96,7 +97,9 @@ def create(
     warmup_steps: int = 0,
     batch_size: int = 32,
     progress: Callable[[int, dict[str, float]], None] | None = None,
+    seen: Sequence[Example] | None = None,
     model_type: str = MODEL_TYPE,
+    grounding_steps: int = 0,
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -109,10 +112,12 @@ def create(
         warmup_steps: steps of :func:`~scenerl.tiny.vision_warmup.warm_up_vision`; 0 for none.
         batch_size: images in a step of a warm-up.
         progress: called after each step of a warm-up with its number and metrics.
+        seen: what the warm-ups show in place of ``examples``: there an object should have one label.
         model_type: the family, one of :data:`~scenerl.tiny.architectures.ARCHITECTURES`.
+        grounding_steps: steps of :func:`~scenerl.tiny.grounding.warm_up_grounding`, after the other; 0 for none.
 
     Returns:
-        The last metrics of the vision warm-up; empty without one.
+        The last metrics of the vision warm-up, and as ``grounding_accuracy`` those of the other; empty without one.
 
     Raises:
         UserError: an example that cannot be written in ``output_format``, or no object to warm up on.
@@ -122,8 +127,22 @@ def create(
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // output_format.step)
         metrics = warm_up_vision(
-            model, processor, examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
+            model, processor, seen or examples, warmup_steps, batch_size, bins, seed=seed, progress=progress
         )
+    family = family_named(model_type)
+    if grounding_steps:
+        found = warm_up_grounding(
+            model,
+            processor,
+            seen or examples,
+            output_format,
+            partial(family.input_wh, processor),
+            grounding_steps,
+            batch_size,
+            seed,
+            progress,
+        )
+        metrics["grounding_accuracy"] = found["accuracy"]
     save(model, processor, folder)
     save_output_format(output_format, folder)
     return metrics
