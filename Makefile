@@ -26,7 +26,7 @@ RUN := runs/photos
 GPU_PYTHON ?= 3.12
 GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: help demo photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench lint clean
+.PHONY: help demo photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench docs screenshots lint clean
 
 help:
 	@echo "make demo    SFT and GRPO of the base model, and a report in runs/demo, about 5 minutes on 2 cores"
@@ -39,6 +39,8 @@ help:
 	@echo "make test-slurm  job scripts on a SLURM of three nodes on this machine, as root on Debian, about 12 minutes"
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
+	@echo "make docs    the documentation site in build/site, and docs/commands.md anew"
+	@echo "make screenshots  the pictures of docs/gallery.md, from runs/demo"
 	@echo "make lint    style checks, and types of the public modules"
 	@echo "make test-engines   two processes under DDP, FSDP2, DeepSpeed ZeRO-2 and 3, and QLoRA, on the CPU; makes"
 	@echo "             .venv-engines (some minutes, once; needs g++), then about half an hour; renews the table in docs/cluster.md"
@@ -105,10 +107,18 @@ bench: $(STAMP)
 	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
+docs: $(STAMP)
+	@$(BIN)/python -m scenerl.commands.reference > docs/commands.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site is written: python -m http.server --directory build/site"
+
+screenshots: $(STAMP)
+	@$(BIN)/python docs/tools/screenshots.py runs/demo
+
 lint: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt ruff mypy types-pyyaml
-	@$(BIN)/ruff check src tests bench examples
-	@$(BIN)/ruff format --check src tests bench examples
+	@$(BIN)/ruff check src tests bench examples docs/tools
+	@$(BIN)/ruff format --check src tests bench examples docs/tools
 	@$(BIN)/mypy
 
 clean:
@@ -117,7 +127,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing SceneRL and its packages into $(VENV) (a few minutes, once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,app,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[train,app,test,docs]'
 	@# A reference of the tests and a peer of bench/. It asks for numpy below 2 and needs no more than any numpy.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps sgbench==1.0.0
 	@touch $@

@@ -1,15 +1,17 @@
 """One policy update with shared prompts against TRL's own trainer: time, memory, and the limit by counted operations.
 
-    OMP_NUM_THREADS=1 python bench/update.py [--group 8 16] [--completion 240 524] [--rounds 2] [--smoke]
+    OMP_NUM_THREADS=1 python bench/update.py [--family qwen2_vl qwen3_5] [--group 8 16] [--completion 240 524]
+        [--rounds 2] [--smoke]
 
 Needs the package with its extra `train`; no checkpoint, no data. An update is the loss of one group and its backward
-pass, by the trainers' own code, on a Qwen2-VL small enough for a CPU (text 128 wide, vision 256 wide, 4 layers each)
-at the shape of R1-SGG: 512 image tokens and 1,131 of text, completions evenly from half to one and a half times the
-mean. Every update runs in a fresh copy of the process (Linux), the two sides in turns; the best round counts, and loss
-and gradients are compared. Memory is the peak of the copy over what it held before the update. Times are CPU time. The
+pass, by the trainers' own code, on a model small enough for a CPU (text 128 wide, vision 256 wide, 4 layers each, of
+Qwen3.5's text layers three with linear attention) at the shape of R1-SGG: 512 image tokens and 1,131 of text,
+completions evenly from half to one and a half times the mean. Qwen2-VL shares prompts both ways, packed and by cache.
+Every update runs in a fresh copy of the process (Linux), the sides in turns; the best round counts, and loss and
+gradients are compared. Memory is the peak of the copy over what it held before the update. Times are CPU time. The
 limit is the number of operations of TRL's rows (padded, all pairs of tokens, head on every position, as it runs them
 here) over the number that is needed (every prefix and image once, no padding, visible pairs, head where a token is
-scored).
+scored); Qwen3.5's are not counted.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 
 PACKAGES = ("torch", "transformers", "trl")
 CLASSES = {"TRL": GRPOTrainer, "SceneRL": SharedPrefixGRPOTrainer}
+WAYS = {"qwen2_vl": ("packed", "by cache"), "qwen3_5": ("by cache",)}
+"""How a family's groups share their prompt; what its trainer takes comes first."""
 SMALL = ARCHITECTURES["qwen2_vl"]
 SHAPE = TinyShape(text_width=128, text_layers=4, vision_width=256, vision_layers=4, max_pixels=1024 * 1024)
 VOCABULARY = 2000
@@ -83,15 +87,15 @@ def small_tokenizer():
     return build_tokenizer([text], range(100), vocab_size=VOCABULARY)
 
 
-def build(kind: str, folder: str, rewards=None, dataset=None, model=None, **settings):
-    """A trainer with the small model, or another; without rewards and data one whose updates are fed by hand."""
+def build(kind: str, folder: str, rewards=None, dataset=None, model=None, family="qwen2_vl", **settings):
+    """A trainer with a family's small model, or another; without rewards and data one whose updates are fed by hand."""
     tokenizer = small_tokenizer()
     plain = {
         "per_device_train_batch_size": 2, "num_generations": 2, "beta": 0.0, "bf16": False, "use_cpu": True,
         "gradient_checkpointing": False, "report_to": "none",
     }  # fmt: skip
     trainer = CLASSES[kind](
-        model=model or build_model("qwen2_vl", tokenizer, SHAPE),
+        model=model or build_model(family, tokenizer, SHAPE),
         reward_funcs=rewards or [lambda completions, **_: [0.0] * len(completions)],
         args=GRPOConfig(output_dir=folder, **{**plain, **settings}),
         train_dataset=dataset or Dataset.from_dict({"prompt": ["unused"] * 2}),
@@ -211,6 +215,7 @@ def in_copy(trainer, setting: Setting) -> tuple[float, float, float, np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--group", type=int, nargs="+", default=[8, 16], help="completions of the prompt")
     parser.add_argument("--completion", type=int, nargs="+", default=[240, 524], help="their mean length in tokens")
     parser.add_argument("--rounds", type=int, default=2)
@@ -220,24 +225,39 @@ def main() -> None:
         options.group, options.completion, options.rounds = [2], [4], 1
     print_conditions(use_one_thread(), PACKAGES)
     print_head(
-        "G", "mean length", "TRL", "SceneRL", "faster", "limit", "reached", "memory TRL", "memory SceneRL", "share"
+        "family", "shared", "G", "mean length", "TRL", "SceneRL", "faster", "limit", "reached", "memory TRL",
+        "memory SceneRL", "share", left=2,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {kind: build(kind, folder) for kind in CLASSES}
-        for group in options.group:
-            for mean in options.completion:
-                setting = Setting(group, mean, **(SMOKE if options.smoke else {}))
-                rounds = [{kind: in_copy(t, setting) for kind, t in trainers.items()} for _ in range(options.rounds)]
-                compare(rounds[0]["SceneRL"][2:], rounds[0]["TRL"][2:])
-                trl, own = (min(found[kind][0] for found in rounds) for kind in CLASSES)
-                memory_trl, memory = (min(found[kind][1] for found in rounds) for kind in CLASSES)
-                config = trainers["TRL"].model.config
-                limit = operations(config, setting, shared=False) / operations(config, setting, shared=True)
-                print_row(
-                    group, mean, f"{trl:.2f} s", f"{own:.2f} s", f"{trl / own:.1f}", f"{limit:.1f}",
-                    f"{trl / own / limit:.2f}", f"{memory_trl:.0f} MiB", f"{memory:.0f} MiB",
-                    f"{memory / memory_trl:.2f}" if memory_trl else "",
-                )  # fmt: skip
+        for family in options.family:
+            trainers = {"TRL": build("TRL", folder, family=family)}
+            for way in WAYS[family]:
+                trainers[way] = build("SceneRL", folder, family=family)
+                trainers[way]._packs = way == "packed"
+            for group in options.group:
+                for mean in options.completion:
+                    setting = Setting(group, mean, **(SMOKE if options.smoke else {}))
+                    compare_ways(family, trainers, setting, options.rounds)
+
+
+def compare_ways(family: str, trainers: dict, setting: Setting, rounds: int) -> None:
+    """Print a row for each way in which a family shares prompts."""
+    found = [{kind: in_copy(trainer, setting) for kind, trainer in trainers.items()} for _ in range(rounds)]
+    seconds = {kind: min(round_[kind][0] for round_ in found) for kind in trainers}
+    memory = {kind: min(round_[kind][1] for round_ in found) for kind in trainers}
+    limit = None
+    if family == "qwen2_vl":
+        config = trainers["TRL"].model.config
+        limit = operations(config, setting, shared=False) / operations(config, setting, shared=True)
+    for way in WAYS[family]:
+        compare(found[0][way][2:], found[0]["TRL"][2:])
+        faster = seconds["TRL"] / seconds[way]
+        print_row(
+            family, way, setting.group, setting.mean, f"{seconds['TRL']:.2f} s", f"{seconds[way]:.2f} s",
+            f"{faster:.1f}", f"{limit:.1f}" if limit else "", f"{faster / limit:.2f}" if limit else "",
+            f"{memory['TRL']:.0f} MiB", f"{memory[way]:.0f} MiB",
+            f"{memory[way] / memory['TRL']:.2f}" if memory["TRL"] else "",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

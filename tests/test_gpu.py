@@ -20,6 +20,7 @@ pytest.importorskip("trl")
 import torch.nn.functional as F  # noqa: E402
 
 from scenerl.cli import main  # noqa: E402
+from scenerl.training.shared_prefix import support  # noqa: E402
 from scenerl.training.shared_prefix.attention import portable_attention  # noqa: E402
 from training.shared_prefix.test_packing import packed_from, visible  # noqa: E402
 from training.shared_prefix.test_trainer import both_ways, build, close, gradients, of_kind  # noqa: E402
@@ -72,10 +73,10 @@ def test_attention_is_that_of_the_mask(dtype, tolerance, heads, kv_heads):
         assert (got.double().cpu() - right).norm() <= tolerance * right.norm()
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("kind", support.PACKED + support.CACHED)
 def test_the_update_is_trls(kind, base, examples, tmp_path):
     fields = {"per_device_train_batch_size": 8, "num_generations": 4, "use_cpu": DEVICE == "cpu"}
-    trainer = build(of_kind(kind, base), examples, tmp_path, gradient_checkpointing=True, **fields)
+    trainer = build(of_kind(kind, base, examples), examples, tmp_path, gradient_checkpointing=True, **fields)
     trainer.current_gradient_accumulation_steps = 1
     assert trainer.model.device.type == DEVICE
     trainer.model.train()

@@ -28,7 +28,7 @@ FLOORS = [
     {"rewards"},
     {"models"},
     {"constrain"},
-    {"predictions", "card"},
+    {"predictions", "card", "early_checks"},
     {"tiny"},
     {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
@@ -45,9 +45,13 @@ ONLY_IN = {
     "torch": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "transformers": {"models", "tiny", "constrain", "training", "inference", "demo"},
     "jinja2": {"report", "card"},
+    "fiftyone": {"data"},
     "gradio": {"app"},
+    "networkx": {"data"},
     "openai": {"inference"},
     "pydantic": {"commands", "config", "inference", "json_files", "metrics", "report"},
+    "supervision": {"data"},
+    "svglib": {"report"},
     "uvicorn": {"app"},
 }
 

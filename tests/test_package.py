@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import scenerl
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +49,11 @@ def test_recipes_and_profiles_work_where_it_is_installed(installed, tmp_path):
     recipe = installed / "scenerl" / "recipes" / "r1_sgg" / "sft_qwen2vl7b_psg.yaml"
     profile = installed / "scenerl" / "recipes" / "profiles" / "accelerate" / "fsdp2.yaml"
     assert f"--config {recipe}" in done.stdout and str(profile) in done.stdout
+
+
+def test_the_citation_is_of_this_version_and_names_what_the_readme_names():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == scenerl.__version__
+    cited = {re.search(r"\d{4}\.\d{5}", entry["url"])[0] for entry in citation["references"]}
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Licence and citation")[1]
+    assert cited == set(re.findall(r"\d{4}\.\d{5}", section))

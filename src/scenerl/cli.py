@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scenerl import __version__
-from scenerl.commands import COMMANDS, examples_of, function_of, options_of, parse
+from scenerl.commands import COMMANDS, check_of, examples_of, function_of, most_used_of, options_of, parse
 from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
 from scenerl.config.options import field_types
@@ -19,12 +19,16 @@ EXTRA_OF_PACKAGE = {
     **dict.fromkeys(["accelerate", "datasets", "huggingface_hub", "packaging", "peft", "safetensors"], "train"),
     **dict.fromkeys(["httpx", "tokenizers", "torch", "transformers", "trl"], "train"),
     **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
+    **dict.fromkeys(["reportlab", "svglib"], "pdf"),
     "bitsandbytes": "qlora",
     "deepspeed": "deepspeed",
+    "fiftyone": "fiftyone",
     "h5py": "h5",
     "httpx2": "server",
+    "networkx": "graphs",
     "openai": "server",
     "pyarrow": "hub",
+    "supervision": "annotated",
 }
 """Package, as it is imported, to the extra that installs it, itself or through another one."""
 
@@ -78,21 +82,23 @@ def _dispatch(words: list[str]) -> int:
         raise UserError(f"unknown command {command!r}{near_misses(command, COMMANDS)}")
     trl_config = options_of(command).trl_config
     if {"-h", "--help", "--help-all"} & set(rest):
-        print(_help_page(command))
+        print(_help_page(command, () if "--help-all" in rest else most_used_of(command)))
         if trl_config and "--help-all" in rest:
             print(f"\n{fields_help(getattr(import_module('trl'), trl_config), omit=['output_dir'])}")
         return 0
     options, extra = parse(command, rest)
+    if check := check_of(command):
+        check(options, extra)
     run = function_of(command)
     return (run(options, extra) if trl_config else run(options)) or 0
 
 
-def _help_page(command: str) -> str:
+def _help_page(command: str, only: Sequence[str]) -> str:
     names = {}
     if "rewards" in field_types(options_of(command)):
         rewards = import_module("scenerl.rewards").REWARDS
         names["Names of rewards"] = {name: _first_line(reward) for name, reward in rewards.items()}
-    return command_help(options_of(command), command, examples_of(command), names)
+    return command_help(options_of(command), command, examples_of(command), names, only)
 
 
 def _close_displays() -> None:

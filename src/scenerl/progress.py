@@ -53,7 +53,7 @@ class _Lines:
         if now - self.last < _LINE_SECONDS:
             return
         self.last, rate = now, self.done / (now - self.started)
-        left = f", {_in_words((self.total - self.done) / rate)} left" if self.total and rate else ""
+        left = f", {in_words((self.total - self.done) / rate)} left" if self.total and rate else ""
         print(
             f"{self.name}: {self.done}{f' of {self.total}' if self.total else ''}, {rate:.3g} a second{left}",
             file=sys.stderr,
@@ -61,7 +61,8 @@ class _Lines:
         )
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A duration as people say it: ``40 s``, ``12 min``, ``1.5 h``."""
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 60 else f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
 

@@ -65,11 +65,7 @@ def claim_folder(
     """
     path = Path(path)
     config = path / CONFIG_NAME
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file; the output must be a folder")
-    is_ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
-    if path.is_dir() and any(path.iterdir()) and not is_ours:
-        raise UserError(f"{path}: holds files but no {CONFIG_NAME} of an earlier run; choose another --out")
+    is_ours = check_folder(path)
     if is_ours and fresh:
         _refuse_to_empty(path)
         shutil.rmtree(path)
@@ -79,6 +75,21 @@ def claim_folder(
         refuse_other_run(path, {**defaults, **load_yaml(config)}, wanted, free)
     path.mkdir(parents=True, exist_ok=True)
     _write_config(config, wanted)
+    return is_ours
+
+
+def check_folder(path: Path) -> bool:
+    """Whether a folder is that of a run; one that is empty or not there may become one.
+
+    Raises:
+        UserError: it is a file, or holds files that are no run's.
+    """
+    config = path / CONFIG_NAME
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; the output must be a folder")
+    is_ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
+    if path.is_dir() and any(path.iterdir()) and not is_ours:
+        raise UserError(f"{path}: holds files but no {CONFIG_NAME} of an earlier run; choose another --out")
     return is_ours
 
 

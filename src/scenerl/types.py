@@ -84,9 +84,11 @@ class Example:
         image: a path, the encoded bytes of an image file, in memory or stored, or None where only sizes are known
             (scoring needs no pixels).
         query: the labels that open-vocabulary detection prompts for, absent ones included; None for scene graphs.
+        referring: the query is one sentence about one object. Its box is the answer, whatever label it has.
         provided: a detector's objects, for tasks whose prompt provides objects; None provides those of ``graph``.
         crowds: regions that hold many objects of a label (COCO's ``iscrowd``). They are no targets, and detection
             metrics ignore predictions that lie on them, as pycocotools does.
+        tried: where the image file was looked for, if it is in none of these places.
     """
 
     image_id: str
@@ -97,6 +99,8 @@ class Example:
     query: tuple[str, ...] | None = None
     provided: tuple[SceneObject, ...] | None = None
     crowds: tuple[SceneObject, ...] = ()
+    tried: tuple[Path, ...] = ()
+    referring: bool = False
 
     @property
     def image_wh(self) -> tuple[int, int]:

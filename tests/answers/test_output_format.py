@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from scenerl import __version__
 from scenerl.answers import FORMATS, TEMPLATES, TRAINED, OutputFormat, build_prompt, write_answer
 from scenerl.answers.compact import split_object, split_relation
 from scenerl.answers.dialogue import read_output_format
@@ -170,4 +173,13 @@ def test_a_saved_format_that_cannot_be_used(tmp_path, text):
     path = tmp_path / "scenerl.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"scenerl\.json"):
+        read_output_format(path)
+
+
+def test_a_saved_format_of_a_later_version(tmp_path):
+    """The message names both versions, the key, and those that are known."""
+    path = tmp_path / "scenerl.json"
+    path.write_text('{"scenerl": "9.1", "output_format": {"format": "json", "layers": 3}}')
+    said = f"unknown keys layers; written by scenerl 9.1, read by {__version__}; allowed: format, template, objects"
+    with pytest.raises(UserError, match=re.escape(said)):
         read_output_format(path)

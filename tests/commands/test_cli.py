@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from scenerl import __version__, cli
-from scenerl.commands import TRAINING, examples_of, function_of, options_of
+from scenerl.commands import TRAINING, examples_of, function_of, most_used_of, options_of
 from scenerl.commands.reference import reference
+from scenerl.config.options import default_of
 from scenerl.errors import UserError
 
 
@@ -25,6 +26,7 @@ def replaced(monkeypatch):
     """Let every command run the function given instead of its own module."""
 
     def replace(function):
+        monkeypatch.setattr(cli, "check_of", lambda _: None)
         monkeypatch.setattr(cli, "function_of", lambda _: function)
 
     return replace
@@ -52,14 +54,31 @@ def test_overview_lists_every_command(capsys, words):
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_help_shows_every_option_with_its_example(capsys, command):
-    assert cli.main([command, "--help"]) == 0
-    shown = capsys.readouterr().out
+def test_help_all_shows_every_option_with_its_example(command):
+    shown = cli._help_page(command, ())  # without the fields of TRL, which --help-all adds
     for item in dataclasses.fields(options_of(command)):
         assert (item.name.upper() if item.metadata["positional"] else f"--{item.name}") in shown
     assert f"scenerl {command} " in shown and "examples:" in shown and "--config" in shown
-    assert (command in TRAINING) == ("--help-all" in shown)
     assert max(len(line) for line in shown.splitlines() if "$" not in line) <= 120
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_can_be_scanned(capsys, command):
+    """A dozen options at most, the required ones among them; it says where the others are."""
+    assert cli.main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    options, most_used = dataclasses.fields(options_of(command)), most_used_of(command)
+    assert len(set(most_used)) == len(most_used) and set(most_used) <= {item.name for item in options}
+    shown_options = [
+        item for item in options if re.search(rf"^  (--)?{item.name}\b", shown, re.MULTILINE | re.IGNORECASE)
+    ]
+    assert len(shown_options) <= 12 and len(most_used) in (0, 10)
+    assert {item.name for item in options if default_of(item) is dataclasses.MISSING} <= {
+        item.name for item in shown_options
+    }
+    assert bool(most_used) == ("--help-all" in shown)
+    if most_used:
+        assert f"the other {len(options) - 10} options" in shown
 
 
 def test_every_command_has_a_function():

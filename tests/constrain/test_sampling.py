@@ -40,7 +40,7 @@ class Prompted:
         sizes: of the pictures, each with that of the input that the model sees.
     """
 
-    def __init__(self, fmt: str, folder):
+    def __init__(self, fmt: str, folder, model_type: str = "qwen2_vl"):
         self.fmt, query = fmt, OBJECTS if fmt == "detections" else None
         examples = []
         for number, (label, predicate) in enumerate(product(OBJECTS, PREDICATES)):
@@ -49,7 +49,7 @@ class Prompted:
             scene = SceneGraph(objects, (Relation(0, predicate, 1),))
             examples.append(Example(str(number), width, height, scene, query=query))
         output_format = OutputFormat(fmt, step=20)
-        tiny.create(folder, examples, output_format, SHAPE)
+        tiny.create(folder, examples, output_format, SHAPE, model_type=model_type)
         self._checkpoint = load(folder, dtype="float32")
         conversation = self._checkpoint.conversation(output_format)
         self._tokenizer = self._checkpoint.processor.tokenizer
@@ -222,6 +222,24 @@ def test_runs_are_what_single_steps_say(count, prompted):
         assert sampler.num_passes < max(map(len, fast)) - 1
         for one, other in zip(slow_logps, fast_logps, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+def test_linear_attention_gets_one_token_at_a_time(tmp_path):
+    """Padding in front of a shorter run would change its states."""
+    prompted = Prompted("compact", tmp_path, "qwen3_5")
+    output_format = output_format_of("compact", "plain", True, "norm1000")
+    limit = prompted.least(output_format) + 60
+    found = [
+        prompted.generate(output_format, sampler, limit, 3)
+        for sampler in (
+            lambda mask: (OneByOne(mask.rows), BranchSampler([1] * 3, 1.0)),
+            lambda mask: (mask, RunSampler(mask, [1] * 3, 1.0)),
+        )
+    ]
+    (slow, slow_logps, _), (held, held_logps, _) = found
+    assert held == slow and len(set(map(len, held))) > 1
+    for one, other in zip(slow_logps, held_logps, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
 def test_samples_follow_the_masked_distribution(prompted):

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from scenerl.data.inspect.draw import choose, draw_example, file_stem, write_drawings
+from scenerl.data.inspect.draw import _label_box, choose, draw_example, file_stem, write_drawings
 from scenerl.types import Example, Relation, SceneGraph, SceneObject
 
 
@@ -32,6 +32,17 @@ def test_box_edges_are_drawn_and_the_inside_is_not():
 def test_any_size(size):
     picture = draw_example(example(size))
     assert picture.width < 3000 and picture.height < 3000
+
+
+def test_a_label_stands_where_it_hides_no_other():
+    """On a canvas of 100 x 100 with labels of 30 x 10: above the box, in its upper left corner, above to the right."""
+    box, taken = (20, 40, 80, 60), []
+    for expected in ((20, 30, 50, 40), (20, 40, 50, 50), (50, 30, 80, 40), (20, 50, 50, 60), (20, 60, 50, 70)):
+        taken.append(_label_box(box, (30, 10), (100, 100), taken))
+        assert taken[-1] == expected
+    assert _label_box((-20, -5, 200, 300), (30, 10), (100, 100), []) == (0, 0, 30, 10)
+    # No corner is free: of the label to the right, at (70, 40), only the 5 x 10 up to x = 75 are hidden.
+    assert _label_box(box, (30, 10), (100, 100), [(0, 0, 75, 100)]) == (70, 40, 100, 50)
 
 
 def test_any_label():

@@ -113,3 +113,17 @@ def test_the_real_record(tmp_path):
     assert example.image_id == "107902" and not record.warnings
     assert len(example.graph.objects) == 7 and len(example.graph.relations) == 6
     assert example.graph.triplet(example.graph.relations[0]) == ("person", "beside", "person")
+
+
+def test_boxes_in_the_mode_of_x_y_width_height(tmp_path):
+    boxes = {0: [10, 5, 30, 50], 1: [10, 5, 20, 45], None: [10, 5, 30, 50]}
+    rows = [
+        {"image_id": str(n), "width": 80, "height": 60, "relations": [],
+         "annotations": [{"bbox": box, "bbox_mode": mode, "category_id": 0}]}
+        for n, (mode, box) in enumerate(boxes.items())
+    ]  # fmt: skip
+    path = write_psg(tmp_path, [*rows, {**rows[0], "image_id": "9", "annotations": [rows[0]["annotations"][0]
+                                        | {"bbox_mode": 4}]}], ()) / "psg.json"  # fmt: skip
+    *good, bad = data.read(f"psg:{path}", "train")
+    assert {record.example.graph.objects[0].box for record in good} == {(10, 5, 30, 50)}
+    assert "annotations[0] has the bbox_mode 4; allowed: 0 (x1, y1, x2, y2), 1 (x, y, width, height)" in bad.errors[0]

@@ -78,6 +78,41 @@ def test_labels_of_the_question(tmp_path, question, labels):
     assert record.example.query == labels and not record.warnings
 
 
+@pytest.mark.parametrize(
+    ("question", "labels"),
+    [
+        ("Detect the following objects: dog; red ball; cat.", ("dog", "red ball", "cat")),
+        ("Detect the following objects: dog, red ball; cat | cup.", ("dog", "red ball", "cat", "cup")),
+        ("Detect the following objects: dog . red ball . cat .", ("dog", "red ball", "cat")),
+        ("Detect the following objects: dog, a cat, and a bird.", ("dog", "a cat", "a bird")),
+        ("Detect the following objects: salt and pepper, sand.", ("salt and pepper", "sand")),
+        ("Detect the following objects: cup (white, chipped), dog [old, grey], cat.",
+         ("cup (white, chipped)", "dog [old, grey]", "cat")),
+        ("Detect the following objects: [cup, dog].", ("cup", "dog")),
+        ("Detect the following objects: \"a, b\", 'c, d', rider's hat.", ("a, b", "c, d", "rider's hat")),
+        ("Detect the following objects：猫，狗。 Answer in JSON.", ("猫", "狗")),
+        ("请检测以下目标：猫、狗；红色的球（大的，圆的）。用 JSON 回答。", ("猫", "狗", "红色的球（大的，圆的）")),
+        ("请检测物体: [“猫”，“狗”]", ("猫", "狗")),
+        ("Detect the following objects: ['cat'， 'dog'].", ("cat", "dog")),
+        ("Where are <ref>the cats, both</ref> and <ref>dog</ref>? objects: ['x']", ("the cats, both", "dog")),
+        ("Where is <|object_ref_start|>the cat<|object_ref_end|>?", ("the cat",)),
+        ("the region this sentence describes：“左边的杯子”。", ("左边的杯子",)),
+    ],
+)  # fmt: skip
+def test_separators_brackets_and_tags_of_questions(tmp_path, question, labels):
+    record = only(tmp_path, with_question(question))
+    assert record.example.query == labels and not record.warnings
+
+
+@pytest.mark.parametrize("question", ["Detect the following objects: [].", "Detect the following objects: ['', ' '].",
+                                      "Detect these objects: <ref></ref>"])  # fmt: skip
+def test_an_empty_list_of_labels(tmp_path, question):
+    answer = '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}]'
+    record = only(tmp_path, with_question(question, answer))
+    assert record.example.query == ("dog",) and "names no labels" in record.warnings[0]
+    assert "neither question nor answer names a label" in only(tmp_path, with_question(question)).errors[0]
+
+
 def test_labels_of_the_answer_where_the_question_names_none(tmp_path):
     answer = '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}]'
     record = only(tmp_path, with_question("What is there?", answer))

@@ -30,15 +30,25 @@ LOSS_TOLERANCE = 0.02
 GRADIENT_TOLERANCE = 0.01
 """Relative, of the first gradient's norm. Adam's first step is of the same length for every weight, whose gradients may
 be rounding alone; later ones differ more."""
+HALF_GRADIENT_TOLERANCE = 0.03
+"""The same where the trained weights are bfloat16, as QLoRA's adapters: the norm itself has steps of 0.8 %."""
 RESUME_TOLERANCE = 0.05
 """Of ZeRO-3 with offload: distance to the undisturbed run's weights, relative to what the steps after the checkpoint
 moved. DeepSpeed's Adam for the CPU takes β^t as a running product in float32, and after a restart as a power: 1 - β2^t
 differs by 1e-5, some weights are rounded to another bfloat16, and 0.009 was measured. The other engines are exact."""
 
 GIVEN = {"SAME_COMPLETIONS": "1"}
-SLOW = {"learning_rate": 1e-4, "steps_per_generation": 2}
-"""Completions that are drawn are far from the model's own: larger steps amplify rounding. A rollout is one step: the
-order in which several learn from it is random in each process."""
+
+
+def batches_per_step(engine: str) -> int:
+    """QLoRA's profile takes the whole batch at once, the others halves of it."""
+    return 1 if engine == "qlora" else 2
+
+
+def slowly(engine: str) -> dict[str, object]:
+    """Fields for given completions, which are far from the model's own: larger steps amplify rounding. A rollout is one
+    step: the order in which several learn from it is random in each process, and with shared prompts by groups."""
+    return {"learning_rate": 1e-4, "steps_per_generation": batches_per_step(engine)}
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -73,12 +83,12 @@ def assert_went_on(engine: str, found: Path, wanted: Path) -> None:
         assert a["loss"] == pytest.approx(b["loss"], abs=LOSS_TOLERANCE)
 
 
-def assert_same_losses(found: Path, wanted: Path) -> None:
+def assert_same_losses(found: Path, wanted: Path, tolerance: float = GRADIENT_TOLERANCE) -> None:
     """The losses of all steps agree, and the first gradient; losses vary, so that there is something to agree on."""
     ours, theirs = log_of(found), log_of(wanted)
     assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [1, 2, 3, 4]
     assert len({row["loss"] for row in theirs}) == 4
-    assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=GRADIENT_TOLERANCE)
+    assert ours[0]["grad_norm"] == pytest.approx(theirs[0]["grad_norm"], rel=tolerance)
     for a, b in zip(ours, theirs, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=LOSS_TOLERANCE), (a, b)
 
@@ -103,7 +113,7 @@ def test_starts(train, engine, command):
 @both_commands
 def test_trains_to_the_same_loss(train, engine, command):
     """As one process with the doubled batch. GRPO's completions are given: random numbers are a process's own."""
-    kind = {"kind": "given", "environment": GIVEN, **SLOW} if command == "grpo" else {}
+    kind = {"kind": "given", "environment": GIVEN, **slowly(engine)} if command == "grpo" else {}
     runs = []
     for each in (engine, "one"):
         done, run = train(each, command, **kind)
@@ -198,17 +208,18 @@ def test_shared_prompts(train, engine):
     """With and without: the same losses on given completions."""
     runs = []
     for kind, more in (("given", {}), ("unshared", {"shared_prefix": "off"})):
-        done, run = train(engine, "grpo", kind, GIVEN, **SLOW, **more)
+        done, run = train(engine, "grpo", kind, GIVEN, **slowly(engine), **more)
         done.require()
         assert ("with and without shared prefix" in done.text) == (not more)
         runs.append(run)
-    assert_same_losses(*runs)
+    assert_same_losses(*runs, HALF_GRADIENT_TOLERANCE if engine == "qlora" else GRADIENT_TOLERANCE)
 
 
 @every_engine
 def test_constrained(train, record_property, engine):
     """Completions have the output format, or the engine is refused: sharded weights need all processes in step."""
-    done, run = train(engine, "grpo", "constrained", constrain=True, max_completion_length=160)
+    fields = {"constrain": True, "max_completion_length": 160, "steps_per_generation": 2 * batches_per_step(engine)}
+    done, run = train(engine, "grpo", "constrained", **fields)
     if engine in ("fsdp2", "zero3"):
         assert done.code != 0
         assert f"constrain: not possible: {'FSDP' if engine == 'fsdp2' else 'DeepSpeed ZeRO-3'}" in done.text

@@ -17,9 +17,14 @@ KS = (5, 70)
 def every_metric() -> set[str]:
     """Names of everything that the tasks can compute together."""
     names = set()
-    for task in ("sgdet", "det"):
+    for task, target, query in (
+        ("sgdet", TARGET, None),
+        ("predcls", TARGET, None),
+        ("det", TARGET, ("dog", "hat")),
+        ("det", graph(BOXES[:1]), ("dog",)),
+    ):
         options = MetricOptions(task=task, ks=KS, bootstrap_samples=0)
-        one = pair(TARGET, TARGET, query=("dog", "hat"))
+        one = pair(target, target, query=query)
         names |= set(evaluate([one], options, set(), {"on": 2, "near": 1, "at": 1}).metrics)
     return names
 

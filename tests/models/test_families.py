@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from trl import GRPOConfig, SFTConfig
 
-from models.tiled_families import tile_of  # the module adds small models of those families
+from models.other_families import tile_of  # the module adds small models of those families
 from scenerl import tiny
 from scenerl.answers import OutputFormat
 from scenerl.box_formats import extent_wh, from_pixels, to_pixels
@@ -28,7 +30,8 @@ from scenerl.training import grpo, sft
 from scenerl.training.checkpoints import fit
 from training.small_run import QUICK, QUICK_GRPO, SHAPE, examples_of, write_data
 
-SHARING = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
+TILED = ["internvl", "smolvlm"]
+VISUAL = ("<|vision", "<img", "</img", "<row", "<fake", "<|begin_of", "<|end_of")
 
 
 def output_format_of(model_type: str) -> OutputFormat:
@@ -92,7 +95,7 @@ def test_tokens_of_images_are_counted_without_opening_them(saved_family):
     for image_wh in SIZES:
         text, batch = inputs_of(processor, image_wh)
         rest = len(processor.tokenizer(text)["input_ids"]) - 1  # less the place of the image
-        if family.model_type.startswith("qwen"):
+        if family.model_type not in TILED:
             assert text.count(processor.image_token) == 1
         assert batch["input_ids"].shape[1] == rest + family.image_tokens(processor, image_wh), image_wh
         with torch.no_grad():
@@ -101,12 +104,13 @@ def test_tokens_of_images_are_counted_without_opening_them(saved_family):
 
 def test_names_of_modules_are_those_of_the_model(saved_family):
     """LoRA reaches every linear layer of the language model's blocks and none of the vision tower's."""
-    _, folder = saved_family
+    model_type, folder = saved_family
     model, family = load(folder).model, load(folder).family
     frozen = [name for name, _ in model.named_modules() if name in family.vision_modules]
     assert sorted(frozen) == sorted(family.vision_modules)
     adapted = [name for name, _ in model.named_modules() if re.fullmatch(family.lora_targets, name)]
-    assert len(adapted) == 7 * SHAPE.text_layers
+    # eight in a block with linear attention, six where an MLP has one layer for two
+    assert len(adapted) == 7 * SHAPE.text_layers + {"qwen3_5": 1, "glm46v": -SHAPE.text_layers}.get(model_type, 0)
     assert not any(name.startswith(family.vision_modules) for name in adapted)
     language = {
         name
@@ -124,7 +128,9 @@ def test_tokens_that_stand_for_images_are_banned(saved_family):
     visual = {config.image_token_id} | {
         token
         for token in batch["input_ids"][0].tolist()
-        if checkpoint.processor.tokenizer.decode([token]).startswith(("<|vision", "<img", "</img", "<row", "<fake"))
+        if checkpoint.processor.tokenizer.decode([token]).startswith(
+            ("<|vision", "<img", "</img", "<row", "<fake", "<|beg", "<|end_of_i")
+        )
     }
     assert len(visual) > 1 and visual <= set(checkpoint.banned_ids)
     assert checkpoint.processor.tokenizer.eos_token_id not in checkpoint.banned_ids
@@ -174,7 +180,7 @@ def test_the_resized_input_is_what_the_processor_makes(saved_family):
         for image_wh in SIZES:
             width, height = family_named(model_type).input_wh(processor, image_wh)
             _, batch = inputs_of(processor, image_wh)
-            if model_type in SHARING:
+            if model_type not in TILED:
                 _, rows, columns = batch["image_grid_thw"][0].tolist()
                 assert (columns * SHAPE.patch, rows * SHAPE.patch) == (width, height)
             else:
@@ -183,7 +189,7 @@ def test_the_resized_input_is_what_the_processor_makes(saved_family):
                 assert tiles == expected + (expected > 1)
 
 
-@pytest.mark.parametrize("model_type", ["internvl", "smolvlm"])
+@pytest.mark.parametrize("model_type", TILED)
 def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
     tiny.save(*tiny.build(examples, output_format_of(model_type), SHAPE, model_type=model_type), tmp_path)
     with pytest.raises(ValueError, match="max_pixels 3000 is less than one tile of 56 x 56 = 3136 pixels"):
@@ -197,7 +203,6 @@ def test_bounds_that_allow_no_tile_are_refused(model_type, examples, tmp_path):
 def test_two_steps_of_sft_and_of_grpo_then_predictions(
     checkpoint, conversation, examples, tmp_path, caplog, checkpointing
 ):
-    model_type = checkpoint.family.model_type
     fields = {**QUICK, "gradient_checkpointing": checkpointing, "learning_rate": 1e-2}
     if checkpointing:  # the frozen tower gives no gradient, which reentrant checkpointing would choke on
         for name in checkpoint.family.vision_modules:
@@ -223,8 +228,8 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         grpo.build_trainer(tuned, conversation, examples, args, ["format", "node_box"], rollout_check_tolerance=1e-3)
     )
     assert trainer.state.global_step == 2
-    assert trainer.shares_prefix == trainer.shares_rollout == (model_type in SHARING)
-    assert ("prompts are run once per completion" in caplog.text) == (model_type not in SHARING)
+    assert trainer.shares_prefix and trainer.shares_rollout
+    assert "prompts are run once per completion" not in caplog.text
     if checkpointing:
         return
     final = load(tmp_path / "rl")
@@ -240,22 +245,24 @@ def test_two_steps_of_sft_and_of_grpo_then_predictions(
         assert all(len(reply.logprobs) == reply.num_tokens for own in replies for reply in own)
 
 
+@pytest.mark.parametrize("temperature", [1.5, 0.0])
 def test_samples_are_those_of_transformers_loop_in_one_batch_or_in_parts(
-    checkpoint, conversation, examples, monkeypatch
+    checkpoint, conversation, examples, monkeypatch, temperature
 ):
     """So that a seed gives the same samples however much memory there is."""
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(3)
-    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=1.5, num_samples=2))
+    count = 2 if temperature else 1
+    engine = HFEngine(checkpoint, Sampling(max_new_tokens=10, temperature=temperature, num_samples=count))
     prompts = [conversation.prompt(example, open_image(example)) for example in examples[:3]]
     inputs, generate = engine.encode(prompts), checkpoint.model.generate
     torch.manual_seed(5)
-    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=2)
+    output = generate(**inputs, **engine.generation_settings(), num_return_sequences=count)
     tokenizer, num_prompt = checkpoint.processor.tokenizer, inputs["input_ids"].shape[1]
     expected = [tokenizer.decode(row[num_prompt:], skip_special_tokens=True) for row in output]
-    assert len(set(expected)) > 3
+    assert len(set(expected)) > 3 or not temperature
     monkeypatch.setattr(checkpoint.model, "generate", generate)
     assert [reply.text for replies in engine.answer(prompts, 5) for reply in replies] == expected
 
@@ -277,6 +284,25 @@ def test_banned_tokens_are_never_sampled(checkpoint, conversation, examples):
     inputs = engine.encode([prompt])
     tokens = checkpoint.model.generate(**inputs, **engine.generation_settings())[:, inputs["input_ids"].shape[1] :]
     assert not set(tokens.flatten().tolist()) & set(checkpoint.banned_ids)
+
+
+@pytest.mark.parametrize("default", ["think", "nothink"])
+def test_prompts_of_qwen3_5_end_with_an_empty_passage_of_thinking(default, examples, tmp_path):
+    """Qwen's own templates, of larger and of smaller models, as TRL keeps them."""
+    tiny.save(*tiny.build(examples, output_format_of("qwen3_5"), SHAPE, model_type="qwen3_5"), tmp_path)
+    template = Path(trl.__file__).with_name("chat_templates") / f"qwen3_5_{default}.jinja"
+    (tmp_path / "chat_template.jinja").write_text(template.read_text())
+    loader = family_named("qwen3_5").load_processor
+    processor = loader(tmp_path)
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
+    prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    thinking = processor.apply_chat_template(asked, add_generation_prompt=True, enable_thinking=True)
+    assert thinking.endswith("<|im_start|>assistant\n<think>\n")
+    answered = processor.apply_chat_template([*asked, {"role": "assistant", "content": "apple"}])
+    assert answered.startswith(f"{prompt}apple<|im_end|>")
+    processor.save_pretrained(tmp_path)
+    assert loader(tmp_path).chat_template == processor.chat_template
 
 
 def test_small_models_of_a_family_are_the_same_for_the_same_seed(examples):

@@ -15,8 +15,9 @@ import pytest
 from scenerl.commands.eval import EvalOptions
 from scenerl.data import toon
 from scenerl.data.ground_truth import Names, load_ground_truth
+from scenerl.errors import DataError
 from scenerl.evaluate import run_eval
-from scenerl.predictions import read_predictions, sniff, write_predictions
+from scenerl.predictions import arrays, read_predictions, sniff, write_predictions
 from scenerl.types import Example, ParseResult, Relation, SceneGraph, SceneObject
 
 DOG, CAT = (0.0, 0.0, 20.0, 20.0), (50.0, 50.0, 90.0, 90.0)
@@ -481,6 +482,58 @@ def test_scene_graph_benchmark_arrays(tmp_path, data):
     save(pred, {"9": image})
     with pytest.raises(ValueError, match=r"image '9' is not in idx_to_files \(2 files\)"):
         read_predictions(pred)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(1, "read as pixels"), (6, "read as resized ("), (8, "read as resized to 800-1333 (")],
+    ids=["original", "600", "800"],
+)
+@pytest.mark.parametrize("kind", ["json", "npz"])
+def test_arrays_of_the_resized_input(tmp_path, scale, said, kind, capsys):
+    # PSG's image is 100 x 100: the benchmark resizes it to 600 x 600, in its default configuration to 800 x 800
+    truth = save(tmp_path / "psg.json", PSG)
+    image = {"bbox": [[scale * side for side in box] for box in (DOG, CAT)], "bbox_labels": [1, 2],
+             "bbox_scores": [0.9, 0.5], "rel_pairs": [[0, 1], [1, 0]], "rel_labels": [1, 2],
+             "rel_scores": [0.6, 0.8]}  # fmt: skip
+    info = {"idx_to_files": ["/psg/107902.jpg"], "ind_to_classes": ["__background__", "dog", "cat"],
+            "ind_to_predicates": ["__background__", "near", "watching"]}  # fmt: skip
+    save(tmp_path / "custom_data_info.json", info)
+    pred = save(tmp_path / "custom_prediction.json", {"0": image})
+    if kind == "npz":
+        pred = tmp_path / "results.npz"
+        np.savez(pred, **{key: np.array(value) for key, value in image.items()}, bbox_image=np.zeros(2, int),
+                 rel_image=np.zeros(2, int), image_id=np.array(["107902"]),
+                 **{key: np.array(info[key]) for key in ("ind_to_classes", "ind_to_predicates")})  # fmt: skip
+    found = run(tmp_path, pred, truth)
+    assert found["metrics"]["R@50"]["value"] == 1 and not found["warnings"]
+    assert said in capsys.readouterr().out and said in found["options"]["recognised"][pred.stem][0]
+    box_format = "pixels" if scale == 1 else "resized"
+    assert run(tmp_path, pred, truth, frame=box_format)["metrics"]["R@50"]["value"] == 1
+    if scale == 6:
+        assert run(tmp_path, pred, truth, frame="pixels")["metrics"]["R@50"]["value"] == 0
+
+
+def test_arrays_whose_box_format_cannot_be_told(tmp_path, capsys):
+    truth = save(tmp_path / "psg.json", PSG)
+    image = {"bbox": [[30, 0, 40, 5]], "bbox_labels": [1], "bbox_scores": [0.9], "rel_pairs": [], "rel_labels": [],
+             "rel_scores": []}  # fmt: skip
+    info = {"idx_to_files": ["107902.jpg"], "ind_to_classes": ["_", "dog"], "ind_to_predicates": ["_", "near"]}
+    save(tmp_path / "custom_data_info.json", info)
+    pred = save(tmp_path / "custom_prediction.json", {"0": image})
+    run(tmp_path, pred, truth)
+    assert "not certain: say it with --frame" in capsys.readouterr().out
+    unsized = {**PSG, "data": [{key: row[key] for key in row if key != "width"} for row in PSG["data"]]}
+    with pytest.raises(DataError, match="need the image's width and height"):
+        run(tmp_path, pred, save(tmp_path / "unsized.json", unsized))
+
+
+def test_sizes_of_the_resized_input():
+    # as Scene-Graph-Benchmark's Resize.get_size: 640 x 480 by 600/480, 500 x 375 by 600/375, 1200 x 400 by 1000/1200
+    assert arrays.input_wh((640, 480), 600, 1000) == (800, 600)
+    assert arrays.input_wh((375, 500), 600, 1000) == (600, 800)
+    assert arrays.input_wh((1200, 400), 600, 1000) == (999, 333)  # 333 = round(1000 / 3), 999 = int(333 * 3)
+    assert arrays.input_wh((600, 800), 600, 1000) == (600, 800)
 
 
 def test_export_from_the_command(tmp_path, data):

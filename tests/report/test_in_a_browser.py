@@ -196,6 +196,14 @@ def test_keys_move_between_images_and_leave_every_list(shown):
         pytest.fail("Tab does not leave the gallery")
 
 
+def overlap(a, b) -> bool:
+    """Whether two boxes have more than a rounded border in common."""
+    return all(
+        min(a[at] + a[size], b[at] + b[size]) - max(a[at], b[at]) > 0.1
+        for at, size in (("x", "width"), ("y", "height"))
+    )
+
+
 def test_five_columns_fit_and_a_click_or_a_key_enlarges_a_picture(visit, tmp_path):
     rows = graph_rows(random.Random(3), 1)
     view = visit(graph_report(tmp_path / "wide", rows, Image.new("RGB", (640, 480)), "ABCD").as_uri())
@@ -206,6 +214,8 @@ def test_five_columns_fit_and_a_click_or_a_key_enlarges_a_picture(visit, tmp_pat
     width = scene.bounding_box()["width"]
     scene.click()
     assert scene.bounding_box()["width"] > 3 * width
+    tags = scene.locator(".tag rect").evaluate_all("all => all.map(node => node.getBoundingClientRect())")
+    assert len(tags) == OBJECTS and not any(map(overlap, *zip(*combinations(tags, 2), strict=True)))
     scene.click()
     assert scene.bounding_box()["width"] == width
     view.locator("#card-0").focus()

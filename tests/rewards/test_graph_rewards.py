@@ -230,6 +230,7 @@ FREE = SceneGraph(TARGET.objects)  # objects, but no relations
         ("relaxed_recall", 1, 1, 0),
         ("soft_recall", 1, 1, 0),
         ("predicate_weighted_recall", 1, 1, 0),
+        ("iou", 1, 0, 0),
         ("ap", 1, 0, 0),
         ("ap50", 1, 0, 0),
         ("od_length", 1, 0, 0),

@@ -21,7 +21,8 @@ from scenerl.rewards.options import read_predicate_counts
 from scenerl.types import FAILURES, ParseResult, Relation, SceneGraph, SceneObject
 
 RANGES = dict.fromkeys(REWARDS, (0.0, 1.0)) | {"repetition": (-1.0, 0.0), "cosine_length": (-0.5, 1.0)}
-IN_ORDER_OF_EMISSION = {"ap", "ap50", "od_length"}  # average precision ranks equal scores by order
+# average precision ranks equal scores by order, and the one box of a referring expression is the first
+IN_ORDER_OF_EMISSION = {"iou", "ap", "ap50", "od_length"}
 
 
 def halves(a: str, b: str) -> float:

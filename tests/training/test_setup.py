@@ -7,9 +7,11 @@ import io
 import json
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
@@ -18,11 +20,22 @@ from trl import GRPOConfig, SFTConfig
 from scenerl import cli
 from scenerl.commands import TRAINING, options_of, parse
 from scenerl.config import dump_yaml
+from scenerl.errors import UserError
 from scenerl.training import grpo, setup, sft
 from scenerl.training.checkpoints import fit
 from scenerl.training.logs import ConsoleTable
-from scenerl.types import StoredImage
-from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint, read_rows, words, write_rows
+from scenerl.types import Example, SceneGraph, StoredImage
+from training.small_run import (
+    QUICK,
+    QUICK_GRPO,
+    STYLE,
+    examples_of,
+    load_checkpoint,
+    read_rows,
+    words,
+    write_data,
+    write_rows,
+)
 
 CONFIGS = {"sft": SFTConfig, "grpo": GRPOConfig}
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
@@ -212,12 +225,12 @@ LOGS = {
 
 def test_the_console_shows_one_heading_and_a_row_per_step():
     lines = table(160, LOGS)
-    assert lines[0].split() == ["step", "loss", "reward", "format", "[red]x[/red]", "±", "failed", "tokens",
+    assert lines[0].split() == ["step", "left", "loss", "reward", "format", "[red]x[/red]", "±", "failed", "tokens",
                                 "entropy", "grad", "lr"]  # fmt: skip
-    assert lines[1].split() == ["1", "1.235", "0.5", "1", "0.25", "–", "0.125", "30.5", "2", "nan", "1e-05"]
-    assert lines[2].split()[0] == "2" and len(lines) == 3
+    assert lines[1].split() == ["1/2", "0", "s", "1.235", "0.5", "1", "0.25", "–", "0.125", "30.5", "2", "nan", "1e-05"]
+    assert lines[2].split()[0] == "2/2" and len(lines) == 3
     ends = [[i for i, char in enumerate(line + " ") if char == " " and line[i - 1 : i].strip()] for line in lines]
-    assert ends[0][1:3] == ends[1][1:3] == ends[2][1:3]  # numbers stand under their names
+    assert ends[0][2:4] == ends[1][3:5] == ends[2][3:5]  # numbers stand under their names
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
@@ -227,6 +240,23 @@ def test_a_narrow_console_drops_columns_and_cuts_none(width):
     assert len(lines) == 3 and max(map(len, lines)) <= width
     assert lines[0].split() == full[0].split()[: len(lines[0].split())]
     assert lines[1].split() == full[1].split()[: len(lines[1].split())]
+
+
+def test_without_a_terminal_rows_say_how_long_the_rest_takes(monkeypatch):
+    """A run that goes on at step 100 of 400, a step a minute: after step 110, 290 steps are left, 4.8 hours."""
+    now = iter([0.0, 600.0])
+    monkeypatch.setattr("scenerl.training.logs.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    console = ConsoleTable(Console(file=stream, width=80))
+    state, control = TrainerState(max_steps=400, global_step=100), TrainerControl()
+    console.on_train_begin(None, state, control)
+    state.global_step = 110
+    console.on_log(None, state, control, logs={"loss": 1.0})
+    console.on_train_end(None, state, control)
+    assert [line.split() for line in stream.getvalue().splitlines() if line.strip()] == [
+        ["step", "left", "loss"],
+        ["110/400", "4.8", "h", "1"],
+    ]
 
 
 def test_the_console_on_a_terminal_does_not_fail():
@@ -256,3 +286,34 @@ def test_a_few_steps_on_real_photos(base, tmp_path):
 def test_options_of_the_commands_match_trl():
     assert set(CONFIGS) == set(TRAINING)
     assert all(CONFIGS[command].__name__ == options_of(command).trl_config for command in TRAINING)
+
+
+@pytest.mark.parametrize(("command", "model"), [("sft", "base"), ("sft", "tiny"), ("grpo", "base")])
+def test_an_image_of_extreme_shape_ends_the_command_or_is_skipped(
+    command, model, base, tmp_path, capsys, caplog, monkeypatch
+):
+    rows = write_data(tmp_path / "data", 2)
+    Image.new("RGB", (804, 4)).save(rows.parent / "images" / "long.png")  # 201 times as wide as high
+    objects = [{"id": "apple.1", "bbox": [0, 0, 400, 4]}]
+    row = {"image_id": "long", "file_name": "long.png", "width": 804, "height": 4, "objects": objects,
+           "relationships": []}  # fmt: skip
+    write_rows(rows, [row, *read_rows(rows)])
+    trainers = []
+    monkeypatch.setattr({"sft": sft, "grpo": grpo}[command], "fit", trainers.append)
+    fields = {**(QUICK if command == "sft" else QUICK_GRPO), "model": base if model == "base" else "tiny"}
+    more = ["--rewards", "format"] if command == "grpo" else []
+    argv = [command, "--data", str(rows), *more, *words(fields)]
+    assert cli.main([*argv, "--out", str(tmp_path / "a")]) == 2
+    assert "'long': 804 x 4 is no size for the model" in capsys.readouterr().err
+    assert cli.main([*argv, "--out", str(tmp_path / "b"), "--skip_bad"]) == 0
+    assert "row skipped: image 'long': 804 x 4 is no size" in caplog.text
+    assert len(trainers[0].train_dataset) == 2
+
+
+def test_a_data_set_of_images_of_extreme_shape_alone(checkpoint, conversation):
+    examples = [Example(str(n), 804, 4, SceneGraph()) for n in range(2)]
+    options = SimpleNamespace(data="rows.jsonl", skip_bad=True)
+    with pytest.raises(UserError, match="the model takes none of the 2 images"):
+        setup.usable_shapes(examples, conversation, options)
+    fine = [Example("0", 80, 40, SceneGraph())]
+    assert setup.usable_shapes(fine, conversation, options) is fine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,6 +13,7 @@ from scenerl import cli
 from scenerl.answers import write_answer
 from scenerl.config import dump_yaml
 from scenerl.data.images import open_image
+from scenerl.errors import UserError
 from scenerl.models.output_formats import saved_output_format
 from scenerl.training import sft
 from training.small_run import QUICK, load_checkpoint, read_rows, words
@@ -57,6 +60,22 @@ def test_the_loss_is_the_mean_over_answer_tokens(trainer, base):
     taught = targets != -100
     picked = logps.gather(-1, targets.clamp(min=0)[..., None])[..., 0][taught]
     assert loss.item() == pytest.approx(-picked.mean().item(), abs=1e-5)
+
+
+def test_targets_have_the_order_that_is_asked_for(checkpoint, conversation, examples, tmp_path):
+    def first_labels(**fields) -> list[str]:
+        args = SFTConfig(output_dir=str(tmp_path), max_length=None, **QUICK)
+        dataset = sft.build_trainer(checkpoint, conversation, examples, args, **fields).train_dataset
+        return [row["completion"][0]["content"][0]["text"].split()[0] for row in (dataset[0], dataset[1])]
+
+    # the apple is on the left; it has 20 x 30 pixels, the book 20 x 30 in the first image and 20 x 31 in the second
+    assert first_labels() == first_labels(box_order="left_to_right") == ["apple", "apple"]
+    assert first_labels(box_order="size") == ["apple", "book"]
+    provided = replace(conversation, output_format=replace(conversation.output_format, provided="boxes"))
+    with pytest.raises(UserError, match="box_order size: the prompt provides the objects"):
+        sft.build_trainer(
+            checkpoint, provided, examples, SFTConfig(output_dir=str(tmp_path), **QUICK), box_order="size"
+        )
 
 
 def test_training_asks_as_prediction_does(trainer, checkpoint, conversation, examples):

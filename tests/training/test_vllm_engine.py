@@ -17,11 +17,14 @@ from trl import GRPOConfig
 from trl.generation.vllm_client import parse_logprobs
 
 from inference.loopback import free_port
+from models.other_families import tile_of
+from scenerl import tiny
 from scenerl.errors import UserError
+from scenerl.models.loading import load
 from scenerl.training import grpo, vllm_engine
-from scenerl.training.vllm_engine import check_version, collapse_runs, set_importance_sampling
+from scenerl.training.vllm_engine import check_tiles, check_version, collapse_runs, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer, _Client
-from training.small_run import QUICK_GRPO
+from training.small_run import QUICK_GRPO, SHAPE, STYLE
 
 
 def test_runs_of_image_tokens_become_one():
@@ -69,6 +72,15 @@ def test_importance_sampling_where_probabilities_can_be_compared(tmp_path, field
     args = GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "use_vllm": True, **fields})
     set_importance_sampling(args, constrained)
     assert args.vllm_importance_sampling_correction == corrected
+
+
+def test_tiled_images_of_smolvlm_are_refused(examples, tmp_path):
+    tiny.save(*tiny.build(examples, STYLE, SHAPE, model_type="smolvlm"), tmp_path)
+    checkpoint = load(tmp_path)
+    args = GRPOConfig(output_dir=str(tmp_path), **{**QUICK_GRPO, "use_vllm": True})
+    with pytest.raises(UserError, match="^use_vllm: TRL 1.16 expands prompts with tiled images of smolvlm twice; "):
+        grpo.build_trainer(checkpoint, checkpoint.conversation(STYLE), examples, args, ["format"])
+    check_tiles(load(tmp_path, max_pixels=tile_of(SHAPE) ** 2))  # an image is one tile
 
 
 def test_weights_as_files_are_for_servers(checkpoint, conversation, examples, tmp_path):

@@ -32,6 +32,12 @@ Some of them may be absent. Answer with one JSON list, shaped like this:
 Boxes are left, top, right, bottom {unit}.
 Use the names above as labels. If none of them is there, answer None."""
 
+REFERRING_INSTRUCTION = """\
+Find the one object in the image that this sentence describes: {query}
+Answer with one JSON list of one box, shaped like this:
+[{{"bbox_2d": [x1, y1, x2, y2], "label": "..."}}]
+The box is left, top, right, bottom {unit}. Use the sentence as label."""
+
 GEMINI_INSTRUCTION = """\
 Find every instance of these in the image: {query}.
 Some of them may be absent. Answer with one JSON list, shaped like this:

@@ -16,6 +16,7 @@ from pathlib import Path
 from scenerl import __version__
 from scenerl.answers.grammar import GrammarSpec
 from scenerl.answers.locate import Located, locate_elements
+from scenerl.answers.order import in_order
 from scenerl.answers.output_format import OutputFormat
 from scenerl.answers.parser import parse_answer
 from scenerl.answers.prompts import build_prompt
@@ -82,7 +83,7 @@ class Conversation:
             DataError: a label holds a visual token: the model would look for a second image.
         """
         picture = {"type": "image"} if image is None else {"type": "image", "image": image}
-        text = build_prompt(self.output_format, example.query, self._provided(example))
+        text = build_prompt(self.output_format, example.query, self._provided(example), example.referring)
         for token in self.visual_tokens:
             if token in text:
                 raise DataError(
@@ -99,16 +100,21 @@ class Conversation:
         numbers = box_coordinates(boxes, self.output_format, example.image_wh, self.input_wh(example))
         return [(item.label, box) for item, box in zip(objects, numbers, strict=True)]
 
-    def completion(self, example: Example, reasoning: str = "empty") -> list[dict]:
+    def completion(self, example: Example, reasoning: str = "empty", order: str = "annotated") -> list[dict]:
         """The assistant message that imitates the ground truth, over a detector's objects where they are provided.
 
         Args:
             reasoning: a name from :data:`~scenerl.answers.reasoning.REASONING`; any but ``empty`` needs the response
                 template ``think``.
+            order: of the objects, a name from :data:`~scenerl.answers.order.ORDERS`. Provided objects keep that of the
+                prompt.
         """
-        graph = answer_graph(example, self.output_format.provided)
+        output_format = self.format_for(example)
+        graph = answer_graph(example, output_format.provided)
+        if output_format.provided is None:
+            graph = in_order(graph, order, output_format.objects or ())
         before = REASONING[reasoning](graph, example.query)
-        text = write_answer(graph, self.format_for(example), example.image_wh, self.input_wh(example), before)
+        text = write_answer(graph, output_format, example.image_wh, self.input_wh(example), before)
         return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
 
     def parse(self, answer: str | None, example: Example, truncated: bool = False, strict: bool = False) -> ParseResult:
@@ -120,11 +126,12 @@ class Conversation:
             self.input_wh(example),
             strict=strict,
             truncated=truncated,
+            any_label=example.referring,
         )
 
     def locate(self, answer: str | None, example: Example) -> Located:
         """Where in an answer the elements are that :meth:`parse` keeps."""
-        return locate_elements(answer, self.format_for(example))
+        return locate_elements(answer, self.format_for(example), example.referring)
 
     def grammar_spec(self, example: Example) -> GrammarSpec:
         """What fixes the form of an answer to :meth:`prompt`, where decoding is constrained."""
@@ -158,7 +165,11 @@ def read_output_format(path: str | Path) -> OutputFormat:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
     if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
-        raise UserError(f"{path}: unknown keys {', '.join(unknown)}; was it written by a later version of scenerl?")
+        writer = content.get("scenerl", "before 0.2")
+        raise UserError(
+            f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {writer}, read by {__version__}; "
+            f"allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+        )
     try:
         return OutputFormat(**values)
     except UserError as error:

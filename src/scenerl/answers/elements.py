@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,18 +41,31 @@ def excerpt(value: object) -> str:
     return text if len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 3] + "..."
 
 
-def clean_label(raw: object) -> str | None:
-    """A label or predicate without the white space around it, or None where ``raw`` is none.
+def normal_text(text: str) -> str:
+    """A label or predicate as both sides have it, ground truth and predictions: no white space around it, runs of white
+    space as one space, and Unicode's composed form (NFC), since ``é`` may be written as one character or as two. Case
+    matters.
 
-    Nothing else is normalised: case and inner spaces matter. No label are: anything but a string, an empty one, one of
-    more than 256 characters, one with control characters, line breaks or lone surrogates (no file could hold it).
+    >>> normal_text(" cafe\u0301  table "), normal_text("Dog")
+    ('café table', 'Dog')
+    """
+    text = " ".join(text.split())
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def clean_label(raw: object) -> str | None:
+    """A label or predicate as :func:`normal_text` makes it, or None where ``raw`` is none.
+
+    No label are: anything but a string, an empty one, one of more than 256 characters, one with control characters,
+    line breaks or lone surrogates (no file could hold it).
     """
     if type(raw) is not str:
         return None
     label = raw.strip()
-    if not label or len(label) > MAX_LABEL or (not label.isprintable() and _UNSAFE.search(label)):
+    if not label or (not label.isprintable() and _UNSAFE.search(label)):
         return None
-    return label
+    label = normal_text(label)
+    return label if len(label) <= MAX_LABEL else None
 
 
 def object_ids(labels: Iterable[str]) -> list[str]:
@@ -101,12 +115,14 @@ class GraphBuilder:
 
     Attributes:
         objects, predicates: closed vocabularies, None for open ones.
+        any_label: objects get the only label of the vocabulary, whatever theirs is.
         issues: the elements that were dropped.
         object_places, relation_places: where each kept element was, ``objects[3]`` or ``line 7``.
     """
 
     objects: tuple[str, ...] | None = None
     predicates: tuple[str, ...] | None = None
+    any_label: bool = False
     issues: list[Issue] = field(default_factory=list)
     object_places: list[str] = field(default_factory=list)
     relation_places: list[str] = field(default_factory=list)
@@ -137,6 +153,8 @@ class GraphBuilder:
             self.drop("duplicate_id", where, raw)
             return
         self._index[key] = None
+        if self.any_label and self.only_label is not None:
+            label = self.only_label
         box = read_box(raw_box)
         if box is None:
             self.drop("bad_box", where, raw)

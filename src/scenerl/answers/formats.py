@@ -23,6 +23,7 @@ class Format:
         graph: it holds relations.
         write: (labels, boxes, relations) to the text; None where answers are only read.
         instruction: describes the format in a prompt; None where no prompt requests it.
+        referring: the same where the box of one object is requested; None: as for any query.
         box_format: in which ``read`` gives boxes where the format fixes it; None: that of the output format.
     """
 
@@ -32,6 +33,7 @@ class Format:
     write: Writer | None = None
     instruction: str | None = None
     box_format: str | None = None
+    referring: str | None = None
 
 
 def _tagged(family: str, tags: tagged.Tags, shape: str) -> Format:
@@ -49,6 +51,7 @@ FORMATS: dict[str, Format] = {
         False,
         detections.write,
         detections.INSTRUCTION,
+        referring=detections.REFERRING_INSTRUCTION,
     ),
     "toon": Format("scene graph in SceneGraphVLM's tables", toon.read, True, toon.write, toon.INSTRUCTION),
     "gemini": Format(

@@ -33,7 +33,7 @@ class Located:
     relations: tuple[Places | None, ...] = ()
 
 
-def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
+def locate_elements(text: str | None, output_format: OutputFormat, any_label: bool = False) -> Located:
     """The places in ``text`` of the objects and relations that :func:`~scenerl.answers.parse_answer` keeps.
 
     Strings of JSON are located without their quotes. A label written with JSON escapes is located with the number
@@ -57,7 +57,7 @@ def locate_elements(text: str | None, output_format: OutputFormat) -> Located:
     # The last place: the body runs up to the end of the text or of its last closing tag.
     offset = text.rfind(body)
     body = body[:MAX_CHARS]
-    builder = GraphBuilder(output_format.objects, output_format.predicates)
+    builder = GraphBuilder(output_format.objects, output_format.predicates, any_label)
     reading = FORMATS[output_format.format].read(body, builder)
     if reading.failure or not builder.object_places:
         return Located()

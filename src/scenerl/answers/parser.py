@@ -25,6 +25,7 @@ def parse_answer(
     input_wh: tuple[float, float] | None = None,
     strict: bool = False,
     truncated: bool = False,
+    any_label: bool = False,
 ) -> ParseResult:
     """Parse a model's answer.
 
@@ -40,6 +41,7 @@ def parse_answer(
         strict: any issue turns the result into the failure ``wrong_schema`` (the issues are kept).
         truncated: the engine stopped at its token limit. An answer without a graph is then ``truncated``, whatever
             else it looks like.
+        any_label: objects get the only label of the vocabulary, whatever theirs is.
 
     Returns:
         ``ok`` with a graph whose boxes are pixels of the original image (an empty one where the answer says that
@@ -65,7 +67,7 @@ def parse_answer(
         return ParseResult("truncated" if opened.unfinished or truncated else "empty", None)
     cut = len(opened.body) > MAX_CHARS
     truncated |= cut
-    builder = GraphBuilder(output_format.objects, output_format.predicates)
+    builder = GraphBuilder(output_format.objects, output_format.predicates, any_label)
     reading = fmt.read(opened.body[:MAX_CHARS], builder)
     in_template = opened.exact and reading.alone and not cut
     if reading.failure or (cut and builder.is_empty()):  # the cut may have made "nothing found" of something else

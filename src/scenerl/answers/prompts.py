@@ -47,7 +47,10 @@ def _provided_lines(output_format: OutputFormat, provided: Sequence[tuple[str, l
 
 
 def build_prompt(
-    output_format: OutputFormat, query: tuple[str, ...] | None = None, provided: Sequence[tuple[str, list]] = ()
+    output_format: OutputFormat,
+    query: tuple[str, ...] | None = None,
+    provided: Sequence[tuple[str, list]] = (),
+    referring: bool = False,
 ) -> str:
     """The text that requests an answer in an output format.
 
@@ -55,6 +58,7 @@ def build_prompt(
         output_format: of the answer; a closed vocabulary is listed in the prompt.
         query: for ``detections``, the labels to look for; None: the ``objects`` of the output format.
         provided: where objects are provided, their labels and their boxes as numbers of the box format.
+        referring: the query is one sentence about one object, whose box is requested.
 
     Raises:
         UserError: a format of detections without labels to look for, a query with a format of graphs, or a format that
@@ -87,6 +91,7 @@ def build_prompt(
             raise UserError(
                 "a detection prompt needs the labels to look for: pass query, or objects in the output format"
             )
-        lines = [fmt.instruction.format(unit=_unit(output_format), query=", ".join(labels))]
+        instruction = fmt.referring if referring and fmt.referring is not None else fmt.instruction
+        lines = [instruction.format(unit=_unit(output_format), query=", ".join(labels))]
     lines.append(TEMPLATES[output_format.template].instruction)
     return "\n".join(lines)

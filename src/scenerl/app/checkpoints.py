@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenerl.answers.formats import FORMATS
 from scenerl.errors import UserError
 from scenerl.inference.engine import Sampling
-from scenerl.inference.hf import HFEngine
 from scenerl.models.folders import ADAPTER_CONFIG
-from scenerl.models.loading import family_of, load
+from scenerl.models.loading import load, model_type_of
 from scenerl.models.output_formats import saved_output_format
+
+if TYPE_CHECKING:
+    from scenerl.inference.hf import HFEngine
 
 CONFIGS = ("config.json", ADAPTER_CONFIG)
 """A folder with one of them is a checkpoint."""
@@ -46,7 +49,7 @@ def named_models(words: Sequence[str]) -> dict[str, str]:
                 raise UserError(f"models: two are named {key!r}; name them: NAME={path}")
             found[key] = str(path)
     for place in found.values():
-        family_of(place)
+        model_type_of(place)
     return found
 
 
@@ -69,6 +72,8 @@ class Checkpoints:
         Raises:
             UserError: it cannot be loaded; says why.
         """
+        from scenerl.inference.hf import HFEngine
+
         if name not in self._engines:
             while len(self._engines) >= KEPT:
                 self._engines.popitem(last=False)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+from scenerl.app.checkpoints import Checkpoints, named_models
 from scenerl.commands.app import AppOptions
 from scenerl.errors import UserError
 from scenerl.report.drawing import asset
@@ -39,14 +40,14 @@ def run(options: AppOptions) -> None:
 
 
 def _serve(options: AppOptions, folder: Path) -> None:
+    models = named_models(options.models)  # before the imports that take long
     import uvicorn
 
-    from scenerl.app.checkpoints import Checkpoints, named_models
     from scenerl.app.page import Page
     from scenerl.inference.engines import device_named
 
     checkpoints = Checkpoints(
-        named_models(options.models),
+        models,
         dtype=options.dtype,
         device=device_named(options.device),
         min_pixels=options.min_pixels,

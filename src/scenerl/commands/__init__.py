@@ -1,7 +1,8 @@
 """The commands: a module each with the options and the examples of the help page, and the function that runs it.
 
 The modules here import no other room. So any room may use the options as types, and the demo and `launch` may make
-them. Adding a command: a module with its options and ``EXAMPLES``, and a line in :data:`COMMANDS`. Adding an option: a
+them. Adding a command: a module with its options and ``EXAMPLES`` (and ``MOST_USED``, ten of many
+options), and a line in :data:`COMMANDS`. Adding an option: a
 field of the command's options. After either: ``python -m scenerl.commands.reference > docs/commands.md``.
 """
 
@@ -31,6 +32,13 @@ COMMANDS = {
 """Command, which is also the name of its module here, to its options class and its function; in the order of the help
 page. The function is imported when it is called; it takes the options (and the fields for TRL)."""
 
+CHECKS = {
+    "sft": "scenerl.early_checks:check_training",
+    "grpo": "scenerl.early_checks:check_training",
+    "predict": "scenerl.early_checks:check_prediction",
+}
+"""Command to the function that sees its options before the command's own module, with torch, is imported."""
+
 TRAINING = ("sft", "grpo")
 """The commands that recipes are for."""
 
@@ -45,9 +53,19 @@ def examples_of(command: str) -> tuple[str, ...]:
     return import_module(f"scenerl.commands.{command}").EXAMPLES
 
 
+def most_used_of(command: str) -> Sequence[str]:
+    """The options that a command's help page shows, those used most; none: it shows all."""
+    return getattr(import_module(f"scenerl.commands.{command}"), "MOST_USED", ())
+
+
 def function_of(command: str) -> Callable[..., int | None]:
     """The function that runs a command; may return an exit code."""
     return resolve_name(COMMANDS[command][1])
+
+
+def check_of(command: str) -> Callable[..., None] | None:
+    """The function that checks a command's options and fields for TRL early; None: the command does it itself."""
+    return resolve_name(CHECKS[command]) if command in CHECKS else None
 
 
 def parse(command: str, argv: Sequence[str]) -> tuple[Options, Extra]:

@@ -19,6 +19,7 @@ EXAMPLES = (
     "scenerl data split mine.jsonl --test 0.1 --out data/mine",
     "scenerl data convert vg150:data/vg --split train --out vg150_train.jsonl",
 )
+MOST_USED = ("action", "source", "out", "split", "limit", "vocabulary", "num_images", "images", "test", "to")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,11 @@ class DataOptions(RowOptions):
     images: bool = option(True, "decode every image; --no-images checks the annotations only", "check")
     test: Annotated[float, Range(gt=0, lt=1)] = option(0.1, "share of the images that is for testing", "split")
     only: list[str] = option([], "rows whose image_id matches one of these patterns, such as 'vcoco_*'", "convert")
-    to: Literal["jsonl", "hub", "coco"] = option(
-        "jsonl", "jsonl: our rows; hub: Parquet with R1-SGG's columns (graphs); coco: COCO instances", "convert"
+    to: Literal["jsonl", "hub", "coco", "turtle", "cypher"] = option(
+        "jsonl",
+        "jsonl: our rows; hub: Parquet with R1-SGG's columns (graphs); coco: COCO instances; turtle, cypher: RDF and "
+        "Cypher for graph stores",
+        "convert",
     )
     train_source: str | None = option(
         None, "training data, or the file of `data triplets`: count triplet types unseen in it", "stats"

@@ -18,6 +18,7 @@ EXAMPLES = (
     "scenerl eval A=a.jsonl:format=gemini B=b.jsonl:format=auto YOLO=y.json:names=coco --data test.jsonl --task det",
     "scenerl eval --compare sft.jsonl grpo.jsonl --data data/shapes/test.jsonl",
 )
+MOST_USED = ("pred", "others", "data", "out", "task", "format", "frame", "metrics", "protocol", "compare")
 MATCHING, MAPPING, INTERVALS = "Matching", "Labels outside the vocabulary", "Intervals"
 PROTOCOL = "Default: the protocol's, else {}"
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from scenerl.commands.groups import CONSTRAIN_HELP, REWARD, SAMPLING, RewardOptions, TrainingOptions
-from scenerl.config.options import option
+from scenerl.config.options import Range, option
 
 EXAMPLES = (
     "scenerl grpo --model runs/sft --data data/shapes/train.jsonl --out runs/grpo \\",
     "    --rewards format triplet_f1 --reward_weights 0.5 3 --num_generations 8 --learning_rate 1e-6",
     "scenerl grpo --config my_grpo.yaml --max_steps 200",
 )
+MOST_USED = (
+    "model", "data", "out", "rewards", "format",
+    "max_pixels", "use_peft", "load_in_4bit", "global_batch_size", "smoke",
+)  # fmt: skip
 SPEED, MONITORING = "Speed", "Monitoring"
 
 
@@ -35,6 +39,24 @@ class GRPOOptions(TrainingOptions, RewardOptions):
     )
     max_tokens_per_row: PositiveInt | None = option(
         None, "with shared_prefix: split longer groups into several rows, each with its prompt", SPEED
+    )
+    dynamic_sampling: PositiveInt = option(
+        1,
+        "DAPO's dynamic sampling: draw further prompts, in at most N rounds a rollout, until as many groups as are "
+        "learnt from have rewards that differ; a rollout without any such group ends the run. 1: off",
+        SAMPLING,
+    )
+    keep_top_group_ratio: Annotated[float, Range(gt=0, le=1)] = option(
+        1.0,
+        "R1-SGG's: learn from this share of the sampled groups, those whose rewards differ most; a rollout samples as "
+        "many more. 1: off",
+        SAMPLING,
+    )
+    skip_solved: float | None = option(
+        None,
+        "curriculum: a prompt is solved when the weighted sum of rewards of all its completions is at least this; "
+        "solved N times in a row it is left out the next N times. Default: off",
+        SAMPLING,
     )
     constrain: bool = option(False, f"rollouts with {CONSTRAIN_HELP}", SAMPLING)
     vllm_sync: Literal["nccl", "adapter", "checkpoint"] = option(

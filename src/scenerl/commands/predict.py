@@ -27,6 +27,7 @@ EXAMPLES = (
     "scenerl predict --model runs/grpo --data mine.jsonl --out sampled.jsonl --num_samples 4 --temperature 1",
     "scenerl predict --engine openai --model runs/sft --data mine.jsonl --out served.jsonl --batch_size 64",
 )
+MOST_USED = ("images", "model", "data", "out", "draw", "query", "batch_size", "max_new_tokens", "engine", "server")
 SERVER = "With --engine openai"
 SHARDS = "Several processes"
 

@@ -8,8 +8,8 @@ from scenerl.config.help import COMMON, option_groups, usage
 _HEAD = """\
 # Commands
 
-Every option of every command. `scenerl COMMAND --help` shows the same page with the names of the rewards, and
-`scenerl sft --help-all` and `scenerl grpo --help-all` list the fields of TRL's configuration, which are options too.
+Every option of every command. `scenerl COMMAND --help` shows the examples and the options used most, `--help-all` all
+of them; for `sft` and `grpo` also the fields of TRL's configuration, which are options too.
 This page is generated: `python -m scenerl.commands.reference > docs/commands.md`.
 
 Options are written `--key value` or `--key=value`; `-` and `_` are the same in a key. Flags need no value, and

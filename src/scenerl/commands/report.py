@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -12,9 +13,10 @@ from scenerl.config.options import Options, option
 EXAMPLES = (
     "scenerl report runs/demo",
     "scenerl report runs/demo runs/hard_recall --out both.html",
+    "scenerl report runs/demo --charts figures --chart_formats svg pdf",
     "scenerl report --data test.jsonl --predictions SFT=sft.jsonl RL=rl.jsonl --out report.html",
 )
-FILES, GALLERY = "Without a run folder", "Gallery"
+FILES, GALLERY, CHARTS = "Without a run folder", "Gallery", "Charts as files"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class ReportOptions(Options):
         [], "run folders with a report.json, as `demo` writes it; several are compared", positional=True
     )
     out: Path | None = option(None, "HTML file to write. Default: report.html, of a single run in its folder")
+    charts: Path | None = option(None, "folder for the charts as files of their own, for a paper", CHARTS)
+    chart_formats: list[Literal["svg", "pdf"]] = option(["svg"], "their formats; pdf needs the extra pdf", CHARTS)
     title: str | None = option(None, "title of the report")
     data: str | None = option(None, "ground truth, as for `eval`", FILES)
     split: str | None = option(None, "split of the ground truth", FILES)

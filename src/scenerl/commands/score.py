@@ -13,6 +13,7 @@ EXAMPLES = (
     "scenerl score answers.jsonl --format compact --rewards hard_recall triplet_f1 --one_to_one",
     "scenerl score answers.jsonl --format detections --envelope think --frame pixels",
 )
+MOST_USED = ("rows", "data", "out", "rewards", "format", "frame", "vocabulary", "similarity", "iou_threshold", "strict")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,10 @@ EXAMPLES = (
     "scenerl sft --model tiny --data mine.jsonl --out runs/tiny --format compact --grid 5 --muon --max_steps 300",
     "scenerl sft --config my_sft.yaml --learning_rate 2e-5",
 )
+MOST_USED = (
+    "model", "data", "out", "format", "vocabulary",
+    "max_pixels", "use_peft", "load_in_4bit", "global_batch_size", "smoke",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +42,11 @@ class SFTOptions(TrainingOptions):
     muon_learning_rate: NonNegativeFloat = option(0.02, "learning rate of Muon; AdamW keeps learning_rate", "Optimiser")
     thought: Literal["empty", "summary"] = option(
         "empty", "reasoning in SFT targets with --envelope think: empty, or a count of what the output holds", OUTPUT
+    )
+    box_order: Literal["annotated", "left_to_right", "size", "class"] = option(
+        "annotated",
+        "objects in SFT targets, and so the order in which the model learns to write them: as annotated, by their left "
+        "edges, largest first, or by label (in the order of the query or vocabulary, else alphabetical); relations "
+        "follow by subject, then object",
+        OUTPUT,
     )

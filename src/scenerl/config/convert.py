@@ -80,8 +80,11 @@ def near_misses(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error line: `` (did you mean a, b?)``, or what is allowed when that is short, or nothing."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if not close:
-        close = [other for other in names if len(name) > 2 and name in other][:3]
+    if not close and len(name) > 1:
+        initials = {other: "".join(word[:1] for word in other.split("_")) for other in names}
+        ends = [other for other in names if initials[other].endswith(name)]  # lr, bs
+        close = sorted(ends, key=lambda other: len(initials[other]))
+        close = (close or [other for other in names if len(name) > 2 and name in other])[:3]
     if close:
         return f" (did you mean {', '.join(close)}?)"
     return f" (allowed: {', '.join(names)})" if len(names) <= 30 else ""
@@ -140,4 +143,6 @@ def _reason(error: ValidationError, kind: Any, text: bool) -> str:
     value = problems[0]["input"]
     shown = repr(value) if len(repr(value)) <= 80 else f"{value!r:.77}..."
     quotes = "; put it in quotes" if not text and takes(kind, str) and isinstance(value, bool | int | float) else ""
-    return f"{shown}: {' or '.join(reasons)}{quotes}"
+    near = near_misses(value, choices(kind)) if isinstance(value, str) and len(choices(kind)) > 1 else ""
+    near = near if "did you mean" in near else ""  # all that is allowed stands there already
+    return f"{shown}: {' or '.join(reasons)}{quotes}{near}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import textwrap
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -30,7 +30,11 @@ COMMON = {
 
 
 def command_help(
-    cls: type[Options], command: str, examples: Iterable[str], names: Mapping[str, Mapping[str, str]] | None = None
+    cls: type[Options],
+    command: str,
+    examples: Iterable[str],
+    names: Mapping[str, Mapping[str, str]] | None = None,
+    only: Sequence[str] = (),
 ) -> str:
     """The help page of a command: purpose, usage, examples, then its options by group with choices and defaults.
 
@@ -39,10 +43,14 @@ def command_help(
         command: its name.
         examples: lines to show as they are.
         names: lists for the end of the page: title to name to meaning, such as the rewards.
+        only: the options to show, in this order; empty: all.
     """
     lines = [_filled(cls.__doc__ or ""), "", f"usage: {usage(cls, command)}"]
     lines += ["", "examples:", *(f"  {line}" for line in examples)]
-    for title, entries in {**option_groups(cls), "Always": COMMON, **(names or {})}.items():
+    always = dict(COMMON)
+    if only:
+        always["--help-all"] = f"this page with the other {len(field_types(cls)) - len(only)} options"
+    for title, entries in {**option_groups(cls, only), "Always": always, **(names or {})}.items():
         lines += ["", f"{title}:"]
         for left, right in entries.items():
             lines += _columns(left, right)
@@ -64,10 +72,20 @@ def usage(cls: type[Options], command: str) -> str:
     return " ".join([*words, "[options]"])
 
 
-def option_groups(cls: type[Options]) -> dict[str, dict[str, str]]:
-    """Title to entries, option to help text: arguments, required options and options without a group first."""
+def option_groups(cls: type[Options], only: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Title to entries, option to help text: arguments, required options and options without a group first.
+
+    Args:
+        only: the options to show, in this order and under one title; empty: all.
+    """
     groups: dict[str, dict[str, str]] = {"Arguments": {}, "Options": {}}
     kinds = field_types(cls)
+    if only:
+        found = {item.name: item for item in dataclasses.fields(cls)}
+        for name in only:
+            title = "Arguments" if found[name].metadata["positional"] else "Most used options"
+            groups.setdefault(title, {}).update([entry(found[name], kinds[name])])
+        return {title: entries for title, entries in groups.items() if entries}
     for item in sorted(dataclasses.fields(cls), key=lambda item: default_of(item) is not dataclasses.MISSING):
         left, text = entry(item, kinds[item.name])
         groups.setdefault("Arguments" if item.metadata["positional"] else item.metadata["group"], {})[left] = text

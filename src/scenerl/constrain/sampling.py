@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 from scenerl.answers import GrammarSpec
 from scenerl.constrain.row import Row, constraint_of
 from scenerl.constrain.vocabulary import Vocabulary
-from scenerl.models.branching import SHRINK_BELOW, BranchSampler
+from scenerl.models.branching import SHRINK_BELOW, BranchedStates, BranchSampler
 
 _BARRED = -1e9
 """Of a score that was minus infinity: without a chance beside any other."""
@@ -65,9 +65,9 @@ class _Answer:
             self.queue.append(token)
             token = None if self.row.is_done else self.row.forced()
 
-    def next_run(self) -> list[int]:
+    def next_run(self, longest: int) -> list[int]:
         """Take from the queue what goes through the model next: never the token that ends the answer."""
-        count = min(len(self.queue) - self.row.is_done, _MAX_RUN) if self.queue else 0
+        count = min(len(self.queue) - self.row.is_done, longest) if self.queue else 0
         run, self.queue = self.queue[:count], self.queue[count:]
         return run
 
@@ -76,7 +76,8 @@ class RunSampler(BranchSampler):
     """Samples constrained answers; tokens that the constraint forces go through the model together.
 
     Answers move at their own pace: each pass takes from every answer the token it sampled and those forced behind it,
-    padded on the left to the longest run. Padding is masked, and taken out of the cache from time to time.
+    padded on the left to the longest run. Padding is masked, and taken out of the cache from time to time. States of
+    linear attention decay with every token, padding too: such a model gets one token of each answer at a time.
 
     Args:
         constraint: of the prompts; also the call's ``logits_processor``. The other arguments are BranchSampler's.
@@ -98,6 +99,8 @@ class RunSampler(BranchSampler):
         prompts = self.read_prompts(model, input_ids, generation_config, model_kwargs)
         ids, mask, position, cache, logits = prompts.ids, prompts.mask, prompts.position, prompts.cache, prompts.logits
         device, pad = ids.device, int(generation_config._pad_token_tensor)
+        has_states = any(isinstance(layer, BranchedStates) for layer in cache.layers)
+        longest_run = 1 if has_states else _MAX_RUN
         answers = self._begin(prompts.branch.tolist(), device)
         batch = list(answers)
         while True:
@@ -122,7 +125,7 @@ class RunSampler(BranchSampler):
                 batch = [batch[place] for place in running]
                 ids, mask, position = ids[left], mask[left], position[left]
                 cache.batch_select_indices(left)
-            runs = [answer.next_run() for answer in batch]
+            runs = [answer.next_run(longest_run) for answer in batch]
             width = max(map(len, runs))
             lengths = torch.tensor([[len(run)] for run in runs], device=device)
             steps = torch.arange(width, device=device) - (width - lengths)

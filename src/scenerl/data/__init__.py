@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenerl.config.convert import near_misses
 from scenerl.data.records import Record
 from scenerl.errors import DataError
 from scenerl.plugins import is_own
@@ -42,10 +43,14 @@ DATASETS: dict[str, str] = {
         "d3",
         "ovdeval",
         "vlmr1_jsonl",
+        "rec",
         "vg150",
+        "vg",
+        "sgg_coco",
         "psg",
         "vcoco",
         "toon",
+        "annotated",
         "photos",
         "own",
     )
@@ -61,8 +66,8 @@ class Examples:
 
     Args:
         source: a JSONL file, a Parquet file, images without annotations, a folder of one of these, a file of COCO
-            instances, a psg.json, a function of one's own (``FILE.py:NAME``), or ``name:argument`` with a name from
-            :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
+            instances with or without relations, a psg.json, a function of one's own (``FILE.py:NAME``), or
+            ``name:argument`` with a name from :data:`DATASETS` (``hub:owner/name``, ``synthetic:count=100,seed=0``).
         split: which one, where the source has several.
         limit: at most so many rows.
         skip_bad: leave out rows that cannot be used, with a warning each, instead of stopping.
@@ -205,6 +210,8 @@ def resolve(source: str) -> tuple[str, str]:
             return "photos", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
+    near = near_misses(name, DATASETS) if colon else ""
+    problem += near if "did you mean" in near else ""
     raise DataError(
         f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, images, a folder of one of these, COCO "
         f"instances or psg.json, hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its "
@@ -213,8 +220,8 @@ def resolve(source: str) -> tuple[str, str]:
 
 
 def _json_kind(path: Path) -> str:
-    """The data set of a JSON file, by the first entry of its images."""
-    from scenerl.json_files import first_element
+    """The data set of a JSON file, by the first entry of its images and by whether it has relations."""
+    from scenerl.json_files import first_element, mentions
 
     expected = "COCO instances (images, annotations, categories) or psg.json (data, thing_classes, predicate_classes)"
     found = first_element(path, ("data", "images"), expected)
@@ -223,4 +230,7 @@ def _json_kind(path: Path) -> str:
     key, entry = found
     if key == "data":
         return "psg"
-    return "ovdeval" if isinstance(entry, Mapping) and {"text", "neg_text"} & entry.keys() else "coco"
+    if mentions(path, "rel_annotations"):
+        return "sgg_coco"
+    lists = isinstance(entry, Mapping) and any(isinstance(entry.get(key), list) for key in ("text", "neg_text"))
+    return "ovdeval" if lists else "coco"

@@ -8,7 +8,7 @@ nor absent, and the query leaves it out.
 
 Source ``coco:FILE`` or ``coco:FOLDER`` with a split (``annotations/instances_<split>.json``), then settings::
 
-    images=FOLDER          where the images are; by default looked for beside the file
+    images=FOLDER          where the images are; by default looked for beside the file and in its usual folders
     query=all              every category of the file (the default)
     query=present          only the categories that the image has
     query=sampled          those that the image has and ``negatives`` absent ones (5), drawn by ``seed`` (0)
@@ -53,13 +53,25 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     else:
         refuse_split(split, f"coco:{path}")
     instances = read_instances(path)
+    if not exact:
+        refuse_crowds_alone(instances)
     chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
     name = path.stem.removeprefix("instances_")
     usual = [f"{up}{folder}" for up in ("", "../") for folder in (name, f"images/{name}", "images")]
-    folders = image_folders(settings["images"], path.parent, usual)
+    folders = image_folders(settings["images"], path.parent, usual, path.parent)
     return Names(instances.names), records(
         instances, folders, exact, choose=chooser.choose, filtered=bool(settings["filtered"])
     )
+
+
+def refuse_crowds_alone(instances: Instances) -> None:
+    """Raise a DataError where every annotation of a file is a crowd region, so that no target is left."""
+    found = [annotation for listed in instances.annotations.values() for annotation in listed]
+    if found and all(annotation.crowd for annotation in found):
+        raise DataError(
+            f"{instances.path}: all {len(found)} annotations are crowd regions (iscrowd is 1), which are no targets; "
+            "set iscrowd to 0 where a box holds a single object"
+        )
 
 
 @dataclass
@@ -157,7 +169,7 @@ def records(
             boxes,
             query=query,
             crowds=crowds,
-            image=folders.find_named(image.get("file_name")),
+            image=folders.find_named(image.get("file_name"), image.get("coco_url")),
             exact=exact,
         )
         errors = (*instances.problems.get(image_id, ()), *record.errors)

@@ -53,7 +53,7 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     split = choose_split(split or SPLITS[0], SPLITS, f"d3:{folder}")
     path = _annotations(folder, split)
     instances = read_instances(path, EXPECTED)
-    folders = image_folders(settings["images"], folder, ["d3_images", "../d3_images", "images"])
+    folders = image_folders(settings["images"], folder, ["d3_images", "../d3_images", "images"], path.parent)
     query = settings["query"]
     if query == "group":
         listed = partial(_group_query, _group_queries(folder, instances))

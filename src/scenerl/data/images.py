@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,12 +46,14 @@ def open_image(example: Example) -> Image.Image:
             row states. The message names the image.
     """
     name = _name(example)
+    if example.image is None and example.tried:
+        raise missing_file(name, example.tried)
     if example.image is None:
         raise DataError(
             f"{name}: the row names no image; allowed: a file_name relative to the images/ folder beside "
             "the JSONL file, or absolute"
         )
-    image = _open(example.image, name)
+    image = _open(example.image, name, example.tried)
     try:
         return _as_rgb(_oriented(image, example, name), name)
     except _DAMAGE as error:
@@ -68,7 +71,7 @@ def check_image(example: Example) -> None:
     """
     if example.image is None:
         open_image(example)
-    with _open(example.image, _name(example)) as image:
+    with _open(example.image, _name(example), example.tried) as image:
         is_whole = image.mode in _PLAIN_MODES and _ends_well(example.image, image)
         if not (is_whole and image.size == example.image_wh and _orientation(image) is None):
             open_image(example).close()
@@ -80,7 +83,7 @@ def orientation_note(example: Example) -> str | None:
     Raises:
         DataError: as :func:`open_image`, as far as the header shows it.
     """
-    with _open(example.image, _name(example)) as image:
+    with _open(example.image, _name(example), example.tried) as image:
         orientation = _orientation(image)
         if orientation is None or not image.size == _upright(image.size, orientation) == example.image_wh:
             return None
@@ -107,7 +110,7 @@ def without_orientation(example: Example) -> Example:
     Raises:
         DataError: as :func:`open_image`.
     """
-    with _open(example.image, _name(example)) as image:
+    with _open(example.image, _name(example), example.tried) as image:
         if _orientation(image) is None:
             return example
     buffer = io.BytesIO()
@@ -147,6 +150,7 @@ def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
+_SHOWN = 12  # paths that a message lists
 _PLAIN_MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1", "LA")
 _TAIL = 64
 
@@ -175,11 +179,17 @@ def _name(example: Example) -> str:
     return f"image {example.image_id!r}{file}"
 
 
-def _open(source: Path | bytes | StoredImage, name: str) -> Image.Image:
+def missing_file(name: str, tried: Sequence[Path] = ()) -> DataError:
+    """The error of an image file that is not there; it lists where the file was looked for."""
+    places = ", ".join(map(str, tried[:_SHOWN])) + (f" and {len(tried) - _SHOWN} more" if len(tried) > _SHOWN else "")
+    return DataError(f"{name}: there is no such image file" + (f"; tried: {places}" if tried else ""))
+
+
+def _open(source: Path | bytes | StoredImage, name: str, tried: Sequence[Path] = ()) -> Image.Image:
     if isinstance(source, StoredImage):
         source = source.read_bytes()
     if isinstance(source, Path) and not source.is_file():
-        raise DataError(f"{name}: there is no such image file")
+        raise missing_file(name, tried)
     Image.init()  # all of Pillow's formats; without it only the commonest are known. Does nothing the second time.
     known = [kind for kind in FORMATS if kind in Image.OPEN]
     try:

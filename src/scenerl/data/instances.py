@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.boxes import as_boxes, xyxy_to_xywh
-from scenerl.data.records import four_finite
+from scenerl.data.records import four_finite, whole_number
 from scenerl.errors import DataError
 from scenerl.files import atomic_write_text
-from scenerl.json_files import iter_lists
+from scenerl.json_files import iter_lists, read_members
 from scenerl.types import Box, Example, SceneObject
 
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
 
-_IMAGE_KEYS = ("file_name", "width", "height", "text", "neg_text")
+_IMAGE_KEYS = ("file_name", "coco_url", "width", "height", "text", "neg_text")
+_CROWD = dict.fromkeys(("", "0", "0.0", "no", "n", "false", "f"), False) | dict.fromkeys(
+    ("1", "1.0", "yes", "y", "true", "t"), True
+)
 
 
 class Annotation(NamedTuple):
@@ -44,6 +47,7 @@ class Instances:
     Attributes:
         annotations: by image id, in the order of the file.
         problems: annotations that cannot be used, by the id of their image, or None where they name no image.
+        ids: of the annotations, in the same way, where they were wanted.
     """
 
     path: Path
@@ -51,40 +55,63 @@ class Instances:
     names: dict[int, str] = field(default_factory=dict)
     annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+    ids: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
 
 
-def read_instances(path: Path, expected: str = EXPECTED) -> Instances:
+def read_instances(path: Path, expected: str = EXPECTED, with_ids: bool = False) -> Instances:
     """The images, categories and boxes of a file.
 
+    A category that no annotation has and that stands only for the others is left out: the root that Roboflow puts
+    above them, and a background.
+
     Raises:
-        DataError: the file cannot be read; it has an image without an id of its own, or a category without id or name.
-            The message names file and entry.
+        DataError: the file cannot be read; it lacks one of its lists; it has an image without an id of its own, a
+            category without id or name, or two names for one category id. The message names file and entry.
     """
     found = Instances(path)
     counts: Counter[str] = Counter()
+    supers: dict[int, object] = {}
+    ids: list[str | None] = []
     rows: list[tuple[str | None, object, Annotation | None]] = []  # image, what to show of the entry, what it says
     for key, entry in iter_lists(path, KEYS, expected):
         n = counts[key]
         counts[key] += 1
         if key == "annotations":
             rows.append(_annotation(entry))
+            if with_ids:
+                ids.append(tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None)
         elif key == "images":
             image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
             if image_id is None or image_id in found.images:
                 raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(entry)}")
             found.images[image_id] = {key: entry[key] for key in _IMAGE_KEYS if key in entry}
         else:
-            number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
-            if type(number) is not int or not isinstance(name, str):
+            number, name = (
+                (whole_number(entry.get("id")), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
+            )
+            if number is None or not isinstance(name, str):
                 raise DataError(
                     f"{path}: categories[{n}] must have a whole number as 'id' and a text as 'name', found "
                     f"{excerpt(entry)}"
                 )
-            found.names[number] = name
+            name = normal_text(name)
+            if found.names.setdefault(number, name) != name:
+                raise DataError(
+                    f"{path}: categories[{n}]: the id {number} has the name {excerpt(found.names[number])} already, "
+                    f"found {excerpt(name)}"
+                )
+            supers[number] = entry.get("supercategory")
+    if missing := [key for key in KEYS if not counts[key] and key not in read_members(path, (key,), expected)]:
+        raise DataError(f"{path}: {' and '.join(map(repr, missing))} missing; expected {expected}")
+    used = {annotation.category for _, _, annotation in rows if annotation is not None}
+    for number in _placeholders(found.names, supers) - used:
+        del found.names[number]
     found.names = _distinct(found.names)
     for n, (image_id, shown, annotation) in enumerate(rows):
         if annotation is not None and image_id in found.images and annotation.category in found.names:
             found.annotations[image_id].append(annotation)
+            if with_ids:
+                found.ids[image_id].append(ids[n])
         else:
             found.problems[image_id if image_id in found.images else None].append(
                 f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, "
@@ -97,10 +124,32 @@ def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
     """Image id and annotation of an entry, without what else it holds; an excerpt where it is none."""
     if not isinstance(entry, Mapping):
         return None, excerpt(entry), None
-    image_id, box, category = tidy_id(entry.get("image_id")), xywh_box(entry.get("bbox")), entry.get("category_id")
-    if image_id is None or box is None or type(category) is not int:
+    image_id, bbox, category = tidy_id(entry.get("image_id")), entry.get("bbox"), whole_number(entry.get("category_id"))
+    box, crowd = xywh_box(bbox), is_crowd(entry.get("iscrowd"))
+    if isinstance(bbox, list) and len(bbox) in (5, 8):
+        return image_id, f"{len(bbox)} numbers, as of a box that is turned: {excerpt(bbox)}", None
+    if crowd is None:
+        return image_id, f"an iscrowd other than 0 and 1: {excerpt(entry.get('iscrowd'))}", None
+    if image_id is None or box is None or category is None:
         return image_id, excerpt(entry), None
-    return image_id, "", Annotation(category, box, bool(entry.get("iscrowd")))
+    return image_id, "", Annotation(category, box, crowd)
+
+
+def is_crowd(value: object) -> bool | None:
+    """What ``iscrowd`` says: 0 or 1, as a number, a truth value or in words; nothing is no. None for anything else."""
+    if value is None or value in (0, 1):
+        return bool(value)
+    return _CROWD.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _placeholders(names: Mapping[int, str], supers: Mapping[int, object]) -> set[int]:
+    """The categories that are backgrounds by their name, or the super-category of all others (Roboflow's root)."""
+    found = {number for number, name in names.items() if name.strip("_").lower() in ("background", "ignore")}
+    for number, name in names.items():
+        others = [supers[other] for other in names if other != number]
+        if others and all(other == name for other in others) and supers[number] != name:
+            found.add(number)
+    return found
 
 
 def _distinct(names: Mapping[int, str]) -> dict[int, str]:
@@ -111,21 +160,15 @@ def _distinct(names: Mapping[int, str]) -> dict[int, str]:
 
 def tidy_id(value: object) -> str | None:
     """An image id as text, white space tidied as data rows have it; None for what is no id."""
-    if type(value) is int:
-        return str(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return " ".join(str(value).split())
-
-
-def box_of(value: object) -> Box | None:
-    """Four finite numbers (of more, as some files have, the first four), else None."""
-    return four_finite(value[:4]) if isinstance(value, list | tuple) else None
+    number = whole_number(value)
+    if number is not None:
+        return str(number)
+    return " ".join(value.split()) if isinstance(value, str) else None
 
 
 def xywh_box(value: object) -> Box | None:
     """COCO's x, y, width, height as corners, else None."""
-    box = box_of(value)
+    box = four_finite(value)
     if box is None:
         return None
     x, y, width, height = box

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import records
 from scenerl.data.ground_truth import Names
@@ -47,14 +47,15 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
 
 def _subset(path: Path, images: str, prefix: str, exact: bool) -> tuple[Names, Iterator[Record]]:
     instances = read_instances(path, EXPECTED)
-    folders = image_folders(images, path.parent, [path.stem, f"images/{path.stem}", "images"])
+    folders = image_folders(images, path.parent, [path.stem, f"images/{path.stem}", "images"], path.parent)
 
     def listed(image_id: str) -> list[str]:
-        labels = [instances.images[image_id].get(key, []) for key in ("text", "neg_text")]
+        labels = [instances.images[image_id].get(key) for key in ("text", "neg_text")]
+        labels = [[] if part is None else part for part in labels]
         if not all(isinstance(part, list) and all(isinstance(label, str) for label in part) for part in labels):
             raise DataError(
                 f"text and neg_text must be lists of labels, found {excerpt(labels[0])} and {excerpt(labels[1])}"
             )
-        return list(dict.fromkeys(labels[0] + labels[1]))
+        return list(dict.fromkeys(map(normal_text, labels[0] + labels[1])))
 
     return Names(instances.names), records(instances, folders, exact, listed, prefix=prefix)

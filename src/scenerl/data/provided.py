@@ -18,6 +18,7 @@ from pathlib import Path
 
 from scenerl.answers.elements import clean_label, excerpt
 from scenerl.data.instances import tidy_id, xywh_box
+from scenerl.data.records import whole_number
 from scenerl.data.vocabulary import NAMED, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members
@@ -73,8 +74,8 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
         categories = read_members(path, ("categories",), EXPECTED).get("categories") or []
         if not isinstance(categories, list):
             raise DataError(f"{path}: categories must be a list, found {excerpt(categories)}")
-        rows = [row for row in categories if isinstance(row, Mapping) and type(row.get("id")) is int]
-        names = {row["id"]: row.get("name") for row in rows}
+        rows = [row for row in categories if isinstance(row, Mapping)]
+        names = {number: row.get("name") for row in rows if (number := whole_number(row.get("id"))) is not None}
         entries: Iterator = (entry for _, entry in iter_lists(path, ("annotations",), EXPECTED))
     else:
         entries = iter_list(path, EXPECTED)
@@ -85,11 +86,12 @@ def read_boxes(path: Path | str, vocabulary: Path | str | None = None, min_score
         if image_id is None:
             raise DataError(f"{where}: expected {EXPECTED}, found {excerpt(entry)}")
         score, category = entry.get("score", 1.0), entry.get("category_id")
+        number = whole_number(category)
         if type(score) not in (int, float) or not math.isfinite(score):
             raise DataError(f"{where}: score must be a finite number, found {excerpt(score)}")
         if score < least:
             continue
-        name = category if isinstance(category, str) else names.get(category) if type(category) is int else None
+        name = category if isinstance(category, str) else names.get(number)
         label = clean_label(name) if isinstance(name, str) else None
         if label is None:
             raise DataError(

@@ -4,8 +4,9 @@ On disk: ``psg.json`` and COCO's images in ``train2017`` and ``val2017``, in the
 ``coco`` beside it (as OpenPSG lays them out). The panoptic PNG files are not needed.
 
 ``{"data": [{"image_id", "file_name": "train2017/….jpg", "width", "height", "annotations": [{"bbox": [x1, y1, x2, y2],
-"category_id"}], "relations": [[subject, object, predicate]]}], "thing_classes", "stuff_classes", "predicate_classes",
-"test_image_ids"}``; classes are counted from 0, stuff after things. Images in ``test_image_ids`` are the split
+"bbox_mode", "category_id"}], "relations": [[subject, object, predicate]]}], "thing_classes", "stuff_classes",
+"predicate_classes", "test_image_ids"}``; a ``bbox_mode`` of 1 (detectron2's) says that the box is x, y, width, height;
+classes are counted from 0, stuff after things. Images in ``test_image_ids`` are the split
 ``test``, all others ``train``. Images without relations stay (OpenPSG's own loader leaves them out), and so do several
 predicates of one pair (it draws one of them in training); a relation that stands there twice counts once.
 
@@ -19,13 +20,14 @@ from pathlib import Path
 
 from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import tidy_id
+from scenerl.data.instances import tidy_id, xywh_box
 from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
-from scenerl.data.records import Record, build_example
+from scenerl.data.records import Record, build_example, whole_number
 from scenerl.errors import DataError
 from scenerl.json_files import iter_lists, read_members
 
 SPLITS = ("train", "test")
+BOX_MODES = (0, 1)
 EXPECTED = "psg.json: a JSON object with data, thing_classes, stuff_classes, predicate_classes and test_image_ids"
 
 _NAMES = ("thing_classes", "stuff_classes", "predicate_classes")
@@ -85,11 +87,15 @@ def _record(where: str, row: object, names: Names, folders: ImageFolders | None)
         return Record(where, None, (f"{' and '.join(wrong)} must be a list",))
     classes, boxes, relations = [], [], []
     for n, entry in enumerate(row["annotations"]):
-        number = entry.get("category_id") if isinstance(entry, Mapping) else None
-        if type(number) is not int or number not in names.objects:
+        number = whole_number(entry.get("category_id")) if isinstance(entry, Mapping) else None
+        if number not in names.objects:
             return Record(where, None, (f"annotations[{n}] must have a known category_id, found {excerpt(entry)}",))
         classes.append(names.objects[number])
-        boxes.append(entry.get("bbox"))
+        mode, box = whole_number(entry.get("bbox_mode") or 0), entry.get("bbox")
+        if mode not in BOX_MODES:
+            error = f"annotations[{n}] has the bbox_mode {excerpt(entry['bbox_mode'])}; allowed: 0 (x1, y1, x2, y2), 1"
+            return Record(where, None, (f"{error} (x, y, width, height)",))
+        boxes.append((xywh_box(box) or box) if mode else box)
     for n, entry in enumerate(row["relations"]):
         whole = isinstance(entry, list) and len(entry) == 3 and all(type(number) is int for number in entry)
         if not whole or not 0 <= entry[2] < len(names.predicates):

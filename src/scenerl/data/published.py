@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import isabs
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
+from scenerl.data.records import MissingFile
 from scenerl.errors import DataError
 
 
@@ -17,33 +18,60 @@ class ImageFolders:
         root: the data set's folder.
         names: folders below it, of which those that exist are searched, in this order.
         holding: only those that hold one of these folders, where file names begin with them.
+        beside: a folder to search first, which may as well hold no images.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], holding: Sequence[str] = (".",)) -> None:
+    def __init__(
+        self, root: Path, names: Sequence[str], holding: Sequence[str] = (".",), beside: Path | None = None
+    ) -> None:
         folders = [root / name for name in names]
         self.folders = [folder for folder in folders if any((folder / inner).is_dir() for inner in holding)]
+        self.beside = [] if beside is None else [beside]
 
-    def find(self, *file_names: str) -> Path | None:
-        """The first file that is there; where there are folders but no such file, the path it should have, so that
-        what reads images says what is missing; None where there is no folder."""
-        paths = [(folder / file_name).absolute() for folder in self.folders for file_name in file_names]
-        return next((path for path in paths if path.is_file()), paths[0] if paths else None)
-
-    def find_named(self, file_name: object) -> Path | None:
-        """As :meth:`find`, for the entry of a file; a whole path stays itself, and what is no name is None."""
-        if not isinstance(file_name, str) or not file_name or "\0" in file_name:
+    def find(self, *file_names: str) -> Path | MissingFile | None:
+        """The first file that is there, name by name; None where there is no folder."""
+        paths = []
+        for file_name in file_names:
+            for folder in (*self.beside, *self.folders):
+                path = (folder / file_name).absolute()
+                if path.is_file():
+                    return path
+                paths.append(path)
+        if not paths:
             return None
-        return Path(file_name) if isabs(file_name) else self.find(file_name)
+        expected = (self.folders[0] / file_names[0]).absolute() if self.folders else None
+        return MissingFile(expected, tuple(dict.fromkeys(paths)))
+
+    def find_named(self, *entries: object) -> Path | MissingFile | None:
+        """As :meth:`find`, for what a file says of an image: its name, and perhaps an address after it.
+
+        A name that is not there as it stands, one from another machine for example, is looked for by its last two parts
+        and its last part. What is no name does not count; None where none is.
+        """
+        names: list[str] = []
+        for entry in entries:
+            if not isinstance(entry, str) or not entry or "\0" in entry:
+                continue
+            if "://" in entry:
+                entry = unquote(urlsplit(entry).path).lstrip("/")
+            if PurePosixPath(entry).is_absolute() and Path(entry).is_file():
+                return Path(entry)
+            parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+            names += [entry, "/".join(parts), "/".join(parts[-2:]), *parts[-1:]]
+        if not (self.folders or self.beside) and names and PurePosixPath(names[0]).is_absolute():
+            return MissingFile(Path(names[0]), (Path(names[0]),))
+        return self.find(*dict.fromkeys(name for name in names if name))
 
 
-def image_folders(setting: str, root: Path, names: Sequence[str]) -> ImageFolders:
-    """Where images may be: the folder of a setting, if it is not empty, or some folders below the root.
+def image_folders(setting: str, root: Path, names: Sequence[str], beside: Path | None = None) -> ImageFolders:
+    """Where images may be: the folder of a setting, if it is not empty, or else beside a file and in some folders below
+    the root.
 
     Raises:
         DataError: there is no such folder as the setting names.
     """
     if not setting:
-        return ImageFolders(root, names)
+        return ImageFolders(root, names, beside=beside)
     if not Path(setting).is_dir():
         raise DataError(f"images={setting}: there is no such folder")
     return ImageFolders(Path(setting), ["."])
@@ -89,7 +117,7 @@ def names_of(value: object, where: str) -> dict[int, str]:
     """
     try:
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        names = {int(number): name for number, name in pairs}
+        names = {int(number): normal_text(name) if isinstance(name, str) else name for number, name in pairs}
     except (TypeError, ValueError):
         names = {}
     if not names or not all(isinstance(name, str) for name in names.values()):

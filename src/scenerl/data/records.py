@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_LABEL, clean_label, excerpt
 from scenerl.answers.template import TAGS
@@ -29,6 +30,14 @@ INVERTED = "must have x1 < x2 and y1 < y2"
 OUTSIDE = "lies outside"
 CLIPPED = "and was clipped"
 """What messages say of a box; :mod:`scenerl.data.inspect.conventions` counts them."""
+
+
+class MissingFile(NamedTuple):
+    """An image file that is not there: the path that it should have, None where no folder of images is there, and the
+    paths that were tried."""
+
+    path: Path | None
+    tried: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ def build_example(
     *,
     query: Sequence[object] | None = None,
     crowds: Sequence[tuple[object, object]] = (),
-    image: Path | bytes | None = None,
+    image: Path | bytes | MissingFile | None = None,
     exact: bool = False,
     empty_is_error: bool = False,
 ) -> Record:
@@ -121,7 +130,8 @@ def build_example(
     example = None
     if not checks.errors:
         graph = SceneGraph(tuple(objects), tuple(edges.values()))
-        example = Example(image_id, checks.width, checks.height, graph, image, query, crowds=around)
+        image, tried = image if isinstance(image, MissingFile) else (image, ())
+        example = Example(image_id, checks.width, checks.height, graph, image, query, crowds=around, tried=tried)
     return Record(where, example, tuple(checks.errors), tuple(checks.warnings))
 
 
@@ -145,9 +155,8 @@ class Checks:
         self.height = 0
 
     def image_id(self, value: object) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return self.text(value, "image_id")
+        number = whole_number(value)
+        return self.text(value, "image_id") if number is None else str(number)
 
     def side(self, value: object, name: str) -> int:
         least = int(not self.exact)
@@ -249,6 +258,13 @@ def four_finite(value: object) -> Box | None:
     if -FAR < a < FAR and -FAR < b < FAR and -FAR < c < FAR and -FAR < d < FAR:
         return float(a), float(b), float(c), float(d)
     return None
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number, also one written with a point, as pandas writes those of a column with gaps; else None."""
+    if type(value) is int:
+        return value
+    return int(value) if type(value) is float and value.is_integer() and abs(value) < FAR else None
 
 
 def kind_of(value: object) -> str:

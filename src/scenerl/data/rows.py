@@ -7,7 +7,8 @@ A row is a dict::
      "relationships": [{"subject": "person.1", "predicate": "riding", "object": "bike.2"}, ...]}
 
 or, for detection, ``"detections": [{"label": "person", "bbox_2d": [...]}]`` with ``"query": ["person", "dog"]`` instead
-of objects and relationships, and perhaps ``"crowds"``, entries like those of ``detections``. Boxes are xyxy in pixels.
+of objects and relationships, and perhaps ``"crowds"``, entries like those of ``detections``, or ``"referring": true``
+where the query is one sentence about the one detection. Boxes are xyxy in pixels.
 Keys that are not named here are ignored. The checks are those of :mod:`scenerl.data.records`.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from scenerl.answers.elements import excerpt, label_of, object_ids
@@ -25,6 +27,8 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # what no file name can hold
 _OBJECT_KEYS = frozenset(("id", "bbox"))
 _DETECTION_KEYS = frozenset(("label", "bbox_2d"))
 _RELATION_KEYS = frozenset(("subject", "predicate", "object"))
+_ROW_KEYS = frozenset(("image_id", "file_name", "width", "height", "objects", "relationships", "detections", "query"))
+_KEYS = _OBJECT_KEYS | _DETECTION_KEYS | _RELATION_KEYS | _ROW_KEYS
 
 
 def read_row(row: object, where: str, images_dir: Path | None = None) -> Record:
@@ -56,6 +60,7 @@ class _RowReader(Checks):
         for key in ("image_id", "width", "height", *needed):
             if key not in row:
                 hint = "; a detection row has 'detections' instead" if key == "objects" else ""
+                hint = _instead(key, row) or hint
                 self.errors.append(f"the key {key!r} is missing{hint}")
         if self.errors:
             return None
@@ -64,6 +69,7 @@ class _RowReader(Checks):
         self.height = self.side(row["height"], "height")
         image = self._image(row.get("file_name"), images_dir)
         crowds: list[SceneObject] = []
+        referring = row.get("referring", False)
         if is_detection:
             objects, relations = self._detections(row["detections"], "detections"), []
             query = self._query(row.get("query"), objects)
@@ -71,10 +77,14 @@ class _RowReader(Checks):
         else:
             objects, index = self._objects(row["objects"])
             relations, query = self._relations(row["relationships"], index), None
+        if referring not in (True, False) or (referring and not (query and len(query) == len(objects) == 1)):
+            self.errors.append("referring must be true or false; true needs one label in query and one detection")
         if self.errors:
             return None
         graph = SceneGraph(tuple(objects), tuple(relations))
-        return Example(image_id, self.width, self.height, graph, image, query, crowds=tuple(crowds))
+        return Example(
+            image_id, self.width, self.height, graph, image, query, crowds=tuple(crowds), referring=bool(referring)
+        )
 
     def _image(self, value: object, images_dir: Path | None) -> Path | None:
         if value is None:
@@ -148,11 +158,17 @@ class _RowReader(Checks):
         if type(item) is dict and keys <= item.keys():
             return True
         if isinstance(item, Mapping):
-            missing = ", ".join(repr(key) for key in sorted(keys - item.keys()))
+            missing = ", ".join(f"{key!r}{_instead(key, item)}" for key in sorted(keys - item.keys()))
             self.errors.append(f"{name}[{n}] lacks {missing}; it has {excerpt(list(item))}")
         else:
             self.errors.append(f"{name}[{n}] must be a JSON object, found {kind_of(item)} {excerpt(item)}")
         return False
+
+
+def _instead(key: str, row: Mapping) -> str:
+    """The key that was probably meant to be ``key``, for the end of a message."""
+    close = get_close_matches(key, [other for other in row if isinstance(other, str) and other not in _KEYS], 1)
+    return f" (is it {close[0]!r}?)" if close else ""
 
 
 def example_to_row(example: Example, file_name: str | None = None) -> dict:
@@ -171,6 +187,8 @@ def example_to_row(example: Example, file_name: str | None = None) -> dict:
     objects = example.graph.objects
     if example.query is not None:
         row["query"] = list(example.query)
+        if example.referring:
+            row["referring"] = True
         for key, elements in (("detections", objects), ("crowds", example.crowds)):
             if elements or key == "detections":
                 row[key] = [{"label": found.label, "bbox_2d": _plain(found.box)} for found in elements]

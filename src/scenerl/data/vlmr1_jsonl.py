@@ -9,10 +9,10 @@ The answer is such a list, in a code fence, in tags or bare, or ``None``; or, fo
 are xyxy in pixels of the image as stored, as released: VLM-R1 trains on them so and rescales what Qwen2.5-VL says about
 its resized input. Files made for InternVL hold 0 to 1000.
 
-The query is parsed from the question: a list in brackets, a phrase behind ``describes:``, or names between a
-colon and the end of the sentence. Where a question holds none of these, the answer's labels become the query, with
-a warning. Sizes are those of the images' headers, unless rows state ``width`` and ``height``. Ids need not differ in
-these files: where one comes again, the row's number goes behind it.
+The query is parsed from the question: names in ``<ref>`` tags, a list in brackets, a phrase behind ``describes:``, or
+names between a colon and the end of the sentence. Where a question holds none of these, the answer's labels become the
+query, with a warning. Sizes are those of the images' headers, unless rows state ``width`` and ``height``. Ids need not
+differ in these files: where one comes again, the row's number goes behind it.
 
 Source ``vlmr1_jsonl:FILE``, then settings: ``images=FOLDER`` (by default ``images`` beside the file, or its folder) and
 ``frame=pixels`` (the default) or ``frame=norm1000``.
@@ -26,26 +26,31 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.answers.template import TEMPLATES, unfence
 from scenerl.boxes import rescale
 from scenerl.data.arguments import path_and_settings
-from scenerl.data.images import image_size
-from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.images import image_size, missing_file
+from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows
 from scenerl.data.published import ImageFolders, image_folders, refuse_split
-from scenerl.data.records import Record, build_example
+from scenerl.data.records import MissingFile, Record, build_example, four_finite
 from scenerl.errors import DataError
 
 BOX_FORMATS = ("pixels", "norm1000")
 MAX_QUESTION = 100_000
 """Characters of a question that are searched for labels."""
 
-_QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
-_LIST = re.compile(rf"\[\s*({_QUOTED}(?:\s*,\s*{_QUOTED})*)\s*\]")
-_PHRASE = re.compile(r"""describes:?\s*(?:"([^"\n]+)"|'([^'\n]+)'|([^\n]+?))\s*\.?\s*(?:\n|$)""")
-_NAMES = re.compile(r"\b(?:objects|targets|labels|categories|image)\s*+:\s*+([^\n\[\]{}]++)(\n|$)?")
-_SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])")
+_QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|“[^”\n]*”|‘[^’\n]*’)"""
+_LIST = re.compile(rf"\[\s*({_QUOTED}(?:\s*[,，、;；]\s*{_QUOTED})*)\s*\]")
+_TAGGED = re.compile(r"<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL)
+_PHRASE = re.compile(r"""describes[:：]?\s*(?:"([^"\n]+)"|'([^'\n]+)'|“([^”\n]+)”|([^\n]+?))\s*[.。]?\s*(?:\n|$)""")
+_LEAD = r"(?:\b(?:objects|targets|labels|categories|image)|目标|物体|对象|类别|标签)\s*+[:：]\s*+"
+_NAMES = re.compile(rf"{_LEAD}([^\n\[\]{{}}]++(?:\[[^\n\[\]]*+\][^\n\[\]{{}}]*+)*)(\n|$)?")
+_BARE_LIST = re.compile(rf"{_LEAD}\[([^\n\[\]{{}}]*+)\]")
+_SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])|。")
+_OPENING, _CLOSING = "([{（【「《", ")]}）】」》"
+_SEPARATORS = ",，、;；|"
 
 
 def read(argument: str, split: str | None = None) -> Iterator[Record]:
@@ -80,17 +85,25 @@ def queried_labels(question: str) -> list[str]:
     ['a dog', "rider's helmet"]
     >>> queried_labels('Detect the object this sentence describes: "black chair".')
     ['black chair']
-    >>> queried_labels("Detect the following targets: st. bernard, red ball.")
-    ['st. bernard', 'red ball']
+    >>> queried_labels("Detect the following targets: st. bernard, red ball (small, round) and a cat.")
+    ['st. bernard', 'red ball (small, round) and a cat']
+    >>> queried_labels("请检测以下物体：猫、红色的球，狗。")
+    ['猫', '红色的球', '狗']
+    >>> queried_labels("Find <ref>a dog</ref> and <ref>a cat</ref>.")
+    ['a dog', 'a cat']
     """
     question = question[:MAX_QUESTION]
-    if found := _LIST.search(question):
+    if found := _TAGGED.findall(question):
+        labels = [inner or other for inner, other in found]
+    elif found := _LIST.search(question):
         labels = [re.sub(r"\\(.)", r"\1", quoted[1:-1]) for quoted in re.findall(_QUOTED, found[1])]
+    elif found := _BARE_LIST.search(question):
+        labels = split_names(found[1])
     elif found := _PHRASE.search(question):
         labels = [next(part for part in found.groups() if part)]
     else:
         labels = _names_behind_a_colon(question)
-    return list(dict.fromkeys(label for part in labels if (label := " ".join(part.split()))))
+    return list(dict.fromkeys(label for part in labels if (label := normal_text(part))))
 
 
 def _names_behind_a_colon(question: str) -> list[str]:
@@ -98,8 +111,36 @@ def _names_behind_a_colon(question: str) -> list[str]:
     for found in _NAMES.finditer(question):
         names, *others = _SENTENCE_END.split(found[1], 1)
         if others or found[2] is not None:
-            return names.strip().removesuffix(".").split(",")
+            return split_names(names.strip().removesuffix("."))
     return []
+
+
+def split_names(text: str) -> list[str]:
+    """Names between separators: commas and semicolons, Chinese ones too, ``|``, and points with spaces around them.
+    Separators in brackets and quotes belong to a name.
+
+    >>> split_names("a cup (white, chipped); 'salt, pepper' | 桌子、椅子 . and a lamp")
+    ['a cup (white, chipped)', 'salt, pepper', '桌子', '椅子', 'a lamp']
+    """
+    names, start, depth, quote = [], 0, 0, ""
+    for place, character in enumerate(text):
+        around = text[max(0, place - 1) : place + 2]
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in '"“' or (character == "'" and not text[start:place].strip()):
+            closing = {"“": "”"}.get(character, character)
+            quote = closing if closing in text[place + 1 :] else ""
+        elif character in _OPENING:
+            depth += 1
+        elif character in _CLOSING:
+            depth = max(0, depth - 1)
+        elif not depth and (character in _SEPARATORS or around == " . "):
+            names.append(text[start:place])
+            start = place + 1
+    names.append(text[start:])
+    names = [name.strip() for name in names]
+    names = [name.removeprefix("and ").removeprefix("or ") if number else name for number, name in enumerate(names)]
+    return [name.strip("\"“”'") if name[:1] in "\"“'" and name[-1:] in "\"”'" else name for name in names if name]
 
 
 def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_format: str) -> Record:
@@ -121,17 +162,19 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     image = image[0] if isinstance(image, list) and len(image) == 1 else image
     if not isinstance(image, str) or not image or "\0" in image:
         raise DataError(f"image must be the name of one image file, found {excerpt(row.get('image'))}")
-    file = folders.find(image)
+    file = folders.find_named(image)
     size = row.get("width"), row.get("height")
+    if None in size and isinstance(file, MissingFile):
+        raise missing_file(f"image {excerpt(image)}", file.tried)
     if None in size:
         size = image_size(file, "the image") if file is not None else (None, None)
     query = queried_labels(question.replace("<image>", ""))
-    labels, boxes = _detections(answer, query)
+    labels, boxes = detections_of(answer, query)
+    if not query and not labels:
+        raise DataError(f"neither question nor answer names a label: {excerpt(question)}")
     if box_format == "norm1000" and all(type(side) is int and side > 0 for side in size):
         # what is no box stays, for the record's checks to name
-        boxes = [
-            rescale([box], (1000, 1000), size)[0].tolist() if box_of(box) and len(box) == 4 else box for box in boxes
-        ]
+        boxes = [rescale([box], (1000, 1000), size)[0].tolist() if four_finite(box) else box for box in boxes]
     warnings = ()
     unlisted = [label for label in dict.fromkeys(labels) if label not in query]
     if unlisted or not query:
@@ -143,8 +186,12 @@ def _record(row: Mapping, where: str, image_id: str, folders: ImageFolders, box_
     return Record(where, record.example, record.errors, (*warnings, *record.warnings))
 
 
-def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
-    """Labels and boxes of an answer."""
+def detections_of(answer: str, query: list[str]) -> tuple[list[str], list[object]]:
+    """Labels and boxes of an answer; a box alone has the label of a query of one.
+
+    Raises:
+        DataError: it is no answer of VLM-R1's kind.
+    """
     body = unfence(TEMPLATES["think"].open(answer).body.removesuffix("</answer>"))
     if body.strip().rstrip(".").lower() == "none":
         return [], []
@@ -152,11 +199,11 @@ def _detections(answer: str, query: list[str]) -> tuple[list[str], list[object]]
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise DataError(f"the answer is neither a JSON list of boxes nor None: {excerpt(body)}") from None
-    if isinstance(value, list) and len(value) == 4 and len(query) == 1 and box_of(value):
+    if len(query) == 1 and four_finite(value):
         return query, [value]
     items = [value] if isinstance(value, dict) else value
     if not isinstance(items, list) or not all(
         isinstance(item, dict) and isinstance(item.get("label"), str) and "bbox_2d" in item for item in items
     ):
         raise DataError(f"the answer must be a list of objects with bbox_2d and label, found {excerpt(value)}")
-    return [" ".join(item["label"].split()) for item in items], [item["bbox_2d"] for item in items]
+    return [normal_text(item["label"]) for item in items], [item["bbox_2d"] for item in items]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.errors import DataError, UserError
 from scenerl.json_files import read_json
 from scenerl.types import Example
@@ -56,7 +56,7 @@ class Vocabulary:
             entries = value.get(key) if isinstance(value, dict) else None
             if not isinstance(entries, list) or not all(isinstance(entry, str) and entry.strip() for entry in entries):
                 raise DataError(f"vocabulary {path}: {key!r} is missing or not a list of labels; expected {_EXPECTED}")
-            lists.append(tuple(" ".join(entry.split()) for entry in entries))
+            lists.append(tuple(map(normal_text, entries)))
         try:
             return cls(*lists)
         except ValueError as error:

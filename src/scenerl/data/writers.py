@@ -1,4 +1,5 @@
-"""What ``scenerl data convert`` writes: our JSONL, Parquet in the hub schema, or COCO instances."""
+"""What ``scenerl data convert`` writes: our JSONL, Parquet in the hub schema, COCO instances, or text
+for graph stores."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scenerl.data import instances
+from scenerl.data.graph_files import write_cypher, write_turtle
 from scenerl.data.images import without_orientation
 from scenerl.data.inspect.draw import file_stem
 from scenerl.data.jsonl import write_jsonl
@@ -47,6 +49,8 @@ WRITERS: dict[str, tuple[str, Writer]] = {
     "jsonl": (".jsonl", _jsonl),
     "hub": (".parquet", _hub),
     "coco": (".json", _coco),
+    "turtle": (".ttl", write_turtle),
+    "cypher": (".cypher", write_cypher),
 }
 """Name of a file format to its suffix and its writer."""
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from scenerl.answers.elements import normal_text
 from scenerl.boxes import as_boxes, iou_matrix
 from scenerl.config import load_yaml
 from scenerl.data.ground_truth import Names
+from scenerl.data.records import whole_number
 from scenerl.data.vocabulary import NAMED, Vocabulary, category_names
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
@@ -50,7 +52,9 @@ def read_category_names(path: Path) -> dict[str, dict[int, str]]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of names: {error}") from error
     if isinstance(value, Mapping) and isinstance(value.get("categories"), list):
-        value = {entry["id"]: entry["name"] for entry in value["categories"] if {"id", "name"} <= set(entry)}
+        value = {
+            whole_number(entry["id"]): entry["name"] for entry in value["categories"] if {"id", "name"} <= set(entry)
+        }
     for key in ("names", "objects"):
         if isinstance(value, Mapping) and isinstance(value.get(key), list | Mapping):
             value = value[key]
@@ -61,12 +65,12 @@ def read_category_names(path: Path) -> dict[str, dict[int, str]]:
         and value
         and all(str(number).isdigit() and isinstance(name, str) for number, name in value.items())
     ):
-        return {f"the ids of {path}": {int(number): name for number, name in value.items()}}
+        return {f"the ids of {path}": {int(number): normal_text(name) for number, name in value.items()}}
     raise DataError(f"{path}: names of categories are COCO instances, a list, {{number: name}}, or a name per line")
 
 
 def _counted(names: Sequence[str], source: str) -> dict[str, dict[int, str]]:
-    return {f"places in {source} from {start}": dict(enumerate(names, start)) for start in (0, 1)}
+    return {f"places in {source} from {start}": dict(enumerate(map(normal_text, names), start)) for start in (0, 1)}
 
 
 def agreement(predictions: Predictions, examples: Sequence[Example]) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from scenerl.evaluate.conventions import label_mapper, metric_options
 from scenerl.evaluate.models import Model
 from scenerl.metrics import Mapped, Pair, map_pairs, misspelled
 from scenerl.predictions import DETECTION_LISTS, Predictions, RawPrediction, read_predictions, sniff
+from scenerl.predictions.arrays import to_original_pixels
 from scenerl.predictions.checks import check_box_format, check_format, is_unread, why_unread
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
@@ -114,7 +115,11 @@ class Evaluation:
         return pairs, counts
 
     def _predictions(self, model: Model, kind: str) -> tuple[Predictions, list[str]]:
-        """What a file holds; categories that are numbers get their names, and a sentence says whence."""
+        """What a file holds, and sentences that say how it was read: whence categories that are numbers get their
+        names, and what boxes are in where the file does not say."""
+        if kind == "arrays":
+            predictions = read_predictions(model.path, kind, self.names)
+            return predictions, to_original_pixels(predictions, self.truth.examples, model.options.frame)
         if kind not in DETECTION_LISTS:
             return read_predictions(model.path, kind, self.names), []
         candidates = {}

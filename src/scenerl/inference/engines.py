@@ -67,7 +67,6 @@ class InProcess:
                 raise UserError(f"{name}: names what a server runs; it goes with --engine openai")
         self._options = options
         self.output_format = output_format_for(options, family_of(options.model))
-        self._device = device_named(options.device)
         weights = weights_digest(options.model, options.allow_pickle)
         self.own = {"batch_size": options.batch_size, "dtype": options.dtype, "weights": weights}
 
@@ -79,7 +78,7 @@ class InProcess:
         checkpoint = load(
             options.model,
             options.dtype,
-            self._device,
+            device_named(options.device),
             options.min_pixels,
             options.max_pixels,
             trust_remote_code=options.trust_remote_code,

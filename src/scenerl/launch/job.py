@@ -13,6 +13,7 @@ from scenerl.config import Extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.config.convert import convert
 from scenerl.config.recipes import find_recipe
+from scenerl.early_checks import check_names
 from scenerl.errors import UserError
 from scenerl.launch.profiles import Profile
 
@@ -82,6 +83,7 @@ def make_job(recipes: Sequence[Path], profile: Profile, sets: Sequence[str] = ()
         words += [f"--{key}={value}"]
     options, extra = parse(command, words)
     assert isinstance(options, TrainingOptions)
+    check_names(options, extra)
     accumulation = _accumulation(command, recipes[0], profile, options, extra)
     return Job(command, recipes, profile, [command, *words], options, extra, accumulation)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scenerl.errors import UserError
 from scenerl.metrics.evaluation import Report, evaluate
 from scenerl.metrics.protocols import MetricOptions, Pair
@@ -14,7 +16,8 @@ class SceneGraphMetric:
     The state pickles: metrics of several processes are gathered as they are and merged.
 
     Args:
-        options, training: as for :func:`scenerl.metrics.evaluate`; ``training`` holds its further arguments by name.
+        options: as for :func:`scenerl.metrics.evaluate`.
+        **training: its further arguments, by name.
 
     >>> from scenerl.types import Relation, SceneObject
     >>> cat, mat = SceneObject("cat", (0, 0, 20, 20)), SceneObject("mat", (0, 10, 40, 40))
@@ -27,7 +30,7 @@ class SceneGraphMetric:
     0.5
     """
 
-    def __init__(self, options: MetricOptions | None = None, **training) -> None:
+    def __init__(self, options: MetricOptions | None = None, **training: Any) -> None:
         self.options, self.training = options, training
         self.pairs: dict[str, Pair] = {}
 

@@ -64,8 +64,11 @@ def compare(
     which the difference is at most, or at least, 0, with one resample of each kind added; it is never 0.
 
     Args:
-        a, b: pairs of the same images in the same order.
-        options, training_triplets, predicate_counts: as for :func:`scenerl.metrics.evaluate`.
+        a: pairs of the first predictions.
+        b: pairs of the second, of the same images in the same order.
+        options: as for :func:`scenerl.metrics.evaluate`.
+        training_triplets: as there.
+        predicate_counts: as there.
         num_shown: how many images to list.
 
     Returns:
@@ -134,7 +137,9 @@ def compare_all(
 
     Args:
         models: name to pairs of the same images in the same order.
-        options, training_triplets, predicate_counts: as for :func:`scenerl.metrics.evaluate`.
+        options: as for :func:`scenerl.metrics.evaluate`.
+        training_triplets: as there.
+        predicate_counts: as there.
 
     Raises:
         UserError: the images differ, or one occurs twice.

@@ -7,15 +7,17 @@ hold it to 1e-9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scenerl.boxes import iou_of_pairs
+from scenerl.boxes import as_boxes, iou_matrix, iou_of_pairs
 from scenerl.metrics.arrays import Array, Objects, join, per_image, positions, sort_stably, starts
 from scenerl.metrics.precision import RatioMetrics
+from scenerl.metrics.protocols import Pair
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -27,7 +29,7 @@ MAX_DETECTIONS = 100
 NAMES = ("AP", "AP50", "AP75", "AR100")
 LEVELS = {"F1@0.5": (0,), "F1@0.95": (9,), "F1_mean": tuple(range(10))}
 """Metric to the IoU levels of .50:.05:.95 that it averages over."""
-NMS_IOU = 0.5
+NMS_IOU = ACCURACY_IOU = 0.5
 _BLOCK = 2**14  # numbers in a block of a class's rows that stay in the processor's cache
 _COLUMNS, _LARGEST = 128, 5_000_000  # least number of columns at a time; numbers in an array, which bounds memory
 _JOINED = 2_000_000  # pairs of boxes held at a time
@@ -81,6 +83,24 @@ def by_class_and_image(objects: Objects, p: Array) -> Array:
     """Indices of predictions with those of one class and image together; otherwise their order stays."""
     p = p[sort_stably(objects.predicted.label_O[p])]
     return p[sort_stably(objects.predicted.image_O[p])]
+
+
+def add_accuracy(ratios: RatioMetrics, pairs: Sequence[Pair]) -> None:
+    """Accuracy of referring expressions: the share of images whose first box has an IoU of 0.5 or more with the target.
+
+    The first box is that of the highest score, the earliest of equal ones, whatever its label. Only where every image
+    has a query of one label and one target.
+    """
+    if not pairs or not all(len(pair.query or ()) == len(pair.target.objects) == 1 for pair in pairs):
+        return
+    hits = []
+    for pair in pairs:
+        objects = pair.result.graph.objects if pair.result.graph is not None else ()
+        first = max(objects, key=lambda item: 1.0 if item.score is None else item.score, default=None)
+        boxes = [] if first is None else [first.box]
+        iou = iou_matrix(as_boxes(boxes), as_boxes([pair.target.objects[0].box]))
+        hits.append(float(iou.max(initial=0.0) >= ACCURACY_IOU))
+    ratios.add("Acc@0.5", np.array(hits))
 
 
 def add_greedy(

@@ -9,12 +9,14 @@ import numpy as np
 
 from scenerl.metrics.arrays import Array, DataSet, collect, per_image
 from scenerl.metrics.bootstrap import MetricGroup
-from scenerl.metrics.detection import ClassF1, CocoMetrics, add_greedy, greedy_matches, kept_by_nms
+from scenerl.metrics.detection import ClassF1, CocoMetrics, add_accuracy, add_greedy, greedy_matches, kept_by_nms
 from scenerl.metrics.precision import RatioMetrics, add_absent, add_density, add_precision
 from scenerl.metrics.protocols import MetricOptions, Pair, Triplet
-from scenerl.metrics.recall import PredicateMeans, hit_targets, image_recall, rank
+from scenerl.metrics.recall import PredicateMeans, RecallsWithF1, hit_targets, image_recall, rank, weighted_hits
 from scenerl.predicate_groups import predicate_groups
 from scenerl.types import INVALID_ISSUES, ParseResult
+
+PROVIDED_TASKS = ("sgcls", "predcls")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def build(
     if options.task != "det":
         long_tail = _long_tail(data.relations.predicates, predicate_counts, options.group_bounds)
         means = _add_recalls(ratios, data, chosen, options, long_tail)
-        groups.append(means)
+        groups.append(RecallsWithF1(means, {f"R@{k}": ratios.rows[f"R@{k}"] for k in options.ks}))
+        if options.task in PROVIDED_TASKS:
+            _add_pair_accuracy(ratios, data, options)
         add_precision(ratios, data, of_relations=True)
         _add_instance_recall(ratios, data)
     add_precision(ratios, data, of_relations=False)
@@ -91,6 +95,7 @@ def build(
         thinned = data.objects.select(kept_by_nms(data.objects))
         groups.append(CocoMetrics(thinned, greedy_matches(thinned), data.num_images, prefix="NMS-"))
         add_absent(ratios, chosen)
+        add_accuracy(ratios, chosen)
     add_density(ratios, data, options)
     groups.append(ratios)
     failed = RatioMetrics()
@@ -138,6 +143,9 @@ def _add_recalls(
     for k in options.ks:
         phrases = hit_targets(relations.phrase_fits, constrained, num_targets, k, **rules)
         ratios.add(f"PhrR@{k}", *image_recall(phrases, image_T, num_images))
+        weighted_N = weighted_hits(relations.fits, constrained, relations.predicted.image_R, num_images, k)
+        total_N = per_image(image_T, num_images)
+        ratios.add(f"wR@{k}", weighted_N / np.maximum(total_N, 1) * (total_N > 0), total_N > 0)
         found_Q = hit_targets(relations.pair_fits, constrained, len(relations.image_Q), k, **rules)
         ratios.add(f"PairR@{k}", *image_recall(found_Q, relations.image_Q, num_images))
     if (unseen := relations.unseen_T) is not None:
@@ -151,6 +159,28 @@ def _add_recalls(
     if options.failed == "skipped_in_means":
         counted = np.array([pair.result.ok for pair in pairs], dtype=float)
     return PredicateMeans(relations.target.predicate_R, image_T, means, num_images, counted, vocabulary, long_tail)
+
+
+def _add_pair_accuracy(ratios: RatioMetrics, data: DataSet, options: MetricOptions) -> None:
+    """A@K: of all target relations, the share that is hit by those of the top K predictions whose pair of objects some
+    target relation has.
+
+    Objects are the provided ones, so a pair is known by its two boxes. Source: SGG-Benchmark's SGPairAccuracy.
+    """
+    relations, objects = data.relations, data.objects
+    sides = []
+    for found, columns in ((relations.predicted, objects.predicted), (relations.target, objects.target)):
+        boxes = columns.box_O[found.subject_R], columns.box_O[found.object_R]
+        sides.append(np.column_stack([found.image_R, *boxes]).reshape(-1, 9))
+    number = np.unique(np.concatenate(sides), axis=0, return_inverse=True)[1].ravel()
+    of_target_P = np.isin(number[: len(sides[0])], number[len(sides[0]) :])
+    _, constrained = rank(relations.predicted, data.num_images, options.graph_constraint)
+    fits = relations.fits.select(of_target_P[relations.fits.prediction_C])
+    image_T = relations.target.image_R
+    for k in options.ks:
+        hit = np.unique(fits.target_C[constrained.rank_R[fits.prediction_C] < k])
+        hits_N, total_N = per_image(image_T[hit], data.num_images), per_image(image_T, data.num_images)
+        ratios.add(f"A@{k}", hits_N, total_N)
 
 
 def target_predicates(data: DataSet) -> set[str]:

@@ -46,18 +46,21 @@ class MetricOptions:
     """The conventions of an evaluation. The defaults are those of docs/metrics.md.
 
     Args:
-        task, hits, graph_constraint, ties, failed, f1_average: see :data:`CHOICES`. ``hits``, ``graph_constraint`` and
-            ``ties`` are for recall: precision and F1 are always one to one (of the hits that ``best_target`` leaves),
-            and AP follows the order of emission, as COCO's does. ``f1_average`` is for F1@0.5, F1@0.95 and F1_mean.
+        task: this and the other words: see :data:`CHOICES`.
         ks: the K of R@K, ng-R@K, mR@K, zR@K and their like.
         iou_threshold: least IoU of a match, inclusive.
         plus_one: add one pixel to widths and heights in the IoU of matches, as evaluators descended from Motifs do.
             COCO's metrics never do.
+        hits: of recall. Precision and F1 are always one to one, of the hits that ``best_target`` leaves.
+        graph_constraint: of recall.
+        ties: of recall. AP follows the order of emission, as COCO's does.
+        failed: how images count whose answer could not be parsed.
         absent_predicates_as_zero: count predicates without a target as recall 0 in mR@K and mRecall; needs
             ``predicates``.
         predicates: the predicate vocabulary, or None.
         group_bounds: fewest training relations of a predicate of the body and of the head, for the means over head,
             body and tail; None cuts the predicates into thirds by training frequency.
+        f1_average: of F1@0.5, F1@0.95 and F1_mean.
         filtered: COCO filtered (VLM-R1): leave out, per image, categories with more than 10 target boxes, and the
             predictions of these categories. Detection only.
         bootstrap_samples: resamples for the 95 % intervals; 0 for none.

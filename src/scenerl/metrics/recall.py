@@ -124,6 +124,58 @@ def image_recall(hit_T: Array, image_T: Array, num_images: int) -> tuple[Array, 
     return np.divide(found_N, total_N, out=np.zeros(num_images), where=total_N > 0), (total_N > 0).astype(float)
 
 
+def weighted_hits(candidates: Candidates, ranking: Ranking, image_P: Array, num_images: int, k: int) -> Array:
+    """Hits among the top ``k`` of each image, each weighted by the misses ranked above it.
+
+    Args:
+        candidates: pairs of predictions and targets that fit.
+        ranking: of the predictions.
+        image_P: image of each prediction.
+
+    Returns:
+        (N,) sums of (k - misses above) / k over the predictions that fit some target. A target that two predictions fit
+        counts for both, so a sum may exceed the number of targets.
+
+    Source: SGG-Benchmark's SGWeightedRecall with its linear weights (``evaluation/sgg_metrics.py``).
+    """
+    rank_P = ranking.rank_R
+    hit = np.unique(candidates.prediction_C[rank_P[candidates.prediction_C] < k])
+    hit = hit[np.lexsort((rank_P[hit], image_P[hit]))]
+    misses = rank_P[hit] - positions(image_P[hit])
+    return np.bincount(image_P[hit], weights=(k - misses) / k, minlength=num_images)
+
+
+class RecallsWithF1:
+    """Mean recalls and F1@K, the harmonic mean of R@K and mR@K.
+
+    Args:
+        means: with ``mR@K``.
+        recalls: ``R@K`` to (N,) recall of each image and (N,) whether it has a target; see :func:`image_recall`.
+
+    Source: Zhang et al. 2022 (IETrans, arXiv 2203.11654); SGG-Benchmark's SGF1Score.
+    """
+
+    def __init__(self, means: PredicateMeans, recalls: dict[str, tuple[Array, Array]]) -> None:
+        self._means, self._recalls = means, recalls
+        self.names = (*means.names, *(name.replace("R@", "F1@") for name in recalls))
+        support = dict(zip(means.names, means.support, strict=True))
+        self.support = np.array([*means.support, *(support[f"m{name}"] for name in recalls)])
+
+    def __call__(self, weights_NB: Array) -> Array:
+        """The metrics under image weights: (metrics, B), NaN without any target."""
+        values = self._means(weights_NB)
+        rows = [values]
+        for name, (recall_N, has_target_N) in self._recalls.items():
+            images_B, mean_B = has_target_N @ weights_NB, values[self._means.names.index(f"m{name}")]
+            recall_B = np.divide(
+                recall_N @ weights_NB, images_B, out=np.full(len(images_B), np.nan), where=images_B > 0
+            )
+            total_B = recall_B + mean_B
+            f1_B = np.divide(2 * recall_B * mean_B, total_B, out=np.zeros(len(total_B)), where=total_B != 0)
+            rows.append(f1_B[None, :])
+        return np.concatenate(rows)
+
+
 class PredicateMeans:
     """Mean recall: a predicate is averaged over the images in which it occurs, then predicates are averaged.
 

@@ -53,6 +53,7 @@ _NO_OBJECT_AT_ALL = "neither target nor predicted objects"
 
 METRICS: tuple[MetricSpec, ...] = (
     _spec("failure_rate", "Failure rate", "no images", _BOTH, "lower"),
+    _spec("Acc@0.5", "Accuracy at IoU 0.5", "not every image has one sentence and one box", (DET,)),
     # Recall rewards emitting more relations, so summaries show it with precision and density.
     _spec("Recall", "Recall", _NO_RECALL, (GRAPH,)),
     _spec("mRecall", "mRecall", _NO_RECALL),
@@ -60,6 +61,9 @@ METRICS: tuple[MetricSpec, ...] = (
     _spec("ng-R@K", "ng-R@K", _NO_RECALL),
     _spec("mR@K", "mR@K", _NO_RECALL, (GRAPH,)),
     _spec("ng-mR@K", "ng-mR@K", _NO_RECALL),
+    _spec("F1@K", "F1@K of R and mR", _NO_RECALL),
+    _spec("wR@K", "Weighted R@K", _NO_RECALL),
+    _spec("A@K", "A@K", _NO_RECALL),
     _spec("zR@K", "zR@K", "no target relation whose triplet is unseen in training"),
     _spec("PhrR@K", "PhrR@K", _NO_RECALL),
     _spec("PairR@K", "PairR@K", _NO_RECALL),

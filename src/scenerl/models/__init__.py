@@ -8,7 +8,9 @@ FAMILIES = {
     "qwen2_vl": "scenerl.models.qwen2_vl",
     "qwen2_5_vl": "scenerl.models.qwen2_5_vl",
     "qwen3_vl": "scenerl.models.qwen3_vl",
+    "qwen3_5": "scenerl.models.qwen3_5",
     "internvl": "scenerl.models.internvl",
     "smolvlm": "scenerl.models.smolvlm",
+    "glm46v": "scenerl.models.glm46v",
 }
 """``config.model_type`` to the module that defines the family."""

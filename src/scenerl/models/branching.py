@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 SHRINK_BELOW = 0.875
 """Finished answers are taken out once fewer than this share of the batch is left: each time copies the cache."""
@@ -176,8 +176,30 @@ class _Layer(DynamicLayer):
         self._hold(*(state.gather(2, index.expand(-1, state.shape[1], -1, state.shape[3])) for state in states))
 
 
+class BranchedStates(LinearAttentionLayer):
+    """States of linear attention, which sum up what came before; rows can be taken out, tokens cannot."""
+
+    def __init__(self, layer: LinearAttentionLayer, branch: torch.Tensor):
+        super().__init__(layer.number_of_states)
+        self.__dict__.update(layer.__dict__)
+        self.batch_select_indices(branch)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        for name in ("conv_states", "recurrent_states"):
+            held = getattr(self, name)
+            setattr(self, name, {key: None if state is None else state[indices] for key, state in held.items()})
+
+    def pick_places(self, places: torch.Tensor) -> None:
+        """There are no places, and what is padding never came in."""
+
+
 def _branched(cache: DynamicCache, branch: torch.Tensor) -> DynamicCache:
     """A cache in which row b goes on from row ``branch[b]`` of the prompts'."""
     own = DynamicCache()
-    own.layers = [_Layer(layer.keys[branch], layer.values[branch]) for layer in cache.layers]
+    own.layers = [
+        BranchedStates(layer, branch)
+        if isinstance(layer, LinearAttentionLayer)
+        else _Layer(layer.keys[branch], layer.values[branch])
+        for layer in cache.layers
+    ]
     return own

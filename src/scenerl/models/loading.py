@@ -77,9 +77,14 @@ def is_hub_name(name: str | Path) -> bool:
 
 
 def family_of(name: str | Path) -> Family:
-    """The family of a checkpoint folder or hub name, by its configuration's ``model_type`` and nothing else.
+    """The family of a checkpoint folder or hub name; arguments and errors as for :func:`model_type_of`."""
+    return family_named(model_type_of(name))
 
-    An adapter is of its base model's family.
+
+def model_type_of(name: str | Path) -> str:
+    """The key in :data:`~scenerl.models.FAMILIES` of a checkpoint folder or hub name, by its configuration alone.
+
+    An adapter is of its base model's family. For a folder nothing heavy is imported.
 
     Raises:
         UserError: there is no such folder or hub model, it lacks its configuration, or the type is not supported;
@@ -88,7 +93,7 @@ def family_of(name: str | Path) -> Family:
     folder = Path(located(name))
     if folder.is_dir():
         if (base := base_of(name)) is not None:
-            return family_of(base)
+            return model_type_of(base)
         path = folder / "config.json"
         if not path.is_file():
             raise UserError(f"{folder}: no config.json, so this is not a checkpoint folder")
@@ -104,7 +109,7 @@ def family_of(name: str | Path) -> Family:
             model_type = PreTrainedConfig.get_config_dict(str(name))[0].get("model_type")
         except OSError as error:
             if (base := base_of(name)) is not None:
-                return family_of(base)
+                return model_type_of(base)
             raise UserError(
                 f"model {str(name)!r}: no such folder, and the hub gives no such model ({one_line(error)})"
             ) from error
@@ -112,7 +117,7 @@ def family_of(name: str | Path) -> Family:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"{name}: model_type {model_type!r} is not supported; allowed: {', '.join(FAMILIES)}{hint}")
-    return family_named(model_type)
+    return model_type
 
 
 def base_of(name: str | Path) -> str | None:

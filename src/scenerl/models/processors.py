@@ -11,10 +11,16 @@ from transformers import AutoTokenizer, ProcessorMixin
 from scenerl.errors import UserError
 
 
-def lora_targets(language_model: str) -> str:
-    """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands."""
-    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-    return rf"(.*\.)?{language_model}\.layers\.\d+\.(self_attn|mlp)\.({names})"
+def lora_targets(language_model: str, more: str = "") -> str:
+    """Regular expression of the linear layers in the blocks of the submodule ``language_model``, wherever it stands.
+
+    Args:
+        more: of a block's layers with other names than most families give them.
+    """
+    layers = r"(self_attn|mlp)\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    if more:
+        layers = f"({layers}|{more})"
+    return rf"(.*\.)?{language_model}\.layers\.\d+\.{layers}"
 
 
 def load_tokenizer(name: str | Path, image_token: str, trust_remote_code: bool = False):
@@ -79,6 +85,26 @@ def loader(
         saved = ProcessorMixin.get_processor_dict(name)[0] if processor_class.settings else {}
         settings = {key: saved[key] for key in processor_class.settings if key in saved}
         return processor_class(image_processor, tokenizer, chat_template=template, **settings)
+
+    return load_processor
+
+
+_NO_THINKING = "{%- set enable_thinking = enable_thinking | default(false) %}\n"
+
+
+def without_thinking(load: Callable) -> Callable:
+    """A family's ``load_processor`` for chat templates that let a model think unless told otherwise.
+
+    What a model may write before its answer is the response template's business, so that thinking is off unless a call
+    says ``enable_thinking=True``.
+    """
+
+    def load_processor(*args, **kwargs) -> WithoutVideo:
+        processor = load(*args, **kwargs)
+        template = processor.chat_template
+        if "enable_thinking" in template and not template.startswith(_NO_THINKING):
+            processor.chat_template = _NO_THINKING + template
+        return processor
 
     return load_processor
 

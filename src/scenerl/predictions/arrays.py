@@ -4,6 +4,12 @@ Predictions: ``{"0": {"bbox": [xyxy], "bbox_labels", "bbox_scores", "rel_pairs",
 "rel_all_scores"?}}``, sorted by score. The info file holds ``idx_to_files``, ``ind_to_classes`` and
 ``ind_to_predicates``, whose entry 0 is the background. An ``.npz`` of the same keys is read too: rows of all images one
 after another, ``bbox_image`` and ``rel_image`` with each row's place in ``image_id``, and the two lists of names.
+
+The benchmark writes boxes in pixels of the resized input and states its size nowhere: the shorter side is 600 and the
+longer one 1000 at most, or 800 and 1333, as its configurations say. Evaluators of its results, ours too, would take
+them for pixels of the original image, so :func:`to_original_pixels` finds out which fits.
+
+Source: Scene-Graph-Benchmark.pytorch, ``engine/inference.py`` and ``data/transforms/transforms.py``.
 """
 
 from __future__ import annotations
@@ -13,18 +19,22 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from scenerl.answers.elements import excerpt
+from scenerl.box_formats import extent_wh
+from scenerl.boxes import as_boxes, rescale
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import box_of
+from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
+from scenerl.predictions.checks import find_box_format
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import LAST, decode_score
-from scenerl.types import ParseResult
+from scenerl.types import Example, ParseResult
 
 INFO = "custom_data_info.json"
 KEYS = ("bbox", "bbox_labels", "bbox_scores", "rel_pairs", "rel_labels", "rel_scores")
@@ -48,7 +58,7 @@ def read(path: Path, names: Names) -> Predictions:
         lists = _lists(entry, where)
         graph, scores = GraphBuilder(), {}
         for n, (raw, label) in enumerate(zip(lists["bbox"], lists["bbox_labels"], strict=True)):
-            box = box_of(raw)
+            box = four_finite(raw)
             if box is None:
                 predictions.notes.add("bad_boxes", f"{where}, bbox[{n}]")
                 continue
@@ -65,6 +75,68 @@ def read(path: Path, names: Names) -> Predictions:
             graph.add_relation(subject, _name(predicates, predicate, where), object_, score)
         predictions.add(image_id, RawPrediction(where, result=ParseResult("ok", graph.graph())))
     return predictions.require_some()
+
+
+INPUT_SIDES = {"resized": (600, 1000), "resized to 800-1333": (800, 1333)}
+"""Sizes of the resized input: the length of the shorter side, and what the longer side may have at most. The first is
+that of the benchmark's relation models, the other that of its default configuration."""
+
+
+def input_wh(image_wh: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
+    """Size to which the benchmark resizes an image.
+
+    >>> input_wh((800, 400), 600, 1000), input_wh((400, 500), 600, 1000)
+    ((1000, 500), (600, 750))
+    """
+    small, large = sorted(image_wh)
+    if large / small * shorter > longest:
+        shorter = round(longest * small / large)
+    side = int(shorter * large / small)
+    return (shorter, side) if image_wh[0] < image_wh[1] else (side, shorter)
+
+
+def _extent(name: str, image_wh: tuple[int, int]) -> tuple[float, float]:
+    return input_wh(image_wh, *INPUT_SIDES[name]) if name in INPUT_SIDES else extent_wh(name, image_wh)
+
+
+def to_original_pixels(predictions: Predictions, examples: Sequence[Example], box_format: str | None) -> list[str]:
+    """Convert the boxes of :func:`read` to pixels of the original image, in place, and say in what they were.
+
+    Args:
+        examples: ground truth.
+        box_format: what the boxes are in. None: pixels of the original image or of the resized input, in which they
+            overlap the ground truth best; of the resized input where that is not clear. With ``resized`` only its size
+            is found out.
+
+    Raises:
+        DataError: the box format needs image sizes that the ground truth lacks.
+    """
+    known = [example for example in examples if example.image_id in predictions.entries]
+    entries = [predictions.entries[example.image_id] for example in known]
+    sentence = []
+    if box_format in (None, "resized"):
+        names = [*(["pixels"] if box_format is None else []), *INPUT_SIDES]
+        found = find_box_format(known, [entry.result for entry in entries], "pixels", names, _extent)
+        box_format = found.name if found.is_clear else "resized"
+        doubt = "" if found.is_clear else ", which is not certain: say it with --frame pixels or resized"
+        sentence = [f"boxes read as {box_format} ({found.reason}){doubt}"]
+    if box_format == "pixels":
+        return sentence
+    for example, entry in zip(known, entries, strict=True):
+        graph = entry.result.graph
+        if not graph.objects:
+            continue
+        if not all(example.image_wh):
+            raise DataError(
+                f"{entry.where}: boxes in {box_format!r} need the image's width and height, which the data lacks; "
+                "--frame pixels takes them as they stand"
+            )
+        extent = _extent(box_format, example.image_wh)
+        boxes = rescale(as_boxes([item.box for item in graph.objects]), extent, example.image_wh).tolist()
+        objects = tuple(item._replace(box=tuple(box)) for item, box in zip(graph.objects, boxes, strict=True))
+        result = replace(entry.result, graph=replace(graph, objects=objects))
+        predictions.entries[example.image_id] = replace(entry, result=result)
+    return sentence
 
 
 def _from_labels(

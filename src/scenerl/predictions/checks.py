@@ -7,7 +7,7 @@ the image, or overlap the ground truth much better in another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,17 @@ class BoxFormatFound:
     is_clear: bool
 
 
-def find_box_format(examples: Sequence[Example], results: Sequence[ParseResult], box_format: str) -> BoxFormatFound:
+Extent = Callable[[str, tuple[int, int]], tuple[float, float]]
+"""Name of a box format and size of an image to the (width, height) that the whole image has in it."""
+
+
+def find_box_format(
+    examples: Sequence[Example],
+    results: Sequence[ParseResult],
+    box_format: str,
+    alternatives: Sequence[str] = ALTERNATIVES,
+    extent: Extent = extent_wh,
+) -> BoxFormatFound:
     """The box format of boxes whose answers do not state it.
 
     One that leaves more than a fifth of the boxes outside their image is out. Of the others it is the one in which
@@ -99,10 +109,15 @@ def find_box_format(examples: Sequence[Example], results: Sequence[ParseResult],
     Args:
         examples: ground truth.
         results: what was predicted for each, read in ``box_format``.
-        box_format: one of :data:`ALTERNATIVES`.
+        box_format: one of the alternatives.
+        alternatives: names of box formats.
+        extent: their meaning.
     """
     chosen = _with_boxes(examples, results)
-    fits = {name: (_outside(chosen, box_format, name), _fit(chosen, box_format, name)) for name in ALTERNATIVES}
+    fits = {
+        name: (_outside(chosen, box_format, name, extent), _fit(chosen, box_format, name, extent))
+        for name in alternatives
+    }
     if not chosen:
         return BoxFormatFound(box_format, "there is no box to tell it by", False)
     inside = {name: fit for name, (outside, fit) in fits.items() if outside <= _OUTSIDE}
@@ -171,12 +186,12 @@ def _with_boxes(examples: Sequence[Example], results: Sequence[ParseResult]) -> 
     ]
 
 
-def _again(example: Example, boxes: Array, box_format: str, other: str) -> Array:
+def _again(example: Example, boxes: Array, box_format: str, other: str, extent: Extent) -> Array:
     """Boxes that were read in one box format as they are in another; ``resized`` counts as it was read."""
     if box_format == other:
         return boxes
-    raw = rescale(boxes, example.image_wh, extent_wh(box_format, example.image_wh))
-    return rescale(raw, extent_wh(other, example.image_wh), example.image_wh)
+    raw = rescale(boxes, example.image_wh, extent(box_format, example.image_wh))
+    return rescale(raw, extent(other, example.image_wh), example.image_wh)
 
 
 def _exchanged(example: Example, boxes: Array, box_format: str) -> Array:
@@ -185,23 +200,24 @@ def _exchanged(example: Example, boxes: Array, box_format: str) -> Array:
     return rescale(boxes, (width, height), (1.0, 1.0))[:, [1, 0, 3, 2]] * [width, height, width, height]
 
 
-def _outside(chosen: Chosen, box_format: str, other: str) -> float:
+def _outside(chosen: Chosen, box_format: str, other: str, extent: Extent = extent_wh) -> float:
     """The share of predicted boxes that leave their image, had they been read in the box format ``other``."""
     if not chosen:
         return 0.0
     again = [
-        rescale(_again(example, boxes, box_format, other), example.image_wh, (1.0, 1.0)) for example, boxes in chosen
+        rescale(_again(example, boxes, box_format, other, extent), example.image_wh, (1.0, 1.0))
+        for example, boxes in chosen
     ]
     boxes = np.concatenate(again)
     return float(((boxes > _MARGIN) | (boxes < 1.0 - _MARGIN)).any(axis=1).mean())
 
 
-def _fit(chosen: Chosen, box_format: str, other: str) -> float:
+def _fit(chosen: Chosen, box_format: str, other: str, extent: Extent = extent_wh) -> float:
     """Mean over predicted boxes of the best IoU with any target, had they been read in the box format ``other``."""
     best = []
     for example, boxes in chosen:
         iou = iou_matrix(
-            _again(example, boxes, box_format, other), as_boxes([item.box for item in example.graph.objects])
+            _again(example, boxes, box_format, other, extent), as_boxes([item.box for item in example.graph.objects])
         )
         best.append(iou.max(axis=1, initial=0.0))
     return float(np.concatenate(best).mean()) if best else 0.0

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
-from scenerl.data.records import FAR
+from scenerl.data.records import FAR, whole_number
 from scenerl.errors import DataError
 from scenerl.json_files import collector_paused, read_json
 from scenerl.predictions.contents import Predictions, RawPrediction, category_name
@@ -76,8 +76,9 @@ def _checked(rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, Scen
         if box is None:
             notes.add("bad_boxes", f"entry {n}")
             continue
-        number, score = row.get("category_id"), row.get("score")
-        is_known = type(number) is int and number in names.objects
+        category, score = row.get("category_id"), row.get("score")
+        number = category if (whole := whole_number(category)) is None else whole
+        is_known = whole in names.objects
         label = (None if is_known else _own_name(row)) or category_name(number, names, f"entry {n}", notes)
         yield image_id, SceneObject(label, box, decode_score(score, f"entry {n}", notes))
 
@@ -85,7 +86,7 @@ def _checked(rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, Scen
 def _own_name(row: Mapping) -> str | None:
     """The name that an entry states itself: ``category_name``, or a text as its category."""
     values = (row.get(key) for key in ("category_name", "category", "category_id"))
-    return next((" ".join(value.split()) for value in values if type(value) is str and value.strip()), None)
+    return next((normal_text(value) for value in values if type(value) is str and value.strip()), None)
 
 
 def encode(examples: Sequence[Example], results: Sequence[ParseResult]) -> tuple[dict, list]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenerl.answers.elements import excerpt
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.ground_truth import Names
 from scenerl.errors import DataError
 from scenerl.predictions.notes import Notes
@@ -115,13 +115,13 @@ class GraphBuilder:
 
     def add_object(self, number: int, label: str, box: Box, score: float | None = None) -> None:
         self.place[number] = len(self.objects)
-        self.objects.append(SceneObject(label, box, score))
+        self.objects.append(SceneObject(normal_text(label), box, score))
 
     def add_relation(self, subject: int, predicate: str, object_: int, score: float | None = None) -> bool:
         """Add a relation and return True; False, and nothing is added, where an object is not there."""
         if subject not in self.place or object_ not in self.place:
             return False
-        self.relations.append(Relation(self.place[subject], predicate, self.place[object_], score))
+        self.relations.append(Relation(self.place[subject], normal_text(predicate), self.place[object_], score))
         return True
 
     def graph(self) -> SceneGraph:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from scenerl.answers.elements import excerpt, label_of
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.instances import tidy_id
+from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, part, places
@@ -79,7 +80,7 @@ def _result(entry: object, where: str, names: Names, predictions: Predictions) -
     # Its scores are all 1, which says nothing: such objects stay without.
     informative = len(set(map(str, scores))) > 1
     for n, (raw, label) in enumerate(zip(boxes, labels, strict=True)):
-        box = box_of(raw)
+        box = four_finite(raw)
         if box is None:
             predictions.notes.add("bad_boxes", f"{where}, boxes[{n}]")
             continue

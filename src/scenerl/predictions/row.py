@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.answers.elements import excerpt, label_of, object_ids
+from scenerl.answers.elements import excerpt, label_of, normal_text, object_ids
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.output_format import OutputFormat
 from scenerl.box_formats import BOX_FORMATS
@@ -249,7 +249,7 @@ def decode_graph(graph: Mapping, where: str, notes: Notes) -> SceneGraph:
         score = item.get("score")
         if score is not None:
             score = decode_score(score, f"{where}, objects[{n}]", notes)
-        objects.append(SceneObject(label_of(name), _box(item.get("bbox"), where, n), score))
+        objects.append(SceneObject(normal_text(label_of(name)), _box(item.get("bbox"), where, n), score))
     relations = []
     for n, item in enumerate(_list(graph.get("relationships", []), "relationships", where)):
         try:
@@ -261,7 +261,7 @@ def decode_graph(graph: Mapping, where: str, notes: Notes) -> SceneGraph:
         score = item.get("score")
         if score is not None:
             score = decode_score(score, f"{where}, relationships[{n}]", notes)
-        relations.append(Relation(subject, predicate, object_, score))
+        relations.append(Relation(subject, normal_text(predicate), object_, score))
     return SceneGraph(tuple(objects), tuple(relations))
 
 

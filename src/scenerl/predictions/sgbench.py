@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import box_of, tidy_id
+from scenerl.data.instances import tidy_id
+from scenerl.data.records import four_finite
 from scenerl.errors import DataError
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import GraphBuilder, Predictions, RawPrediction, category_name, part, places
@@ -36,7 +37,7 @@ def read(path: Path, names: Names) -> Predictions:
             continue
         graph = GraphBuilder()
         for m, entry in enumerate(part(image, "annotation", list, where)):
-            box = box_of(entry.get("bbox")) if isinstance(entry, Mapping) else None
+            box = four_finite(entry.get("bbox")) if isinstance(entry, Mapping) else None
             if box is None:
                 predictions.notes.add("bad_boxes", f"images[{n}].annotation[{m}]")
             else:

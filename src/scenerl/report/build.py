@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from scenerl.metrics.file import read_metrics
 from scenerl.metrics.registry import headline
 from scenerl.report import charts, gallery
 from scenerl.report.answers import Outline, outline
-from scenerl.report.curves import curve_groups, read_log
+from scenerl.report.chart_files import write_charts
+from scenerl.report.curves import CurveGroup, curve_groups, read_log
 from scenerl.report.drawing import asset
 from scenerl.report.inputs import Inputs
 from scenerl.report.settings import read_settings, settings_table
@@ -47,14 +48,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         UserError: an input is not what it should be; the message names the file.
     """
     stages = list(enumerate(inputs.stages))
-    results: dict[str, Results] = {}
-    for target in inputs.targets:
-        found = [
-            (s.name, n, read_metrics(s.metrics[target.name], s.name)) for n, s in stages if target.name in s.metrics
-        ]
-        if found:
-            results[target.name] = found
-    groups = curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in stages if stage.log])
+    results, groups = _results(inputs), _groups(inputs)
     outlines = {stage.name: outline(stage.predictions) for _, stage in stages if stage.predictions}
     settings = [
         (stage.name, n, read_settings(stage.predictions), outlines[stage.name].merged_from)
@@ -82,7 +76,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "issues": issues,
         "gallery": gallery.gather(inputs, outlines, options, num_images, seed),
         "settings": settings_table(settings),
-        "reliability": [chart for name, rows in results.items() for chart in charts.reliability_charts(name, rows)],
+        "reliability": _reliability(results),
         "gallery_target": inputs.targets[-1].name,
         "other_targets": [target.name for target in inputs.targets[:-1]],
     }
@@ -105,6 +99,40 @@ def write_report(inputs: Inputs, out: Path, num_images: int = gallery.DEFAULT_IM
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
     return len(page.encode("utf-8"))
+
+
+def write_chart_files(inputs: Inputs, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write the report's charts as files of their own (:func:`scenerl.report.chart_files.write_charts`).
+
+    Raises:
+        UserError: as :func:`build_report`; or there is no chart.
+    """
+    groups, reliability = _groups(inputs), _reliability(_results(inputs))
+    if not groups and not reliability:
+        raise UserError("charts: there is none to write; they come from --logs, and from metrics of scored predictions")
+    return write_charts(_environment(), groups, reliability, folder, formats)
+
+
+def _results(inputs: Inputs) -> dict[str, Results]:
+    """The metrics of the stages that have them, by target."""
+    results: dict[str, Results] = {}
+    for target in inputs.targets:
+        found = [
+            (stage.name, n, read_metrics(stage.metrics[target.name], stage.name))
+            for n, stage in enumerate(inputs.stages)
+            if target.name in stage.metrics
+        ]
+        if found:
+            results[target.name] = found
+    return results
+
+
+def _groups(inputs: Inputs) -> list[CurveGroup]:
+    return curve_groups([(stage.name, n, read_log(stage.log)) for n, stage in enumerate(inputs.stages) if stage.log])
+
+
+def _reliability(results: Mapping[str, Results]) -> list[charts.ReliabilityChart]:
+    return [chart for name, rows in results.items() for chart in charts.reliability_charts(name, rows)]
 
 
 def _count_tables(

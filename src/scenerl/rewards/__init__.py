@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.options import RewardOptions, inverse_frequency_weights, reward_options_of
-from scenerl.rewards.registry import RELATION_REWARDS, REWARDS, Reward, select_rewards
+from scenerl.rewards.registry import RELATION_REWARDS, REWARDS, Reward, check_rewards, select_rewards
 from scenerl.rewards.text import score_text
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Comparison",
     "Reward",
     "RewardOptions",
+    "check_rewards",
     "inverse_frequency_weights",
     "reward_options_of",
     "score_text",

@@ -42,6 +42,24 @@ def node_box(comparison: Comparison) -> float:
     return total / len(comparison.target.objects)
 
 
+def iou(comparison: Comparison) -> float:
+    """IoU of the first box and the target: the reward of referring expressions, which have one box.
+
+    Of several targets it is the one that the box overlaps most. Labels do not count.
+
+    Returns:
+        [0, 1]; without a target 1 where nothing is predicted, else 0; 0 for a failed parse.
+
+    Source: VLM-R1's iou_reward (arXiv 2504.07615), which reads the first four whole numbers in brackets, gives 0 for an
+    overlap of at most one pixel in width or height, and is the same otherwise.
+    """
+    if comparison.failed:
+        return 0.0
+    if not comparison.target.objects:
+        return float(not comparison.num_predicted_objects)
+    return max(comparison.iou[0]) if comparison.predicted.objects else 0.0
+
+
 def ap(comparison: Comparison) -> float:
     """COCO's average precision over IoU .50:.05:.95 of one image, all scores 1, predictions in order of emission.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from scenerl.config.convert import near_misses
 from scenerl.errors import UserError
@@ -12,7 +12,7 @@ from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
 from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
 from scenerl.rewards.format import answer_format, cosine_length
-from scenerl.rewards.objects import ap, ap50, node_box, node_label, od_length, weighted_sum
+from scenerl.rewards.objects import ap, ap50, iou, node_box, node_label, od_length, weighted_sum
 
 Reward = Callable[[Comparison], float]
 
@@ -23,6 +23,7 @@ REWARDS: dict[str, Reward] = {
     "hard_recall": hard_recall,
     "relaxed_recall": relaxed_recall,
     "soft_recall": soft_recall,
+    "iou": iou,
     "ap": ap,
     "ap50": ap50,
     "od_length": od_length,
@@ -73,6 +74,20 @@ def select_rewards(names: Iterable[str]) -> dict[str, Reward]:
             raise UserError(f"reward {name!r} is given twice")
         chosen[name] = reward
     return chosen
+
+
+def check_rewards(names: Sequence[str], weights: Sequence[float] | None) -> None:
+    """See that rewards are known, and that there is a weight for each where weights are given.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not select_rewards(names):
+        raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
+    if weights is not None and len(weights) != len(names):
+        raise UserError(
+            f"reward_weights: {len(weights)} weights for {len(names)} rewards ({', '.join(names)}); give one each"
+        )
 
 
 def _checked(name: str, own: Callable) -> Reward:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from scenerl.tiny.architectures import TinyShape
-from scenerl.tiny.checkpoint import build, checkpoint_of_run, create, requested_family, save
+from scenerl.tiny.checkpoint import build, checkpoint_of_run, create, requested_family, resize_of_run, save
 
-__all__ = ["TinyShape", "build", "checkpoint_of_run", "create", "requested_family", "save"]
+__all__ = ["TinyShape", "build", "checkpoint_of_run", "create", "requested_family", "resize_of_run", "save"]

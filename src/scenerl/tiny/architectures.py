@@ -11,6 +11,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
@@ -77,15 +79,18 @@ def text_config(tokenizer, shape: TinyShape, pad: int, end: int) -> dict:
     }
 
 
-def _qwen(config_class, model_class, vision: Callable[[TinyShape], dict], **text) -> Callable:
+def _qwen(config_class, model_class, vision: Callable, text: Callable | None = None, **rope) -> Callable:
+    """A builder: of what the family adds to the vision and text configurations, and to the rotary embedding's.
+
+    Args:
+        vision, text: shape to the family's fields.
+    """
+
     def build(ids: dict[str, int], config: dict, shape: TinyShape):
-        rope = {"type": "mrope", "rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
-        if "mrope_interleaved" in text:
-            rope["mrope_interleaved"] = text["mrope_interleaved"]
-        own = {key: value for key, value in text.items() if key != "mrope_interleaved"}
+        mrope = {"type": "mrope", "rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0, **rope}
         return model_class(
             config_class(
-                text_config={**config, **own, "rope_parameters": rope},
+                text_config={**config, **(text(shape) if text else {}), "rope_parameters": mrope},
                 vision_config={"patch_size": shape.patch, "spatial_merge_size": 2, "temporal_patch_size": 2}
                 | vision(shape),
                 image_token_id=ids["<|image_pad|>"],
@@ -122,6 +127,11 @@ def _vision_25(shape: TinyShape) -> dict:
 
 
 def _vision_3(shape: TinyShape) -> dict:
+    deepstack = list(range(min(shape.vision_layers, shape.text_layers)))
+    return {**_vision_35(shape), "deepstack_visual_indexes": deepstack}
+
+
+def _vision_35(shape: TinyShape) -> dict:
     return {
         "depth": shape.vision_layers,
         "hidden_size": shape.vision_width,
@@ -129,7 +139,18 @@ def _vision_3(shape: TinyShape) -> dict:
         "num_heads": shape.vision_width // HEAD,
         "intermediate_size": shape.vision_width * 2,
         "num_position_embeddings": 64,
-        "deepstack_visual_indexes": list(range(min(shape.vision_layers, shape.text_layers))),
+    }
+
+
+def _text_35(shape: TinyShape) -> dict:
+    heads = shape.text_width // HEAD
+    return {
+        "head_dim": HEAD,
+        "full_attention_interval": min(4, shape.text_layers),  # the other layers are linear
+        "linear_key_head_dim": HEAD,
+        "linear_value_head_dim": HEAD,
+        "linear_num_key_heads": max(1, heads // 2),
+        "linear_num_value_heads": max(1, heads // 2) * 2,
     }
 
 
@@ -158,7 +179,24 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2_vl": _qwen_family(_qwen(Qwen2VLConfig, Qwen2VLForConditionalGeneration, _vision_2)),
     "qwen2_5_vl": _qwen_family(_qwen(Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, _vision_25)),
     "qwen3_vl": _qwen_family(
-        _qwen(Qwen3VLConfig, Qwen3VLForConditionalGeneration, _vision_3, head_dim=HEAD, mrope_interleaved=True)
+        _qwen(
+            Qwen3VLConfig,
+            Qwen3VLForConditionalGeneration,
+            _vision_3,
+            lambda shape: {"head_dim": HEAD},
+            mrope_interleaved=True,
+        )
+    ),
+    "qwen3_5": _qwen_family(
+        _qwen(
+            Qwen3_5Config,
+            Qwen3_5ForConditionalGeneration,
+            _vision_35,
+            _text_35,
+            mrope_interleaved=True,
+            mrope_section=[3, 3, 2],
+            partial_rotary_factor=0.5,
+        )
     ),
 }
 """``model_type`` to how a small model of it is made."""

@@ -70,7 +70,7 @@ def build(
         input_wh = conversation.input_wh(example)
         texts.append(write_answer(example.graph, conversation.format_for(example), example.image_wh, input_wh))
         largest = max(largest, *map(int, extent_wh(output_format.box_format, example.image_wh, input_wh)))
-        prompts.add(build_prompt(output_format, example.query))
+        prompts.add(build_prompt(output_format, example.query, referring=example.referring))
         labels.update(example.query or ())
     numbers = range(0, largest + 1, output_format.step)
     phrases = shared_phrases(sorted(prompts), sorted(labels))
@@ -166,6 +166,17 @@ def requested_family(options) -> Family | None:
     return family_named(model_type or MODEL_TYPE)
 
 
+def resize_of_run(options, family: Family) -> Callable[[tuple[int, int]], tuple[int, int]]:
+    """Size of an image to that of the resized input, both in pixels, of the small model of a run before it is built."""
+    images = ARCHITECTURES[family.model_type].build_images(_shape_for(options))
+    return partial(family.input_wh, SimpleNamespace(image_processor=images))
+
+
+def _shape_for(options) -> TinyShape:
+    bounds = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
+    return replace(TinyShape(), **{key: value for key, value in bounds.items() if value is not None})
+
+
 def checkpoint_of_run(
     options, family: Family, output_format: OutputFormat, examples: Sequence[Example], seed: int, batch_size: int
 ) -> Path:
@@ -173,15 +184,13 @@ def checkpoint_of_run(
     folder = options.out / NAME
     if (folder / FILE_NAME).is_file():
         return folder
-    bounds = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
-    shape = replace(TinyShape(), **{key: value for key, value in bounds.items() if value is not None})
     warmup_steps = getattr(options, "tiny_warmup_steps", 0)  # an option of SFT
     with progress_bar("vision warm-up", warmup_steps) as advance:
         metrics = create(
             folder,
             examples,
             output_format,
-            shape,
+            _shape_for(options),
             seed,
             warmup_steps,
             batch_size,

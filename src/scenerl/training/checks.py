@@ -13,22 +13,8 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.errors import DataError, UserError
 from scenerl.models.loading import Checkpoint
 from scenerl.plugins import described, is_own
-from scenerl.rewards import REWARDS, Comparison, RewardOptions, select_rewards
+from scenerl.rewards import Comparison, RewardOptions, select_rewards
 from scenerl.types import Example
-
-
-def check_rewards(rewards: Sequence[str], weights: Sequence[float] | None) -> None:
-    """See that rewards are known, and that there is a weight for each where weights are given.
-
-    Raises:
-        UserError: they are not.
-    """
-    if not select_rewards(rewards):
-        raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
-    if weights is not None and len(weights) != len(rewards):
-        raise UserError(
-            f"reward_weights: {len(weights)} weights for {len(rewards)} rewards ({', '.join(rewards)}); give one each"
-        )
 
 
 def check_own_rewards(

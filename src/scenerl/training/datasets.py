@@ -12,18 +12,20 @@ from scenerl.errors import UserError
 from scenerl.types import Example
 
 
-def sft_dataset(examples: Sequence[Example], conversation: Conversation, reasoning: str = "empty") -> Dataset:
+def sft_dataset(
+    examples: Sequence[Example], conversation: Conversation, reasoning: str = "empty", order: str = "annotated"
+) -> Dataset:
     """Columns ``prompt``, ``completion`` (messages) and ``images``, as SFTTrainer reads them.
 
     Args:
-        reasoning: what the reasoning part of the completions holds, see :meth:`Conversation.completion`.
+        reasoning, order: of the completions, see :meth:`Conversation.completion`.
     """
 
     def make_row(index: int) -> dict:
         example = examples[index]
         return {
             "prompt": conversation.prompt(example, None),
-            "completion": conversation.completion(example, reasoning),
+            "completion": conversation.completion(example, reasoning, order),
             "images": [open_image(example)],
         }
 

@@ -16,20 +16,21 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.config import resolve_extra
 from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
-from scenerl.rewards import RewardOptions, reward_options_of, select_rewards
+from scenerl.rewards import RewardOptions, check_rewards, reward_options_of, select_rewards
 from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
-from scenerl.training.checks import check_batch, check_own_rewards, check_prompts, check_rewards
+from scenerl.training.checks import check_batch, check_own_rewards, check_prompts
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
+from scenerl.training.group_sampling import GroupSampling, GroupSamplingMixin, SolvedPrompts
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.training.rewards import RewardBatch
 from scenerl.training.rollout_check import check_rollout
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
-from scenerl.training.vllm_engine import VLLMEngine, engine_in, set_importance_sampling
+from scenerl.training.vllm_engine import VLLMEngine, check_tiles, engine_in, set_importance_sampling
 from scenerl.training.vllm_server import VLLMServer
 from scenerl.types import Example
 
@@ -37,8 +38,8 @@ SAMPLES_NAME = "samples.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
-    """TRL's trainer with shared prompts, checks of its rollouts, and checkpoints that hold rollouts.
+class SceneGRPOTrainer(GroupSamplingMixin, CheckpointMixin, SharedPrefixGRPOTrainer):
+    """TRL's trainer with shared prompts, chosen groups, checks of its rollouts, and checkpoints that hold rollouts.
 
     Attributes:
         rollout_check_tolerance: for :func:`~scenerl.training.rollout_check.check_rollout`; 0: no check.
@@ -68,6 +69,7 @@ class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
 
     def save_rollout(self, checkpoint: Path) -> None:
         """Write the position in a rollout, and the completions that are still to be learnt from."""
+        super().save_rollout(checkpoint)
         is_used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         batches = None if is_used_up else self._buffered_inputs
         torch.save({"step": self._step, "batches": batches, "batched": self._batched}, self._rollout_path(checkpoint))
@@ -77,6 +79,7 @@ class SceneGRPOTrainer(CheckpointMixin, SharedPrefixGRPOTrainer):
 
         So does a run that goes on with another number of processes, as its rollouts are batched differently.
         """
+        super().load_rollout(checkpoint)
         path = self._rollout_path(checkpoint)
         if not path.is_file():  # of a process that is new
             return
@@ -111,6 +114,7 @@ def build_trainer(
     rollout_check_every: int = 100,
     vllm_sync: str = "nccl",
     vllm_sync_folder: Path | None = None,
+    group_sampling: GroupSampling | None = None,
 ) -> SceneGRPOTrainer:
     """A trainer that improves a checkpoint's model by the named rewards, weighted by ``args.reward_weights``.
 
@@ -125,6 +129,7 @@ def build_trainer(
         rollout_check_tolerance, rollout_check_every: see :class:`SceneGRPOTrainer`.
         vllm_sync, vllm_sync_folder: how a server gets new weights: by TRL over ``nccl``, or as files, see
             :class:`~scenerl.training.vllm_server.VLLMServer`; None: a folder in the run folder.
+        group_sampling: which groups a step learns from; None: all of a rollout.
 
     Raises:
         UserError: a name is no reward, weights and rewards differ in number, there are too few examples, or a prompt
@@ -155,6 +160,7 @@ def build_trainer(
         sample_every=sample_log_every,
     )
     if args.use_vllm:
+        check_tiles(checkpoint)
         set_importance_sampling(args, constrained=constrain)
     with trl_checks(), engine_in(_vllm(checkpoint, args, vllm_sync, vllm_sync_folder)):
         trainer = SceneGRPOTrainer(
@@ -170,6 +176,7 @@ def build_trainer(
         )
     trainer.checkpoint, trainer.output_format = checkpoint, conversation.output_format
     trainer.rollout_check_tolerance, trainer.rollout_check_every = rollout_check_tolerance, rollout_check_every
+    trainer.group_sampling = group_sampling
     if constrain and not args.use_vllm:
         trainer.constraint = ConstrainedRollouts(
             checkpoint, conversation, examples, trainer.eos_token_ids, args.max_completion_length
@@ -211,6 +218,13 @@ def describe_rollout(trainer: SceneGRPOTrainer) -> str:
     return f"{form} completions, in process; every {how_often}"
 
 
+def _group_sampling(options) -> GroupSampling | None:
+    """How the options choose groups; None: they do not."""
+    solved = None if options.skip_solved is None else SolvedPrompts(options.skip_solved)
+    sampling = GroupSampling(options.dynamic_sampling, options.keep_top_group_ratio, solved)
+    return None if sampling == GroupSampling() else sampling
+
+
 def run(options, extra: Mapping[str, Any]) -> None:
     """The command. ``extra`` holds the fields given for TRL's GRPOConfig."""
     options, extra = smoke.shrink(options, extra)
@@ -234,5 +248,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         rollout_check_every=options.rollout_check_every,
         vllm_sync=options.vllm_sync,
         vllm_sync_folder=options.vllm_sync_folder,
+        group_sampling=_group_sampling(options),
     )
     fit(trainer)

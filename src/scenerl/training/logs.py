@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scenerl.files import atomic_write_text
-from scenerl.progress import hide, show
+from scenerl.progress import hide, in_words, show
 
 LOG_NAME = "log.jsonl"
 _NUMBER_WIDTH = 9
@@ -72,7 +73,10 @@ class LogFile(TrainerCallback):
 
 
 class ConsoleTable(TrainerCallback):
-    """A progress bar over the steps and one table row per logging step, with the rewards as columns."""
+    """A progress bar over the steps and one table row per logging step, with the rewards as columns.
+
+    Where there is no terminal for the bar, the rows themselves say how many steps there are and how long they take.
+    """
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True)
@@ -91,6 +95,7 @@ class ConsoleTable(TrainerCallback):
             transient=True,
         )
         show(self.progress)
+        self._begun = monotonic(), state.global_step
         self._task = self.progress.add_task("steps", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -103,8 +108,9 @@ class ConsoleTable(TrainerCallback):
         columns = [key for key in _COLUMNS if key in logs]
         rewards = [key for key in logs if key.startswith("rewards/") and key.endswith("/mean")]
         keys = columns[:2] + rewards + columns[2:] if rewards else columns
-        names, texts = ["step".rjust(6)], [str(state.global_step).rjust(6)]
-        room = self.console.width - 6
+        first = self._how_far(state)
+        names, texts = [name.rjust(len(text)) for name, text in first.items()], list(first.values())
+        room = self.console.width - len(" ".join(texts))
         for key in keys:
             name = _COLUMNS.get(key, key.removeprefix("rewards/").removesuffix("/mean"))
             width = max(_NUMBER_WIDTH, len(name))
@@ -116,6 +122,16 @@ class ConsoleTable(TrainerCallback):
         for line in [texts] if names == self._shown else [names, texts]:
             self.progress.console.print(Text(" ".join(line)), soft_wrap=True)
         self._shown = names
+
+    def _how_far(self, state) -> dict[str, str]:
+        """The first columns."""
+        if self.console.is_terminal:
+            return {"step": str(state.global_step).rjust(6)}
+        begun, first = self._begun
+        seconds = (monotonic() - begun) / max(1, state.global_step - first)
+        left = in_words(seconds * (state.max_steps - state.global_step))
+        total = str(state.max_steps)
+        return {"step": f"{state.global_step}/{total}".rjust(max(6, 2 * len(total) + 1)), "left": left.rjust(6)}
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.progress:

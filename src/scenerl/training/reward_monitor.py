@@ -16,7 +16,7 @@ _ADVICE = {
     "wrong_schema": "the model writes another format: check --format and --envelope against its training",
     "truncated": "raise max_completion_length, use --format compact, or add a length reward",
 }
-_GENERAL_ADVICE = (
+GENERAL_ADVICE = (
     "sample at a higher temperature, start from a better SFT checkpoint, or give an easier reward of its kind more "
     "weight"
 )
@@ -63,7 +63,7 @@ class RewardMonitor:
         )
         if value >= 1:
             return f"{head} It is saturated: lower its weight, or remove it."
-        problem, advice = "The completions parse, but it does not distinguish them", _GENERAL_ADVICE
+        problem, advice = "The completions parse, but it does not distinguish them", GENERAL_ADVICE
         if problems := sum((found for _, found in self._constant[name]), Counter()):
             kind, count = problems.most_common(1)[0]
             share = count / (self.window * batch_size)

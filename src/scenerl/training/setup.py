@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import UserError
+from scenerl.errors import DataError, UserError
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
 from scenerl.plugins import keep_code
@@ -32,6 +33,8 @@ from scenerl.training import smoke, vllm_engine
 from scenerl.training.adapters import check_tuning, quantization
 from scenerl.training.engine import check_processes
 from scenerl.types import Example
+
+_log = logging.getLogger(__name__)
 
 _FREE = (
     "constant_reward_window", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "fresh",
@@ -146,6 +149,8 @@ def open_run(
     is_new = built is not None and not Path(options.model).is_dir()
     output_format = output_format_for(options, built or family_of(options.model), is_new=is_new)
     examples = smoke.draw_examples(options, output_format) if options.smoke else _read_examples(options)
+    if built:
+        examples = usable_shapes(examples, Conversation(output_format, tiny.resize_of_run(options, built)), options)
     if output_format.objects is not None and output_format.predicates is not None:
         Vocabulary(output_format.objects, output_format.predicates).require(examples, options.data)
     model = options.model
@@ -161,7 +166,29 @@ def open_run(
                     options, built, output_format, examples, args.seed, args.per_device_train_batch_size
                 )
     checkpoint = load_for_training(options, model, args.trust_remote_code)
-    return checkpoint, checkpoint.conversation(output_format), examples, args
+    conversation = checkpoint.conversation(output_format)
+    return checkpoint, conversation, usable_shapes(examples, conversation, options), args
+
+
+def usable_shapes(examples: Sequence[Example], conversation: Conversation, options) -> Sequence[Example]:
+    """The examples whose images the model takes; some families refuse images of extreme shape.
+
+    Raises:
+        DataError: an image is refused, unless ``skip_bad`` leaves it out with a warning, or none is left.
+    """
+    kept = []
+    for example in examples:
+        try:
+            conversation.input_wh(example)
+        except DataError as error:
+            if not options.skip_bad:
+                raise DataError(f"{options.data}: {error}; --skip_bad leaves such images out") from error
+            _log.warning("%s: row skipped: %s", options.data, error)
+        else:
+            kept.append(example)
+    if examples and not kept:
+        raise DataError(f"{options.data}: the model takes none of the {len(examples)} images")
+    return examples if len(kept) == len(examples) else kept
 
 
 @contextmanager

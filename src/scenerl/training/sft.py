@@ -8,6 +8,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from scenerl.answers.dialogue import Conversation
+from scenerl.errors import UserError
 from scenerl.models.loading import Checkpoint
 from scenerl.tiny.optimizer import MuonFactory
 from scenerl.training import smoke
@@ -32,6 +33,7 @@ def build_trainer(
     muon_learning_rate: float = 0.02,
     peft_config=None,
     reasoning: str = "empty",
+    box_order: str = "annotated",
 ) -> SFTTrainer:
     """A trainer that teaches a checkpoint's model to write the examples' ground truth.
 
@@ -40,8 +42,14 @@ def build_trainer(
             completion tokens enter the loss.
         peft_config: PEFT's configuration of the adapter to train; None: all weights are trained.
         reasoning: what the reasoning part holds with the response template ``think``.
+        box_order: of the objects in the targets, a name from :data:`~scenerl.answers.order.ORDERS`.
         muon: use :class:`scenerl.tiny.optimizer.MuonWithAdamW` in place of ``args.optim``.
+
+    Raises:
+        UserError: another order than the annotated one where the prompt provides the objects, in an order of its own.
     """
+    if box_order != "annotated" and conversation.output_format.provided:
+        raise UserError(f"box_order {box_order}: the prompt provides the objects, and targets keep its order")
     args.remove_unused_columns = False  # the data set's one stored column is an index; the rest is made on access
     optimizer = None
     if muon:
@@ -51,7 +59,7 @@ def build_trainer(
         trainer = SceneSFTTrainer(
             model=checkpoint.model,
             args=args,
-            train_dataset=sft_dataset(examples, conversation, reasoning),
+            train_dataset=sft_dataset(examples, conversation, reasoning, box_order),
             processing_class=checkpoint.processor,
             callbacks=[LogFile(args.output_dir)],
             optimizer_cls_and_kwargs=optimizer,
@@ -76,5 +84,6 @@ def run(options, extra: Mapping[str, Any]) -> None:
         muon_learning_rate=options.muon_learning_rate,
         peft_config=lora_config(options, checkpoint),
         reasoning=options.thought,
+        box_order=options.box_order,
     )
     fit(trainer)

@@ -52,6 +52,23 @@ def check_version() -> None:
         _log.warning("vLLM %s is not among the versions that the tests ran with: %s", version, tested)
 
 
+def check_tiles(checkpoint: Checkpoint) -> None:
+    """Check that an image is one run of image tokens: TRL 1.16 expands prompts, and vLLM does it again.
+
+    Raises:
+        UserError: images are cut into tiles with tokens of their own between them, as SmolVLM's are.
+    """
+    images = checkpoint.processor.image_processor
+    if (
+        checkpoint.family.model_type == "smolvlm"
+        and images.size["longest_edge"] > images.max_image_size["longest_edge"]
+    ):
+        raise UserError(
+            "use_vllm: TRL 1.16 expands prompts with tiled images of smolvlm twice; leave out use_vllm, or take "
+            "another family"
+        )
+
+
 def collapse_runs(ids: Sequence[int], token: int) -> list[int]:
     """Token ids with every run of one token shortened to a single one: the prompt before its images were expanded."""
     return [kept for value, run in groupby(ids) for kept in ([value] if value == token else run)]

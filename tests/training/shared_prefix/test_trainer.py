@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -23,18 +24,20 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
+from trl.trainer.utils import split_tensor_dict
 
+from models.other_families import tile_of  # the module adds small models of those families
+from scenerl import tiny
 from scenerl.errors import UserError
-from scenerl.models.loading import Checkpoint
+from scenerl.models.loading import Checkpoint, family_named
 from scenerl.training import grpo
 from scenerl.training.checkpoints import fit
 from scenerl.training.datasets import grpo_dataset
 from scenerl.training.shared_prefix import attention, self_check, support
 from scenerl.training.shared_prefix import trainer as trainer_module
-from scenerl.training.shared_prefix.padded_rows import join_images, share_images
+from scenerl.training.shared_prefix.padded_rows import IMAGE_FIELDS, join_images, share_images, split_images
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
-from training.small_run import QUICK_GRPO, STYLE, load_checkpoint, read_rows
+from training.small_run import QUICK_GRPO, SHAPE, STYLE, load_checkpoint, read_rows
 
 VISION_25 = {
     "depth": 2, "hidden_size": 32, "out_hidden_size": 64, "num_heads": 2, "intermediate_size": 48, "patch_size": 14,
@@ -79,8 +82,18 @@ def another_model(checkpoint: Checkpoint, config_class, model_class, vision: dic
     return replace(checkpoint, model=model)
 
 
-def of_kind(kind: str, base) -> Checkpoint:
-    checkpoint = load_checkpoint(base)
+def folder_of(kind: str, base: Path, examples) -> Path:
+    if kind not in support.CACHED:
+        return base
+    folder = base.parent / kind
+    if not folder.is_dir():
+        tiny.create(folder, examples, STYLE, SHAPE, model_type=kind)
+    return folder
+
+
+def of_kind(kind: str, base, examples=()) -> Checkpoint:
+    """A small model of a family that cares about what it sees; of those that share by cache one made for examples."""
+    checkpoint = load_checkpoint(folder_of(kind, base, examples))
     if kind == "qwen2_5_vl":
         checkpoint = another_model(checkpoint, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, VISION_25)
     elif kind == "qwen3_vl":
@@ -98,6 +111,8 @@ def build(checkpoint: Checkpoint, examples, folder, shared="on", peft_config=Non
         return [float(sum(ids) % 7) for ids in completion_ids]
 
     args = GRPOConfig(output_dir=str(folder), remove_unused_columns=False, **{**QUICK_GRPO, **fields})
+    if args.gradient_checkpointing:  # as ``train`` does before its first step
+        checkpoint.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
     return SharedPrefixGRPOTrainer(
         model=checkpoint.model,
         reward_funcs=[reward],
@@ -110,9 +125,14 @@ def build(checkpoint: Checkpoint, examples, folder, shared="on", peft_config=Non
     )
 
 
-@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+def any_qwen(request, base, examples, tmp_path_factory):
+    return build(of_kind(request.param, base, examples), examples, tmp_path_factory.mktemp("any"))
+
+
+@pytest.fixture(scope="module", params=support.PACKED + support.CACHED)
 def any_model(request, base, examples, tmp_path_factory):
-    return build(of_kind(request.param, base), examples, tmp_path_factory.mktemp("any"))
+    return build(of_kind(request.param, base, examples), examples, tmp_path_factory.mktemp("any"))
 
 
 def padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,6 +140,31 @@ def padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, t
     ids = [[pad] * (width - len(row)) + row if left else row + [pad] * (width - len(row)) for row in rows]
     mask = [[0] * (width - len(r)) + [1] * len(r) if left else [1] * len(r) + [0] * (width - len(r)) for r in rows]
     return torch.tensor(ids), torch.tensor(mask)
+
+
+def random_image(config, height: int, width: int, generator) -> tuple[torch.Tensor, int]:
+    """Patches or tiles, and how many tokens stand for them."""
+    if hasattr(config.vision_config, "spatial_merge_size"):
+        return torch.randn(height * width, 3 * 2 * 14 * 14, generator=generator), height * width // 4
+    side = tile_of(SHAPE)
+    return torch.randn(height // 2, 3, side, side, generator=generator), 4 * (height // 2)
+
+
+def image_fields(config, ids: torch.Tensor, rows: list[list[torch.Tensor]], grids: list) -> dict:
+    """The images of all rows as TRL hands them to the model."""
+    fields = {"num_images": [len(own) for own in rows]}
+    pixels = torch.cat([image for own in rows for image in own])
+    if hasattr(config.vision_config, "spatial_merge_size"):
+        types = (ids == config.image_token_id).int()
+        return {**fields, "pixel_values": pixels, "image_grid_thw": torch.tensor(grids), "mm_token_type_ids": types}
+    num_tiles = [sum(map(len, own)) for own in rows]
+    if config.model_type == "internvl":
+        return {**fields, "pixel_values": pixels, "num_tiles": num_tiles}
+    padded = pixels.new_zeros(len(rows), max(num_tiles), *pixels.shape[1:])
+    seen = torch.arange(max(num_tiles)) < torch.tensor(num_tiles)[:, None]
+    padded[seen] = pixels
+    masks = seen[..., None, None].expand(-1, -1, *pixels.shape[2:]).long()
+    return {**fields, "pixel_values": padded, "pixel_attention_mask": masks}
 
 
 def random_batch(draw, config) -> tuple[dict, dict]:
@@ -131,7 +176,7 @@ def random_batch(draw, config) -> tuple[dict, dict]:
     def text(length: int) -> list[int]:
         return torch.randint(10, vocabulary, (length,), generator=generator).tolist()
 
-    prompts, completions, pixels, grids, num_images = [], [], [], [], []
+    prompts, completions, pixels, grids = [], [], [], []
     sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     with_images = draw(st.booleans())
     for size in sizes:
@@ -140,16 +185,15 @@ def random_batch(draw, config) -> tuple[dict, dict]:
         prompt = text(draw(st.integers(1, 4)))
         images = []
         for height, width in shapes:
-            images.append(torch.randn(height * width, 3 * 2 * 14 * 14, generator=generator))
-            prompt += [config.vision_start_token_id] + [config.image_token_id] * (height * width // 4)
-            prompt += [config.vision_end_token_id]
+            image, num_tokens = random_image(config, height, width, generator)
+            images.append(image)
+            prompt += text(1) + [config.image_token_id] * num_tokens + text(1)
         prompt += text(draw(st.integers(1, 5)))
         for _ in range(size):
             prompts.append(prompt)
             completions.append(text(draw(st.integers(0, 6))))
-            pixels += images
+            pixels.append(images)
             grids += [[1, height, width] for height, width in shapes]
-            num_images.append(len(shapes))
     answer_ids, answer_mask = padded([row or [0] for row in completions], 0, left=False)
     answer_mask *= torch.tensor([[bool(row)] for row in completions])  # an empty one: masked as truncated ones may be
     batches = []
@@ -160,12 +204,8 @@ def random_batch(draw, config) -> tuple[dict, dict]:
             "attention_mask": torch.cat([mask, answer_mask], 1),
             "logits_to_keep": answer_ids.shape[1],
         }
-        if pixels:
-            batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.tensor(grids)}
-            batch |= {
-                "num_images": num_images,
-                "mm_token_type_ids": (batch["input_ids"] == config.image_token_id).int(),
-            }
+        if grids:
+            batch |= image_fields(config, batch["input_ids"], pixels, grids)
         batches.append(batch)
     return batches[0], batches[1]
 
@@ -242,11 +282,23 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("fields", LOSSES, ids=lambda fields: "-".join(map(str, fields.values())))
-def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_path, fields):
+OF_CACHED = [
+    ("qwen3_5", {"beta": 0.2, "gradient_checkpointing": True}),
+    ("qwen3_5", {"steps_per_generation": 2, "per_device_train_batch_size": 2}),
+    ("internvl", {"beta": 0.2, "gradient_checkpointing": True, "num_iterations": 2}),
+    ("smolvlm", {"gradient_checkpointing": True, "steps_per_generation": 2, "per_device_train_batch_size": 2}),
+]
+
+
+@pytest.mark.parametrize(
+    "kind, fields",
+    [("qwen2_vl", fields) for fields in LOSSES] + OF_CACHED,
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_path, kind, fields):
     fields = {"per_device_train_batch_size": 6, "num_generations": 3, "temperature": 1.5, **fields}
     fields["num_generations"] = min(fields["num_generations"], fields["per_device_train_batch_size"])
-    trainer = build(of_kind("qwen2_vl", base), examples, tmp_path, **fields)
+    trainer = build(of_kind(kind, base, examples), examples, tmp_path, **fields)
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     rows = [trainer.train_dataset[index] for index in (0, 2, 3) for _ in range(trainer.num_generations)]
@@ -265,7 +317,7 @@ def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_pat
     with torch.no_grad():  # so that old and reference log-probabilities are no longer the model's
         for parameter in trainer.model.parameters():
             parameter += 0.02 * parameter.abs().mean() * torch.randn(parameter.shape)
-    batches = split_tensor_dict(share_images(split_pixel_values_by_grid(ours)), trainer.args.steps_per_generation)
+    batches = split_tensor_dict(share_images(split_images(ours)), trainer.args.steps_per_generation)
     for batch in batches:
 
         def loss_and_gradient(batch=batch):
@@ -280,15 +332,16 @@ def test_the_loss_of_a_rollout_and_its_gradient_are_trls(base, examples, tmp_pat
 
 
 def images_of(batch: dict) -> dict:
-    return {key: batch[key] for key in ("pixel_values", "image_grid_thw", "num_images")}
+    return {key: batch[key] for key in IMAGE_FIELDS if key in batch}
 
 
-def test_an_adapter_and_its_reference(base, examples, tmp_path):
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_5"])
+def test_an_adapter_and_its_reference(base, examples, tmp_path, kind):
     from peft import LoraConfig
 
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    config = LoraConfig(r=4, target_modules=family_named(kind).lora_targets, task_type="CAUSAL_LM")
     trainer = build(
-        of_kind("qwen2_vl", base), examples, tmp_path, peft_config=config, beta=0.1, gradient_checkpointing=True,
+        of_kind(kind, base, examples), examples, tmp_path, peft_config=config, beta=0.1, gradient_checkpointing=True,
         per_device_train_batch_size=4,
     )  # fmt: skip
     with torch.no_grad():
@@ -311,11 +364,12 @@ def test_an_adapter_and_its_reference(base, examples, tmp_path):
 
 
 class Pictures:
-    """Counts the patches that go through the vision tower."""
+    """Counts the patches, or tiles, that go through the vision tower."""
 
     def __init__(self, model):
         self.count = 0
-        model.model.visual.patch_embed.register_forward_pre_hook(self.see)
+        embedding = next(module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
+        embedding.register_forward_pre_hook(self.see)
 
     def see(self, module, args):
         self.count += len(args[0])
@@ -341,13 +395,14 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
         assert ours["entropy"] == pytest.approx(trls["entropy"], abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def two_processes(base, rows, tmp_path_factory) -> list[dict]:
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_5"])
+def two_processes(request, base, examples, rows, tmp_path_factory) -> list[dict]:
     """What each of two processes found, see the script."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(__file__).with_name("two_processes.py")
+    base = folder_of(request.param, base, examples)
     command = [sys.executable, str(script), str(rows), str(base), str(tmp_path_factory.mktemp("run"))]
     environment = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
@@ -426,10 +481,14 @@ def test_each_image_once_and_groups_together(base, examples, tmp_path, monkeypat
         assert sum(torch.equal(pixel, wanted["pixel_values"]) for pixel in prompts) == 1
 
 
-@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9, "repetition_penalty": 1.2, "min_p": 0.01}])
-def test_a_rollout_reads_each_prompt_once_and_samples_what_trl_samples(base, examples, tmp_path, limits):
+@pytest.mark.parametrize(
+    "kind, limits",
+    [("qwen2_vl", {"top_p": 0.9, "repetition_penalty": 1.2, "min_p": 0.01})]
+    + [(kind, {}) for kind in ("qwen2_vl", *support.CACHED)],
+)
+def test_a_rollout_reads_each_prompt_once_and_samples_what_trl_samples(base, examples, tmp_path, kind, limits):
     trainer = build(
-        of_kind("qwen2_vl", base), examples, tmp_path, per_device_train_batch_size=9, num_generations=3,
+        of_kind(kind, base, examples), examples, tmp_path, per_device_train_batch_size=9, num_generations=3,
         max_completion_length=20, temperature=1.5, **limits,
     )  # fmt: skip
     assert trainer.shares_rollout
@@ -486,9 +545,9 @@ def test_an_empty_completion_of_an_engine_consists_of_its_end(checkpoint, exampl
         trainer._generate_and_score_completions(rows)
 
 
-def test_a_group_whose_members_differ_is_taken_apart(any_model):
+def test_a_group_whose_members_differ_is_taken_apart(any_qwen):
     """The third row's prompt differs in a token, the fourth's in a pixel: each is scored by what it is."""
-    config = any_model.model.config
+    config = any_qwen.model.config
     prompt = [11, config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, 12, 13]
     prompts = [prompt, prompt, [*prompt[:-1], 14], prompt]
     ids = torch.tensor([[*p, 20, 21 + k] for k, p in enumerate(prompts)])
@@ -506,7 +565,7 @@ def test_a_group_whose_members_differ_is_taken_apart(any_model):
         "mm_token_type_ids": (ids == config.image_token_id).int(),
     }
     ours, trls = both_ways(
-        any_model, lambda: any_model._get_per_token_logps_and_entropies(any_model.model, **batch)[0].detach()
+        any_qwen, lambda: any_qwen._get_per_token_logps_and_entropies(any_qwen.model, **batch)[0].detach()
     )
     torch.testing.assert_close(ours, trls, rtol=0, atol=1e-5)
     first = trls[:, 0]
@@ -526,8 +585,8 @@ def test_a_group_whose_members_differ_is_taken_apart(any_model):
         (lambda b: b["image_grid_thw"][0].copy_(torch.tensor([1, 1, 2])), r"images make \[0\]"),
     ],
 )
-def test_rows_that_cannot_be_packed_are_refused(any_model, change, said):
-    config = any_model.model.config
+def test_rows_that_cannot_be_packed_are_refused(any_qwen, change, said):
+    config = any_qwen.model.config
     ids = torch.tensor(
         [[11, config.vision_start_token_id, config.image_token_id, config.vision_end_token_id, 12, 13, 20, 21, 22]]
     )
@@ -540,8 +599,8 @@ def test_rows_that_cannot_be_packed_are_refused(any_model, change, said):
     change(batch)
     count = int(batch["image_grid_thw"].prod())
     with pytest.raises(ValueError, match=said):
-        any_model._get_per_token_logps_and_entropies(
-            any_model.model, logits_to_keep=3, num_images=[1], pixel_values=torch.randn(count, 1176), **batch
+        any_qwen._get_per_token_logps_and_entropies(
+            any_qwen.model, logits_to_keep=3, num_images=[1], pixel_values=torch.randn(count, 1176), **batch
         )
 
 
@@ -634,7 +693,12 @@ def test_every_reason_is_named(checkpoint, examples, tmp_path, monkeypatch):
     text = model.config.get_text_config()
     assert support.unsupported_reason(trainer) is None
     for owner, name, value, said in (
-        (model.config, "model_type", "llava", "model_type 'llava' is not one of qwen2_vl, qwen2_5_vl, qwen3_vl"),
+        (
+            model.config,
+            "model_type",
+            "llava",
+            "'llava' is not one of qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5, internvl",
+        ),
         (text, "_attn_implementation", "eager", "the attention is 'eager', not 'sdpa'"),
         (text, "layer_types", ["full_attention", "sliding_attention"], "the model has sliding windows"),
         (text, "attention_dropout", 0.1, "the model drops out attention weights"),
@@ -646,6 +710,39 @@ def test_every_reason_is_named(checkpoint, examples, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value)
             assert said in (support.unsupported_reason(trainer) or ""), name
+
+
+def test_reasons_against_a_cache(base, examples, tmp_path, monkeypatch):
+    trainer = build(of_kind("qwen3_5", base, examples), examples, tmp_path, shared="auto", gradient_checkpointing=True)
+    assert support.unsupported_reason(trainer) is None
+    for owner, name, value, said in (
+        (trainer.model.config.text_config, "layer_types", ["linear_attention", "sliding_attention"], "sliding windows"),
+        (trainer, "is_fsdp_enabled", True, "weights are sharded"),
+        (trainer.args, "gradient_checkpointing_kwargs", {"use_reentrant": True}, "checkpointing is reentrant"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            assert said in (support.unsupported_reason(trainer) or ""), name
+
+
+@pytest.mark.parametrize("kind", support.CACHED)
+def test_checkpointing_runs_a_prompt_twice_and_not_once_more_per_completion(base, examples, tmp_path, kind):
+    trainer = build(
+        of_kind(kind, base, examples), examples, tmp_path, per_device_train_batch_size=4, num_generations=4,
+        gradient_checkpointing=True,
+    )  # fmt: skip
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0] for _ in range(4)])
+    trainer._is_checked = True
+    seen = []
+    layer = support.backbone_of(trainer.model).get_submodule(
+        "text_model.layers.0.mlp" if kind == "smolvlm" else "language_model.layers.0.mlp"
+    )
+    layer.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape[:2])))
+    trainer._compute_loss(trainer.model, batch).backward()
+    prompt, completions = (1, int(batch["prompt_mask"][0].sum()) - 1), (4, int(batch["completion_mask"].sum(1).max()))
+    assert sorted(seen) == sorted([prompt, completions] * 2)
 
 
 def test_off_is_trls_path(checkpoint, examples, tmp_path, monkeypatch):

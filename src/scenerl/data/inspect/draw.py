@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import colorsys
+import math
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from scenerl.data.images import open_image
-from scenerl.types import Example
+from scenerl.types import Box, Example
 
 _MIN_SIDE, _MAX_SIDE = 480, 1600  # of the drawn image: small ones are enlarged until their labels can be read
 _FONT_SIZE = 14
@@ -46,18 +47,53 @@ def draw_example(example: Example) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_FONT_SIZE)
     ratio = size[0] / example.width, size[1] / example.height
-    for n, found in enumerate(example.graph.objects, start=1):
-        x1, y1, x2, y2 = (value * ratio[axis % 2] for axis, value in enumerate(found.box))
-        colour = _colour(n)
-        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
-        text = _shown(f"{found.label}.{n}")
-        place = draw.textbbox((x1 + 2, max(0, y1 - _FONT_SIZE - 3)), text, font=font)
-        draw.rectangle((place[0] - 2, place[1] - 1, place[2] + 2, place[3] + 1), fill=colour)
-        draw.text((x1 + 2, max(0, y1 - _FONT_SIZE - 3)), text, fill="black", font=font)
+    boxes = [[value * ratio[axis % 2] for axis, value in enumerate(item.box)] for item in example.graph.objects]
+    for n, (x1, y1, x2, y2) in enumerate(boxes, start=1):
+        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=_colour(n), width=2)
+    taken: list[Box] = []
+    for n, (item, box) in enumerate(zip(example.graph.objects, boxes, strict=True), start=1):
+        text = _shown(f"{item.label}.{n}")
+        taken.append(_label_box(box, (draw.textlength(text, font) + 4, _FONT_SIZE + 4), size, taken))
+        draw.rectangle(taken[-1], fill=_colour(n))
+        draw.text((taken[-1][0] + 2, taken[-1][1]), text, fill="black", font=font)
     draw.rectangle((size[0], 0, canvas.width, canvas.height), fill="white")  # labels may have run into the panel
     for n, line in enumerate(lines):
         draw.text((size[0] + 10, 6 + n * _LINE), _shown(line), fill="black", font=font)
     return canvas
+
+
+def _label_box(box: Sequence[float], size: tuple[float, float], canvas: tuple[int, int], taken: Sequence[Box]) -> Box:
+    """Where the label of a box stands: at the first of its corners where it hides no other, else where it hides least.
+
+    Args:
+        box: x1, y1, x2, y2. size: width and height of the label. canvas: width and height that it stays in.
+        taken: the labels that are there.
+    """
+    x1, y1, x2, y2 = box
+    width, height = size
+    corners = [
+        (x1, y1 - height),
+        (x1, y1),
+        (x2 - width, y1 - height),
+        (x1, y2 - height),
+        (x1, y2),
+        (x2, y1),
+        (x2 - width, y2),
+    ]
+    best, least = None, math.inf
+    for left, top in corners:
+        left = max(0.0, min(left, canvas[0] - width))
+        top = max(0.0, min(top, canvas[1] - height))
+        place = left, top, left + width, top + height
+        if (hidden := sum(_overlap(place, other) for other in taken)) < least:
+            best, least = place, hidden
+        if not hidden:
+            break
+    return best
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def write_drawings(examples: Iterable[Example], out_dir: Path) -> list[Path]:

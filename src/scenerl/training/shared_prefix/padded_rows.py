@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,42 +12,42 @@ from trl.trainer.utils import split_pixel_values_by_grid
 from scenerl.errors import UserError
 from scenerl.training.shared_prefix.packing import runs
 
+MODEL_FIELDS = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
+"""What a model may take of images: pixels as patches, as tiles, or as tiles padded to one number per row."""
+
+IMAGE_FIELDS = (*MODEL_FIELDS, "num_images", "num_tiles")
+"""What TRL's batches hold of images."""
+
 
 @dataclass(frozen=True, slots=True)
 class PaddedRows:
     """A batch of TRL without padding, on the CPU.
 
     Attributes:
-        prompts, types: token ids and token types (0 text, 1 image) of each row's prompt (P,).
+        prompts, types: token ids and token types (0 text, 1 image) of each row's prompt (P,). Families without M-RoPE
+            have no types.
         completions: token ids (C,) of each row.
-        pixels, grids: each row's patches (n, D) and image sizes (k, 3), or None where it has no image.
+        images: each row's inputs of the model for its images; empty where it has none.
     """
 
     prompts: list[torch.Tensor]
     types: list[torch.Tensor]
     completions: list[torch.Tensor]
-    pixels: list[torch.Tensor | None]
-    grids: list[torch.Tensor | None]
+    images: list[dict[str, torch.Tensor]]
 
     @classmethod
-    def unpad(
-        cls, input_ids, attention_mask, num_completion, mm_token_type_ids, pixel_values, image_grid_thw, num_images
-    ) -> PaddedRows:
+    def unpad(cls, input_ids, attention_mask, num_completion, mm_token_type_ids, **images) -> PaddedRows:
         """Remove the padding.
 
         Args:
             input_ids, attention_mask: (B, P + C), prompts and completions padded anywhere.
             num_completion: C.
             mm_token_type_ids: (B, P + C), or None where nothing has images.
-            pixel_values, image_grid_thw: as the processor gives them for all rows, or lists of each row's own.
-            num_images: (B) images of each row; not needed with lists.
+            images: the :data:`IMAGE_FIELDS`, as the processor gives them for all rows, or lists of each row's own.
 
         Raises:
             UserError: a prompt is empty or ends with an image, or a completion holds an image or a gap.
         """
-        images = split_images(
-            {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw, "num_images": num_images}
-        )
         count = len(input_ids)
         ids, masks = input_ids.cpu(), attention_mask.bool().cpu()
         kinds = torch.zeros_like(ids) if mm_token_type_ids is None else mm_token_type_ids.cpu()
@@ -63,25 +64,28 @@ class PaddedRows:
                     "shared_prefix: a prompt must end with text, and a completion must be text without gaps; train "
                     "with --shared_prefix off"
                 )
-        nothing = [None] * count
-        grids = images["image_grid_thw"] or nothing
-        pixels = images["pixel_values"] or nothing
-        has_image = [grid is not None and len(grid) > 0 for grid in grids]
+        split = split_images(images)
+        fields = {key: split[key] for key in MODEL_FIELDS if split.get(key) is not None}
         return cls(
             prompts,
             types,
             completions,
-            [value if has else None for value, has in zip(pixels, has_image, strict=True)],
-            [value if has else None for value, has in zip(grids, has_image, strict=True)],
+            [
+                {key: values[row] for key, values in fields.items()} if fields and split["num_images"][row] else {}
+                for row in range(count)
+            ],
         )
 
     def positions(self, row: int, backbone) -> torch.Tensor:
-        """M-RoPE positions (3, P) of a row's prompt.
+        """M-RoPE positions (3, P) of a row's prompt; (P,) for models that have one axis.
 
         Raises:
             ValueError: image tokens and images differ in number.
         """
-        prompt, types, grid = self.prompts[row], self.types[row], self.grids[row]
+        prompt, types, grid = self.prompts[row], self.types[row], self.images[row].get("image_grid_thw")
+        places = torch.arange(len(prompt))
+        if not hasattr(backbone, "get_rope_index"):
+            return places
         merge = backbone.config.vision_config.spatial_merge_size
         sizes = [] if grid is None else (grid.prod(dim=-1) // merge**2).tolist()
         if int(types.count_nonzero()) != sum(sizes) or 0 in sizes:
@@ -89,18 +93,23 @@ class PaddedRows:
                 f"a prompt holds {int(types.count_nonzero())} image tokens, but its images make {sizes}, a number each"
             )
         if grid is None:
-            return torch.arange(len(prompt)).expand(3, -1)
+            return places.expand(3, -1)
         index, _ = backbone.get_rope_index(
             prompt[None], mm_token_type_ids=types[None], image_grid_thw=grid.cpu(), attention_mask=None
         )
         return index[:, 0]
 
+    def images_of(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The model's inputs for the images of some rows."""
+        chosen = [self.images[row] for row in rows if self.images[row]]
+        return {key: torch.cat([own[key] for own in chosen]) for key in chosen[0]} if chosen else {}
+
     def same_prompt(self, a: int, b: int) -> bool:
         return (
             torch.equal(self.prompts[a], self.prompts[b])
             and torch.equal(self.types[a], self.types[b])
-            and _equal(self.grids[a], self.grids[b])
-            and _equal(self.pixels[a], self.pixels[b])
+            and self.images[a].keys() == self.images[b].keys()
+            and all(_equal(value, self.images[b][key]) for key, value in self.images[a].items())
         )
 
     def groups(self, rows: range) -> list[range]:
@@ -111,21 +120,28 @@ class PaddedRows:
         return [range(rows[run.start], rows[run.start] + len(run)) for run in runs(keys)]
 
 
-def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
-    return a is b or (a is not None and b is not None and torch.equal(a, b))
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a is b or torch.equal(a, b)
 
 
-def split_images(images: dict[str, Any]) -> dict[str, Any]:
-    """Pixels and grids as lists with one entry per row; a buffered batch has them already."""
-    if images["pixel_values"] is None or isinstance(images["pixel_values"], list):
-        return images
-    return split_pixel_values_by_grid(images)
+def split_images(batch: dict[str, Any]) -> dict[str, Any]:
+    """Image fields as lists with one entry per row; a buffered batch has them already.
+
+    As TRL's ``split_pixel_values_by_grid``, which leaves tiles padded to one number per row as they are.
+    """
+    pixels = batch.get("pixel_values")
+    if pixels is None or isinstance(pixels, list):
+        return batch
+    if pixels.ndim == 5:
+        padded = [key for key in ("pixel_values", "pixel_attention_mask") if batch.get(key) is not None]
+        return {**batch, **{key: list(batch[key].split(1)) for key in padded}}
+    return {**batch, **split_pixel_values_by_grid({key: value for key, value in batch.items() if value is not None})}
 
 
 def join_images(images: dict[str, Any]) -> dict[str, Any]:
     """The inverse of :func:`split_images`."""
     return {
-        key: torch.cat(value) if key != "num_images" and isinstance(value, list) else value
+        key: torch.cat(value) if key in MODEL_FIELDS and isinstance(value, list) else value
         for key, value in images.items()
     }
 
@@ -133,7 +149,7 @@ def join_images(images: dict[str, Any]) -> dict[str, Any]:
 def share_images(batch: dict[str, Any]) -> dict[str, Any]:
     """Let neighbouring rows with equal images share one tensor."""
     shared = dict(batch)
-    for key in ("pixel_values", "image_grid_thw"):
+    for key in MODEL_FIELDS:
         values = batch.get(key)
         if values is not None:
             kept: list[torch.Tensor] = []

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import make_flat_list_of_images
-from trl.trainer.utils import pad, split_pixel_values_by_grid
+from trl.trainer.utils import pad
+
+from scenerl.training.shared_prefix.padded_rows import IMAGE_FIELDS, split_images
 
 
 def left_padded(
@@ -38,19 +40,26 @@ def padded(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> to
     return pad([torch.tensor(row, dtype=torch.long) for row in rows], value, side)
 
 
-def select_prompts(fields: dict[str, Any], kept: Sequence[int], num_images: Sequence[int]) -> dict[str, Any]:
+def select_prompts(
+    fields: dict[str, Any], kept: Sequence[int], num_images: Sequence[int], num_image_tokens: Sequence[int]
+) -> dict[str, Any]:
     """The processor's fields of some prompts.
 
     Args:
         kept: which prompts.
-        num_images: (B) images of each prompt of the batch.
+        num_images, num_image_tokens: (B) images of each prompt of the batch, and the tokens that stand for them.
     """
     if len(kept) == len(num_images):
         return fields
-    if "image_grid_thw" in fields:
-        images = {key: _tensor(fields[key]) for key in ("pixel_values", "image_grid_thw")}
-        split = split_pixel_values_by_grid({**images, "num_images": list(num_images)})
-        fields = {**fields, **{key: split[key] for key in images}}
+    images = {key: _tensor(fields[key]) for key in IMAGE_FIELDS if key in fields}
+    if images:
+        images["num_images"] = list(num_images)
+        pixels = images["pixel_values"]
+        if pixels.ndim == 4:  # tiles of all images, each as many tokens
+            per_tile = sum(num_image_tokens) // len(pixels)
+            images["num_tiles"] = [count // per_tile for count in num_image_tokens]
+        images = split_images(images)
+        fields = {**fields, **{key: images[key] for key in IMAGE_FIELDS if key in fields}}
     chosen = {key: [value[row] for row in kept] for key, value in fields.items()}
     return {key: torch.cat(value) if isinstance(value[0], torch.Tensor) else value for key, value in chosen.items()}
 

@@ -9,13 +9,11 @@ import torch
 from trl import GRPOTrainer
 
 from scenerl.training.checks import raise_together
-from scenerl.training.shared_prefix.padded_rows import PaddedRows, join_images, split_images
+from scenerl.training.shared_prefix.padded_rows import IMAGE_FIELDS, PaddedRows, join_images, split_images
 
 FLOAT32_TOLERANCE, HALF_TOLERANCE = 1e-4, 0.05
 """Largest mean difference per token, in nats. Half precision rounds products that are summed in another order, as any
 two kernels do; a token that attends to a wrong one is off by far more."""
-
-IMAGE_FIELDS = ("pixel_values", "image_grid_thw", "num_images")
 
 _log = logging.getLogger(__name__)
 

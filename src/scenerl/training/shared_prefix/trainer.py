@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer, with the image and the prompt of an update run once per group instead of once per completion.
 
 TRL runs each completion with a copy of its prompt, and the prompt, image tokens included, is most of the tokens. Here
-the completions of a group share it (:mod:`scenerl.training.shared_prefix.packing`). Rewards, advantages, losses and the
+the completions of a group share it, in a packed row (:mod:`scenerl.training.shared_prefix.packing`) or behind a cache
+(:mod:`scenerl.training.shared_prefix.caching`). Rewards, advantages, losses and the
 optimiser are TRL's own. Only the source of the log-probabilities changes; the numbers are the same.
 """
 
@@ -16,16 +17,18 @@ from typing import Any, Literal
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
+from trl.trainer.utils import split_tensor_dict
 
 from scenerl.errors import UserError
 from scenerl.models.branching import BranchSampler
 from scenerl.training.constrained import ConstrainedRollouts
+from scenerl.training.shared_prefix import caching
 from scenerl.training.shared_prefix.packing import pack, parts_within, runs, shuffle_groups, split_further
-from scenerl.training.shared_prefix.padded_rows import PaddedRows, share_images
+from scenerl.training.shared_prefix.padded_rows import IMAGE_FIELDS, PaddedRows, share_images, split_images
 from scenerl.training.shared_prefix.rollout import cut_at_stop, ensure_eos, left_padded, once_per_image, select_prompts
-from scenerl.training.shared_prefix.self_check import IMAGE_FIELDS, check_first_group
+from scenerl.training.shared_prefix.self_check import check_first_group
 from scenerl.training.shared_prefix.support import (
+    PACKED,
     accept_packed_rows,
     backbone_of,
     can_share_rollout,
@@ -36,13 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """TRL's trainer on packed groups.
+    """TRL's trainer on groups that share their prompt.
 
     Args:
         shared_prefix: ``on``, ``off``, or ``auto``: on where the model and the settings allow it.
-        max_tokens_per_row: limit of the rows that groups are packed in, which bounds the memory of a single row. A
-            group that does not fit is split over several, each with its prompt. None: a row for each micro-batch. The
-            other arguments are GRPOTrainer's.
+        max_tokens_per_row: limit of the tokens that run together, prompts counted once, which bounds memory. A group
+            that does not fit is split, each part with its prompt. None: a micro-batch runs as a whole. The other
+            arguments are GRPOTrainer's.
 
     Attributes:
         constraint: holds completions to the output format; None: sampling is free.
@@ -71,7 +74,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self.shares_rollout = self.shares_prefix and can_share_rollout(self)
         self._rows: list[int] = []  # of the rollout's prompts in the data set, where there is a constraint
         self._is_checked = False
-        if self.shares_prefix:
+        self._packs = self.accelerator.unwrap_model(self.model).config.model_type in PACKED
+        if self.shares_prefix and self._packs:
             for model in filter(None, (self.model, self.ref_model)):
                 accept_packed_rows(self.accelerator.unwrap_model(model))
 
@@ -83,7 +87,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
+            batch = split_images(self._generate_and_score_completions(generation_batch))
             count = len(batch["prompt_ids"])
             first = self.accelerator.process_index * count
             group_of = [row // self.num_generations for row in range(first, first + count)]
@@ -97,10 +101,10 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
-        score = self._packed_logps if self.shares_prefix else super()._get_per_token_logps_and_entropies
+        score = self._shared_logps if self.shares_prefix else super()._get_per_token_logps_and_entropies
         return score(*args, **kwargs)
 
-    def _packed_logps(
+    def _shared_logps(
         self,
         model,
         input_ids,
@@ -111,7 +115,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         compute_aux_loss=False,
         **fields,
     ):
-        """As TRL: log-probabilities and entropies (B, C) of the completions, from packed rows."""
+        """As TRL: log-probabilities and entropies (B, C) of the completions, each prompt run once."""
         images = {key: fields.pop(key, None) for key in (*IMAGE_FIELDS, "mm_token_type_ids")}
         if unknown := sorted(key for key, value in fields.items() if value is not None):
             raise UserError(f"shared_prefix: off is needed with {', '.join(unknown)}")
@@ -127,7 +131,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         return logps, entropies if compute_entropy else None, None
 
     def _parts(self, rows: PaddedRows, chunk: range) -> list[range]:
-        """Completions of a chunk that are packed in one row each, as many in all processes: a forward may gather."""
+        """Completions of a chunk that run together, as many parts in all processes: a forward may gather."""
         if self.max_tokens_per_row is None:
             return [chunk]
         sizes = [list(map(len, tokens)) for tokens in (rows.prompts, rows.completions)]
@@ -146,21 +150,21 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         num_scored = sum(len(completion) for members in completions for completion in members)
         if not num_scored:  # every completion is masked: the result is empty, but still depends on the weights
             completions[0] = [prompts[0][-1:]]
-        packed = pack(prompts, [rows.positions(row, backbone) for row in firsts], completions)
-        images = {}
-        with_image = [row for row in firsts if rows.grids[row] is not None]
-        if with_image:
-            images["pixel_values"] = torch.cat([rows.pixels[row] for row in with_image])
-            images["image_grid_thw"] = torch.cat([rows.grids[row] for row in with_image])
+        positions = [rows.positions(row, backbone) for row in firsts]
+        images = rows.images_of(firsts)
         with self.accelerator.autocast():
-            output = model(
-                input_ids=packed.input_ids.to(device),
-                position_ids=packed.position_ids.to(device),
-                shift_labels=packed.labels.to(device),
-                packed_row=packed,
-                fused_lm_head=True,
-                **images,
-            )
+            if self._packs:
+                packed = pack(prompts, positions, completions)
+                output = model(
+                    input_ids=packed.input_ids.to(device),
+                    position_ids=packed.position_ids.to(device),
+                    shift_labels=packed.labels.to(device),
+                    packed_row=packed,
+                    fused_lm_head=True,
+                    **images,
+                )
+            else:
+                output = caching.score(model, backbone, prompts, positions, completions, images, device)
         entropies = output.log_probs if output.entropy is None else output.entropy  # the reference model has none
         return output.log_probs[0, :num_scored], entropies[0, :num_scored]
 
@@ -184,9 +188,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             keys = [(ids, [id(image) for image in own or ()]) for ids, own in zip(prompt_ids, images, strict=True)]
         groups = runs(keys)
         firsts = [group.start for group in groups]
+        image_token = self.accelerator.unwrap_model(self.model).config.image_token_id
+        num_image_tokens = [list(ids).count(image_token) for ids in prompt_ids]
         inputs = left_padded(
             [prompt_ids[row] for row in firsts],
-            select_prompts(multimodal_fields, firsts, [len(own or ()) for own in images]),
+            select_prompts(multimodal_fields, firsts, [len(own or ()) for own in images], num_image_tokens),
             self._tokenizer.pad_token_id,
             self.accelerator.device,
         )

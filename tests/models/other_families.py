@@ -1,17 +1,20 @@
-"""Small InternVL and SmolVLM models, for tests of the families that cut images into tiles."""
+"""Small InternVL, SmolVLM and GLM-4.6V models, for tests of the families of which the package builds none."""
 
 from __future__ import annotations
 
 from transformers import (
+    Glm46VConfig,
+    Glm46VForConditionalGeneration,
     InternVLConfig,
     InternVLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from scenerl.models import internvl, smolvlm
+from scenerl.models import glm46v, internvl, smolvlm
 from scenerl.tiny.architectures import ARCHITECTURES, CHATML, HEAD, Architecture, TinyShape
 
 _TILE_PATCHES = 4  # a tile is this many patches wide and high
@@ -61,6 +64,38 @@ def _smolvlm(ids: dict[str, int], config: dict, shape: TinyShape):
     )
 
 
+def _glm46v(ids: dict[str, int], config: dict, shape: TinyShape):
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "partial_rotary_factor": 0.5, "rope_theta": 10000.0}
+    return Glm46VForConditionalGeneration(
+        Glm46VConfig(
+            text_config={**config, "model_type": "glm4v_text", "rope_parameters": rope},
+            vision_config={
+                "model_type": "glm4v_vision",
+                "depth": shape.vision_layers,
+                "hidden_size": shape.vision_width,
+                "out_hidden_size": shape.text_width,
+                "num_heads": shape.vision_width // HEAD,
+                "intermediate_size": shape.vision_width * 2,
+                "image_size": 8 * shape.patch,
+                "patch_size": shape.patch,
+            },
+            image_token_id=ids[glm46v.IMAGE_TOKEN],
+            video_token_id=ids[glm46v.VIDEO_TOKEN],
+            image_start_token_id=ids[glm46v.START_TOKEN],
+            image_end_token_id=ids[glm46v.END_TOKEN],
+            video_start_token_id=ids[glm46v.VIDEO_START],
+            video_end_token_id=ids[glm46v.VIDEO_END],
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def _glm46v_images(shape: TinyShape):
+    images = Glm46VImageProcessorPil(patch_size=shape.patch)
+    glm46v.set_pixel_bounds(images, shape.min_pixels, shape.max_pixels)
+    return images
+
+
 def _internvl_images(shape: TinyShape):
     images = GotOcr2ImageProcessorPil(size={"height": tile_of(shape), "width": tile_of(shape)}, crop_to_patches=True)
     internvl.set_pixel_bounds(images, None, min(shape.max_pixels, 12 * tile_of(shape) ** 2))
@@ -74,6 +109,14 @@ def _smolvlm_images(shape: TinyShape):
 
 
 ARCHITECTURES |= {
+    "glm46v": Architecture(
+        (*CHATML, *glm46v.FAMILY.banned_tokens),
+        "<|im_end|>",
+        f"{glm46v.START_TOKEN}{glm46v.IMAGE_TOKEN}{glm46v.END_TOKEN}",
+        _glm46v,
+        _glm46v_images,
+        glm46v.Glm46VImageTextProcessor,
+    ),
     "internvl": Architecture(
         (*CHATML, *internvl.FAMILY.banned_tokens),
         "<|im_end|>",

@@ -1,0 +1,186 @@
+"""Images with an annotation file each, as annotation tools export them: Pascal VOC, YOLO and LabelMe, as detection.
+
+The files are read by ``supervision`` (``pip install 'scenerl[annotated]'``). CVAT, Label Studio and Roboflow export
+these forms, and COCO's, for which see :mod:`scenerl.data.coco`. Polygons and turned boxes count by the upright box
+around them; the library draws polygons as masks while it reads, which takes memory.
+
+Source ``annotated:FOLDER``, with a split where it has several, then the settings ``format=voc``, ``yolo`` or
+``labelme`` (by default what the files are), and ``query``, ``negatives`` and ``seed`` as for COCO. Images and
+annotations may be
+
+    images/ and labels/, JPEGImages/ and Annotations/, images/ and Annotations/, or in one folder,
+    in the folder itself, in FOLDER/SPLIT/ (Roboflow), or as images/SPLIT and labels/SPLIT (Ultralytics);
+    VOC's ImageSets/Main/SPLIT.txt names the images of a split.
+
+YOLO's names are those of ``data.yaml`` (``dataset.yaml``, ``*.yaml``), or of ``classes.txt`` or ``obj.names``, a line
+each. An image id is the name of the image file without its ending.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scenerl.answers.elements import normal_text
+from scenerl.config import dump_yaml
+from scenerl.data.arguments import path_and_settings
+from scenerl.data.coco import QUERIES, QueryChooser, records
+from scenerl.data.ground_truth import Names
+from scenerl.data.images import image_size
+from scenerl.data.instances import Annotation, Instances
+from scenerl.data.photos import is_photo
+from scenerl.data.published import ImageFolders, choose_split
+from scenerl.data.records import Record
+from scenerl.errors import DataError
+
+SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
+"""Format to the suffix of its annotation files."""
+
+_PAIRS = (
+    ("images", "labels"), ("JPEGImages", "Annotations"), ("images", "Annotations"), ("images", "annotations"),
+    ("images", "."), (".", "."),
+)  # fmt: skip
+_LISTS = ("classes.txt", "obj.names")
+_DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, OSError)
+"""What the library raises on files that are not as they should be; errors of XML are SyntaxErrors."""
+
+
+class _Place(NamedTuple):
+    """Where the images and the annotations of a split are; ``stems`` names those that belong to it, None: all."""
+
+    images: Path
+    labels: Path
+    stems: frozenset[str] | None = None
+
+
+def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, Iterator[Record]]:
+    """The names of the labels by number, and the images as records; as :func:`scenerl.data.coco.read_named`.
+
+    Raises:
+        DataError: also where the package is missing, or files are not of the format.
+    """
+    defaults = {"format": "auto", "query": "all", "negatives": 5, "seed": 0}
+    choices = {"format": ("auto", *SUFFIXES), "query": QUERIES}
+    folder, settings = path_and_settings(argument, "annotated", defaults, choices)
+    if not folder.is_dir():
+        raise DataError(f"annotated:{folder}: there is no such folder")
+    kinds = [settings["format"]] if settings["format"] != "auto" else list(SUFFIXES)
+    found = {kind: places for kind in kinds if (places := _places(folder, SUFFIXES[kind]))}
+    if not found:
+        wanted = ", ".join(f"{kind}: {SUFFIXES[kind]}" for kind in kinds)
+        raise DataError(f"annotated:{folder}: holds no images with annotation files beside them ({wanted})")
+    kind, places = next(iter(found.items()))
+    name = choose_split(split, sorted(places), f"annotated:{folder}") if split or "" not in places else ""
+    instances = _instances(folder, kind, places[name])
+    chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
+    folders = ImageFolders(places[name].images, ["."])
+    return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
+
+
+def _places(folder: Path, suffix: str) -> dict[str, _Place]:
+    """Split to where its files are; the split of a folder without any is empty."""
+    found: dict[str, _Place] = {}
+    if place := _pair(folder, suffix):
+        for listed in sorted(folder.glob("ImageSets/Main/*.txt")):
+            lines = listed.read_text(encoding="utf-8").splitlines()
+            stems = frozenset(line.split()[0] for line in lines if line.strip())
+            found[listed.stem] = place._replace(stems=stems)
+        return found or {"": place}
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if place := _pair(inner, suffix):
+            found[inner.name] = place
+    for inner in sorted((folder / "images").glob("*/")):
+        if _belong(inner, folder / "labels" / inner.name, suffix):
+            found[inner.name] = _Place(inner, folder / "labels" / inner.name)
+    return found
+
+
+def _pair(folder: Path, suffix: str) -> _Place | None:
+    for images, labels in _PAIRS:
+        if _belong(folder / images, folder / labels, suffix):
+            return _Place(folder / images, folder / labels)
+    return None
+
+
+def _belong(images: Path, labels: Path, suffix: str) -> bool:
+    """Whether some annotation file has the name of an image; JSON ones must hold LabelMe's shapes."""
+    if not (images.is_dir() and labels.is_dir()):
+        return False
+    stems = {path.stem for path in images.iterdir() if is_photo(str(path))}
+    first = next((path for path in labels.glob(f"*{suffix}") if path.stem in stems), None)
+    return first is not None and (suffix != ".json" or b'"shapes"' in first.read_bytes())
+
+
+def _instances(folder: Path, kind: str, place: _Place) -> Instances:
+    """What the library reads, as instances."""
+    try:
+        from supervision import DetectionDataset
+    except ImportError as error:
+        raise DataError(
+            f"annotated:{folder}: {kind} files need the package supervision: pip install 'scenerl[annotated]'"
+        ) from error
+    try:
+        dataset = _load(DetectionDataset, folder, kind, place)
+    except _DAMAGE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"annotated:{folder}: cannot be read as {kind} ({' '.join(str(error).split())[:300]})"
+        ) from error
+    found = Instances(place.labels, names=dict(enumerate(map(normal_text, dataset.classes))))
+    for image in map(Path, dataset.image_paths):
+        if place.stems is not None and image.stem not in place.stems:
+            continue
+        if image.stem in found.images:
+            raise DataError(f"annotated:{folder}: two images are called {image.stem!r}")
+        try:
+            width, height = image_size(image, f"the image {image.name}")
+        except DataError as error:
+            found.problems[image.stem].append(str(error))
+            width = height = None
+        found.images[image.stem] = {"file_name": os.path.abspath(image), "width": width, "height": height}
+        detections = dataset.annotations[str(image)]
+        for box, number in zip(detections.xyxy.tolist(), detections.class_id.tolist(), strict=True):
+            found.annotations[image.stem].append(Annotation(number, tuple(box), False))
+    return found
+
+
+def _load(dataset: Any, folder: Path, kind: str, place: _Place) -> Any:
+    """The data set of the library."""
+    images, labels = str(place.images), str(place.labels)
+    if kind == "voc":
+        return dataset.from_pascal_voc(images, labels)
+    if kind == "labelme":
+        return dataset.from_labelme(images, labels)
+    with _names_file(folder, place) as names:
+        return dataset.from_yolo(images, labels, str(names))
+
+
+@contextmanager
+def _names_file(folder: Path, place: _Place) -> Iterator[Path]:
+    """The YAML file with YOLO's names, made where they are a plain list.
+
+    Raises:
+        DataError: nothing names the classes.
+    """
+    around = list(dict.fromkeys((folder, place.labels.parent, place.labels, folder.parent)))
+    for where in around:
+        for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml"):
+            if files := sorted(where.glob(pattern)):
+                yield files[0]
+                return
+    for where in around:
+        for name in _LISTS:
+            if (where / name).is_file():
+                lines = (where / name).read_text(encoding="utf-8").splitlines()
+                content: Mapping = {"names": [line.strip() for line in lines if line.strip()]}
+                with tempfile.TemporaryDirectory() as made:
+                    path = Path(made) / "data.yaml"
+                    path.write_text(dump_yaml(content), encoding="utf-8")
+                    yield path
+                return
+    raise DataError(f"annotated:{folder}: no data.yaml, {' or '.join(_LISTS)} names the classes")

@@ -1,0 +1,210 @@
+"""Files of COCO's schema as other tools write them: ids, crowds, categories, labels, and where images are."""
+
+from __future__ import annotations
+
+import copy
+import json
+import unicodedata
+
+import pytest
+
+from data.detection_folders import COCO, OVDEVAL, write_coco, write_json
+from data.published_folders import write_image
+from scenerl import data
+from scenerl.commands.eval import EvalOptions
+from scenerl.data.ground_truth import load_ground_truth
+from scenerl.data.inspect.check import Checker
+from scenerl.errors import DataError
+from scenerl.evaluate import run_eval
+
+DOG = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 0}
+SMALL = {
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}],
+    "annotations": [DOG],
+    "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+}
+
+
+def small(tmp_path, **changes):
+    return write_json(tmp_path / "small.json", {**copy.deepcopy(SMALL), **changes})
+
+
+def only(path):
+    (example,) = data.load(f"coco:{path}")
+    return example
+
+
+@pytest.mark.parametrize("value", [0, 0.0, False, None, "0", "0.0", "no", "No ", "false", "FALSE", ""])
+def test_what_is_no_crowd(tmp_path, value):
+    example = only(small(tmp_path, annotations=[DOG | {"iscrowd": value}]))
+    assert len(example.graph.objects) == 1 and not example.crowds
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, "1", "yes", "True"])
+def test_what_is_a_crowd(tmp_path, value):
+    example = only(small(tmp_path, annotations=[DOG, DOG | {"iscrowd": value}]))
+    assert len(example.graph.objects) == len(example.crowds) == 1
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, "maybe", [], {}])
+def test_what_is_neither(tmp_path, value):
+    with pytest.raises(DataError, match="an iscrowd other than 0 and 1"):
+        only(small(tmp_path, annotations=[DOG | {"iscrowd": value}]))
+
+
+def test_crowds_alone_are_refused_for_training_and_checking_and_evaluated_as_pycocotools_does(tmp_path):
+    path = small(tmp_path, annotations=[DOG | {"iscrowd": 1}] * 2)
+    with pytest.raises(DataError, match="all 2 annotations are crowd regions"):
+        only(path)
+    with pytest.raises(DataError, match="all 2 annotations are crowd regions"):
+        list(Checker(images=False).problems(data.read(str(path))))
+    (example,) = load_ground_truth(path).examples
+    assert len(example.crowds) == 2
+    assert only(small(tmp_path, annotations=[])).graph.objects == ()  # no annotation at all: an image without objects
+
+
+@pytest.mark.parametrize("missing", [["annotations"], ["categories"], ["images"], ["images", "categories"]])
+def test_a_list_that_is_missing(tmp_path, missing):
+    path = write_json(tmp_path / "x.json", {key: value for key, value in SMALL.items() if key not in missing})
+    with pytest.raises(DataError, match=" and ".join(f"'{key}'" for key in missing) + " missing; expected COCO"):
+        list(data.load(f"coco:{path}"))
+
+
+def test_ids_as_pandas_writes_them(tmp_path):
+    annotation = DOG | {"image_id": 1.0, "category_id": 1.0}
+    path = small(tmp_path, annotations=[annotation], images=[SMALL["images"][0] | {"id": 1.0, "width": 100.0}],
+                 categories=[{"id": 1.0, "name": "dog"}, {"id": 2.0, "name": "cat"}])  # fmt: skip
+    example = only(path)
+    assert (example.image_id, example.query) == ("1", ("dog", "cat")) and example.graph.objects[0].label == "dog"
+    results = write_json(tmp_path / "results.json", [annotation | {"score": 0.9}])
+    out = tmp_path / "metrics.json"
+    run_eval(EvalOptions(pred=results, data=str(path), task="det", out=out, resamples=0))
+    assert json.loads(out.read_text())["metrics"]["AP50"]["value"] == 1
+    for wrong in (1.5, True, [1]):
+        with pytest.raises(DataError, match="must name an image and a category"):
+            only(small(tmp_path, annotations=[DOG | {"category_id": wrong}]))
+
+
+def test_a_category_id_given_twice(tmp_path):
+    twice = [*SMALL["categories"], {"id": 1, "name": "wolf"}]
+    with pytest.raises(DataError, match=r"categories\[2\]: the id 1 has the name 'dog' already, found 'wolf'"):
+        only(small(tmp_path, categories=twice))
+    assert only(small(tmp_path, categories=[*SMALL["categories"], {"id": 1, "name": " dog"}])).query == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("root", "of_others", "query"),
+    [
+        ({"id": 0, "name": "pets", "supercategory": "none"}, "pets", ("dog", "cat")),
+        ({"id": 3, "name": "pets"}, "pets", ("dog", "cat")),
+        ({"id": 0, "name": "_background_"}, "none", ("dog", "cat")),
+        ({"id": 0, "name": "background"}, None, ("dog", "cat")),
+        ({"id": 0, "name": "pets", "supercategory": "pets"}, "pets", ("pets", "dog", "cat")),
+        ({"id": 0, "name": "horse", "supercategory": "none"}, "pets", ("horse", "dog", "cat")),
+    ],
+)
+def test_a_category_that_stands_for_the_others(tmp_path, root, of_others, query):
+    categories = [root, *(one | {"supercategory": of_others} for one in SMALL["categories"])]
+    assert set(only(small(tmp_path, categories=categories)).query) == set(query)
+    used = [DOG, DOG | {"category_id": root["id"]}]  # one that has a box is a category like others
+    assert root["name"] in only(small(tmp_path, categories=categories, annotations=used)).query
+
+
+def test_labels_are_normalised_on_both_sides(tmp_path):
+    decomposed = unicodedata.normalize("NFD", " café  table\u00a0")
+    assert decomposed != "café table"
+    path = small(tmp_path, categories=[{"id": 1, "name": decomposed}, {"id": 2, "name": "cat"}])
+    assert only(path).query[0] == only(path).graph.objects[0].label == "café table"
+    box = {"bbox_2d": [10, 20, 40, 60], "label": "café   table"}
+    files = {
+        "results.json": [{"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.9}],
+        "named.json": [{"image_id": 1, "category_name": decomposed, "bbox": [10, 20, 30, 40], "score": 0.9}],
+        "answers.jsonl": {"image_id": 1, "answer": json.dumps([box])},
+        "decomposed.jsonl": {"image_id": 1, "answer": json.dumps([box | {"label": decomposed}])},
+        "graphs.jsonl": {"image_id": 1, "graph": {"objects": [{"id": f"{decomposed}.1", "bbox": [10, 20, 40, 60]}]}},
+    }
+    for name, content in files.items():
+        out = tmp_path / "metrics.json"
+        options = EvalOptions(pred=write_json(tmp_path / name, content), data=str(path), task="det", out=out,
+                              format="detections", frame="pixels", resamples=0)  # fmt: skip
+        run_eval(options)
+        assert json.loads(out.read_text())["metrics"]["AP50"]["value"] == 1, name
+
+
+@pytest.mark.parametrize("bbox", [[10, 20, 30, 40, 45], [10, 20, 40, 20, 40, 60, 10, 60]])
+def test_boxes_of_five_and_eight_numbers_are_not_cut(tmp_path, bbox):
+    with pytest.raises(DataError, match=f"{len(bbox)} numbers, as of a box that is turned"):
+        only(small(tmp_path, annotations=[DOG | {"bbox": bbox}]))
+    results = write_json(tmp_path / "results.json", [
+        {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.9},
+        {"image_id": 1, "category_id": 1, "bbox": bbox, "score": 0.8},
+    ])  # fmt: skip
+    out = tmp_path / "metrics.json"
+    run_eval(EvalOptions(pred=results, data=str(small(tmp_path)), task="det", out=out, resamples=0))
+    assert json.loads(out.read_text())["counts"]["bad_boxes"] == 1
+
+
+@pytest.mark.parametrize("text", [{"text": None}, {"neg_text": None}, {"text": None, "neg_text": None}])
+def test_lists_of_labels_that_are_null(tmp_path, text):
+    value = copy.deepcopy(OVDEVAL)
+    value["images"][0] |= text
+    (record,) = data.read(f"ovdeval:{write_json(tmp_path / 'subset.json', value)}")
+    assert "computer without screen on" in record.example.query
+    assert set(record.example.query) <= {"computer without screen on", "computer with screen on"}
+
+
+@pytest.mark.parametrize("text", [None, "a caption"])
+def test_a_text_that_is_no_list_does_not_make_a_file_ovdevals(tmp_path, text):
+    path = small(tmp_path, images=[SMALL["images"][0] | {"text": text}])
+    (example,) = data.load(str(path))
+    assert example.query == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        ({"file_name": "a.jpg"}, "a.jpg"),
+        ({"file_name": "a.jpg"}, "images/a.jpg"),
+        ({"file_name": "train/cats/a.jpg"}, "train/cats/a.jpg"),
+        ({"file_name": "train/cats/a.jpg"}, "images/cats/a.jpg"),
+        ({"file_name": "train/cats/a.jpg"}, "images/a.jpg"),
+        ({"file_name": "train\\cats\\a.jpg"}, "train/cats/a.jpg"),
+        ({"file_name": "C:\\data\\a.jpg"}, "a.jpg"),
+        ({"file_name": "/elsewhere/data/a.jpg"}, "images/a.jpg"),
+        ({"file_name": "../../media/upload/1/a.jpg"}, "images/a.jpg"),
+        ({"file_name": None, "coco_url": "http://images.cocodataset.org/train2017/a.jpg"}, "train2017/a.jpg"),
+        ({"file_name": None, "coco_url": "http://images.cocodataset.org/train2017/a.jpg"}, "images/a.jpg"),
+        ({"file_name": "https://host/x/a%20b.jpg?size=big"}, "images/a b.jpg"),
+        ({"file_name": "other.jpg", "coco_url": "http://images.cocodataset.org/val2017/a.jpg"}, "val2017/a.jpg"),
+    ],
+)
+def test_where_images_are(tmp_path, entry, place):
+    write_image(tmp_path / place, (100, 80))
+    path = small(tmp_path, images=[{"id": 1, "width": 100, "height": 80, **entry}])
+    (example,) = data.load(f"coco:{path}", need_images=True)
+    assert example.image.resolve() == (tmp_path / place).resolve() and example.tried == ()
+
+
+def test_a_file_beside_the_json_comes_before_one_in_a_folder(tmp_path):
+    for place in ("images/a.jpg", "a.jpg"):
+        write_image(tmp_path / place, (100, 80))
+    assert only(small(tmp_path)).image == tmp_path / "a.jpg"
+
+
+def test_the_message_of_a_missing_image_names_the_paths_tried(tmp_path):
+    path = small(tmp_path, images=[SMALL["images"][0] | {"file_name": "train/a.jpg"}])
+    tried = [tmp_path / "train/a.jpg", tmp_path / "a.jpg"]
+    with pytest.raises(DataError, match="no such image file; tried: " + ", ".join(map(str, tried))):
+        list(data.load(f"coco:{path}", need_images=True))
+    assert only(path).image is None  # nothing that needs no images minds
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=str(tmp_path / "images/a.jpg")):
+        list(data.load(f"coco:{path}", need_images=True))
+    with pytest.raises(DataError, match="no such image file; tried"):
+        list(data.load(f"coco:{path},images={tmp_path / 'images'}", need_images=True))
+
+
+def test_the_real_layout_still_works(tmp_path):
+    path = write_coco(tmp_path)
+    names = [example.image.name for example in data.load(f"coco:{path}", need_images=True)]
+    assert names == [image["file_name"] for image in COCO["images"]]
