@@ -114,7 +114,7 @@ def test_think_through_the_whole_path(task, tmp_path):
     code, _ = run(tmp_path, "--task", task, "--envelope", "think")
     assert code == 0
     out = tmp_path / OUT
-    for stage in ("base", "sft", "rl_od_length" if task == "detection" else "rl_triplet_f1"):
+    for stage in ("base", "sft", "rl_od_length") if task == "detection" else ("sft", "rl_triplet_f1"):
         assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["template"] == "think"
         assert len(read_rows(out / "predictions" / f"{stage}.jsonl")) == FEW["num_test"]
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +19,18 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from scenerl import cli, tiny
+from scenerl import cli
 from scenerl.config import load_yaml
 from scenerl.demo.tasks import GRAPH, TASKS
 from scenerl.metrics.registry import spec
 from scenerl.predictions.file import PredictionFile
 from scenerl.training import sft
-from training.small_run import SHAPE, read_rows
+from training.small_run import read_rows
 
 OUT = Path("runs/demo")
 HEADLINE = ("failure_rate", "Recall", "R@50", "mR@50", "triplet_precision", "triplet_f1", "AP50", "relations_per_image")
-STAGES = ("base", "sft", "rl_triplet_f1")
-SHOWN = ("base", "SFT", "SFT + RL (F1)", "SFT + RL (F1), constrained")
+STAGES = ("sft", "rl_triplet_f1", "zero_triplet_f1")
+SHOWN = ("base (zero-shot)", "SFT", "SFT + RL (F1)", "Zero (F1)")
 
 
 class Killed(BaseException):
@@ -64,11 +65,10 @@ def smoke(tmp_path_factory):
 
 @contextlib.contextmanager
 def smaller():
-    """An even smaller scale, with a model of a hundred thousand weights."""
+    """An even smaller scale."""
     with pytest.MonkeyPatch.context() as patch:
-        counts = {"num_train": 16, "num_test": 4, "warmup_steps": 1, "sft_steps": 5, "grpo_steps": 2, "rollouts": 8}
+        counts = {"num_train": 16, "num_test": 4, "sft_steps": 5, "grpo_steps": 2, "zero_steps": 1, "rollouts": 8}
         patch.setitem(TASKS, "graph", replace(GRAPH, smoke=replace(GRAPH.smoke, **counts)))
-        patch.setattr(tiny, "TinyShape", lambda **sizes: replace(SHAPE, **sizes))
         yield patch
 
 
@@ -94,11 +94,12 @@ def test_a_run_leaves_every_file(smoke):
     for stage in STAGES:
         assert load_file(out / stage / "model.safetensors")
         assert json.loads((out / stage / "scenerl.json").read_text())["output_format"]["format"] == "json"
+    tests = read_rows(out / "data" / "test.jsonl")
+    assert len(tests) == GRAPH.smoke.num_test
+    for stage in ("base", *STAGES):
         predictions = read_rows(out / "predictions" / f"{stage}.jsonl")
-        tests = read_rows(out / "data" / "test.jsonl")
         assert [row["image_id"] for row in predictions] == [row["image_id"] for row in tests]
-        assert len(tests) == GRAPH.smoke.num_test
-    assert not list((out / "base").glob("*.bin")) + list(out.rglob("pytorch_model*"))
+    assert not (out / "base").exists() and not list(out.rglob("pytorch_model*"))
     for stage, steps in (("sft", GRAPH.smoke.sft_steps), ("rl_triplet_f1", GRAPH.smoke.grpo_steps)):
         log = read_rows(out / stage / "log.jsonl")
         assert log[-1]["step"] == steps and "train_runtime" in log[-1]
@@ -126,8 +127,6 @@ def test_metrics_have_values_and_intervals_for_every_stage_and_target(smoke):
             for name in HEADLINE:
                 value, interval = metrics[name]["value"], metrics[name]["interval"]
                 assert value is None or interval[0] <= value <= interval[1], name
-    assert everything["SFT + RL (F1)"]["sparse annotations"]["failure_rate"]["value"] > 0
-    assert everything["SFT + RL (F1), constrained"]["sparse annotations"]["failure_rate"]["value"] == 0
     for path in (smoke[0] / OUT / "metrics").glob("*.json"):
         metrics = json.loads(path.read_text())
         assert {"metrics", "failures", "options", "counts"} <= metrics.keys()
@@ -138,6 +137,7 @@ def test_the_table_shows_every_stage_against_both_annotations_and_the_report(smo
     printed = smoke[1]
     for target in GRAPH.targets:
         assert target in printed
+    assert re.search(r"This will take about \d+ min on this machine", printed)
     table = printed[printed.index("sparse annotations") :]
     for text in (
         *SHOWN,
@@ -155,7 +155,7 @@ def test_a_second_run_skips_all_and_says_so(smoke):
     assert code == 0
     for stage in ("data", *STAGES):
         assert f"{stage}: finished before, skipped" in printed
-    assert "--fresh starts over" in printed and "report.html" in printed
+    assert "will take" not in printed and "--fresh starts over" in printed and "report.html" in printed
     assert files_of(smoke[0] / OUT / "sft") | files_of(smoke[0] / OUT / "predictions") == before
 
 

@@ -11,19 +11,17 @@ from pydantic import NonNegativeInt
 from scenerl.commands.groups import TEMPLATE_HELP
 from scenerl.config.options import Options, TemplateName, option
 
-EXAMPLES = ("scenerl demo", "scenerl demo --smoke --out runs/try", "scenerl demo --reward hard_recall --fresh")
+EXAMPLES = ("scenerl demo", "scenerl demo --smoke --out runs/try", "scenerl demo --task detection")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions(Options):
-    """From nothing to a report: data, a small model, SFT, GRPO, tables."""
+    """From the base model to a report: drawn scenes, SFT, GRPO, tables."""
 
     out: Path = option(Path("runs/demo"), "folder of the run")
     fresh: bool = option(False, "start over. Without it finished stages are skipped and an interrupted one continues")
     smoke: bool = option(False, "the same stages with tiny settings, about a minute")
-    full: bool = option(
-        False, "train both rewards and a control; the control is RL without SFT, for detection SFT on RL's queries"
-    )
+    full: bool = option(False, "train on every reward of the task; for detection SFT on the rows of RL as well")
     task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")
     reward: Literal["triplet_f1", "hard_recall", "od_length", "ap"] | None = option(
         None, "reward of RL: triplet_f1 (default) or hard_recall; for detection od_length (default) or ap"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from scenerl.demo.tasks import TASKS, Stage
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text, check_out_folder
 from scenerl.metrics.registry import headline, spec
+from scenerl.models.folders import BASE
 from scenerl.progress import progress_bar
 from scenerl.runs import claim_folder, default_values
 
@@ -87,28 +88,47 @@ class Pipeline:
         before = default_values(type(self.options))
         if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
             self._say(f"Continuing in {self.out}; --fresh starts over")
+        stages = self.task.stages(self.scale, self.reward, self.options.full)
+        self._say_how_long(stages)
         self._once("data", "drawing scenes", self._make_data)
-        self._once("base", "building a small Qwen2-VL and warming it up", self._make_base)
-        self._evaluate("base", "base")
-        for stage in self.task.stages(self.scale, self.reward, self.options.full):
+        if self.task.warmup:
+            self._once(BASE, "building a small Qwen2-VL and warming it up", self._make_base)
+        self._evaluate(BASE, "base" if self.task.warmup else "base (zero-shot)")
+        for stage in stages:
             train = self._sft if stage.weights is None else self._grpo
             self._once(stage.folder, stage.title, lambda stage=stage, train=train: train(stage))
             self._evaluate(stage.folder, stage.title)
-            if self.task.constrained and stage.start == "sft":
-                self._evaluate(stage.folder, f"{stage.title}, constrained", constrain=True)
         self._finish(time.time() - started)
+
+    def _say_how_long(self, stages: Sequence[Stage]) -> None:
+        """What is still to be done, in minutes on this machine."""
+        from scenerl.demo import timing
+
+        scale, steps = self.scale, 0.0
+        if self.task.warmup and not self._is_done(BASE):
+            steps += (scale.warmup_steps + scale.grounding_steps) * scale.batch_size * timing.WARMUP_EXAMPLE
+        for stage in stages:
+            if not self._is_done(stage.folder):
+                is_sft = stage.weights is None
+                cost = scale.batch_size * timing.SFT_EXAMPLE if is_sft else scale.rollouts * timing.COMPLETION
+                steps += stage.steps * cost + scale.num_test * timing.ANSWER
+        if steps:
+            minutes = (timing.STARTUP_SECONDS + steps * timing.seconds_per_step()) / 60
+            self._say(f"This will take about {max(1, minutes):.0f} min on this machine")
+
+    def _is_done(self, folder: str) -> bool:
+        return (self.out / folder / "done.json").is_file()
 
     def _once(self, folder: str, title: str, work: Callable[[], None]) -> None:
         """Do a stage unless its ``done.json`` is there, which is written when the stage is whole."""
-        done = self.out / folder / "done.json"
-        if done.is_file():
+        if self._is_done(folder):
             self._say(f"{folder}: finished before, skipped")
             return
         self.console.rule(f"{folder}: {title}", align="left")
         started = time.time()
         work()
         seconds = round(time.time() - started, 1)
-        atomic_write_text(done, json.dumps({"seconds": seconds}) + "\n")
+        atomic_write_text(self.out / folder / "done.json", json.dumps({"seconds": seconds}) + "\n")
         self._say(f"{folder}: {seconds:.0f} s")
 
     def _make_data(self) -> None:
@@ -123,7 +143,7 @@ class Pipeline:
         task, scale = self.task, self.scale
         with progress_bar("warm-up", scale.warmup_steps + scale.grounding_steps) as advance:
             metrics = tiny.create(
-                self.out / "base",
+                self.out / BASE,
                 list(data.load(self._data(task.train))),
                 OutputFormat(task.format, self.options.envelope, step=task.step),
                 tiny.TinyShape(text_width=task.text_width),
@@ -135,13 +155,13 @@ class Pipeline:
                 grounding_steps=scale.grounding_steps,
             )
         self._say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
-        if scale.grounding_steps:
-            self._say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")
+        self._say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")
 
     def _sft(self, stage: Stage) -> None:
         from scenerl.training import sft
 
-        options = SFTOptions(**self._files(stage), muon=True, freeze_vision=self.task.freeze_vision)
+        rate = self.task.muon_learning_rate
+        options = SFTOptions(**self._files(stage), muon=True, muon_learning_rate=rate, freeze_vision=True)
         schedule = {"lr_scheduler_type": "cosine", "warmup_steps": min(30, stage.steps // 2)}
         sft.run(options, self._training(stage.steps, self.scale.batch_size) | schedule | self.task.sft)
 
@@ -154,7 +174,10 @@ class Pipeline:
 
     def _files(self, stage: Stage) -> dict[str, Any]:
         return {
-            "model": str(self.out / stage.start),
+            "model": self._model(stage.start),
+            "format": self.task.format,
+            "envelope": self.options.envelope,
+            "grid": self.task.step,
             "data": self._data(stage.data),
             "out": self.out / stage.folder,
         }
@@ -171,9 +194,8 @@ class Pipeline:
             "seed": self.options.seed,
         }
 
-    def _evaluate(self, folder: str, title: str, constrain: bool = False) -> None:
+    def _evaluate(self, name: str, title: str) -> None:
         """Predict the test images with a stage's model and evaluate against every annotation of them."""
-        name = f"{folder}_constrained" if constrain else folder
         self.evaluated[name] = title
         predictions = self.out / "predictions" / f"{name}.jsonl"
         metrics = {target: self._metrics_path(name, target) for target in self.task.targets}
@@ -185,12 +207,14 @@ class Pipeline:
 
         predict.run(
             PredictOptions(
-                model=str(self.out / folder),
+                model=self._model(name),
+                format=self.task.format,
+                envelope=self.options.envelope,
                 data=self._data(next(iter(self.task.targets.values()))),
                 out=predictions,
                 batch_size=64,
                 max_new_tokens=self.max_tokens,
-                constrain=constrain,
+                dtype="float32",
                 seed=self.options.seed,
             )
         )
@@ -241,6 +265,10 @@ class Pipeline:
             "stages": stages,
             **({"predicate_counts": dict(predicates.most_common())} if predicates else {}),
         }
+
+    def _model(self, name: str) -> str:
+        """What ``--model`` names a stage's model by."""
+        return BASE if name == BASE and not self.task.warmup else str(self.out / name)
 
     def _data(self, name: str) -> str:
         return str(self.out / "data" / name)

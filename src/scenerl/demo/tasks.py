@@ -11,16 +11,21 @@ from scenerl.data import synthetic, synthetic_detection
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything: the real demo, or the same code in about a minute."""
+    """How much of everything: the real demo, or the same code in about a minute.
+
+    Attributes:
+        zero_steps: of GRPO without SFT; 0 for none.
+        warmup_steps, grounding_steps: of a model that is trained from scratch.
+    """
 
     num_train: int
     num_test: int
-    warmup_steps: int
     sft_steps: int
     grpo_steps: int
-    zero_steps: int
     batch_size: int
     rollouts: int
+    zero_steps: int = 0
+    warmup_steps: int = 0
     grounding_steps: int = 0
 
 
@@ -31,7 +36,7 @@ class Stage:
     Attributes:
         folder: its folder in the run folder.
         title: its name in tables.
-        start: folder of the model that it starts from.
+        start: the model that it starts from: folder of another stage, or ``base``.
         data: file of its training rows.
         weights: rewards with their weights for GRPO; None for SFT.
         steps: optimiser steps.
@@ -45,6 +50,18 @@ class Stage:
     steps: int
 
 
+_GRPO: Mapping[str, Any] = {
+    "num_generations": 8,
+    "learning_rate": 1.5e-4,
+    "lr_scheduler_type": "linear",
+    "temperature": 1.0,
+    "top_p": 0.9,  # with 1.0 a second relation is so often wrong that saying it does not pay
+    "beta": 0.0,
+    "loss_type": "dr_grpo",
+    "scale_rewards": "batch",  # per group, one without a match would blow up noise
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """The settings of a demo.
@@ -52,13 +69,13 @@ class Task:
     Attributes:
         make_data: (folder, num_train, num_test, seed, progress=...) writes the rows and images.
         num_scenes: (num_train, num_test) to how many scenes that draws.
-        train, train_rl, warmup: files of the rows for SFT, for GRPO, and for the warm-ups, where each object has one
-            label.
+        train, train_rl: files of the rows for SFT and for GRPO.
         targets: titles of the annotations of the test images with their files; the first file is predicted on.
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
-        control: (reward title, rewards) to the stage that ``--full`` adds for comparison.
-        constrained: evaluate the RL models with constrained decoding as well.
-        freeze_vision: keep the vision tower fixed in SFT; GRPO always does.
+        warmup: file of the rows for the warm-ups of a small model that is trained from scratch, where each object has
+            one label; not given: everything starts from the base model of the package.
+        control: whether ``--full`` adds SFT on GRPO's rows for comparison.
+        sft, muon_learning_rate: settings of SFT, where the vision tower stays fixed as in GRPO.
     """
 
     title: str
@@ -68,91 +85,84 @@ class Task:
     num_scenes: Callable[[int, int], int]
     train: str
     train_rl: str
-    warmup: str
     targets: Mapping[str, str]
     rewards: Mapping[str, tuple[str, Mapping[str, float]]]
-    control: Callable[[Scale, str, Mapping[str, float]], Stage]
     format: str
     metric_task: str
     max_tokens: int
-    constrained: bool = False
-    freeze_vision: bool = False
+    sft: Mapping[str, Any]
+    muon_learning_rate: float
+    warmup: str | None = None
+    control: bool = False
     step: int = 100  # the raster that the scenes are drawn on
     text_width: int = 128  # as good as 192 after equal minutes of SFT, and a GRPO step costs half (docs/log.md)
-    sft: Mapping[str, Any] = field(default_factory=lambda: {"learning_rate": 2e-3, "weight_decay": 0.01})
-    grpo: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "num_generations": 8,
-            "learning_rate": 1.5e-4,
-            "lr_scheduler_type": "linear",
-            "temperature": 1.0,
-            "top_p": 0.9,
-            "beta": 0.0,
-            "loss_type": "dr_grpo",
-            "scale_rewards": "batch",  # per group, one without a match would blow up noise
-        }
-    )
+    grpo: Mapping[str, Any] = field(default_factory=lambda: _GRPO)
 
     def stages(self, scale: Scale, reward: str, full: bool) -> list[Stage]:
-        """The models to train, in order: SFT, then GRPO on one reward set; ``full``: on each, and the control."""
+        """The models to train, in order: SFT, GRPO after and without it; ``full``: on each reward, and the control."""
         stages = [Stage("sft", "SFT", "base", self.train, None, scale.sft_steps)]
         for name in self.rewards if full else [reward]:
             title, weights = self.rewards[name]
             stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train_rl, weights, scale.grpo_steps))
-        return [*stages, self.control(scale, *self.rewards[reward])] if full else stages
+            if scale.zero_steps:
+                stages.append(
+                    Stage(f"zero_{name}", f"Zero ({title})", "base", self.train_rl, weights, scale.zero_steps)
+                )
+        if full and self.control:
+            stages.append(Stage("sft_rl_rows", "SFT on RL's queries", "base", self.train_rl, None, scale.sft_steps))
+        return stages
 
 
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
     title="SceneRL demo",
-    real=Scale(10000, 384, 180, 550, 150, 60, 32, 64),
-    smoke=Scale(64, 16, 4, 6, 3, 3, 8, 16),
+    real=Scale(4000, 384, sft_steps=150, grpo_steps=100, zero_steps=80, batch_size=32, rollouts=64),
+    smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, zero_steps=3, batch_size=8, rollouts=16),
     make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
     train="train.jsonl",
     train_rl="train.jsonl",
-    warmup="train.jsonl",
     targets={"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"},
-    # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it; F1
-    # gets a small penalty for predictions that match nothing. docs/log.md has what else was tried.
+    # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it.
+    # docs/log.md has what else was tried.
     rewards={
-        "triplet_f1": ("F1", {"format": 0.5, "node_box": 0.5, "triplet_f1": 3.0, "hallucination": -0.25}),
+        "triplet_f1": ("F1", {"format": 0.25, "node_box": 0.5, "triplet_f1": 3.0}),
         "hard_recall": ("Hard Recall", {"format": 1.0, "node_box": 0.5, "hard_recall": 3.0}),
     },
-    control=lambda scale, title, weights: Stage(
-        "zero", f"RL without SFT ({title})", "base", "train.jsonl", weights, scale.zero_steps
-    ),
     format="json",
     metric_task="sgdet",
     max_tokens=80,  # the longest answer of the training data takes about 50
-    constrained=True,
+    sft={"learning_rate": 5e-4, "weight_decay": 0.01},
+    muon_learning_rate=0.005,
+    grpo=_GRPO | {"learning_rate": 3e-4},
 )
 
 # Nearly all of SFT's queries are for what is there; half of GRPO's and of the test's are hard negatives, as in D³ and
-# OVDEval.
+# OVDEval. The base model of the package knows too little of it to start from (docs/log.md).
 DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
-    real=Scale(8000, 384, 180, 300, 300, 60, 48, 64, grounding_steps=150),
-    smoke=Scale(64, 16, 4, 6, 3, 3, 8, 16, grounding_steps=3),
+    real=Scale(
+        8000, 384, sft_steps=300, grpo_steps=300, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
+    ),
+    smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, batch_size=8, rollouts=16, warmup_steps=4, grounding_steps=3),
     make_data=synthetic_detection.make,
     num_scenes=lambda num_train, num_test: sum(
         count for count, _ in synthetic_detection.num_scenes(num_train, num_test).values()
     ),
     train="train.jsonl",
     train_rl="train_negatives.jsonl",
-    warmup="shapes.jsonl",
     targets={"complete annotations": "test.jsonl"},
     rewards={
         "od_length": ("odLength", {"format": 0.5, "od_length": 3.0}),
         "ap": ("AP", {"format": 0.5, "ap": 3.0}),
     },
-    control=lambda scale, title, weights: Stage(
-        "sft_negatives", "SFT on RL's queries", "base", "train_negatives.jsonl", None, scale.sft_steps
-    ),
     format="detections",
     metric_task="det",
     max_tokens=64,
-    freeze_vision=True,  # with a moving tower the language half does not learn to look phrases up (docs/log.md)
+    sft={"learning_rate": 2e-3, "weight_decay": 0.01},
+    muon_learning_rate=0.02,
+    warmup="shapes.jsonl",
+    control=True,
 )
 
 TASKS = {"graph": GRAPH, "detection": DETECTION}
