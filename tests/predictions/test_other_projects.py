@@ -441,6 +441,8 @@ def test_action_genome_lists_predicates_by_kind():
         ("chair", "beneath", "person"), ("chair", "behind", "person"), ("person", "sitting_on", "chair"),
         ("person", "leaning_on", "chair"),
     }  # fmt: skip
+    quoted = ACTION_GENOME.replace("[unsure]", '["unsure"]').replace("beneath,behind", '"beneath", "behind"')
+    assert toon.parse(quoted).graph == found.graph
     bad = toon.parse(ACTION_GENOME.replace("[],2", "2").replace("[unsure]", "unsure").replace(",3\n</", ",9\n</"))
     assert [issue.kind for issue in bad.issues] == ["malformed_relation", "dangling_relation"]
 

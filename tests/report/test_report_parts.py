@@ -15,7 +15,7 @@ from scenerl.report import charts
 from scenerl.report.curves import curve_groups
 from scenerl.report.gallery import choose, options_of
 from scenerl.report.tables import count_table, metric_table, predicate_table
-from scenerl.report.text import cut, short, visible
+from scenerl.report.text import short, truncated, visible
 from scenerl.types import FAILURES
 
 
@@ -163,7 +163,7 @@ def test_text_is_made_visible_and_bounded():
     assert visible("a\r\nb\tc") == "a\nb\tc"
     assert visible("\x00\x1b\x7f\u202e\ud800") == "\u2400\u241b\u27e8U+007F\u27e9\u27e8U+202E\u27e9\u27e8U+D800\u27e9"
     assert short("a" * 100, 10) == "a" * 9 + "\u2026" and short("a\nb") == "a\u2424b" and short(3) == "3"
-    assert cut("abc", 5) == ("abc", "") and cut("abcdef", 5)[0] == "abcde"
+    assert truncated("abc", 5) == ("abc", "") and truncated("abcdef", 5)[0] == "abcde"
 
 
 @given(st.text(st.characters(), max_size=200))

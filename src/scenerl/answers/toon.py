@@ -197,7 +197,7 @@ def _pair_edges(fields: list[Field]) -> list[tuple[Field, Field, Field]] | None:
     if not all(value.startswith("[") and value.endswith("]") for value, _ in fields[1:4]):
         return None
     attention, spatial, contacting = (
-        [(name.strip(), span) for name in value[1:-1].split(",", _MAX_FIELDS) if clean_label(name)]
+        [(name, span) for part in value[1:-1].split(",", _MAX_FIELDS) if (name := clean_label(part.strip().strip('"')))]
         for value, span in fields[1:4]
     )
     forward = [(fields[0], name, fields[4]) for name in (*attention, *contacting)]

@@ -145,9 +145,9 @@ def is_crowd(value: object) -> bool | None:
 def _placeholders(names: Mapping[int, str], supers: Mapping[int, object]) -> set[int]:
     """The categories that are backgrounds by their name, or the super-category of all others (Roboflow's root)."""
     found = {number for number, name in names.items() if name.strip("_").lower() in ("background", "ignore")}
-    tally = Counter(value for value in supers.values() if isinstance(value, str))
+    counts = Counter(value for value in supers.values() if isinstance(value, str))
     others = len(names) - 1
-    return found | {n for n, name in names.items() if tally[name] == others > 0 and supers[n] != name}
+    return found | {n for n, name in names.items() if counts[name] == others > 0 and supers[n] != name}
 
 
 def _distinct(names: Mapping[int, str]) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """GLM-4.6V and its Flash of 9 B weights (Z.ai 2025), dense: any resolution in patches of 14, made to answer with boxes.
 
-Frame: integers 0-1000 relative to the image (Z.ai's own tool for grounding, ``zai-org/glm-skills``). The family counts
+Boxes: integers 0-1000 relative to the image (Z.ai's own tool for grounding, ``zai-org/glm-skills``). The family counts
 an image as two frames, so that the bounds in its files are twice ours, which are of one.
 """
 

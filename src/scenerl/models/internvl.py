@@ -1,6 +1,6 @@
 """InternVL 3 (Zhu et al. 2025) in transformers' own format, as ``OpenGVLab/InternVL3-1B-hf``: tiles of 448 x 448.
 
-Frame: integers 0-1000 relative to the image (the project's own evaluation of referring expressions divides by 1000,
+Boxes: integers 0-1000 relative to the image (the project's own evaluation of referring expressions divides by 1000,
 ``internvl_chat/eval/refcoco/evaluate_grounding.py``). An image is stretched to the grid of tiles whose shape is
 nearest, and a thumbnail of the whole follows where the grid has more than one tile. The pixel bounds are bounds of the
 grid: ``max_pixels`` 401408 is two tiles and the thumbnail.

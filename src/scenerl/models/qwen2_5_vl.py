@@ -1,6 +1,6 @@
 """Qwen2.5-VL (Bai et al. 2025): Qwen2-VL's input, but boxes in pixels of the resized input.
 
-Frame: absolute coordinates at the size that the model sees (arXiv 2502.13923, section 2.1.2), so that what a number
+Boxes: absolute coordinates at the size that the model sees (arXiv 2502.13923, section 2.1.2), so that what a number
 means depends on the pixel bounds: training and prediction must be given the same.
 """
 

@@ -1,6 +1,6 @@
 """Qwen2-VL (Wang et al. 2024): boxes as integers 0-1000 relative to the image, any resolution in patches of 14.
 
-Frame: the model was trained on boxes ``(x1, y1), (x2, y2)`` scaled to [0, 1000) (arXiv 2409.12191, section 2.2).
+Boxes: the model was trained on them as ``(x1, y1), (x2, y2)`` scaled to [0, 1000) (arXiv 2409.12191, section 2.2).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Qwen3.5 (Qwen team 2026), dense: Qwen3-VL's input and a language model whose layers are mostly linear attention.
 
-Frame: integers 0-1000 relative to the image, as Qwen3-VL.
+Boxes: integers 0-1000 relative to the image, as Qwen3-VL.
 """
 
 from __future__ import annotations

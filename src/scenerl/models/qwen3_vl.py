@@ -1,6 +1,6 @@
 """Qwen3-VL (Bai et al. 2025): Qwen2-VL's input in patches of 16, and features of several layers of the tower.
 
-Frame: integers 0-1000 relative to the image again (the model's cookbook of 2-D grounding).
+Boxes: integers 0-1000 relative to the image again (the model's cookbook of 2-D grounding).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from scenerl.errors import DataError
 from scenerl.metrics.matches import Matches
 from scenerl.report.answers import Answer
 from scenerl.report.drawing import MAX_RELATIONS, drawn_objects, palette, rounded
-from scenerl.report.text import ANSWER_LIMIT, cut, short
+from scenerl.report.text import ANSWER_LIMIT, short, truncated
 from scenerl.types import ISSUES, Example, SceneGraph
 
 IMAGE_BYTES = 24_000_000
@@ -148,5 +148,5 @@ def _of_answer(answer: Answer | None, matches: Matches, limit: int) -> dict[str,
         values["error"] = short(row["error"], 200)
     if row.get("answer") is not None:
         text = row["answer"]
-        values["answer"], values["note"] = cut(text if isinstance(text, str) else repr(text), limit)
+        values["answer"], values["note"] = truncated(text if isinstance(text, str) else repr(text), limit)
     return values

@@ -35,11 +35,11 @@ def short(text: object, limit: int = LABEL_LIMIT) -> str:
     """One line of at most ``limit`` characters (counted before characters are spelled out); longer ends in an ellipsis.
     Values that are no text are shown as Python writes them."""
     text = text if isinstance(text, str) else repr(text)
-    cut = text[:limit] if len(text) <= limit else text[: limit - 1] + "\u2026"
-    return visible(cut).replace("\n", "\u2424").replace("\t", " ")
+    shown = text if len(text) <= limit else text[: limit - 1] + "\u2026"
+    return visible(shown).replace("\n", "\u2424").replace("\t", " ")
 
 
-def cut(text: str, limit: int = ANSWER_LIMIT) -> tuple[str, str]:
+def truncated(text: str, limit: int = ANSWER_LIMIT) -> tuple[str, str]:
     """The start of a long text and a note that says what is missing; the note is empty when nothing is."""
     if len(text) <= limit:
         return visible(text), ""

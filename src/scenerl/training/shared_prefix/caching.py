@@ -61,7 +61,7 @@ class _PromptStates(LinearAttentionLayer):
 
 
 class _BranchStates(LinearAttentionLayer):
-    """The states that each of B completions starts from; where it ends, nobody asks."""
+    """The states that each of B completions starts from; its final states are not needed."""
 
     def __init__(self, prompts: _PromptStates, branch: torch.Tensor):
         super().__init__(prompts.number_of_states)
