@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.detection_folders import write_ovdeval
+from data.published_folders import write_psg
 from report.html_tree import Page, read
 from report.report_run import COMPLETE, HOSTILE, SPARSE, STAGES, build_run, make_hostile, rows_of, write_rows
+from scenerl import cli
 from scenerl.commands.report import ReportOptions
 from scenerl.data.ground_truth import load_ground_truth
 from scenerl.metrics import MetricOptions, Pair, evaluate
@@ -394,6 +397,33 @@ def test_ground_truth_may_be_any_data_source(tmp_path):
         value = evaluate([pair], MetricOptions(task="det")).metrics["object_f1"].value
         assert card["stages"][0]["f1"][1] == round(value, 4)
     assert cards[0] == cards[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "image_id", "labels"),
+    [
+        ("psg:{}", "test", "109", ["grass-merged", "person"]),
+        ("psg:{}/psg.json", "test", "109", ["grass-merged", "person"]),
+        ("ovdeval:{}", "negation", "0", ["computer without screen on"]),
+        ("ovdeval:{}/negation.json", None, "0", ["computer without screen on"]),
+    ],
+)
+def test_eval_and_report_read_released_sets(tmp_path, source, split, image_id, labels):
+    """Ground truth written as predictions is perfect in the metrics, and in the gallery."""
+    source = source.format(write_psg(tmp_path) if source.startswith("psg") else write_ovdeval(tmp_path))
+    truth = {example.image_id: example.graph for example in load_ground_truth(source, split).examples}
+    assert [found.label for found in truth[image_id].objects] == labels
+    graph = {
+        "objects": [{"id": f"{found.label}.{n}", "bbox": found.box} for n, found in enumerate(truth[image_id].objects)]
+    }
+    write_rows(tmp_path / "p.jsonl", [{"image_id": image_id, "status": "ok", "graph": graph, "issues": []}])
+    where = ["--data", source, *(["--split", split] if split else [])]
+    pred, metrics, out = (str(tmp_path / name) for name in ("p.jsonl", "metrics.json", "report.html"))
+    assert cli.main(["eval", pred, *where, "--task", "det", "--out", metrics, "--resamples", "0"]) == 0
+    assert json.loads(Path(metrics).read_text())["metrics"]["object_f1"]["value"] == 1
+    assert cli.main(["report", *where, "--predictions", f"A={pred}", "--out", out]) == 0
+    (card,) = gallery_of(Path(out).read_text())["cards"]
+    assert card["target"]["n"][0] == len(labels) and card["stages"][0]["f1"][1] == 1
 
 
 def test_the_gallery_counts_as_the_metrics_do(tmp_path):
