@@ -187,7 +187,8 @@ def test_mistakes_are_found_before_the_data_are_read(base, tmp_path, capsys, mon
     monkeypatch.setattr(
         adapters.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
     )
-    command = ["sft", "--model", str(base), "--data", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "run")]
+    (tmp_path / "broken.jsonl").write_text("{}\n")
+    command = ["sft", "--model", str(base), "--data", str(tmp_path / "broken.jsonl"), "--out", str(tmp_path / "run")]
     assert cli.main([*command, *argv]) == 2
     error = capsys.readouterr().err
     assert re.search(said, error), error
