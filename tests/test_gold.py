@@ -308,6 +308,7 @@ def test_intervals_of_perfect_answers_have_no_width():
 # All answers here have equal scores, and of those the order of emission decides by definition.
 ORDERED_METRICS = ("AP", "AP50", "AP75", "NMS-AP", "NMS-AP50", "NMS-AP75", "NMS-AR100")
 ORDERED_REWARDS = ("ap", "ap50", "od_length")
+FIRST_OF_LIST = ("iou",)  # judges the first box
 
 
 @pytest.mark.parametrize("scored", [False, True])
@@ -327,6 +328,8 @@ def test_metrics_do_not_ask_in_which_order_objects_and_relations_come(task, scor
     before, after = evaluate(pairs, options).metrics, evaluate(shuffled, options).metrics
     assert 0.3 < before["AP"].value < 0.9
     for metric in before:
+        if metric.startswith("wR@"):  # counts places in the list, also among equal scores
+            continue
         if scored or metric not in ORDERED_METRICS:
             assert after[metric].value == pytest.approx(before[metric].value, abs=1e-12), metric
 
@@ -342,6 +345,8 @@ def test_rewards_do_not_ask_in_which_order_objects_and_relations_come(name):
                 target = reordered(example.graph, rng)
                 after = rewards_of(Comparison(result, target, example.image_wh, num_tokens=9))
                 for reward, value in before.items():
+                    if reward in FIRST_OF_LIST:
+                        continue
                     if answer is example.graph or reward not in ORDERED_REWARDS:
                         assert after[reward] == pytest.approx(value, abs=1e-12), reward
 

@@ -28,7 +28,7 @@ EXTRA_OF_PACKAGE = {
     "networkx": "graphs",
     "openai": "server",
     "pyarrow": "hub",
-    "supervision": "annotated",
+    "supervision": "graphs",
 }
 """Package, as it is imported, to the extra that installs it, itself or through another one."""
 

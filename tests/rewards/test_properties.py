@@ -174,7 +174,7 @@ def test_the_relation_rewards_are_those_that_relations_change():
 
 def test_names_are_those_of_the_specification():
     names = """
-        format node_label node_box hard_recall relaxed_recall soft_recall ap ap50 od_length weighted_sum repetition
+        format node_label node_box hard_recall relaxed_recall soft_recall iou ap ap50 od_length weighted_sum repetition
         cosine_length triplet_f_beta triplet_f1 triplet_precision hallucination predicate_weighted_recall box_count
     """
     assert list(REWARDS) == names.split()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import PeftModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hub_cache import fill_cache
@@ -187,7 +188,11 @@ def test_mistakes_are_found_before_the_data_are_read(base, tmp_path, capsys, mon
     monkeypatch.setattr(
         adapters.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
     )
-    command = ["sft", "--model", str(base), "--data", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "run")]
+    row = {"image_id": "1", "file_name": "1.png", "width": 64, "height": 64, "objects": [], "relationships": []}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "1.png")
+    (tmp_path / "broken.jsonl").write_text(json.dumps(row) + "\n{}\n")  # only the first row is looked at
+    command = ["sft", "--model", str(base), "--data", str(tmp_path / "broken.jsonl"), "--out", str(tmp_path / "run")]
     assert cli.main([*command, *argv]) == 2
     error = capsys.readouterr().err
     assert re.search(said, error), error

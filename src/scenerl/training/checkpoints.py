@@ -212,8 +212,11 @@ def _check_archives(checkpoint: Path) -> None:
 
 
 def _state(checkpoint: Path) -> TrainerState:
-    """How far a run was at a checkpoint."""
-    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    """How far a run was at a checkpoint; ValueError if it does not say."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if not (state.global_step and state.max_steps):
+        raise ValueError(f"{TRAINER_STATE_NAME}: no steps")
+    return state
 
 
 def fit(trainer: CheckpointMixin) -> CheckpointMixin:
