@@ -164,7 +164,7 @@ def test_objects_beside_an_answer_are_not_the_prediction(tmp_path, data):
     assert found["metrics"]["Recall"]["value"] == found["metrics"]["AP"]["value"] == 0
 
 
-def test_a_row_names_its_own_frame_and_truncation(tmp_path, data):
+def test_a_row_names_its_own_box_format_and_truncation(tmp_path, data):
     rows = answers(data, box_format="pixels")
     rows[0]["frame"] = "pixels"
     rows[1] = {"image_id": "7", "answer": '{"objects": [', "finish_reason": "length"}
@@ -234,7 +234,7 @@ def test_labels_in_another_spelling_are_counted_and_named(tmp_path, data):
     [("pixels", "norm1000", "pixels"), ("norm1000", "pixels", "norm1000"), ("norm1", "norm1000", "norm1"),
      ("norm1000", "norm1000", None), ("pixels", "pixels", None)],
 )  # fmt: skip
-def test_boxes_in_the_wrong_frame_are_reported_not_guessed(tmp_path, data, written, read, suspected):
+def test_boxes_in_the_wrong_box_format_are_reported_not_guessed(tmp_path, data, written, read, suspected):
     found = run(tmp_path, write(tmp_path / "p.jsonl", answers(data, box_format=written)), data, frame=read)
     suspicions = [warning for warning in found["warnings"] if "would be" in warning]
     assert bool(suspicions) == bool(suspected)

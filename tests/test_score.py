@@ -111,7 +111,7 @@ def test_failures_have_a_status_and_no_rewards(answer, status):
 @pytest.mark.parametrize("template", ["plain", "think"])
 @pytest.mark.parametrize("form", ["json", "compact"])
 @pytest.mark.parametrize("box_format", ["pixels", "norm1000", "resized"])
-def test_gold_in_every_format_and_frame(form, template, box_format):
+def test_gold_in_every_format_and_box_format(form, template, box_format):
     # Whole pixels and sizes that divide evenly: nothing is lost to rounding.
     output_format = OutputFormat(format=form, template=template, box_format=box_format)
     row = {**ROW, "input_wh": [400, 200]}
@@ -338,7 +338,7 @@ def test_answers_without_ground_truth_ask_for_it(tmp_path):
         run_score(ScoreOptions(rows=rows))
 
 
-def test_another_format_or_frame_than_was_meant_is_reported(tmp_path, capsys):
+def test_another_format_or_box_format_than_was_meant_is_reported(tmp_path, capsys):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     write_rows(rows, [{**ROW, "answer": gold_answer(ROW, PIXELS)}, {**ROW, "answer": None}])
     run_score(ScoreOptions(rows=rows, out=out, format="compact", frame="pixels"))

@@ -139,7 +139,7 @@ def test_boxes_smaller_than_a_unit_keep_an_area():
     assert write_answer(graph, output_format, (2000, 2000)) == "dot 0 0 1 1\ndot 999 999 1000 1000\nend"
 
 
-def test_coordinates_go_to_the_nearest_multiple_of_the_grid():
+def test_coordinates_go_to_the_nearest_multiple_of_the_step():
     graph = SceneGraph((SceneObject("dog", (11, 29, 51, 69)),))
     assert write_answer(graph, OutputFormat("compact", step=20), (100, 100)) == "dog 120 280 520 680\nend"
     # 11 % of the width is 0.11; steps of 20 x 0.0001

@@ -66,7 +66,7 @@ def test_boxes_survive_the_way_through_the_answer(example, name, template, box_f
 
 
 @pytest.mark.parametrize("size", [(641, 427), (333, 999), (29, 31), (1, 57)])
-def test_the_frame_of_the_resized_input_is_that_of_the_processor(size):
+def test_the_size_of_the_resized_input_is_that_of_the_processor(size):
     """A box over the whole image has the resized input's own size in that frame."""
     conversation = without_weights(OutputFormat("compact", box_format="resized"))
     example = Example("a", *size, SceneGraph((SceneObject("dog", (0, 0, *size)),)))
@@ -108,7 +108,7 @@ def prompt_text(output_format: OutputFormat, example: Example) -> str:
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
 @pytest.mark.parametrize("template", ["plain", "think"])
-def test_given_objects_stand_in_the_prompt_in_the_models_frame(fmt, template):
+def test_provided_objects_stand_in_the_prompt_in_the_models_box_format(fmt, template):
     nothing = prompt_text(OutputFormat(fmt, template), SCENE)
     boxes = prompt_text(OutputFormat(fmt, template, provided="boxes"), SCENE)
     objects = prompt_text(OutputFormat(fmt, template, provided="objects"), SCENE)
@@ -122,7 +122,7 @@ def test_given_objects_stand_in_the_prompt_in_the_models_frame(fmt, template):
 
 
 @pytest.mark.parametrize("fmt", ["json", "compact"])
-def test_the_ideal_answer_repeats_what_was_given(fmt):
+def test_the_ideal_answer_repeats_what_was_provided(fmt):
     """Its boxes are the prompt's numbers, so that a model can copy them, and it reads back as the ground truth."""
     for example in (SCENE, replace(SCENE, provided=SCENE.graph.objects[::-1])):
         conversation = without_weights(OutputFormat(fmt, provided="objects"))

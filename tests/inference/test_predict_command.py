@@ -211,7 +211,7 @@ def test_a_disk_that_is_full_at_the_start(model, scenes, small_disk, capsys):
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
-def test_the_style_is_that_of_the_checkpoint_unless_given(model, scenes, tmp_path):
+def test_the_output_format_is_that_of_the_checkpoint_unless_stated(model, scenes, tmp_path):
     """scenerl.json says compact answers in steps of 20."""
     assert STYLE.format == "compact" and STYLE.step == 20
 

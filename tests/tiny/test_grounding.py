@@ -47,7 +47,7 @@ def test_a_row_names_every_object_once_in_an_order_that_is_drawn():
     assert texts == {f"{cup}\n{dog}", f"{dog}\n{cup}"}
 
 
-def test_boxes_are_told_in_the_style_s_frame():
+def test_boxes_are_in_the_box_format_of_the_output_format():
     output_format = OutputFormat("detections", box_format="resized", step=2)
     assert "dog 98, 56, 196, 112" in named_boxes(PAIR, output_format, (196, 112), random.Random(0))
     assert "dog 0.5, 0.5, 1.0, 1.0" in named_boxes(PAIR, OutputFormat(box_format="norm1"), (196, 112), random.Random(0))

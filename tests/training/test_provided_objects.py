@@ -49,7 +49,7 @@ def test_from_training_to_metrics(rows, base, tmp_path, monkeypatch):
     assert cli.main(["predict", *asked, "--out", str(tmp_path / "none.jsonl")]) == 2
 
 
-def test_answers_with_given_objects_are_evaluated_by_them(rows, tmp_path):
+def test_answers_with_provided_objects_are_evaluated_by_them(rows, tmp_path):
     """Right relations between objects with wrong boxes and labels: all of PredCls, some of SGCls, none of SGDET."""
     answers = []
     for row in read_rows(rows):
@@ -68,7 +68,7 @@ def test_answers_with_given_objects_are_evaluated_by_them(rows, tmp_path):
     assert values == {"sgdet": 0, "sgcls": 0, "predcls": 1}
 
 
-def test_rollouts_ask_with_given_objects(checkpoint, conversation, examples, tmp_path, monkeypatch):
+def test_rollouts_are_prompted_with_provided_objects(checkpoint, conversation, examples, tmp_path, monkeypatch):
     provided = replace(conversation, output_format=replace(conversation.output_format, provided="boxes"))
     trainer = grpo.build_trainer(
         checkpoint,

@@ -20,7 +20,7 @@ ORDER = (*(name for name in FORMATS if name not in TRAINED), *TRAINED)
 _ANY_SIZE = (1000.0, 1000.0)  # boxes do not matter here
 _FOUR_NUMBERS = re.compile(r"(?:-?[0-9]{1,9}(?:\.[0-9]{1,9})?[\s,)(]{1,4}){3}-?[0-9]")
 
-Asked = tuple[str | None, Sequence[str] | None]
+AnswerAndQuery = tuple[str | None, Sequence[str] | None]
 """A model's answer, and the labels that were requested, None where any are."""
 
 
@@ -37,7 +37,7 @@ def is_explained(result: ParseResult) -> bool:
     return bool(result.graph.objects) or all(issue.kind in ("point", "unknown_label") for issue in result.issues)
 
 
-def explained(answers: Iterable[Asked]) -> dict[str, int]:
+def explained(answers: Iterable[AnswerAndQuery]) -> dict[str, int]:
     """How many answers each format explains; formats that explain none are left out.
 
     First come those that find elements in most answers. Where none does, as nothing is there, lists and graphs in JSON
@@ -46,7 +46,7 @@ def explained(answers: Iterable[Asked]) -> dict[str, int]:
     answers = list(answers)
     counts, found = {}, {}
     for name in ORDER:
-        results = [result for asked in answers if is_explained(result := _read(*asked, name))]
+        results = [result for answer in answers if is_explained(result := _read(*answer, name))]
         counts[name] = len(results)
         found[name] = sum(bool(result.graph and result.graph.objects or result.issues) for result in results)
     order = ORDER if any(found.values()) else tuple(FORMATS)

@@ -187,8 +187,8 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     def file_name(example: Example) -> str:
         return str(example.image) if isinstance(example.image, Path) else example.image_id
 
-    asked = (label for example in examples for label in example.query or ())
-    atomic_write_text(path, json.dumps(instances_json(examples, file_name, asked)))
+    queried = (label for example in examples for label in example.query or ())
+    atomic_write_text(path, json.dumps(instances_json(examples, file_name, queried)))
     return len(examples)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenerl.answers import OutputFormat
-from scenerl.answers.recognise import Asked, closest, explained
+from scenerl.answers.recognise import AnswerAndQuery, closest, explained
 from scenerl.box_formats import extent_wh
 from scenerl.boxes import Array, as_boxes, iou_matrix, rescale
 from scenerl.types import INVALID_ISSUES, Example, ParseResult
@@ -53,7 +53,7 @@ def is_unread(result: ParseResult) -> bool:
     return not result.graph.objects and any(issue.kind in INVALID_ISSUES for issue in result.issues)
 
 
-def why_unread(answers: Sequence[Asked], results: Sequence[ParseResult], output_format: OutputFormat) -> str:
+def why_unread(answers: Sequence[AnswerAndQuery], results: Sequence[ParseResult], output_format: OutputFormat) -> str:
     """The likeliest reason why answers could not be read, as the end of a sentence.
 
     Args:
@@ -75,7 +75,7 @@ def why_unread(answers: Sequence[Asked], results: Sequence[ParseResult], output_
         return (
             f"the boxes of {count} have no area: are their corners in another order, or are they x, y, width, height?"
         )
-    looks = Counter(closest(*asked, output_format.format) for asked in tried)
+    looks = Counter(closest(*answer, output_format.format) for answer in tried)
     text, count = looks.most_common(1)[0]
     return f"of {len(tried)} that were tried, {count} look alike: {text}"
 
