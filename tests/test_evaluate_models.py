@@ -196,6 +196,30 @@ def test_names_of_models(tmp_path):
     assert read_model(str(odd), options).path == odd
 
 
+def test_image_ids_that_name_files(folder, capsys):
+    coco = json.loads((folder / "coco.json").read_text())
+    coco["images"] = [image | {"file_name": f"photos/frame_{image['id']}.jpg"} for image in coco["images"]]
+    (folder / "coco.json").write_text(json.dumps(coco))
+    rows = json.loads((folder / "yolo.json").read_text())
+    rows = [row | {"image_id": f"frame_{row['image_id']}"} for row in rows]  # as ultralytics writes them
+    answers = [json.loads(line) for line in (folder / "qwen3.jsonl").read_text().splitlines()]
+    answers = [row | {"image_id": f"val/frame_{row['image_id']}.jpg"} for row in answers]
+    (folder / "qwen3.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    (folder / "yolo.json").write_text(json.dumps(rows))
+    found = evaluate(folder, "YOLO=yolo.json", "Qwen=qwen3.jsonl:format=detections", data="coco.json")
+    assert [model["metrics"]["AP50"]["value"] for model in found["models"].values()] == [1, 1]
+    assert capsys.readouterr().out.count("image ids are read as names of image files") == 2
+    coco["images"] = [image | {"file_name": f"{image['id']}/frame_0.jpg"} for image in coco["images"]]
+    (folder / "coco.json").write_text(json.dumps(coco))
+    with pytest.raises(ValueError, match="none of its 12 image ids is in the data"):  # a name of several images
+        evaluate(folder, "YOLO=yolo.json", data="coco.json")
+
+
+def test_only_kinds_of_files_that_can_be_written(folder):
+    with pytest.raises(ValueError, match=r"out: \.txt cannot be written; allowed: \.json, \.csv, \.tex, \.md"):
+        evaluate(folder, "YOLO=yolo.json", data="coco.json", out="m.txt")
+
+
 @pytest.mark.parametrize("base", [0, 1])
 def test_detections_by_number_against_names(folder, base, capsys):
     instances = json.loads((folder / "coco.json").read_text())["annotations"]

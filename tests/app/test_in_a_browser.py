@@ -165,6 +165,14 @@ def test_detection_shows_the_labels_and_needs_them(open_page):
     assert requests[0].labels == ("man", "red <b>ball</b>")
 
 
+def test_on_a_phone_the_result_comes_into_view(open_page):
+    page = open_page(lambda *_: value(RIDING), width=390, height=800)
+    press(page, "Run")
+    boxes(page)
+    page.wait_for_function("document.querySelector('#panel-0 .scene').getBoundingClientRect().bottom < innerHeight")
+    assert page.locator("#panel-0 .scene").bounding_box()["y"] > 0
+
+
 def test_images_beyond_the_bounds_are_named(open_page):
     page = open_page(lambda *_: value(RIDING), content=png(1200, 1000), options={"max_megapixels": 1})
     press(page, "Run")

@@ -196,6 +196,8 @@ def test_negated_and_json_trl_fields():
             "limit: 'many': should be a valid integer",
         ),
         ("predict", ["--model", "m", "--data", "d", "--out", "o", "--num_samples", "4"], "set a temperature above 0"),
+        ("sft", ["--modle", "m"], "unknown option 'modle' of sft (did you mean model?)"),
+        ("sft", ["--weight_decay", "0.1"], "sft needs --model, --data, --out"),
         ("sft", ["--output_dir", "o"], "the output folder is called 'out' here"),
     ],
 )

@@ -41,6 +41,11 @@ QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Settings of events that wait for nothing."""
 OURS = "This is an error of SceneRL, not yours. The server's log says what happened."
 
+_SHOW_RESULT = """() => {
+    const panel = document.getElementById("panel-0");
+    if (panel.getBoundingClientRect().top > innerHeight / 3) panel.scrollIntoView();
+}"""  # on a phone the panel is below the inputs
+
 
 class Cancelled(Exception):
     """The person does not want the answer any more."""
@@ -175,7 +180,9 @@ class Page:
                     with gr.Row():
                         run = gr.Button("Run", variant="primary")
                         cancel = gr.Button("Cancel")
-                    status = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="status")
+                    status = gr.Textbox(
+                        label="Status", show_label=False, container=False, interactive=False, elem_id="status"
+                    )
                 panels = [self._panel(place) for place in range(2)]
             inputs = [image, model, other, task, labels, vocabulary, predicates]
             inputs += [constrain, samples, temperature, tokens, seed]
@@ -184,6 +191,7 @@ class Page:
                 self.respond, inputs, [status, *columns, *results],
                 concurrency_limit=1, scroll_to_output=True, show_progress="minimal", api_visibility="private",
             )  # fmt: skip
+            event.then(None, js=_SHOW_RESULT)
             cancel.click(lambda: "Cancelled", None, status, cancels=[event], **QUICK)
             model.change(self.checkpoints.task_of, model, task, **QUICK)
             fields = [vocabulary, labels, predicates]

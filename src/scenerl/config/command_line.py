@@ -61,6 +61,11 @@ def parse_options(cls: type[AnyOptions], command: str, argv: Sequence[str]) -> t
         if default_of(item) is dataclasses.MISSING and item.name not in own
     ]
     if missing:
+        required = [name.removeprefix("--") for name in missing]
+        for key in extra:
+            near = near_misses(key, required)
+            if "did you mean" in near:
+                raise UserError(f"{extra.where[key]}: unknown option {key!r} of {command}{near}")
         raise UserError(f"{command} needs {', '.join(missing)}; see `scenerl {command} --help`")
     return cls(**own), extra
 

@@ -152,6 +152,8 @@ def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Pat
         raise UserError(
             "export writes the predictions of one file; it goes neither with several or --compare nor with a folder"
         )
+    if options.out is not None and options.out.suffix.lower() not in ("", ".json", *SUFFIXES):
+        raise UserError(f"out: {options.out.suffix} cannot be written; allowed: .json, {', '.join(SUFFIXES)}")
     return models, exports
 
 

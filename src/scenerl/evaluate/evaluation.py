@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.formats import FORMATS
@@ -23,7 +23,7 @@ from scenerl.predictions import DETECTION_LISTS, Predictions, RawPrediction, rea
 from scenerl.predictions.arrays import to_original_pixels
 from scenerl.predictions.checks import check_box_format, check_format, is_unread, why_unread
 from scenerl.predictions.notes import shown
-from scenerl.predictions.pairing import MISSING, NOTHING, pair_up
+from scenerl.predictions.pairing import MISSING, NOTHING, match_file_names, pair_up
 from scenerl.predictions.reading import is_raw, reading_of
 from scenerl.types import ParseResult
 
@@ -125,18 +125,25 @@ class Evaluation:
     def _predictions(self, model: Model, kind: str) -> tuple[Predictions, list[str]]:
         """What a file holds, and sentences that say how it was read: whence categories that are numbers get their
         names, and what boxes are in where the file does not say."""
-        if kind == "arrays":
-            predictions = read_predictions(model.path, kind, self.names)
-            return predictions, to_original_pixels(predictions, self.truth.examples, model.options.frame)
+        matched: list[str] = []
+
+        def read(names: Names) -> Predictions:
+            predictions = read_predictions(model.path, kind, names)
+            matched[:] = match_file_names(predictions, self.truth.examples)
+            return predictions
+
         if kind not in DETECTION_LISTS:
-            return read_predictions(model.path, kind, self.names), []
+            predictions, said = read(self.names), []
+            if kind == "arrays":
+                said = to_original_pixels(predictions, self.truth.examples, model.options.frame)
+            return predictions, matched + said
         candidates = {}
         if model.names is not None:
             candidates = read_category_names(model.names)
         elif self.options.vocabulary is not None and not self.names.objects:
             candidates = read_category_names(self.options.vocabulary)
-        read = partial(read_predictions, model.path, kind)
-        return named(read, self.truth.examples, self.names, candidates, model.path)
+        predictions, said = named(read, self.truth.examples, self.names, candidates, model.path)
+        return predictions, matched + said
 
     def _note_unread(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.elements import excerpt
@@ -13,10 +15,35 @@ from scenerl.predictions.contents import Predictions
 from scenerl.predictions.notes import shown
 from scenerl.predictions.row import decode
 from scenerl.progress import track
-from scenerl.types import ParseResult, SceneGraph
+from scenerl.types import Example, ParseResult, SceneGraph
 
 MISSING = ParseResult("no_answer", None)
 NOTHING = ParseResult("ok", SceneGraph())
+
+
+def match_file_names(predictions: Predictions, examples: Sequence[Example]) -> list[str]:
+    """Give predictions the ids of the images whose files their ids name, with or without folder and extension.
+
+    Detectors call an image by its file (``frame_12`` for frame_12.jpg) where COCO instances number it. Nothing changes
+    where an id is known, and a name that two images share is of neither.
+
+    Returns:
+        A sentence that says so, if ids were matched.
+    """
+    if any(example.image_id in predictions.entries for example in examples):
+        return []
+    ids: dict[str, str | None] = {}
+    for example in examples:
+        path = example.image if isinstance(example.image, Path) else next(iter(example.tried), None)
+        for name in {path.name, path.stem} if path is not None else ():
+            ids[name] = None if name in ids else example.image_id
+    matched = {image_id: ids.get(Path(image_id).name) for image_id in predictions.entries}
+    if not any(matched.values()):
+        return []
+    entries, predictions.entries = predictions.entries, {}
+    for image_id, entry in entries.items():
+        predictions.add(matched[image_id] or image_id, entry)
+    return ["image ids are read as names of image files"]
 
 
 def pair_up(
