@@ -54,8 +54,7 @@ def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
 
 def image_tokens(processor, image_wh: tuple[int, int]) -> int:
     """One token for each square of patch size times merge size."""
-    width, height = input_wh(processor, image_wh)
-    return width * height // (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
+    return qwen2_vl.num_squares(processor.image_processor, input_wh(processor, image_wh))
 
 
 FAMILY = Family(

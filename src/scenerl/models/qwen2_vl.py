@@ -58,8 +58,13 @@ def input_wh(processor, image_wh: tuple[int, int]) -> tuple[int, int]:
 
 def image_tokens(processor, image_wh: tuple[int, int]) -> int:
     """One token for each square of patch size times merge size."""
-    width, height = input_wh(processor, image_wh)
-    return width * height // (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
+    return num_squares(processor.image_processor, input_wh(processor, image_wh))
+
+
+def num_squares(images, input_wh: tuple[int, int]) -> int:
+    """How many squares of patch size times merge size a resized input has."""
+    width, height = input_wh
+    return width * height // (images.patch_size * images.merge_size) ** 2
 
 
 load_processor = loader(Qwen2VLImageTextProcessor, Qwen2VLImageProcessorPil, IMAGE_TOKEN, set_pixel_bounds)
