@@ -92,8 +92,9 @@ def test_json_failures(text, status):
         ('{"x": 1, "label": "dog"}', "wrong_schema"),
         (DOG, "wrong_schema"),
         # an empty list or a None behind broken JSON is a splinter of it, not "nothing found"
-        ('[{"label": \'dog\', "bbox_2d": []}]', "invalid_json"),
-        ('[{"label": \'dog\', "bbox_2d": \nNone\n}]', "invalid_json"),
+        ('[{"label": dog, "bbox_2d": []}]', "invalid_json"),
+        ('[{"label": dog, "bbox_2d": \nNone\n}]', "invalid_json"),
+        ("[{'label': 'dog', 'bbox_2d': []}, {'lab", "truncated"),
         ('[{"label": "dog", "bbox_2d": []}, {"lab', "truncated"),
         ('[{"bbox_2d": [0, 0, 10, 10], "label": "dog"}, {"bbox_2d": [0, 0', "truncated"),
         ('[{"bbox_2d": [0, 0, 10, 10] "label": "dog"}]', "invalid_json"),

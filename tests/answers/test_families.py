@@ -97,7 +97,10 @@ def test_kosmos():
         ("(1,2),(30,40)(5,6),(70,80)", [(1, 2, 30, 40), (5, 6, 70, 80)]),
         ("1 2 30 40", [(1, 2, 30, 40)]),
         ("[[0.5, 2.25, 30, 40]]", [(0.5, 2.25, 30, 40)]),
+        ("1,2,30,40; 5,6,70,80", [(1, 2, 30, 40), (5, 6, 70, 80)]),
         ("None", []),
+        ("[]", []),
+        ("", []),
     ],
 )
 def test_boxes_in_tags(boxes, expected):
@@ -147,6 +150,54 @@ def test_location_tokens_go_with_their_label():
     text = f"<loc0001><loc0002><loc0003><loc0004> {masks} red car\n<loc0001><loc0002><loc0003><loc0004>dog;"
     assert [label for label, _ in found("paligemma", text)] == ["red car", "dog"]
     assert [issue.kind for issue in read("florence-2", "a<loc_1><loc_2><loc_3>b" + text).issues] == ["bad_box"]
+
+
+@pytest.mark.parametrize(
+    "fmt", ["qwen2-vl", "internvl", "deepseek-vl2", "rex-omni", "glm-4v", "florence-2", "paligemma"]
+)
+def test_tags_in_upper_case(fmt):
+    text = TWO[fmt].upper()
+    text = text.replace("DOG", "dog").replace("CAT", "cat").replace("BBOX_2D", "bbox_2d").replace("LABEL", "label")
+    assert read(fmt, text).graph == read(fmt, TWO[fmt]).graph and len(found(fmt, text)) == 2
+
+
+@pytest.mark.parametrize("fmt", ["qwen2-vl", "internvl", "deepseek-vl2", "rex-omni"])
+def test_a_label_in_tags_may_hold_a_less_than_sign(fmt):
+    assert found(fmt, TWO[fmt].replace("dog", "a < b <3"))[0][0] == "a < b <3"
+
+
+def test_a_part_of_a_tag_at_the_end_is_cut_off():
+    assert read("qwen2-vl", TWO["qwen2-vl"] + "<|object_ref_start|>cow<|object_ref_end|><|box_s").status == "truncated"
+    assert len(found("internvl", TWO["internvl"] + " and <")) == 2
+
+
+def test_qwen2_vl_without_its_special_tokens():
+    text = "dog(100,200),(300,400)(1,2),(3,4)\ncat: (500,600),(700,800)"
+    assert found("qwen2-vl", text) == [DOG, ("dog", (1, 2, 3, 4)), CAT]
+    assert found("qwen2-vl", "(100,200),(300,400)", objects=("dog",)) == [DOG]
+    assert [issue.kind for issue in read("qwen2-vl", "(100,200),(300,400)").issues] == ["malformed_object"]
+
+
+def test_names_before_glms_tags():
+    text = "dog: <|begin_of_box|>[[100, 200, 300, 400]]<|end_of_box|> and cat <|begin_of_box|>[500,600,700,800]"
+    text += "<|end_of_box|>"
+    assert found("glm-4v", f"In [1, 2, 3, 4]: {text}", objects=("dog", "cat")) == [DOG, CAT]
+    in_box = '<|begin_of_box|>[{"bbox_2d": [100, 200, 300, 400], "label": "a < b"}]<|end_of_box|>'
+    assert found("glm-4v", in_box) == [("a < b", DOG[1])]
+
+
+def test_rex_omni_says_that_nothing_is_there():
+    absent = "<|object_ref_start|>cow<|object_ref_end|><|box_start|>None<|box_end|>"
+    assert found("rex-omni", absent) == []
+    assert len(found("rex-omni", f"{TWO['rex-omni']}, {absent}")) == 2
+
+
+def test_location_tokens_with_spaces_and_beyond_their_range():
+    for fmt in ("florence-2", "paligemma"):
+        assert read(fmt, TWO[fmt].replace("><loc", "> <loc")).graph == read(fmt, TWO[fmt]).graph
+    for fmt, token in (("florence-2", "<loc_1000>"), ("paligemma", "<loc1024>")):
+        last = "<loc_800>" if fmt == "florence-2" else "<loc0800>"
+        assert [issue.kind for issue in read(fmt, TWO[fmt].replace(last, token)).issues] == ["bad_box"]
 
 
 @pytest.mark.parametrize("fmt", TWO)

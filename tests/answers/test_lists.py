@@ -45,11 +45,82 @@ def found(text, **options):
         '{"label": "cat", "bbox": {"ymin": 6, "xmin": 5, "xmax": 70, "ymax": 80}}]',
         '[{"x_min": 1, "y_min": 2, "x_max": 30, "y_max": 40, "label": "dog"}, '
         '{"name": "cat", "left": 5, "top": 6, "right": 70, "bottom": 80}]',
+        f"[[{A}], [{B}]]",
+        f"[[{A}, {B}], []]",
+        '{"objects": {"dog": [[1, 2, 30, 40]], "cat": [[5, 6, 70, 80]]}}',
+        '[{"dog": [1, 2, 30, 40]}, {"cat": [[5, 6, 70, 80]]}]',
+        '{"dog": {"bbox_2d": [1, 2, 30, 40]}, "cat": {"x1": 5, "y1": 6, "x2": 70, "y2": 80}}',
+        '{"labels": ["dog", "cat"], "boxes": [[1, 2, 30, 40], [5, 6, 70, 80]]}',
+        "{'<OD>': {'bboxes': [[1, 2, 30, 40], [5, 6, 70, 80]], 'labels': ['dog', 'cat']}}",  # Florence-2's processor
+        '[["dog", [1, 2, 30, 40]], [[5, 6, 70, 80], "cat"]]',
+        '[["dog", 1, 2, 30, 40], [5, 6, 70, 80, "cat"]]',
+        '[{"BBox": [1, 2, 30, 40], "Label": "dog"}, {"bounding_box": [5, 6, 70, 80], "class_name": "cat"}]',
+        '[{"bbox_2d": [[1, 2], [30, 40]], "label": "dog"}, {"bbox_2d": "(5, 6), (70, 80)", "label": ["cat"]}]',
+        '[{"bbox_2d": ["1", "2", "30", "40"], "label": "dog"}, {"bbox_2d": "[5, 6, 70, 80]", "label": "cat"}]',
+        '[{"label": "dog", "x": 1, "y": 2, "width": 29, "height": 38}, '
+        '{"label": "cat", "box": {"left": 5, "top": 6, "width": 65, "height": 74}}]',
+        '[{"top_left": [1, 2], "bottom_right": [30, 40], "label": "dog"}, '
+        '{"box": {"top_left": {"x": 5, "y": 6}, "bottom_right": {"x": 70, "y": 80}}, "label": "cat"}]',
+        # Python literals, as Qwen's examples read them
+        "[{'bbox_2d': [1, 2, 30, 40], 'label': 'dog'}, {'bbox_2d': (5, 6, 70, 80), 'label': 'cat', 'crowd': False}]",
+        f"[{A}, {B},]",
+        f"```python\n[{A},  # the first\n{B[:-1]},}}]\n```",
+        f"So it's:\n[{A}, // the first\n{B}]",
     ],
 )
 def test_dog_and_cat(text):
     assert found(text) == [DOG, CAT]
-    assert read(text).in_template == (text.startswith("[{") and "\n" not in text)
+    assert read(text).in_template == (text == f"[{A}, {B}]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dog: [1, 2, 30, 40]; cat: [5, 6, 70, 80]",
+        "dog [1, 2, 30, 40]\ncat [5, 6, 70, 80]",
+        "dog - [1, 2, 30, 40], cat = [[5, 6, 70, 80]]",
+        "**dog**\n[[1, 2, 30, 40]]\n### cat\n[[5, 6, 70, 80]]",
+        "1. dog: [1, 2, 30, 40]\n2. cat: [5, 6, 70, 80]",
+        "big  dog: [1, 2, 30, 40]\ncat: [5, 6, 70, 80]",
+    ],
+)
+def test_names_before_boxes(text):
+    names = ("big dog" if "big" in text else "dog", "cat")
+    assert found(text, objects=names) == [(names[0], DOG[1]), CAT]
+    assert found("The big  dog: [1, 2, 30, 40]") == [("The big dog", DOG[1])]
+
+
+def test_no_box_behind_a_name_is_lost():
+    assert found("dog: [1, 2, 30, 40], [5, 6, 70, 80]") == [DOG, ("dog", CAT[1])]
+    text = "dog: [1, 2, 30, 40]\nThat other one over there, which is small: [5, 6, 70, 80]"
+    result = read(text)
+    assert len(result.graph.objects) == 1 and [issue.kind for issue in result.issues] == ["malformed_object"]
+    assert found(f"At [5, 6, 70, 80] I see a cat.\n[{A}]") == [DOG]  # labels stand in the list: that was prose
+
+
+@pytest.mark.parametrize("text", ["dog: None\ncat: none.", "dogs in it: none\n", '{"detections": []}', '"None"'])
+def test_nothing_found(text):
+    assert found(text, objects=("dog", "cat")) == []
+
+
+def test_labels_in_any_quotes():
+    for label in ('a "big", red: dog', "dog's", "犬 🐕", "[x]", "back\\slash"):
+        assert found(repr([{"label": label, "bbox_2d": [1, 2, 30, 40]}])) == [(label, DOG[1])]
+
+
+def test_an_empty_label_is_none():
+    for label in ('""', "null"):
+        text = f'[{{"bbox_2d": [1, 2, 30, 40], "label": {label}}}]'
+        assert found(text, objects=("dog",)) == [DOG]
+        assert [issue.kind for issue in read(text).issues] == ["malformed_object"]
+
+
+@pytest.mark.parametrize(
+    "box", ["[[1, 2], [3, 4], [5, 6]]", '"1, 2, 3"', '"a, b, c, d"', '{"x": 1, "w": 2}', "[1, 2, 3, 4, 5]"]
+)
+def test_what_is_no_box_is_an_issue(box):
+    result = read(f'[{A}, {{"bbox_2d": {box}, "label": "cat"}}]')
+    assert len(result.graph.objects) == 1 and [issue.kind for issue in result.issues] == ["bad_box"]
 
 
 def test_several_boxes_of_one_label():
@@ -63,7 +134,10 @@ def test_one_object_alone(text):
     assert not read(text).in_template
 
 
-@pytest.mark.parametrize("point", ['{"point_2d": [7, 8], "label": "cow"}', '{"point": [7, 8], "label": "cow"}'])
+@pytest.mark.parametrize(
+    "point",
+    ['{"point_2d": [7, 8], "label": "cow"}', '{"point": [7, 8], "label": "cow"}', '{"x": 7, "y": 8, "label": "cow"}'],
+)
 def test_points_are_told_from_boxes(point):
     result = read(f"[{A}, {point}]")
     assert [item.label for item in result.graph.objects] == ["dog"]
@@ -75,7 +149,7 @@ def test_points_are_told_from_boxes(point):
     ("text", "status"),
     [
         (f"{A}\n{B[:20]}", "truncated"),  # as a list that breaks off
-        (f"[{A}, {{'label': 'x'}}, {B}]", "invalid_json"),  # the last object is a splinter of what is broken
+        (f"[{A}, {{'label': x}}, {B}]", "invalid_json"),  # the last object is a splinter of what is broken
         ("{'dog': oops} [1, 2, 30, 40]", "invalid_json"),
         ('{"objects": [], "relationships": []}', "wrong_schema"),
         ('{"dog": []}', "wrong_schema"),
@@ -101,3 +175,7 @@ def test_places_in_merged_lists():
     places = locate_elements(text, OutputFormat("detections", box_format="pixels")).objects
     shown = [[text[slice(*span)] for spans in item.values() for span in spans] for item in places]
     assert shown == [["dog", "1", "2", "30", "40"], ["wolf", "5", "5", "9", "9"], ["cat", "5", "6", "70", "80"]]
+    python = "x [{'label': 'dog', 'bbox_2d': (1, 2, 30, 40)}, ], [['cat', 5, 6, 70, 80]]"
+    places = locate_elements(python, OutputFormat("detections", box_format="pixels")).objects
+    shown = [[python[slice(*span)] for spans in item.values() for span in spans] for item in places]
+    assert shown == [["dog", "1", "2", "30", "40"], ["cat", "5", "6", "70", "80"]]

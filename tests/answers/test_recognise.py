@@ -23,6 +23,12 @@ def test_every_format_is_recognised_first(name):
     assert next(iter(counts)) == name and counts[name] == 3
 
 
+def test_requested_names_count():
+    answer = "dog\n[[1, 2, 30, 40]]\ncat\n[[5, 6, 70, 80]]"
+    assert explained([(answer, ("dog", "cat"))]) == {"detections": 1}
+    assert explained([(answer, None)]) == {}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -53,6 +59,7 @@ def test_a_file_of_mixed_quality_is_counted_by_format():
         (TWO["internvl"], "it reads as internvl"),
         (None, "there is no text"),
         ("I see a dog.", "it is text without boxes"),
+        ("<loc0001><loc0002><loc0003><loc0004>", "it is written as paligemma, but no element can be used (malformed"),
         ("The dog is at (1, 2, 30, 40).", "it holds numbers of boxes, but no label in a place that is known"),
         ("[[1, 2, 30, 40]]", "it holds numbers of boxes, but no label in a place that is known"),
         ('[{"where": [1, 2, 3, 4], "what": "dog"}]', "it is JSON with the keys 'where', 'what'; expected a label"),

@@ -26,6 +26,34 @@ def test_written_and_read():
     assert write_answer(SceneGraph(), PIXELS, (100, 100)) == "obj[0]{id,name,x1,y1,x2,y2}:\nrel[0]{subj,pred,obj}:"
 
 
+def test_an_empty_table_needs_no_fields():
+    """So do TOON's encoders write empty lists."""
+    assert read("obj[0]:\nrel[0]:", strict=True).graph == SceneGraph()
+    objects = TEXT.partition("rel[")[0]
+    assert read(f"{objects}rel[0]:", strict=True).graph == SceneGraph(GRAPH.objects)
+    assert read(f"{objects}rel[1]:").status == "truncated"
+
+
+def test_the_header_says_which_coordinate_is_which():
+    text = "obj[1]{id,name,y1,x1,y2,x2}:\n  1,dog,1,2,30,40\nrel[0]{subj,pred,obj}:"
+    assert read(text).graph.objects[0].box == (2, 1, 40, 30)
+    place = locate_elements(text, PIXELS).objects[0]
+    assert [text[slice(*span)] for spans in place.values() for span in spans] == ["dog", "2", "1", "40", "30"]
+
+
+def test_lines_may_be_separated_otherwise_than_their_header():
+    for header in ("obj[2\t]{id,name,x1,y1,x2,y2}:", "obj[2]{id\tname\tx1\ty1\tx2\ty2}:"):
+        text = TEXT.replace("obj[2]{id,name,x1,y1,x2,y2}:", header)
+        assert read(text, strict=True).graph == GRAPH
+    tabs = TEXT.replace("1,next to,2", "1\tnext to\t2").replace("2,cat,50,50,90,90", "2\tcat\t50\t50\t90\t90")
+    assert read(tabs, strict=True).graph == GRAPH
+
+
+def test_half_a_relation_is_an_issue():
+    result = read(TEXT.replace("rel[1]", "rel[2]") + "\n  2,on")
+    assert result.graph == GRAPH and [issue.kind for issue in result.issues] == ["malformed_relation"]
+
+
 @pytest.mark.parametrize(
     ("label", "field"),
     [

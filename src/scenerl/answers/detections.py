@@ -4,10 +4,11 @@ Written: ``[{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}]``, or the word ``None
 stop) or ``[]`` where nothing is found. It holds no relations.
 
 Read besides, but not counted as in the template: one object alone, one per line, several lists one after another
-(merged; what a later list repeats counts once), a list per class behind the class's name or under it in a JSON
-object, the keys in :data:`LABEL_KEYS` and :data:`BOX_KEYS`, corners by name (``x1``, ``xmin``, ``left`` and so on),
-several boxes of one label. A box without a label has the requested one where only one is requested. Points have no box
-and are dropped as such.
+(merged; what a later list repeats counts once) or in one another, a list per class behind the class's name or under it
+in a JSON object, a list of labels beside one of boxes, rows of a label and a box, the keys in :data:`LABEL_KEYS` and
+:data:`BOX_KEYS` in upper or lower case, corners by name (``x1``, ``xmin``, ``left`` and so on), boxes as two points or
+as text, several boxes of one label, and all of it as Python literals. A box without a label has the requested one where
+only one is requested. Points have no box and are dropped as such.
 
 ``gemini`` is the same with the key ``box_2d`` and boxes as y1, x1, y2, x2, from 0 to 1000.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,13 +46,32 @@ Some of them may be absent. Answer with one JSON list, shaped like this:
 Boxes are integers from 0 to 1000 relative to the image.
 Use the names above as labels. If none of them is there, answer None."""
 
-LABEL_KEYS = ("label", "name", "category", "class")
-BOX_KEYS = ("bbox_2d", "bbox", "box")
+LABEL_KEYS = (
+    "label",
+    "name",
+    "category",
+    "class",
+    "object",
+    "labels",
+    "class_name",
+    "category_name",
+    "object_name",
+)
+BOX_KEYS = (
+    "bbox_2d",
+    "bbox",
+    "box",
+    "bounding_box",
+    "bbox_xyxy",
+    "coordinates",
+    "bboxes",
+    "boxes",
+)
 GEMINI_KEYS = ("box_2d",)
 POINT_KEYS = ("point_2d", "point")
-_NO_CLASSES = frozenset(
-    (*LABEL_KEYS, *BOX_KEYS, *GEMINI_KEYS, *POINT_KEYS, "objects", "relationships", "detections", "boxes", "bboxes")
-)
+_LIST_KEYS = frozenset(("objects", "detections", "results", "predictions", "annotations", "instances"))
+"""Keys of lists of elements."""
+_NO_CLASSES = frozenset((*LABEL_KEYS, *BOX_KEYS, *GEMINI_KEYS, *POINT_KEYS, *_LIST_KEYS, "relationships"))
 """Keys and headings that are never the name of a class."""
 _CORNERS = (
     ("x1", "y1", "x2", "y2"),
@@ -59,12 +79,21 @@ _CORNERS = (
     ("x_min", "y_min", "x_max", "y_max"),
     ("left", "top", "right", "bottom"),
 )
+_SIZES = (("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x", "y", "w", "h"))
+"""The left and the top edge, and the size."""
+_POINTS = (("top_left", "bottom_right"), ("topleft", "bottomright"))
 
-NONE = re.compile(r"none\.?", re.IGNORECASE)
-_NONE_LINE = re.compile(r"^[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+NONE = re.compile(r"[\"']?none[\"']?\.?", re.IGNORECASE)
+_NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
+_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_ONLY_NUMBERS = re.compile(r"[-0-9.,;\s()\[\]]{1,200}")
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
+_MARKS = " \t\r\"'`*#-•,;.="
+"""Characters around such a name."""
+_NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
+_MAX_NESTING = 6
 _MAX_WORDS = 3
 """Words of such a name where any label is allowed; more are a sentence."""
 
@@ -82,7 +111,8 @@ class _Element(NamedTuple):
     """An element of an answer: what it is, its label where that is known, and its box as it stands.
 
     ``start`` is where its JSON value begins in the text; ``label_path`` and ``box_path`` lead from there to its parts,
-    None where they are not in it. ``label_span``: the characters of a label that stands before the value.
+    None where they are not in it. ``sides``: keys of the coordinates in the box. ``label_span``: the characters of a
+    label that stands before the value.
     """
 
     raw: object
@@ -91,6 +121,7 @@ class _Element(NamedTuple):
     label_path: tuple | None = None
     box: object = None
     box_path: tuple | None = None
+    sides: Sequence = range(4)
     label_span: Span | None = None
 
 
@@ -115,85 +146,120 @@ class _Lists:
     names: tuple[str, ...] | None
     needs_key: bool = False
 
-    def elements(self, value: object, start: int, label: str | None) -> list[_Element] | None:
+    def elements(self, value: object, start: int, label: str | None, path: tuple = ()) -> list[_Element] | None:
         """The elements of a value, None where it is no answer.
 
         Args:
             start: where it begins in the text.
             label: of boxes that have none of their own; None where it is not known.
+            path: leads to the value from there.
         """
-        if type(value) is list:
-            if is_list(value):
-                return self._of_list(value, start, (), label)
-            return None if label is None else self._bare(value, start, (), label)
-        if type(value) is not dict:
+        if len(path) > _MAX_NESTING:
             return None
-        if self._has_place(value):
-            return self._of_dict(value, start, (), label)
-        for key, inner in value.items():  # {"objects": [{"label": "dog", "bbox": [...]}]}
-            if type(inner) is list and any(self._is_whole(item) for item in inner):
-                return self._of_list(inner, start, (key,), label)
-        if value.keys() & _NO_CLASSES:
+        if type(value) is dict:
+            return self._of_dict(value, start, path, label)
+        if type(value) is not list:
             return None
-        found = [self._of_class(name, inner, start) for name, inner in value.items()]
-        if None in found or not (any(found) or (found and value.keys() <= {*(self.names or ())})):
+        if label is not None and not self.needs_key and (_is_box(value) or _is_boxes(value)):
+            return self._boxes(value, value, start, label, None, path)
+        if is_list(value):
+            found = []
+            for n, item in enumerate(value):
+                inner = self.elements(item, start, label, (*path, n))
+                found += [_Element(item, start)] if inner is None else inner
+            return found
+        rows = [None if self.needs_key else _row(item, start, (*path, n)) for n, item in enumerate(value)]
+        if None not in rows:
+            return rows
+        if all(map(is_list, value)) and any(value):  # lists in a list
+            inner = [self.elements(item, start, label, (*path, n)) for n, item in enumerate(value)]
+            return None if None in inner else [element for elements in inner for element in elements]
+        return None
+
+    def _of_dict(self, item: dict, start: int, path: tuple, label: str | None) -> list[_Element] | None:
+        key, box_key = _first(LABEL_KEYS, item), _first(self.box_keys, item)
+        own, label_path = (label, None) if key is None or not item[key] else (item[key], (*path, key))
+        if box_key is not None:
+            return self._boxes(item, item[box_key], start, own, label_path, (*path, box_key))
+        if not self.needs_key and _corners(item):
+            return [_Element(item, start, own, label_path, item, path, _corners(item))]
+        if _is_point(item, self.point_keys) or (key is not None and path):
+            return [_Element(item, start, own, label_path)]
+        for name, inner in item.items():  # {"objects": [{"label": "dog", "bbox": [...]}]}
+            is_wrapper = name.lower() in _LIST_KEYS and item.keys() == {name}
+            if is_wrapper or (type(inner) is list and any(map(self._is_whole, inner))):
+                return self.elements(inner, start, label, (*path, name))
+        if {name.lower() for name in item} & _NO_CLASSES:
+            return None
+        found = [self._of_class(name, inner, start, (*path, name)) for name, inner in item.items()]
+        if None in found or not (any(found) or (found and item.keys() <= {*(self.names or ())})):
             return None
         return [element for elements in found for element in elements]
 
-    def _is_whole(self, item: object) -> bool:
-        return self._has_place(item) and any(key in item for key in LABEL_KEYS)
-
-    def _has_place(self, item: object) -> bool:
-        if type(item) is not dict:
-            return False
-        if any(key in item for key in (*self.box_keys, *self.point_keys)):
+    def is_as_written(self, element: _Element) -> bool:
+        """Whether an element has the form that is requested, whatever its box and label hold."""
+        if element.label is None or element.box_path is None:
             return True
-        return not self.needs_key and bool(_corners(item))
+        paths = (element.label_path or ())[1:], element.box_path[1:]
+        return paths == (("label",), self.box_keys[:1]) and (_is_box(element.box) or not _flat(element.box))
 
-    def _of_class(self, name: str, value: object, start: int) -> list[_Element] | None:
+    def _is_whole(self, item: object) -> bool:
+        """Whether an item of a list is an element with a label of its own."""
+        if type(item) is not dict or _first(LABEL_KEYS, item) is None:
+            return False
+        return bool(_first(self.box_keys, item) or _is_point(item, self.point_keys)) or (
+            not self.needs_key and bool(_corners(item))
+        )
+
+    def _of_class(self, name: str, value: object, start: int, path: tuple) -> list[_Element] | None:
         """The elements of a class in ``{"dog": [[x1, y1, x2, y2], …], "cat": []}``."""
-        if value is None or value == []:
-            return []
-        if type(value) is list and all(map(self._has_place, value)):
-            return self._of_list(value, start, (name,), name)
-        return self._bare(value, start, (name,), name)
+        return [] if value is None else self.elements(value, start, name, path)
 
-    def _of_list(self, items: list, start: int, path: tuple, label: str | None) -> list[_Element]:
-        found = []
-        for n, item in enumerate(items):
-            is_dict = type(item) is dict
-            found += self._of_dict(item, start, (*path, n), label) if is_dict else [_Element(item, start)]
-        return found
+    def _boxes(
+        self, raw: object, value: object, start: int, label: object, label_path: tuple | None, path: tuple
+    ) -> list[_Element]:
+        """The element of a box, or those of a list of them; a list of labels may belong to it."""
+        if not _is_boxes(value):
+            if type(label) is list and len(label) == 1:
+                label, label_path = label[0], label_path and (*label_path, 0)
+            sides = _corners(value) if type(value) is dict else range(4)
+            return [_Element(raw, start, label, label_path, value, path, sides)]
+        if type(label) is list and len(label) == len(value):
+            return [
+                _Element(raw, start, own, label_path and (*label_path, n), box, (*path, n))
+                for n, (own, box) in enumerate(zip(label, value, strict=True))
+            ]
+        return [_Element(raw, start, label, label_path, box, (*path, n)) for n, box in enumerate(value)]
 
-    def _of_dict(self, item: dict, start: int, path: tuple, label: str | None) -> list[_Element]:
-        key, box_key = _first(LABEL_KEYS, item), _first(self.box_keys, item)
-        own, label_path = (label, None) if key is None else (item[key], (*path, key))
-        if box_key is None and not self.needs_key and _corners(item):
-            return [_Element(item, start, own, label_path, item, path)]
-        if box_key is None:
-            return [_Element(item, start, own, label_path)]
-        box, path = item[box_key], (*path, box_key)
-        if type(box) is list and box and type(box[0]) is list and _is_boxes(box):
-            return [_Element(item, start, own, label_path, one, (*path, n)) for n, one in enumerate(box)]
-        return [_Element(item, start, own, label_path, box, path)]
 
-    def _bare(self, value: object, start: int, path: tuple, label: str) -> list[_Element] | None:
-        """Boxes alone: one, or a list of them."""
-        if self.needs_key:
-            return None
-        if _is_box(value):
-            return [_Element(value, start, label, None, value, path)]
-        if _is_boxes(value):
-            return [_Element(box, start, label, None, box, (*path, n)) for n, box in enumerate(value)]
+def _row(item: object, start: int, path: tuple) -> _Element | None:
+    """The element of ``["dog", [x1, y1, x2, y2]]`` or ``["dog", x1, y1, x2, y2]``, or of either turned round."""
+    if type(item) is not list or len(item) not in (2, 5):
         return None
+    at = next((n for n in (0, len(item) - 1) if type(item[n]) is str), None)
+    if at is None:
+        return None
+    if len(item) == 2:
+        box, box_path, sides = item[1 - at], (*path, 1 - at), range(4)
+    else:
+        sides = range(1, 5) if at == 0 else range(4)
+        box, box_path = [item[n] for n in sides], path
+    return _Element(item, start, item[at], (*path, at), box, box_path, sides) if _is_box(box) else None
+
+
+def _is_point(item: dict, point_keys: tuple[str, ...]) -> bool:
+    return any(key in item for key in point_keys) or (
+        item.keys() >= {"x", "y"} and _first(LABEL_KEYS, item) is not None
+    )
 
 
 def _first(keys: tuple[str, ...], item: dict) -> str | None:
-    """The first of some keys that an object has."""
+    """The first of some keys that an object has, in upper or lower case."""
     for key in keys:
         if key in item:
             return key
-    return None
+    lower = {key.lower(): key for key in item}
+    return next((lower[key] for key in keys if key in lower), None)
 
 
 def is_list(value: object) -> bool:
@@ -203,18 +269,25 @@ def is_list(value: object) -> bool:
 
 def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
     """The name before a list, and where it is: what stands before the colon that ends ``body[start:end]``, without the
-    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed."""
-    head, colon, rest = body[start:end].replace("：", ":").rpartition(":")
+    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed. One of
+    ``names`` needs no colon, if it has the line for itself."""
+    text = body[start:end].replace("：", ":")
+    head, colon, rest = text.rpartition(":")
     if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
-        return None
+        if names is None:
+            return None
+        head = re.sub(r"(?:json)?[\s`=]*$", "", text)
     line = head.rpartition("\n")[2].rpartition(":")[2]
-    name = clean_label(line.strip(" \t\r\"'`*#-•,"))
-    if name is None or name in _NO_CLASSES:
+    raw = line.strip(_MARKS)
+    if clean_label(raw) not in (names or ()):
+        raw = _NUMBERED.sub("", raw).lstrip(_MARKS)
+    name = clean_label(raw)
+    if name is None:
         return None
-    if len(name.split()) > _MAX_WORDS if names is None else name not in names:
+    if name.lower() in _NO_CLASSES or len(name.split()) > _MAX_WORDS if names is None else name not in names:
         return None
-    first = start + len(head) - len(line) + line.index(name)
-    return name, (first, first + len(name))
+    first = start + len(head) - len(line) + line.rindex(raw)
+    return name, (first, first + len(raw))
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:
@@ -232,13 +305,15 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     inner = unfence(body)
     if NONE.fullmatch(inner):
         return Reading(None, True)
-    found = find_values(body, inner)
+    found = find_values(body, inner, or_python=True)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
-    before = 0
+    unnamed: list[tuple[int, _Element]] = []  # boxes whose label is not known
+    before, heading = 0, None
     for value, start, end in found.values:
-        heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
+        if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
+            heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
         elements = lists.elements(value, start, heading[0] if heading else builder.only_label)
         if elements and heading:
             elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
@@ -247,32 +322,66 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):
             parts.append((bisect(tags, start), elements))
+        elif elements is None and not damaged and (_is_box(value) or _is_boxes(value)):
+            unnamed.append((bisect(tags, start), _Element(value, start)))
     last = max((number for number, _ in parts), default=-1)
-    nones = () if damaged or found.alone else _NONE_LINE.finditer(body)
-    if last < max((bisect(tags, line.start()) for line in nones), default=-1):
+    nones = [] if damaged or found.alone else _none_lines(body)
+    if last < max((bisect(tags, start) for start in nones), default=-1):
         return Reading(None, False)
     if not parts:
         return Reading(found.failure, found.alone)
     merged = _merged([elements for number, elements in parts if number == last])
+    if not any(element.label_path for element in merged):  # where names stand before boxes, one is missing
+        merged += [element for number, element in unnamed if number == last]
     for where, element in builder.bounded(merged, "detections", MAX_OBJECTS):
         label = clean_label(element.label)
         if label is None or element.box_path is None:
-            is_point = label is not None and type(element.raw) is dict and element.raw.keys() & {*lists.point_keys}
+            is_point = label is not None and type(element.raw) is dict and _is_point(element.raw, lists.point_keys)
             builder.drop("point" if is_point else "malformed_object", where, element.raw)
         else:
-            box = element.box
-            if type(box) is dict:
-                box = [box[key] for key in _corners(box)]
-            elif type(box) is list and len(box) == 4:
-                box = to_xyxy(box)
-            builder.add_object(where, label, box, where, element.raw)
-    alone = found.alone and is_list(found.values[0][0])
-    return Reading(None, alone, objects=_places(body, merged))
+            builder.add_object(where, label, _numbers(element.box, to_xyxy), where, element.raw)
+    alone = found.alone and is_list(found.values[0][0]) and all(map(lists.is_as_written, merged))
+    return Reading(None, alone, objects=_places(body, merged, found.python))
+
+
+def _none_lines(body: str) -> Iterator[int]:
+    """Where lines begin that say None, perhaps of a class."""
+    for line in _NONE_LINE.finditer(body):
+        if line[1] is None or len(line[1].split()) <= _MAX_WORDS:
+            yield line.start()
+
+
+def _numbers(box: object, to_xyxy: Callable[[list], list]) -> object:
+    """The coordinates of a box in whichever form it is written; what is no box stays as it is."""
+    if type(box) is dict:
+        keys = _corners(box)
+        numbers = _flat([box[key] for key in keys])
+        if keys in _SIZES and numbers:
+            x, y, width, height = numbers
+            return [x, y, x + width, y + height]
+        return numbers or box
+    numbers = _flat(box)
+    return to_xyxy(numbers) if numbers else box
+
+
+def _flat(box: object) -> list | None:
+    """Four numbers: as they are, as two points, in text; None where there are fewer or more."""
+    if _is_box(box):
+        return box
+    if type(box) is str:
+        box = _NUMBER.findall(box) if _ONLY_NUMBERS.fullmatch(box) else []
+    if type(box) is list and len(box) == 2 and all(type(point) is dict and len(point) == 2 for point in box):
+        box = [[*map(point.get, ("x", "y"))] for point in box]
+    if type(box) is list and len(box) == 2 and all(type(point) is list and len(point) == 2 for point in box):
+        box = [*box[0], *box[1]]
+    if type(box) is list and len(box) == 4 and all(type(item) is str and _NUMBER.fullmatch(item) for item in box):
+        box = [float(item) for item in box]
+    return box if _is_box(box) else None
 
 
 def _corners(box: dict) -> tuple[str, ...]:
-    """The keys of left, top, right and bottom; empty where it has none."""
-    return next((keys for keys in _CORNERS if box.keys() >= {*keys}), ())
+    """The keys of left, top, right and bottom, or others that state a box; empty where it has none."""
+    return next((keys for keys in (*_CORNERS, *_SIZES, *_POINTS) if box.keys() >= {*keys}), ())
 
 
 def _merged(lists: list[list[_Element]]) -> list[_Element]:
@@ -288,18 +397,17 @@ def _merged(lists: list[list[_Element]]) -> list[_Element]:
     return [element for elements in reversed(kept) for element in elements]
 
 
-def _places(body: str, elements: list[_Element]) -> Callable[[int], Place | None]:
+def _places(body: str, elements: list[_Element], python: bool) -> Callable[[int], Place | None]:
     """Where the element of a number stands; its JSON value is gone through once."""
     spans: dict[int, object] = {}
 
     def place(number: int) -> Place | None:
         element = elements[number]
         if element.start not in spans:
-            spans[element.start] = leaf_spans(body, element.start)
+            spans[element.start] = leaf_spans(body, element.start, python)
         value = spans[element.start]
-        sides = range(4) if type(element.box) is list else _corners(element.box)
-        box = [leaf(value, *element.box_path, side) for side in sides]
-        if None in box:
+        box = [leaf(value, *element.box_path, side) for side in element.sides]
+        if None in box or len(box) != 4:
             return None
         path = element.label_path
         return Place(element.label_span if path is None else inside(body, value, *path), tuple(box))

@@ -4,6 +4,10 @@ The usual answer is one JSON value and goes through the C decoder at once. Only 
 the complete values between other text. It checks the grammar token by token with its own stack, so that brackets and
 quotes in prose do not mislead it, nesting cannot exhaust the interpreter's stack, and a value that breaks off at the
 end of the text is distinguished from a broken one.
+
+Lists of boxes are read as Python literals, too (single quotes, ``True``, tuples, comments, a comma before a closing
+bracket), where they are broken as JSON: models write them, and Qwen's own examples read answers with
+``ast.literal_eval``.
 """
 
 from __future__ import annotations
@@ -34,14 +38,27 @@ _FAST_DECODER = json.JSONDecoder()  # fails on endless integers, and calls nothi
 _STRING = r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _SCALAR = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity"
 _TOKEN = re.compile(rf'[ \t\n\r]*+(?:({_STRING}")|({_SCALAR})|([\[\]{{}},:]))')
-_OPENER = re.compile(r"[\[{]")
-_LITERAL_HEADS = "|".join(
-    sorted({word[:n] for word in ("true", "false", "null", "NaN", "-Infinity") for n in range(1, len(word))})
+_PYTHON_STRING = r"'[^'\\\x00-\x1f]*+(?:\\(?:['\"\\/bfnrt]|u[0-9a-fA-F]{4})[^'\\\x00-\x1f]*+)*+"
+_PYTHON_TOKEN = re.compile(
+    rf"""(?:[ \t\n\r]++|(?://|\#)[^\n]*+)*+(?:({_STRING}"|{_PYTHON_STRING}')|({_SCALAR}|True|False|None)|"""
+    r"([\[\](){},:]))"
 )
-_BREAKS_OFF = re.compile(rf"[ \t\n\r]*+(?:{_STRING}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|[-+.eE0-9]*+|{_LITERAL_HEADS})")
+_OPENER = re.compile(r"[\[{]")
+
+
+def _breaks_off(strings: str, *literals: str) -> re.Pattern:
+    """What a text may end in that breaks off inside a token."""
+    heads = "|".join(sorted({word[:n] for word in literals for n in range(1, len(word))}))
+    return re.compile(rf"[ \t\n\r]*+(?:(?:{strings})(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?|[-+.eE0-9]*+|{heads})")
+
+
+_LITERALS = {"True": True, "False": False, "None": None}
+_JSON_LITERALS = ("true", "false", "null", "NaN", "-Infinity")
+_BREAKS_OFF = _breaks_off(_STRING, *_JSON_LITERALS)
+_PYTHON_BREAKS_OFF = _breaks_off(f"{_STRING}|{_PYTHON_STRING}", *_JSON_LITERALS, *_LITERALS)
 
 _VALUE, _FIRST_VALUE, _KEY, _FIRST_KEY, _COLON, _AFTER, _WRONG = range(7)
-_CLOSER = {"[": "]", "{": "}"}
+_CLOSER = {"[": "]", "{": "}", "(": ")"}
 
 
 @dataclass(slots=True)
@@ -59,8 +76,10 @@ def _is_prose(text: str, start: int, position: int) -> bool:
     return position == start + 1 and text[start] == "[" and not text.startswith("'", position)
 
 
-def scan_values(text: str) -> Scan:
-    """Every outermost complete JSON object or list in ``text``; after an error it starts afresh at the faulty token."""
+def scan_values(text: str, python: bool = False) -> Scan:
+    """Every outermost complete object or list in ``text``, in JSON or as a Python literal; after an error it starts
+    afresh at the faulty token."""
+    tokens, breaks_off = (_PYTHON_TOKEN, _PYTHON_BREAKS_OFF) if python else (_TOKEN, _BREAKS_OFF)
     scan = Scan([])
     stack: list[str] = []
     start = position = depth = 0
@@ -74,9 +93,9 @@ def scan_values(text: str) -> Scan:
             stack.append(_CLOSER[opener[0]])
             expect = _FIRST_VALUE if opener[0] == "[" else _FIRST_KEY
             continue
-        token = _TOKEN.match(text, position)
+        token = tokens.match(text, position)
         if token is None:
-            if _BREAKS_OFF.fullmatch(text, position):
+            if breaks_off.fullmatch(text, position):
                 scan.breaks_off = True
                 return scan
             scan.broken |= not _is_prose(text, start, position)
@@ -93,14 +112,15 @@ def scan_values(text: str) -> Scan:
         elif mark in _CLOSER and expect <= _FIRST_VALUE:
             stack.append(_CLOSER[mark])
             depth = max(depth, len(stack))
-            expect = _FIRST_VALUE if mark == "[" else _FIRST_KEY
-        elif mark == stack[-1] and expect in (_AFTER, _FIRST_VALUE if mark == "]" else _FIRST_KEY):
+            expect = _FIRST_KEY if mark == "{" else _FIRST_VALUE
+        elif mark == stack[-1] and expect in (_AFTER, _FIRST_KEY if mark == "}" else _FIRST_VALUE):
             stack.pop()
             expect = _AFTER
             if not stack:
                 scan.values.append((start, depth))
         elif mark == "," and expect == _AFTER:
-            expect = _VALUE if stack[-1] == "]" else _KEY
+            expect = _KEY if stack[-1] == "}" else _VALUE
+            expect += python  # the first of a list, or none, may follow
         elif mark == ":" and expect == _COLON:
             expect = _VALUE
         else:
@@ -123,12 +143,14 @@ class Found:
         values: (value, start, end) in their order; the value is None where it is nested too deep.
         alone: there is one, and nothing else in the text.
         broken, breaks_off: as in :class:`Scan`.
+        python: they are Python literals rather than JSON.
     """
 
     values: list[tuple[Any, int, int]]
     alone: bool = False
     broken: bool = False
     breaks_off: bool = False
+    python: bool = False
 
     @property
     def failure(self) -> str:
@@ -138,12 +160,13 @@ class Found:
         return "wrong_schema" if self.values and not self.broken else "invalid_json"
 
 
-def find_values(text: str, inner: str) -> Found:
+def find_values(text: str, inner: str, or_python: bool = False) -> Found:
     """All outermost JSON objects and lists in ``text``; a single value of any kind where there is nothing else.
 
     Args:
         text: where to look.
         inner: ``text`` without the one code fence around it, if there is one; tried first, as a whole.
+        or_python: values that are broken as JSON are read as Python literals, if all of them are such.
     """
     for decoder in (_FAST_DECODER, _DECODER):
         try:
@@ -152,12 +175,40 @@ def find_values(text: str, inner: str) -> Found:
             continue
         start = text.find(inner)
         return Found([(value, start, start + len(inner))], alone=True)
-    scan = scan_values(text)
-    found = Found([], False, scan.broken, scan.breaks_off)
+    scan, python = scan_values(text), False
+    if scan.broken and or_python and not (again := scan_values(text, python=True)).broken:
+        scan, python = again, True
+    found = Found([], False, scan.broken, scan.breaks_off, python)
     for start, depth in scan.values:
-        value, end = _DECODER.raw_decode(text, start) if depth <= MAX_DEPTH else (None, start)
+        if depth > MAX_DEPTH:
+            value, end = None, start
+        elif python:
+            spans, end = _spans(text, start, _PYTHON_TOKEN)
+            value = _value_of(text, spans)
+        else:
+            value, end = _DECODER.raw_decode(text, start)
         found.values.append((value, start, end))
     return found
+
+
+def _value_of(text: str, spans: object) -> Any:
+    """The value of which :func:`leaf_spans` gives the places."""
+    if isinstance(spans, dict):
+        return {key: _value_of(text, inner) for key, inner in spans.items()}
+    if isinstance(spans, list):
+        return [_value_of(text, inner) for inner in spans]
+    leaf = text[slice(*spans)]
+    if leaf[0] in "\"'":
+        return _string(leaf)
+    return _LITERALS[leaf] if leaf in _LITERALS else _DECODER.decode(leaf)
+
+
+def _string(quoted: str) -> str:
+    """What a string holds, in whichever quotes it is written."""
+    inner = quoted[1:-1]
+    if quoted[0] == "'":
+        inner = re.sub(r"\\.|\"", lambda found: {"\\'": "'", '"': '\\"'}.get(found[0], found[0]), inner)
+    return json.loads(f'"{inner}"') if "\\" in inner else inner
 
 
 def find_answer(text: str, inner: str, is_answer: Callable[[object], bool]) -> tuple[Any, Reading]:
@@ -178,8 +229,8 @@ def find_answer(text: str, inner: str, is_answer: Callable[[object], bool]) -> t
     return None, Reading(found.failure, found.alone)
 
 
-def leaf_spans(text: str, start: int) -> object:
-    """The complete JSON value that begins at ``start``, with places for its strings and scalars.
+def leaf_spans(text: str, start: int, python: bool = False) -> object:
+    """The complete JSON value, or Python literal, that begins at ``start``, with places for its strings and scalars.
 
     Of a key that comes twice the last value counts, as for ``json.loads``.
 
@@ -187,30 +238,35 @@ def leaf_spans(text: str, start: int) -> object:
         Dicts and lists as in the text, and a tuple for each leaf, its characters [start, end), quotes included. What
         is behind the first :data:`MAX_TOKENS` tokens is missing.
     """
+    return _spans(text, start, _PYTHON_TOKEN if python else _TOKEN)[0]
+
+
+def _spans(text: str, start: int, tokens: re.Pattern) -> tuple[object, int]:
+    """As :func:`leaf_spans`, and where the value ends."""
     root: list = []
     stack: list = [root]
     key: str | None = None
     position = start
     for _ in range(MAX_TOKENS):
-        token = _TOKEN.match(text, position)
+        token = tokens.match(text, position)
         position = token.end()
         string, _, mark = token.groups()
         container = stack[-1]
         if string is not None and key is None and type(container) is dict:
-            key = json.loads(string) if "\\" in string else string[1:-1]
+            key = _string(string)
         elif mark is None or mark in _CLOSER:
-            node = token.span(token.lastindex) if mark is None else [] if mark == "[" else {}
+            node = token.span(token.lastindex) if mark is None else {} if mark == "{" else []
             if type(container) is dict:
                 container[key], key = node, None
             else:
                 container.append(node)
             if mark is not None:
                 stack.append(node)
-        elif mark in "]}":
+        elif mark in "]})":
             stack.pop()
         if len(stack) == 1:
             break
-    return root[0]
+    return root[0], position
 
 
 def leaf(spans: object, *path: str | int) -> Span | None:

@@ -22,12 +22,13 @@ from scenerl.answers.template import unfence
 
 _GRID = 32
 _PHRASE = re.compile(
-    r"<phrase>([^<]{0,300}+)</phrase>|<object>((?:<patch_index_[0-9]{1,5}>|</delim\w{1,40}/>|\s)*+)</obj"
+    r"<phrase>([^<]{0,300}+)</phrase>|<object>((?:<patch_index_[0-9]{1,5}>|</delim\w{1,40}/>|\s)*+)</obj", re.IGNORECASE
 )
-_PATCH = re.compile(r"<patch_index_([0-9]{1,5})>")
-_LOC_FLORENCE = re.compile(r"(?:<loc_[0-9]{1,4}>)++")
-_LOC_PALIGEMMA = re.compile(r"(?:<loc[0-9]{1,4}>)++")
-_SEGMENT = re.compile("<seg[0-9]{3}>")
+_DELIMITER = re.compile(r"</delim\w{1,40}/>", re.IGNORECASE)
+_PATCH = re.compile(r"<patch_index_([0-9]{1,5})>", re.IGNORECASE)
+_LOC_FLORENCE = re.compile(r"(?:<loc_[0-9]{1,4}>[ \t]*+)++", re.IGNORECASE)
+_LOC_PALIGEMMA = re.compile(r"(?:<loc[0-9]{1,4}>[ \t]*+)++", re.IGNORECASE)
+_SEGMENT = re.compile("<seg[0-9]{3}>", re.IGNORECASE)
 _DIGITS = re.compile("[0-9]+")
 
 Box = tuple[str | None, list[float], str]
@@ -43,12 +44,13 @@ def read_kosmos(body: str, builder: GraphBuilder) -> Reading:
             if part[1] is not None:
                 phrase = part[1]
                 continue
-            for pair in part[2].split("</delimiter_of_multi_objects/>"):
+            for pair in _DELIMITER.split(part[2]):
                 yield phrase, _cells([int(index) for index in _PATCH.findall(pair)]), pair
             phrase = None
 
-    start = body.rfind("<object>")
-    return _read(body, builder, boxes(), start >= 0 and body.find("</object>", start) < 0)
+    lower = body.lower()
+    start = lower.rfind("<object>")
+    return _read(body, builder, boxes(), start >= 0 and lower.find("</object>", start) < 0)
 
 
 def _cells(corners: list[int]) -> list[float]:
@@ -69,7 +71,7 @@ def read_florence(body: str, builder: GraphBuilder) -> Reading:
             label = body[before : run.start()].rpartition(">")[2]  # behind other tokens, such as </s><s>
             before = run.end()
             for bins in _fours(run[0]):
-                yield label, [(value + 0.5) / 1000 for value in bins], run[0]
+                yield label, [(value + 0.5) / 1000 for value in bins] if max(bins) < 1000 else [], run[0]
 
     return _read(body, builder, boxes(), _ends_in_part("<loc_", body))
 
@@ -84,7 +86,7 @@ def read_paligemma(body: str, builder: GraphBuilder) -> Reading:
             label = re.split("[;\n<]", _SEGMENT.sub("", body[run.end() : end]).lstrip(), maxsplit=1)[0]
             for bins in _fours(run[0]):
                 # an incomplete run is no box, in whatever order
-                ordered = [bins[side] for side in (1, 0, 3, 2)] if len(bins) == 4 else bins
+                ordered = [bins[side] for side in (1, 0, 3, 2)] if len(bins) == 4 and max(bins) < 1024 else []
                 yield label, [value / 1024 for value in ordered], run[0]
 
     return _read(body, builder, boxes(), _ends_in_part("<loc", body))
@@ -98,7 +100,7 @@ def _fours(run: str) -> list[list[int]]:
 
 def _ends_in_part(token: str, body: str) -> bool:
     """Whether the text ends in a location token that breaks off, or in fewer than four."""
-    tail = re.search(rf"(?:{token}[0-9]{{1,4}}>)*+(?:{token}?[0-9]{{0,4}})?\s*$", body[-100:])
+    tail = re.search(rf"(?:{token}[0-9]{{1,4}}>[ \t]*+)*+(?:{token}?[0-9]{{0,4}})?\s*$", body[-100:].lower())
     return tail is not None and (tail[0].count(">") % 4 != 0 or token in tail[0].rpartition(">")[2])
 
 

@@ -25,8 +25,8 @@ AnswerAndQuery = tuple[str | None, Sequence[str] | None]
 
 
 def _read(answer: str | None, query: Sequence[str] | None, name: str) -> ParseResult:
-    # a single requested label is that of boxes without one
-    objects = tuple(query) if query is not None and len(query) == 1 and not FORMATS[name].graph else None
+    # requested labels stand before boxes that have none of their own
+    objects = tuple(query) if query is not None and not FORMATS[name].graph else None
     return parse_answer(answer, OutputFormat(name, objects=objects), _ANY_SIZE)
 
 
@@ -68,6 +68,9 @@ def closest(answer: str | None, query: Sequence[str] | None, but: str) -> str:
     name = next((name for name in ORDER if name != but and is_explained(_read(answer, query, name))), None)
     if name is not None:
         return f"it reads as {name}"
+    for name in (name for name in ORDER if name not in (*TRAINED, "gemini")):
+        if issues := _read(answer, query, name).issues:
+            return f"it is written as {name}, but no element can be used ({issues[0].kind})"
     text = answer[:MAX_CHARS]
     found = find_values(text, unfence(text))
     if found.breaks_off:
@@ -80,8 +83,8 @@ def closest(answer: str | None, query: Sequence[str] | None, but: str) -> str:
         if any(key in item for key in POINT_KEYS):
             return "it holds points without a label"
         return (
-            f"it is JSON with the keys {keys}; expected a label ({', '.join(LABEL_KEYS)}) and a box "
-            f"({', '.join(BOX_KEYS)})"
+            f"it is JSON with the keys {keys}; expected a label ({', '.join(LABEL_KEYS[:4])}) and a box "
+            f"({', '.join(BOX_KEYS[:3])})"
         )
     if found.broken:
         return "it is JSON that is broken"

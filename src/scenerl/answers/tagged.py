@@ -8,17 +8,23 @@
     rex-omni      <|object_ref_start|>dog<|object_ref_end|><|box_start|><x1><y1><x2><y2>, <x1><y1><x2><y2><|box_end|>
     glm-4v        <|begin_of_box|>[[x1, y1, x2, y2]]<|end_of_box|>, or a JSON list of boxes with labels in these tags
 
-Boxes without a label of their own have the requested one where only one is requested. Sources: docs/answers.md.
+Tags may be in upper case. Boxes without a label of their own have the requested one where only one is requested.
+Qwen2-VL's tags are special tokens, which decoding often leaves out; ``dog(x1,y1),(x2,y2)`` is read, too. Sources:
+docs/answers.md.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scenerl.answers import detections
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
 from scenerl.answers.template import unfence
+
+_MARKS = " \t\r\n\"'`*#-•,;.:=："
+"""Characters around a name without tags."""
 
 INSTRUCTION = """\
 Find every instance of these in the image: {{query}}.
@@ -30,6 +36,9 @@ Use the names above as labels. If none of them is there, answer None."""
 _TEXT = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _TOKEN = re.compile(r"<([0-9]{1,4})>")
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
+_NO_TAG = r"[^<\n]|<(?![|/a-z])"
+"""A character of a label: ``a < b`` is one."""
+_UNTAGGED = re.compile(r"\([0-9.]{1,20},\s?[0-9.]{1,20}\),\s?\([0-9.]{1,20},\s?[0-9.]{1,20}\)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +54,19 @@ class Tags:
     def pattern(self) -> re.Pattern:
         """One part of an answer: a label or its boxes. No part is looked at twice, however long it is."""
         (label, end_label), (box, end_box) = ([re.escape(tag) for tag in tags] for tags in (self.label, self.box))
-        boxes = r"(?:<[0-9]{1,4}>|[\s,])*+" if self.tokens else r"[^<]*+"
-        return re.compile(rf"{label}(?P<label>[^<\n]{{0,300}}+){end_label}|{box}(?P<boxes>{boxes}){end_box}")
+        boxes = r"(?:<[0-9]{1,4}>|[\s,]|none)*+" if self.tokens else r"[^<]*+"
+        return re.compile(
+            rf"{label}(?P<label>(?:{_NO_TAG}){{0,300}}+){end_label}|{box}(?P<boxes>{boxes}){end_box}", re.IGNORECASE
+        )
 
 
 QWEN2_VL = Tags(("<|object_ref_start|>", "<|object_ref_end|>"), ("<|box_start|>", "<|box_end|>"))
 REX_OMNI = Tags(QWEN2_VL.label, QWEN2_VL.box, tokens=True, largest=999)
 INTERNVL = Tags(("<ref>", "</ref>"), ("<box>", "</box>"))
 DEEPSEEK_VL2 = Tags(("<|ref|>", "<|/ref|>"), ("<|det|>", "<|/det|>"), largest=999)
-_GLM = re.compile(r"<\|begin_of_box\|>([^<]*+)<\|end_of_box\|>")
+_GLM = re.compile(r"<\|begin_of_box\|>((?:[^<]|<(?!\|))*+)<\|end_of_box\|>", re.IGNORECASE)
+_GLM_OPENER = re.compile(r"<\|begin_of_box\|>", re.IGNORECASE)
+_OPENERS = str.maketrans("[{", "  ")
 
 
 def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
@@ -67,19 +80,22 @@ def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
         return Reading(None, True)
     parts = list(tags.pattern().finditer(body))
     end = parts[-1].end() if parts else 0
+    rest = body[end:].lower()
     for opener, closer in (tags.label, tags.box):
-        start = body.rfind(opener, end)
-        if start >= 0 and body.find(closer, start) < 0:
+        start = rest.rfind(opener)
+        if (start >= 0 and rest.find(closer, start) < 0) or _ends_in_part(rest, opener):
             return Reading("truncated", False)
     found: list[tuple[Span | None, list[Span], str]] = []  # label, coordinates, the text of the box
     label, said_none = None, False
     for part in parts:
         if part["label"] is not None:
             label = part.span("label")
-        elif part["boxes"].strip().lower() == "none":
+        elif part["boxes"].strip(" \t\r\n[](),").lower() in ("", "none"):
             said_none = True
         else:
             found += [(label, *group) for group in _groups(tags, body, *part.span("boxes"))]
+    if tags == QWEN2_VL and not parts and "<|" not in body:
+        found = list(_untagged(body))
     if not any(coordinates for _, coordinates, _ in found):
         return Reading(None if said_none else "wrong_schema", False)
     for where, (span, coordinates, raw) in builder.bounded(found, "detections", MAX_OBJECTS):
@@ -97,21 +113,37 @@ def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
     return Reading(None, not left.strip(" \t\r\n,;."), objects=lambda n: _place(body, *found[n][:2]))
 
 
+def _untagged(body: str) -> Iterator[tuple[Span | None, list[Span], str]]:
+    """Label, coordinates and text of the boxes of Qwen2-VL where its tags are left out: a label is what stands on the
+    line before its first box."""
+    label, end = None, 0
+    for part in _UNTAGGED.finditer(body):
+        between = body[end : part.start()]
+        line = between.rpartition("\n")[2]
+        if name := line.strip(_MARKS):
+            first = part.start() - len(line) + line.index(name)
+            label = first, first + len(name)
+        end = part.end()
+        numbers = [(part.start() + n.start(), part.start() + n.end()) for n in _TEXT.finditer(part[0])]
+        yield label, numbers, part[0]
+
+
 def read_glm(body: str, builder: GraphBuilder) -> Reading:
     """Put the boxes in GLM's tags into ``builder``."""
     if detections.NONE.fullmatch(unfence(body)):
         return Reading(None, True)
     parts = list(_GLM.finditer(body))
     end = parts[-1].end() if parts else 0
-    if body.find("<|begin_of_box|>", end) >= 0:
+    if _GLM_OPENER.search(body, end):
         return Reading("truncated", False)
     if not parts:
         return Reading("wrong_schema", False)
-    # Spaces in place of everything outside the tags: places stay what they are.
+    # Outside the tags no list begins, but names may stand there; places stay what they are.
     masked, last = [], 0
     for part in parts:
-        masked += [" " * (part.start(1) - last), part[1]]
-        last = part.end(1)
+        masked += [body[last : part.start()].translate(_OPENERS), " " * (part.start(1) - part.start()), part[1]]
+        masked.append(" " * (part.end() - part.end(1)))
+        last = part.end()
     return detections.read("".join(masked), builder)
 
 
@@ -123,7 +155,7 @@ def _groups(tags: Tags, body: str, start: int, end: int) -> list[tuple[list[Span
     elif "[" in text:
         pieces = [(start + piece.start(1), piece[1]) for piece in _GROUP.finditer(text)]
     else:
-        pieces = [(start, text)]
+        pieces = [(start + piece.start(), piece[0]) for piece in re.finditer(r"[^;]+", text)]
     found = []
     for first, piece in pieces:
         pattern = _TOKEN if tags.tokens else _TEXT
@@ -133,6 +165,11 @@ def _groups(tags: Tags, body: str, start: int, end: int) -> list[tuple[list[Span
         else:
             found.append((numbers, piece))
     return found
+
+
+def _ends_in_part(text: str, tag: str) -> bool:
+    """Whether a text ends in a part of a tag, more than its first character."""
+    return any(text.endswith(tag[:length]) for length in range(2, len(tag)))
 
 
 def _place(body: str, label: Span | None, coordinates: list[Span]) -> Place:

@@ -10,13 +10,13 @@ from scenerl.errors import UserError
 
 THINK, END_THINK, ANSWER, END_ANSWER = TAGS = "<think>", "</think>", "<answer>", "</answer>"
 
-_FENCE = re.compile(r"```(?:json|text)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json|text|toon)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
 def unfence(body: str) -> str:
     """``body`` without white space around it and without the one code fence around all of it, if there is one.
 
-    The fence may name ``json``, ``text`` or nothing.
+    The fence may name ``json``, ``text``, ``toon`` or nothing.
     """
     body = body.strip()
     if not body.startswith("```"):

@@ -37,7 +37,9 @@ rel[1]{{subj,pred,obj}}:
   1,chasing,2
 obj and rel state how many lines they have. Boxes are left, top, right, bottom {unit}."""
 
-_HEADER = re.compile(r"\b(obj|rel|rel_pairs)\s*\[\s*(\d{0,9})[\s|]*\]\s*\{([^{}]{0,200})\}\s*:", re.IGNORECASE)
+_HEADER = re.compile(r"\b(obj|rel|rel_pairs)\s*\[\s*(?:(\d{0,9})[\s|]*\]\s*\{([^{}]{0,200})\}|0\])\s*:", re.IGNORECASE)
+_ROW = re.compile(r"\s*\d+\s*[,\t|]")
+_CORNERS = ("x1", "y1", "x2", "y2")
 _FIELDS = {
     mark: re.compile(
         rf'{blank}*+(?:"((?:[^"\\]|\\.|"")*+)"{blank}*+|(\[[^\][]*+\]{blank}*+|[^{mark}"][^{mark}]*+|))([{mark}]|$)'
@@ -75,10 +77,10 @@ Field = tuple[str, Span]
 
 @dataclass(slots=True)
 class _Table:
-    """Rows of one kind: number of the line, its text and its fields."""
+    """Rows of one kind: number of the line, its text and its fields. ``fields``: their names."""
 
     name: str
-    width: int
+    fields: list[str]
     announced: int
     rows: list[tuple[int, str, list[Field]]] = field(default_factory=list)
 
@@ -90,15 +92,17 @@ def _tables(body: str) -> list[_Table]:
     for number, (start, end) in enumerate(line_spans(body), 1):
         line = body[start:end]
         if header := _HEADER.search(line):  # perhaps with the first element behind it
-            fields = header[3]
+            fields = header[3] or ""  # an empty table may state none
             mark = next((mark for mark in (",", "\t", "|") if mark in fields), ",")
-            tables.append(_Table(header[1].lower(), len(fields.split(mark)), int(header[2] or 0)))
+            names = [name.strip(' "').lower() for name in fields.split(mark)]
+            tables.append(_Table(header[1].lower(), names, int(header[2] or 0)))
             is_open, start = True, start + header.end()
         elif line == END_ANSWER:
             is_open = False
-        text = body[start:end]
-        if is_open and text.count(mark) >= 2:
-            tables[-1].rows.append((number, text.strip(), _split(body, start, end, mark)))
+        text = body[start:end].strip()
+        used = next((other for other in (mark, ",", "\t", "|") if text.count(other) >= 2), mark)
+        if is_open and (text.count(used) >= 2 or _ROW.match(text)):
+            tables[-1].rows.append((number, text, _split(body, start, end, used)))
     return tables
 
 
@@ -155,15 +159,17 @@ def read(body: str, builder: GraphBuilder) -> Reading:
 
 
 def _fill_objects(table: _Table, builder: GraphBuilder, places: list[Place]) -> None:
+    last = table.fields[-4:]
+    order = [last.index(side) for side in _CORNERS] if sorted(last) == sorted(_CORNERS) else range(4)
     for number, line, fields in table.rows[:MAX_OBJECTS]:
         where = f"objects[{len(places)}], line {number}"
         values = [value for value, _ in fields]
-        label = clean_label(values[1]) if len(values) == max(table.width, 6) else None
+        label = clean_label(values[1]) if len(values) == max(len(table.fields), 6) else None
         if label is None or not _REFERENCE.fullmatch(values[0]):
             builder.drop("malformed_object", f"line {number}", line)
             continue
-        places.append(Place(fields[1][1], tuple(span for _, span in fields[-4:])))
-        box = [float(value) if is_number(value) else None for value in values[-4:]]
+        places.append(Place(fields[1][1], tuple(fields[-4:][n][1] for n in order)))
+        box = [float(values[-4:][n]) if is_number(values[-4:][n]) else None for n in order]
         builder.add_object(int(values[0]), label, box, where, line)
     builder.drop_rest("object lines", len(table.rows) - MAX_OBJECTS)
 
