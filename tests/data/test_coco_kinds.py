@@ -204,6 +204,18 @@ def test_the_message_of_a_missing_image_names_the_paths_tried(tmp_path):
         list(data.load(f"coco:{path},images={tmp_path / 'images'}", need_images=True))
 
 
+@pytest.mark.parametrize("size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}])
+def test_sizes_that_are_not_stated_are_those_of_the_upright_pictures(tmp_path, size):
+    path = small(tmp_path, images=[{"id": 1, "file_name": "a.jpg", **size}])
+    with pytest.raises(DataError, match="width must be a whole number"):
+        list(data.load(f"coco:{path}"))
+    write_image(tmp_path / "a.jpg", (100, 80))
+    assert only(path).image_wh == (100, 80)
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match="image '1': not an image that can be read"):
+        list(data.load(f"coco:{path}"))
+
+
 def test_the_real_layout_still_works(tmp_path):
     path = write_coco(tmp_path)
     names = [example.image.name for example in data.load(f"coco:{path}", need_images=True)]

@@ -83,7 +83,7 @@ _SIZES = (("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x
 """The left and the top edge, and the size."""
 _POINTS = (("top_left", "bottom_right"), ("topleft", "bottomright"))
 
-NONE = re.compile(r"[\"']?none[\"']?\.?", re.IGNORECASE)
+NONE = re.compile(r"none\.?", re.IGNORECASE)
 _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
@@ -303,8 +303,8 @@ def read_gemini(body: str, builder: GraphBuilder) -> Reading:
 
 def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[list], list]) -> Reading:
     inner = unfence(body)
-    if NONE.fullmatch(inner):
-        return Reading(None, True)
+    if NONE.fullmatch(inner.strip("\"'")):
+        return Reading(None, inner[:1] not in ("'", '"'))
     found = find_values(body, inner, or_python=True)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]

@@ -23,9 +23,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.ground_truth import Names
+from scenerl.data.images import image_size
 from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders, choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, lacks_area
@@ -134,7 +136,10 @@ def records(
     for image_id, image in instances.images.items():
         where = f"{instances.path}, image {image_id}"
         size = image.get("width"), image.get("height")
+        file = folders.find_named(image.get("file_name"), image.get("coco_url"))
         try:
+            if not (exact or any(size)) and isinstance(file, Path):
+                size = image_size(file, f"image {image_id!r}")
             query = None if listed is None else listed(image_id)
         except DataError as error:
             yield Record(where, None, (str(error),))
@@ -169,7 +174,7 @@ def records(
             boxes,
             query=query,
             crowds=crowds,
-            image=folders.find_named(image.get("file_name"), image.get("coco_url")),
+            image=file,
             exact=exact,
         )
         errors = (*instances.problems.get(image_id, ()), *record.errors)

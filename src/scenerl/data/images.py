@@ -30,6 +30,13 @@ ORIENTATION = 0x0112
 """EXIF's tag: 1 is upright, 6 and 8 are turned by a quarter, 3 by a half, the others mirrored."""
 
 _TURNS = range(2, 9)
+_BACK = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""Orientation to what takes upright pixels back to those that are stored."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are decoded (GIF and TIFF: the first frame). Others, EPS for one, run more code than data needs."""
@@ -85,7 +92,8 @@ def orientation_note(example: Example) -> str | None:
     """
     with _open(example.image, _name(example), example.tried) as image:
         orientation = _orientation(image)
-        if orientation is None or not image.size == _upright(image.size, orientation) == example.image_wh:
+        upright, stored = _sizes(image, orientation)
+        if orientation is None or not upright == stored == example.image_wh:
             return None
         return (
             f"{_name(example)}: is turned upright by its EXIF orientation {orientation}; are its boxes those of the "
@@ -100,7 +108,7 @@ def image_size(image: Path | bytes, name: str) -> tuple[int, int]:
         DataError: as :func:`open_image`, as far as the header shows it.
     """
     with _open(image, name) as header:
-        return _upright(header.size, _orientation(header))
+        return _sizes(header, _orientation(header))[0]
 
 
 def without_orientation(example: Example) -> Example:
@@ -119,20 +127,22 @@ def without_orientation(example: Example) -> Example:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation of an opened file from 2 to 8; None where its pixels are upright, or will be once decoded:
-    Pillow turns TIFF files. EXIF that cannot be read turns nothing."""
+    """The EXIF orientation of an opened file from 2 to 8; None where its pixels are upright. EXIF that cannot be read
+    turns nothing."""
     if image.format == "PNG" and "exif" not in image.info:
         return None  # Pillow would decode the image to look for it at the end of the file
     try:
         orientation = image.getexif().get(ORIENTATION)
     except (*_DAMAGE, struct.error):
         return None
-    return orientation if orientation in _TURNS and image.format != "TIFF" else None
+    return orientation if orientation in _TURNS else None
 
 
-def _upright(size: tuple[int, int], orientation: int | None) -> tuple[int, int]:
-    """The size of stored pixels once they are turned; orientations from 5 on are quarter turns."""
-    return size[::-1] if orientation is not None and orientation >= 5 else size
+def _sizes(image: Image.Image, orientation: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The sizes of an opened file, upright and as its pixels are stored; orientations from 5 on are quarter turns.
+    Pillow turns TIFF files itself when it decodes them, and states their size so from the start."""
+    other = image.size[::-1] if orientation is not None and orientation >= 5 else image.size
+    return (image.size, other) if image.format == "TIFF" else (other, image.size)
 
 
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -213,12 +223,16 @@ def _oriented(image: Image.Image, example: Example, name: str) -> Image.Image:
         DataError: neither is.
     """
     orientation = _orientation(image)  # decoding may drop it
+    upright, stored = _sizes(image, orientation)
+    is_turned = image.format == "TIFF"
     image.load()
-    if orientation is not None and _upright(image.size, orientation) == example.image_wh:
+    if upright == example.image_wh:
+        if orientation is None or is_turned:
+            return image
         image.getexif()[ORIENTATION] = orientation
         return ImageOps.exif_transpose(image)
-    if image.size == example.image_wh:
-        return image
+    if stored == example.image_wh:
+        return image.transpose(_BACK[orientation]) if is_turned else image
     raise DataError(
         f"{name}: the image is {image.width} x {image.height}, but its row says {example.width} x {example.height}"
     )
