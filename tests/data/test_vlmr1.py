@@ -97,6 +97,16 @@ def test_labels_of_the_question(tmp_path, question, labels):
         ("Where are <ref>the cats, both</ref> and <ref>dog</ref>? objects: ['x']", ("the cats, both", "dog")),
         ("Where is <|object_ref_start|>the cat<|object_ref_end|>?", ("the cat",)),
         ("the region this sentence describes：“左边的杯子”。", ("左边的杯子",)),
+        ("Detect the following objects: ('cat', 'dog').", ("cat", "dog")),
+        ("Detect the following objects: {'cat', \"dog's bowl\"}.", ("cat", "dog's bowl")),
+        ("Detect the following objects:\n- cat, old\n* dog\nAnswer in JSON.", ("cat", "old", "dog")),
+        ("Detect the following objects:\n1. cat\n2) 3 dogs\n\nAnswer: now", ("cat", "3 dogs")),
+        ("图中有哪些目标：（1）猫；（2）狗。", ("猫", "狗")),
+        ("检测图中的：'猫'、'狗'。", ("猫", "狗")),
+        ("Detect the following object: dog.", ("dog",)),
+        ("Detect the following object(s): cat, dog.", ("cat", "dog")),
+        ("Detect these classes: cat, dog.", ("cat", "dog")),
+        ("Where is <REF>the cat</REF>?", ("the cat",)),
     ],
 )  # fmt: skip
 def test_separators_brackets_and_tags_of_questions(tmp_path, question, labels):
@@ -165,6 +175,7 @@ def test_any_question_is_read(question):
 
 
 @pytest.mark.parametrize("question", ["['" * 50_000, "['a', " * 20_000, "describes: " * 20_000, "image: a" * 20_000,
-                                      "objects:" + " " * 99_000 + "[", "image: " + "a. " * 30_000 + "["])  # fmt: skip
+                                      "objects:" + " " * 99_000 + "[", "image: " + "a. " * 30_000 + "[",
+                                      "objects:" + "\n- a" * 25_000, "objects:" + "1. " * 30_000])  # fmt: skip
 def test_no_question_takes_long(question):
     vlmr1_jsonl.queried_labels(question)  # the suite's time limit would stop it

@@ -43,11 +43,16 @@ MAX_QUESTION = 100_000
 
 _QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|“[^”\n]*”|‘[^’\n]*’)"""
 _LIST = re.compile(rf"\[\s*({_QUOTED}(?:\s*[,，、;；]\s*{_QUOTED})*)\s*\]")
-_TAGGED = re.compile(r"<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL)
+_TAGGED = re.compile(r"<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL | re.IGNORECASE)
 _PHRASE = re.compile(r"""describes[:：]?\s*(?:"([^"\n]+)"|'([^'\n]+)'|“([^”\n]+)”|([^\n]+?))\s*[.。]?\s*(?:\n|$)""")
-_LEAD = r"(?:\b(?:objects|targets|labels|categories|image)|目标|物体|对象|类别|标签)\s*+[:：]\s*+"
+_LEAD = (
+    r"(?:\b(?:objects?|object\(s\)|targets?|labels|categories|classes|items|phrases|image)"
+    r"|目标|物体|物品|对象|类别|标签|图中的?)\s*+[:：]\s*+"
+)
+_BULLET = r"(?:[-*•]|[0-9]{1,3}[.)、]|[(（][0-9]{1,3}[)）])\s*+"
+_LINES = re.compile(rf"{_LEAD}({_BULLET}[^\n]++(?:\n\s*+{_BULLET}[^\n]++)++)")
 _NAMES = re.compile(rf"{_LEAD}([^\n\[\]{{}}]++(?:\[[^\n\[\]]*+\][^\n\[\]{{}}]*+)*)(\n|$)?")
-_BARE_LIST = re.compile(rf"{_LEAD}\[([^\n\[\]{{}}]*+)\]")
+_BARE_LIST = re.compile(rf"{_LEAD}(?:\[([^\n\[\]{{}}]*+)\]|\{{([^\n\[\]{{}}]*+)\}}|\(([^\n()]*+)\)[.。]?(?=\s|$))")
 _SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])|。")
 _OPENING, _CLOSING = "([{（【「《", ")]}）】」》"
 _SEPARATORS = ",，、;；|"
@@ -98,7 +103,9 @@ def queried_labels(question: str) -> list[str]:
     elif found := _LIST.search(question):
         labels = [re.sub(r"\\(.)", r"\1", quoted[1:-1]) for quoted in re.findall(_QUOTED, found[1])]
     elif found := _BARE_LIST.search(question):
-        labels = split_names(found[1])
+        labels = split_names(next(part for part in found.groups() if part is not None))
+    elif found := _LINES.search(question):
+        labels = [name for line in found[1].splitlines() for name in split_names(line)]
     elif found := _PHRASE.search(question):
         labels = [next(part for part in found.groups() if part)]
     else:
@@ -138,7 +145,7 @@ def split_names(text: str) -> list[str]:
             names.append(text[start:place])
             start = place + 1
     names.append(text[start:])
-    names = [name.strip() for name in names]
+    names = [re.sub(rf"^{_BULLET}(?:(?<=\s)|(?=\D))", "", name.strip()) for name in names]
     names = [name.removeprefix("and ").removeprefix("or ") if number else name for number, name in enumerate(names)]
     return [name.strip("\"“”'") if name[:1] in "\"“'" and name[-1:] in "\"”'" else name for name in names if name]
 
