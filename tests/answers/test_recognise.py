@@ -23,6 +23,11 @@ def test_every_format_is_recognised_first(name):
     assert next(iter(counts)) == name and counts[name] == 3
 
 
+def test_boxes_tell_more_than_points():
+    both = '[{"point": [1, 2], "bbox_2d": [1, 2, 30, 40], "label": "dog"}]'
+    assert list(explained([(both, None)])) == ["detections", "gemini"]
+
+
 def test_requested_names_count():
     answer = "dog\n[[1, 2, 30, 40]]\ncat\n[[5, 6, 70, 80]]"
     assert explained([(answer, ("dog", "cat"))]) == {"detections": 1}
@@ -37,6 +42,8 @@ def test_requested_names_count():
         "dog: [[1, 2, 30, 40]]",
         '[{"label": "dog", "xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}]',
         '[{"label": "dog", "bbox": [1, 2, 30, 40]}]',
+        '[{"label": "dog", "x": 1, "y": 2, "width": 29, "height": 38}]',
+        "{'dog': (1, 2, 30, 40),}",
         "[]",
         "None",
     ],

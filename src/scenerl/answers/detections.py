@@ -249,7 +249,7 @@ def _row(item: object, start: int, path: tuple) -> _Element | None:
 
 def _is_point(item: dict, point_keys: tuple[str, ...]) -> bool:
     return any(key in item for key in point_keys) or (
-        item.keys() >= {"x", "y"} and _first(LABEL_KEYS, item) is not None
+        item.keys() >= {"x", "y"} and not _corners(item) and _first(LABEL_KEYS, item) is not None
     )
 
 

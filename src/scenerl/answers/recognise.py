@@ -40,17 +40,18 @@ def is_explained(result: ParseResult) -> bool:
 def explained(answers: Iterable[AnswerAndQuery]) -> dict[str, int]:
     """How many answers each format explains; formats that explain none are left out.
 
-    First come those that find elements in most answers. Where none does, as nothing is there, lists and graphs in JSON
+    First come those that find boxes in most answers, then those that find points or labels that were not requested. Where none does, as nothing is there, lists and graphs in JSON
     come before other families.
     """
     answers = list(answers)
-    counts, found = {}, {}
+    counts, found, boxes = {}, {}, {}
     for name in ORDER:
         results = [result for answer in answers if is_explained(result := _read(*answer, name))]
         counts[name] = len(results)
-        found[name] = sum(bool(result.graph and result.graph.objects or result.issues) for result in results)
+        boxes[name] = sum(bool(result.graph.objects) for result in results)
+        found[name] = sum(bool(result.graph.objects or result.issues) for result in results)
     order = ORDER if any(found.values()) else tuple(FORMATS)
-    ranked = sorted(order, key=lambda name: (-found[name], -counts[name]))
+    ranked = sorted(order, key=lambda name: (-boxes[name], -found[name], -counts[name]))
     return {name: counts[name] for name in ranked if counts[name]}
 
 
