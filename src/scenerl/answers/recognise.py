@@ -40,8 +40,8 @@ def is_explained(result: ParseResult) -> bool:
 def explained(answers: Iterable[AnswerAndQuery]) -> dict[str, int]:
     """How many answers each format explains; formats that explain none are left out.
 
-    First come those that find boxes in most answers, then those that find points or labels that were not requested. Where none does, as nothing is there, lists and graphs in JSON
-    come before other families.
+    First come those that find boxes in most answers, then those that find points or labels that were not requested.
+    Where none does, as nothing is there, lists and graphs in JSON come before other families.
     """
     answers = list(answers)
     counts, found, boxes = {}, {}, {}
