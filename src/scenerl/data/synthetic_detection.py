@@ -14,7 +14,7 @@ boxes, one in two with *negatives*. A model that imitates the first learns that 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from scenerl.data.records import Record
 from scenerl.data.synthetic import (
     CELLS,
     Annotated,
+    Cells,
     Progress,
     background,
     gap,
@@ -47,8 +48,6 @@ PHRASES = (
     *(f"{shape} above the {other}" for shape in SHAPES for other in SHAPES if shape != other),
 )
 """All phrases of queries."""
-NEGATIONS = tuple(f"{shape} that is not {colour}" for shape in SHAPES for colour in COLOURS)
-"""Further phrases, for a data set with negation among its queries."""
 _CLEARLY = 2  # cells by which one shape is further left, or higher, than another
 
 
@@ -58,7 +57,7 @@ class Shape:
 
     colour: str
     shape: str
-    cells: tuple[float, float, float, float]
+    cells: Cells
 
     @property
     def name(self) -> str:
@@ -91,9 +90,7 @@ def draw(shapes: tuple[Shape, ...], seed: str, size: int = 112) -> Image.Image:
 
 
 def phrases(shapes: tuple[Shape, ...]) -> dict[str, tuple[int, ...]]:
-    """Which of :data:`PHRASES` and :data:`NEGATIONS` may be the query of a scene, with the indices of what they fit.
-
-    Absent ones fit nothing.
+    """Which of :data:`PHRASES` may be the query of a scene, with the indices of the shapes they fit, none where absent.
 
     >>> left, right = Shape("red", "circle", (0, 0, 2, 2)), Shape("blue", "circle", (5, 5, 7, 7))
     >>> found = phrases((left, right))
@@ -105,7 +102,6 @@ def phrases(shapes: tuple[Shape, ...]) -> dict[str, tuple[int, ...]]:
     for shape, members in of_shape.items():
         for colour in COLOURS:
             found[f"{colour} {shape}"] = tuple(n for n in members if shapes[n].colour == colour)
-            found[f"{shape} that is not {colour}"] = tuple(n for n in members if shapes[n].colour != colour)
         for word, axis in (("leftmost", 0), ("topmost", 1)):
             order = sorted(members, key=lambda n: shapes[n].cells[axis])
             if len(order) < 2 or shapes[order[1]].cells[axis] - shapes[order[0]].cells[axis] >= _CLEARLY:
@@ -126,27 +122,16 @@ def _middle(item: Shape) -> float:
     return (item.cells[1] + item.cells[3]) / 2
 
 
-def draw_query(
-    seed: str,
-    split: str = "negatives",
-    choices: Sequence[str] = PHRASES,
-    composed: Callable[[random.Random], tuple[Shape, ...]] | None = None,
-) -> tuple[str, tuple[Shape, ...]]:
-    """A phrase and a scene for it.
+def draw_query(seed: str, split: str = "negatives") -> tuple[str, tuple[Shape, ...]]:
+    """A phrase and a scene for it; ``split`` is a key of :data:`ABSENT`, ``seed`` any text.
 
     The phrase comes first, then whether it is absent, then scenes until one suits both.
-
-    Args:
-        seed: any text; the same text gives the same query.
-        split: a key of :data:`ABSENT`.
-        choices: the phrases to choose from.
-        composed: draws a scene; not given: :func:`compose`.
     """
     rng = random.Random(seed)
-    phrase = rng.choice(choices)
+    phrase = rng.choice(PHRASES)
     is_absent = rng.random() < ABSENT[split]
     while True:
-        shapes = (composed or compose)(rng)
+        shapes = compose(rng)
         fitting = phrases(shapes).get(phrase)
         if fitting is not None and is_absent == (not fitting):
             return phrase, shapes
@@ -158,18 +143,14 @@ def example(phrase: str, shapes: tuple[Shape, ...], image_id: str, size: int = 1
     return Example(image_id, size, size, SceneGraph(found), query=(phrase,))
 
 
-def annotated(phrase: str, shapes: tuple[Shape, ...], key: str, name: str, size: int = 112) -> Annotated:
-    """The picture of a scene, drawn with the seed ``key``; its annotations are the phrase, and the shapes by name."""
+def _annotated(name: str, seed: int, size: int, split: str) -> Annotated:
+    key = f"{seed}/detection/{name}"
+    phrase, shapes = draw_query(key, split)
     named = SceneGraph(tuple(SceneObject(item.name, pixels(item.cells, size)) for item in shapes))
     return draw(shapes, key, size), {
         "phrase": example(phrase, shapes, name, size),
         "shapes": Example(name, size, size, named, query=NAMES),
     }
-
-
-def _annotated(name: str, seed: int, size: int, split: str) -> Annotated:
-    key = f"{seed}/detection/{name}"
-    return annotated(*draw_query(key, split), key, name, size)
 
 
 def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:

@@ -96,16 +96,11 @@ def _graphs(keep: float, smoke: bool) -> Experiment:
 
 
 def _detection_task() -> Task:
-    unseen = {f"{kind}.jsonl": {f"{kind} never asked": f"{kind}.jsonl"} for kind in worlds.UNSEEN_PHRASES}
     return replace(
         DETECTION,
-        make_data=worlds.make_queries,
-        num_scenes=worlds.num_queries,
-        tests={"test.jsonl": {"complete annotations": "test.jsonl"}, **unseen},
         resamples=0,
-        step=50,
         real=Scale(
-            8000, 192, sft_steps=300, grpo_steps=80, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
+            8000, 192, sft_steps=300, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
         ),
         smoke=Scale(16, 4, sft_steps=1, grpo_steps=1, batch_size=4, rollouts=16, warmup_steps=1, grounding_steps=1),
     )
@@ -113,7 +108,7 @@ def _detection_task() -> Task:
 
 def _detection(smoke: bool) -> Experiment:
     task = _detection_task()
-    rewards = {"od_length": {}, "ap": {}, "ap50": {}, "ap_beta": {"beta": 0.04}}
+    rewards = {"od_length": {}, "ap": {}, "ap_beta": {"beta": 0.04}}
     return Experiment("detection", task, _detectors(task, rewards, smoke))
 
 

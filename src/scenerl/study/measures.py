@@ -79,8 +79,7 @@ class Measured:
         """A number for a seed; None where it was not measured, or has no value.
 
         Of :data:`LOG` any key of log.jsonl, as its mean over the last quarter of the steps; with ``:noise``, the
-        standard deviation from step to step there; with ``:half``, the share of the steps after which half of the
-        rise is reached. Of :data:`ANSWERS`, ``num_tokens``: the mean length in tokens.
+        standard deviation from step to step there. Of :data:`ANSWERS`, ``num_tokens``: the mean length in tokens.
         """
         experiment, model, annotations, metric = name.split("/", 3)
         folder = self.out / experiment / str(seed)
@@ -120,12 +119,6 @@ def _logged(path: Path, key: str, what: str) -> float | None:
     if what == "noise":
         steps = [b - a for a, b in zip(last, last[1:], strict=False)]
         return statistics.stdev(steps) / 2**0.5 if len(steps) > 1 else None
-    if what == "half":
-        start, end = statistics.fmean(values[: max(1, len(values) // 10)]), statistics.fmean(last)
-        window = max(1, len(values) // 10)
-        for first in range(len(values) - window + 1):
-            if (statistics.fmean(values[first : first + window]) - start) * (end - start) >= (end - start) ** 2 / 2:
-                return (first + window) / len(values)
     return statistics.fmean(last)
 
 
