@@ -129,7 +129,7 @@ class Task:
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
     title="SceneRL demo",
-    real=Scale(4000, 384, sft_steps=150, grpo_steps=150, zero_steps=120, batch_size=32, rollouts=64),
+    real=Scale(4000, 384, sft_steps=150, grpo_steps=150, zero_steps=150, batch_size=32, rollouts=64),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, zero_steps=3, batch_size=8, rollouts=16),
     make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
@@ -155,7 +155,7 @@ GRAPH = Task(
 DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
     real=Scale(
-        8000, 384, sft_steps=300, grpo_steps=300, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
+        8000, 384, sft_steps=300, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
     ),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, batch_size=8, rollouts=16, warmup_steps=4, grounding_steps=3),
     make_data=synthetic_detection.make,

@@ -99,9 +99,7 @@ def _detection_task() -> Task:
     return replace(
         DETECTION,
         resamples=0,
-        real=Scale(
-            8000, 192, sft_steps=300, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
-        ),
+        real=replace(DETECTION.real, num_test=192),
         smoke=Scale(16, 4, sft_steps=1, grpo_steps=1, batch_size=4, rollouts=16, warmup_steps=1, grounding_steps=1),
     )
 
