@@ -48,8 +48,8 @@ def explained(answers: Iterable[AnswerAndQuery]) -> dict[str, int]:
     for name in ORDER:
         results = [result for answer in answers if is_explained(result := _read(*answer, name))]
         counts[name] = len(results)
-        boxes[name] = sum(bool(result.graph.objects) for result in results)
-        found[name] = sum(bool(result.graph.objects or result.issues) for result in results)
+        boxes[name] = sum(bool(result.graph and result.graph.objects) for result in results)
+        found[name] = sum(bool(result.graph and result.graph.objects or result.issues) for result in results)
     order = ORDER if any(found.values()) else tuple(FORMATS)
     ranked = sorted(order, key=lambda name: (-boxes[name], -found[name], -counts[name]))
     return {name: counts[name] for name in ranked if counts[name]}
