@@ -36,6 +36,7 @@ from scenerl.data.photos import is_photo
 from scenerl.data.published import ImageFolders, choose_split
 from scenerl.data.records import Record
 from scenerl.errors import DataError
+from scenerl.extras import require
 
 SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
 """Format to the suffix of its annotation files."""
@@ -117,14 +118,9 @@ def _belong(images: Path, labels: Path, suffix: str) -> bool:
 
 def _instances(folder: Path, kind: str, place: _Place) -> Instances:
     """What the library reads, as instances."""
+    library = require("supervision", f"annotated:{folder} ({kind} files)").DetectionDataset
     try:
-        from supervision import DetectionDataset
-    except ImportError as error:
-        raise DataError(
-            f"annotated:{folder}: {kind} files need the package supervision: pip install 'scenerl[graphs]'"
-        ) from error
-    try:
-        dataset = _load(DetectionDataset, folder, kind, place)
+        dataset = _load(library, folder, kind, place)
     except _DAMAGE as error:
         if isinstance(error, DataError):
             raise
