@@ -168,7 +168,8 @@ def convert(options: DataOptions) -> None:
     suffix, write = WRITERS[options.to]
     out = _required(options.out, "convert", f"--out FILE{suffix}")
     if out.suffix != suffix:
-        raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
+        fitting = [f" (for {out.suffix}: --to {name})" for name, (end, _) in WRITERS.items() if end == out.suffix]
+        raise DataError(f"--out {out}: --to {options.to} writes {suffix}{''.join(fitting)}; give a name that ends so")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
     if options.vocabulary is not None:
