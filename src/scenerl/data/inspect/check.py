@@ -90,8 +90,8 @@ class Checker:
 
 
 class Repeats:
-    """Tells which problems of a data set need not be shown, since many like them were: those that differ only in numbers
-    and quoted values."""
+    """Tells which problems of a data set need not be shown, since many were that differ from them only in numbers and
+    quoted values."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], list] = {}  # the first of a kind, and how many there are
