@@ -19,7 +19,7 @@ ROOT = Path(scenerl.__file__).parent
 # commands, which name the functions that they start as text.
 FLOORS = [
     {"errors"},
-    {"types", "config", "progress", "files", "json_files", "predicate_groups"},
+    {"types", "config", "extras", "progress", "files", "json_files", "predicate_groups"},
     {"boxes", "commands", "plugins", "runs"},
     {"box_formats", "matching"},
     {"similarity"},

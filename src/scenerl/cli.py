@@ -14,23 +14,7 @@ from scenerl.config.convert import near_misses
 from scenerl.config.help import command_help, fields_help, overview
 from scenerl.config.options import field_types
 from scenerl.errors import UserError
-
-EXTRA_OF_PACKAGE = {
-    **dict.fromkeys(["accelerate", "datasets", "huggingface_hub", "packaging", "peft", "safetensors"], "train"),
-    **dict.fromkeys(["httpx", "tokenizers", "torch", "transformers", "trl"], "train"),
-    **dict.fromkeys(["fastapi", "gradio", "starlette", "uvicorn"], "app"),
-    **dict.fromkeys(["reportlab", "svglib"], "pdf"),
-    "bitsandbytes": "qlora",
-    "deepspeed": "deepspeed",
-    "fiftyone": "fiftyone",
-    "h5py": "h5",
-    "httpx2": "server",
-    "networkx": "graphs",
-    "openai": "server",
-    "pyarrow": "hub",
-    "supervision": "graphs",
-}
-"""Package, as it is imported, to the extra that installs it, itself or through another one."""
+from scenerl.extras import EXTRA_OF_PACKAGE, package_of
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -62,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError, ModuleNotFoundError) as error:
-        if show_traceback or (isinstance(error, ModuleNotFoundError) and _package(error) not in EXTRA_OF_PACKAGE):
+        if show_traceback or (isinstance(error, ModuleNotFoundError) and package_of(error) not in EXTRA_OF_PACKAGE):
             raise
         print(f"scenerl: error: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
@@ -114,12 +98,8 @@ def _first_line(documented: object) -> str:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        package = _package(error)
+        package = package_of(error)
         return f"the package {package!r} is missing; install it: pip install 'scenerl[{EXTRA_OF_PACKAGE[package]}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())
-
-
-def _package(error: ModuleNotFoundError) -> str:
-    return (error.name or "").partition(".")[0]

@@ -22,17 +22,26 @@ def is_own(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py")
 
 
+def check_files(names: Iterable[str]) -> None:
+    """See that the files of own functions are there; other names do not count.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in filter(is_own, names):
+        if not _file(name).is_file():
+            raise UserError(f"{name}: there is no file {_file(name).absolute()}")
+
+
 def load_function(name: str) -> Callable:
     """The function of a name ``FILE.py:NAME``; a file is executed once.
 
     Raises:
         UserError: there is no such file or function, or the file cannot be executed; says where it fails.
     """
+    check_files([name])
     file, _, function = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"{name}: there is no file {path.absolute()}")
-    found = getattr(_execute(path.resolve()), function, None)
+    found = getattr(_execute(Path(file).resolve()), function, None)
     if not callable(found):
         raise UserError(f"{name}: {file} has no function {function!r}")
     return found

@@ -179,7 +179,18 @@ def test_a_saved_format_that_cannot_be_used(tmp_path, text):
 def test_a_saved_format_of_a_later_version(tmp_path):
     """The message names both versions, the key, and those that are known."""
     path = tmp_path / "scenerl.json"
-    path.write_text('{"scenerl": "9.1", "output_format": {"format": "json", "layers": 3}}')
-    said = f"unknown keys layers; written by scenerl 9.1, read by {__version__}; allowed: format, template, objects"
-    with pytest.raises(UserError, match=re.escape(said)):
+    path.write_text('{"scenerl": "9.1", "output_format": {"format": "json", "layers": 3}, "colours": 2}')
+    said = f"unknown keys layers, colours; written by scenerl 9.1, read by {__version__}; allowed: scenerl, "
+    with pytest.raises(UserError, match=re.escape(f"{said}output_format, and in it format, template")):
         read_output_format(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"scenerl": "0.2.0"}', '{"output_format": 1}', '{"output_format": null}']
+)
+def test_a_saved_format_that_is_none_says_what_is_expected(tmp_path, text):
+    path = tmp_path / "scenerl.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="must be a JSON object with 'output_format'") as error:
+        read_output_format(path)
+    assert "Error(" not in str(error.value)

@@ -165,6 +165,21 @@ def test_detection_shows_the_labels_and_needs_them(open_page):
     assert requests[0].labels == ("man", "red <b>ball</b>")
 
 
+@pytest.mark.parametrize("width, height", [(1280, 800), (1280, 600), (390, 800)])
+def test_run_and_cancel_are_in_view_however_low_the_window(open_page, width, height):
+    page = open_page(lambda *_: value(RIDING), width=width, height=height)
+    for name in ("Run", "Cancel"):
+        button = page.get_by_role("button", name=name)
+        place = button.bounding_box()
+        assert place["y"] > height / 2 and place["y"] + place["height"] <= height
+        middle = [place["x"] + place["width"] / 2, place["y"] + place["height"] / 2]
+        assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).innerText", middle) == name
+    press(page, "Run")
+    boxes(page)
+    if width > 1000:  # beside the inputs: nothing scrolls
+        assert page.evaluate("scrollY") == 0
+
+
 def test_on_a_phone_the_result_comes_into_view(open_page):
     page = open_page(lambda *_: value(RIDING), width=390, height=800)
     press(page, "Run")

@@ -19,6 +19,7 @@ from scenerl.commands import TRAINING, examples_of, function_of, most_used_of, o
 from scenerl.commands.reference import reference
 from scenerl.config.options import default_of
 from scenerl.errors import UserError
+from scenerl.extras import EXTRA_OF_PACKAGE
 
 
 @pytest.fixture
@@ -249,6 +250,6 @@ def test_every_package_that_is_imported_is_installed_with_scenerl_or_named_with_
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             imported.update(name.partition(".")[0] for name in names)
-    unknown = imported - sys.stdlib_module_names - base - checked_before - {"scenerl"} - set(cli.EXTRA_OF_PACKAGE)
+    unknown = imported - sys.stdlib_module_names - base - checked_before - {"scenerl"} - set(EXTRA_OF_PACKAGE)
     assert not unknown
-    assert set(cli.EXTRA_OF_PACKAGE.values()) <= set(project["optional-dependencies"])
+    assert set(EXTRA_OF_PACKAGE.values()) <= set(project["optional-dependencies"])

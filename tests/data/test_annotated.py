@@ -93,6 +93,24 @@ def test_yolo(tmp_path, images, labels, names, split):
     assert load_ground_truth(f"annotated:{tmp_path}", split).names.objects == {0: "cat", 1: "dog"}
 
 
+@pytest.mark.parametrize("kind", ["voc", "yolo"])
+def test_label_studio_puts_a_prefix_before_the_names_of_uploads(tmp_path, kind):
+    """Its exports without images beside the photos that were uploaded."""
+    if kind == "voc":
+        write_voc(tmp_path / "images", tmp_path / "Annotations", "a")
+        file, query = tmp_path / "Annotations" / "a.xml", ("dog",)
+    else:
+        write_yolo(tmp_path / "images", tmp_path / "labels")
+        (tmp_path / "classes.txt").write_text("cat\ndog\n")
+        file, query = tmp_path / "labels" / "a.txt", ("cat", "dog")
+    file = file.rename(file.with_name(f"3f2a9c1b-{file.name}"))
+    check(only(f"annotated:{tmp_path}"), query)
+    twin = file.with_name(file.name.replace("3f2a", "4f2a"))
+    twin.write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match=f"{twin.name}: annotates the image a, as {file.name} does"):
+        only(f"annotated:{tmp_path}")
+
+
 def test_polygons_and_turned_boxes_of_yolo_count_by_the_box_around_them(tmp_path):
     write_yolo(tmp_path / "images", tmp_path / "labels", "1 0.1 0.25 0.4 0.25 0.4 0.75 0.1 0.75\n")
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")

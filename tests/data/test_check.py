@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from scenerl import data
+from scenerl import cli, data
 from scenerl.data.inspect.check import Checker
 from scenerl.data.jsonl import write_jsonl
 from scenerl.data.vocabulary import Vocabulary
@@ -111,6 +111,19 @@ def test_errors_that_repeat_within_a_row_are_summed_up():
     found = [problem.message for problem in checker.problems([data.Record("row 1", None, (*errors, "width is bad"))])]
     assert found == [*errors[:3], "width is bad", "and 65 more like these in this row"]
     assert checker.counts["errors"] == 69
+
+
+def test_errors_that_repeat_over_rows_are_summed_up_on_the_screen_and_written_in_full(tmp_path, capsys):
+    objects = [{"id": "x.1", "bbox": [50, 60, 10, 20]}]
+    rows = [{**ROW, "image_id": f"{n}", "objects": objects, "relationships": []} for n in range(500)]
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, {**ROW, "image_id": ""}])
+    out = tmp_path / "problems.jsonl"
+    assert cli.main(["data", "check", str(tmp_path / "rows.jsonl"), "--out", str(out), "--no-images"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 + 1 + 1 + 1 + 1  # rows, the one with another error, the hint, the sum, the counts
+    assert f"error 480 more lines like that of {tmp_path / 'rows.jsonl'}, row 1: the box of objects[0]" in lines[-2]
+    assert lines[-1].startswith("501 rows, 501 bad rows, 501 errors, 1 warnings")
+    assert len(out.read_text().splitlines()) == 502
 
 
 def rows_of(boxes, width, height, count=6):

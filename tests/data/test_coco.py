@@ -92,7 +92,7 @@ def test_annotations_that_cannot_be_used_are_errors_of_their_image(tmp_path):
     records = list(data.read(f"coco:{path}"))
     assert [len(record.errors) for record in records] == [1, 1, 2, 0]
     assert "annotations[8] must name an image" in records[0].errors[0]
-    assert "('139', 99)" in records[2].errors[0] and "annotations[7]" in records[2].errors[1]
+    assert "is no category's id: 99" in records[2].errors[0] and "annotations[7]" in records[2].errors[1]
     assert records[3].example is not None
 
 

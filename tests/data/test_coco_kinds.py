@@ -85,6 +85,38 @@ def test_ids_as_pandas_writes_them(tmp_path):
             only(small(tmp_path, annotations=[DOG | {"category_id": wrong}]))
 
 
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        ({"category_id": "dog"}, r"'category_id': 'dog'$"),
+        ({"category_id": "1"}, r"'category_id': '1'$"),
+        ({"category_id": 9}, "a 'category_id' that is no category's id: 9$"),
+        ({"image_id": 77}, "an 'image_id' that is no image's id: '77'$"),
+        ({"bbox": None}, r"'bbox': None$"),
+        ({"bbox": [1, 2, 3], "category_id": True}, r"'category_id': True, 'bbox': \[1, 2, 3\]$"),
+    ],
+)
+def test_an_annotation_that_cannot_be_used_names_the_field(tmp_path, change, found):
+    entry = {"segmentation": [list(range(60))], "area": 3.0} | DOG | change  # long before what matters
+    with pytest.raises(DataError, match=found):
+        only(small(tmp_path, annotations=[entry]))
+    entry = {key: value for key, value in DOG.items() if key not in change}
+    if len(entry) < len(DOG) and None in change.values():
+        with pytest.raises(DataError, match=rf"found no '{next(iter(change))}'"):
+            only(small(tmp_path, annotations=[entry]))
+
+
+def test_label_studio_puts_a_prefix_before_the_names_of_uploads(tmp_path):
+    """The photos themselves have none; a date is no prefix."""
+    write_image(tmp_path / "photo.jpg", (100, 80))
+    image = SMALL["images"][0]
+    for name in ("3f2a9c1b-photo.jpg", "images\\3f2a9c1b-photo.jpg", "/data/upload/1/3f2a9c1b-photo.jpg"):
+        assert only(small(tmp_path, images=[image | {"file_name": name}])).image == tmp_path / "photo.jpg"
+    for name in ("20260131-photo.jpg", "3f2a9c1-photo.jpg", "3F2A9C1Bphoto.jpg"):
+        with pytest.raises(DataError, match=name):
+            list(data.load(small(tmp_path, images=[image | {"file_name": name}]), need_images=True))
+
+
 def test_a_category_id_given_twice(tmp_path):
     twice = [*SMALL["categories"], {"id": 1, "name": "wolf"}]
     with pytest.raises(DataError, match=r"categories\[2\]: the id 1 has the name 'dog' already, found 'wolf'"):

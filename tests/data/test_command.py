@@ -241,7 +241,7 @@ def test_what_an_action_needs(action, message):
 
 
 def test_convert_needs_a_jsonl_name(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a file name that ends in \.jsonl"):
+    with pytest.raises(ValueError, match=r"--to jsonl writes \.jsonl; give"):
         run(DataOptions(action="convert", source="synthetic:count=1", out=Path(tmp_path / "x.txt")))
 
 

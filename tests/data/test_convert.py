@@ -77,7 +77,7 @@ def test_crowds_stay_crowds(tmp_path):
 def test_what_cannot_be_written(tmp_path, capsys):
     source = DETECTION["coco"](tmp_path)
     assert cli.main(["data", "convert", source, "--to", "coco", "--out", str(tmp_path / "out.jsonl")]) == 2
-    assert "expected a file name that ends in .json" in capsys.readouterr().err
+    assert "--to coco writes .json (for .jsonl: --to jsonl); give a name that ends so" in capsys.readouterr().err
     with pytest.raises(DataError, match="no image_id fits 'none'"):
         convert("synthetic:count=2", "jsonl", tmp_path / "out.jsonl", only=["none"])
     with pytest.raises(DataError, match="not in the vocabulary"):

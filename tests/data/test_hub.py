@@ -16,7 +16,7 @@ from PIL import Image
 from scenerl import data
 from scenerl.data import hub
 from scenerl.data.images import open_image
-from scenerl.errors import DataError
+from scenerl.errors import DataError, UserError
 from scenerl.types import Relation, SceneObject
 
 pa = pytest.importorskip("pyarrow", reason="hub data needs pyarrow")
@@ -165,7 +165,7 @@ def test_hub_failures_are_one_line(monkeypatch):
 def test_missing_package(monkeypatch, tmp_path):
     table().to_parquet(tmp_path / "a.parquet")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"needs the package pyarrow: pip install 'scenerl\[hub\]'"):
+    with pytest.raises(UserError, match=r"needs the package pyarrow: pip install 'scenerl\[hub\]'"):
         list(data.load(tmp_path / "a.parquet"))
 
 

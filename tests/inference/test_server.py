@@ -12,6 +12,7 @@ from PIL import Image
 
 from inference.loopback import WORD, WORD_GRAMMAR, free_port, logprobs_of, said
 from scenerl.answers import GrammarSpec, OutputFormat, build_grammar
+from scenerl.errors import UserError
 from scenerl.inference.engine import GenerationError, Sampling
 from scenerl.inference.server import ServerEngine
 from scenerl.models.loading import Checkpoint, family_of
@@ -205,6 +206,15 @@ def test_what_may_go_better_is_tried_again(serve, engine_for, bad, reason):
         engine.answer(prompt_of("?"))
     assert str(error.value).startswith(f"{server.address}: {reason}")
     assert len(of_images(server)) == 6
+
+
+def test_a_server_that_can_answer_nothing_is_said_to_have_a_log(serve, engine_for):
+    """transformers serve without torchvision says no more than this."""
+    server = serve(lambda number, body: (500, "Internal Server Error"))
+    with pytest.raises(UserError) as error:
+        engine_for(server, tries=2)
+    assert str(error.value).startswith(f"{server.address}: status 500: Internal Server Error; its log says why: ")
+    assert "torchvision is not installed" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,22 @@ def test_print_starts_nothing(capsys, monkeypatch):
     assert "seeds: a job array needs SLURM" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "value, missing",
+    [('rewards=["format", "gone.py:mine"]', "gone.py:mine"), ("rewards=format mine.py:f", "format mine.py:f"),
+     ("data=gone.py:rows", "gone.py:rows")],
+)  # fmt: skip
+def test_own_functions_are_looked_for_before_a_job_waits_in_a_queue(capsys, monkeypatch, tmp_path, value, missing):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def f(comparison): return 1.0\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = ["launch", str(RECIPE), "--profile", "16x80gb", "--slurm", "--set"]
+    assert cli.main([*line, value]) == 2
+    assert f"{missing}: there is no file {tmp_path}" in capsys.readouterr().err
+    assert cli.main([*line, 'rewards=["mine.py:f"]']) == 2
+    assert "sbatch is not installed here" in capsys.readouterr().err  # the file is there
+
+
 def test_without_slurm_nothing_is_submitted(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["launch", str(RECIPE), "--profile", "16x80gb", "--slurm"]) == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from report.report_run import HOSTILE, build_run, make_hostile, write_rows
+from report.report_run import HOSTILE, STAGES, build_run, make_hostile, write_rows
 from scenerl.report.build import build_report, write_report
 from scenerl.report.inputs import named_files, read_run
 
@@ -259,6 +259,20 @@ def test_a_phone_needs_no_sideways_scrolling_and_texts_stand_out(shown, dark):
         "[...document.querySelectorAll('p, li, select, td')].map(x => parseFloat(getComputedStyle(x).fontSize))"
     )
     assert min(sizes) >= 11
+
+
+@pytest.mark.parametrize("width", [320, 390, 760])
+def test_no_cell_of_a_table_is_out_of_sight_on_a_small_screen(shown, width):
+    view = shown(width=width)
+    places = view.evaluate(
+        """() => [...document.querySelectorAll(".scroll")].map(table => [
+            table.scrollWidth - table.clientWidth,
+            Math.max(...[...table.querySelectorAll("td")].map(cell => cell.getBoundingClientRect().right))])"""
+    )
+    assert len(places) > 4 and all(hidden == 0 and right <= width for hidden, right in places)
+    failures = view.locator("#failures tr").nth(1).locator("td")
+    labels = failures.evaluate_all("cells => cells.map(cell => getComputedStyle(cell, '::before').content)")
+    assert len(labels) == 3 and [label.split(" (")[0].strip('"') for label in labels] == list(STAGES)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -163,12 +163,15 @@ def read_output_format(path: str | Path) -> OutputFormat:
             content = {"output_format": current_keys(content["style"])}
         values = {**content["output_format"]}
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: no output format saved by scenerl ({error!r})") from error
-    if unknown := sorted(values.keys() - OutputFormat.__dataclass_fields__.keys()):
+        raise UserError(
+            f"{path}: must be a JSON object with 'output_format', an object, as scenerl writes it"
+        ) from error
+    unknown = sorted(values.keys() - OutputFormat.__dataclass_fields__.keys())
+    if unknown := unknown + sorted(content.keys() - {"scenerl", "output_format"}):
         writer = content.get("scenerl", "before 0.2")
         raise UserError(
             f"{path}: unknown keys {', '.join(unknown)}; written by scenerl {writer}, read by {__version__}; "
-            f"allowed: {', '.join(OutputFormat.__dataclass_fields__)}"
+            f"allowed: scenerl, output_format, and in it {', '.join(OutputFormat.__dataclass_fields__)}"
         )
     try:
         return OutputFormat(**values)

@@ -177,19 +177,20 @@ class Page:
                         limit = options.max_new_tokens
                         tokens = gr.Slider(1, limit, min(512, limit), step=1, label="Token limit of an answer")
                         seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed")
-                    with gr.Row():
-                        run = gr.Button("Run", variant="primary")
-                        cancel = gr.Button("Cancel")
-                    status = gr.Textbox(
-                        label="Status", show_label=False, container=False, interactive=False, elem_id="status"
-                    )
+                    with gr.Column(elem_id="actions"):
+                        with gr.Row():
+                            run = gr.Button("Run", variant="primary", min_width=100)
+                            cancel = gr.Button("Cancel", min_width=100)
+                        status = gr.Textbox(
+                            label="Status", show_label=False, container=False, interactive=False, elem_id="status"
+                        )
                 panels = [self._panel(place) for place in range(2)]
             inputs = [image, model, other, task, labels, vocabulary, predicates]
             inputs += [constrain, samples, temperature, tokens, seed]
             columns, results = zip(*panels, strict=True)
             event = run.click(
                 self.respond, inputs, [status, *columns, *results],
-                concurrency_limit=1, scroll_to_output=True, show_progress="minimal", api_visibility="private",
+                concurrency_limit=1, show_progress="minimal", api_visibility="private",
             )  # fmt: skip
             event.then(None, js=_SHOW_RESULT)
             cancel.click(lambda: "Cancelled", None, status, cancels=[event], **QUICK)

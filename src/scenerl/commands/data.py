@@ -45,8 +45,8 @@ class DataOptions(RowOptions):
     only: list[str] = option([], "rows whose image_id matches one of these patterns, such as 'vcoco_*'", "convert")
     to: Literal["jsonl", "hub", "coco", "turtle", "cypher"] = option(
         "jsonl",
-        "jsonl: our rows; hub: Parquet with R1-SGG's columns (graphs); coco: COCO instances; turtle, cypher: RDF and "
-        "Cypher for graph stores",
+        "jsonl: our rows (.jsonl); hub: graphs with R1-SGG's columns (.parquet); coco: COCO instances (.json); turtle, "
+        "cypher: RDF (.ttl) and Cypher (.cypher) for graph stores; --out must end so",
         "convert",
     )
     train_source: str | None = option(

@@ -26,7 +26,7 @@ class LaunchOptions(Options):
         positional=True,
     )
     profile: str = option(..., "machines: a name from recipes/profiles, or a YAML file like those")
-    set: list[str] = option([], "KEY=VALUE …: options that win over recipe and profile")
+    set: list[str] = option([], "KEY=VALUE …: options that win over recipe and profile; a list as JSON")
     print: bool = option(False, "print the command or the job script, start nothing")
     slurm: bool = option(False, "write a job script and submit it", SLURM)
     time: str = option("24:00:00", "time limit of the job, as sbatch takes it", SLURM)

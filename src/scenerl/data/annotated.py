@@ -12,6 +12,8 @@ annotations may be
     in the folder itself, in FOLDER/SPLIT/ (Roboflow), or as images/SPLIT and labels/SPLIT (Ultralytics);
     VOC's ImageSets/Main/SPLIT.txt names the images of a split.
 
+An annotation file has the name of its image, or that with Label Studio's prefix before it (``3f2a9c1b-photo.txt``).
+
 YOLO's names are those of ``data.yaml`` (``dataset.yaml``, ``*.yaml``), or of ``classes.txt`` or ``obj.names``, a line
 each. An image id is the name of the image file without its ending.
 """
@@ -19,6 +21,7 @@ each. An image id is the name of the image file without its ending.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,9 +36,10 @@ from scenerl.data.ground_truth import Names
 from scenerl.data.images import image_size
 from scenerl.data.instances import Annotation, Instances
 from scenerl.data.photos import is_photo
-from scenerl.data.published import ImageFolders, choose_split
+from scenerl.data.published import ImageFolders, choose_split, without_upload_prefix
 from scenerl.data.records import Record
 from scenerl.errors import DataError
+from scenerl.extras import require
 
 SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
 """Format to the suffix of its annotation files."""
@@ -110,21 +114,48 @@ def _belong(images: Path, labels: Path, suffix: str) -> bool:
     """Whether some annotation file has the name of an image; JSON ones must hold LabelMe's shapes."""
     if not (images.is_dir() and labels.is_dir()):
         return False
-    stems = {path.stem for path in images.iterdir() if is_photo(str(path))}
-    first = next((path for path in labels.glob(f"*{suffix}") if path.stem in stems), None)
+    first = next(iter(_of_images(images, labels, suffix).values()), None)
     return first is not None and (suffix != ".json" or b'"shapes"' in first.read_bytes())
+
+
+def _of_images(images: Path, labels: Path, suffix: str) -> dict[str, Path]:
+    """The stems of images to their annotation files, where they have one.
+
+    Raises:
+        DataError: two files differ in Label Studio's prefix alone, and the image has no prefix.
+    """
+    stems = {path.stem for path in images.iterdir() if is_photo(str(path))}
+    files = {path.stem: path for path in sorted(labels.glob(f"*{suffix}"))}
+    found = {stem: path for stem, path in files.items() if stem in stems}
+    for stem, path in files.items():
+        plain = without_upload_prefix(stem)
+        if stem in stems or plain not in stems or plain in files:
+            continue
+        if plain in found:
+            raise DataError(f"{path}: annotates the image {plain}, as {found[plain].name} does; remove one of the two")
+        found[plain] = path
+    return found
+
+
+@contextmanager
+def _named_as_images(place: _Place, suffix: str) -> Iterator[Path]:
+    """The folder of the annotation files; a copy of them where some are not named as their images are, since the
+    library finds them by name."""
+    found = _of_images(place.images, place.labels, suffix)
+    if all(stem == path.stem for stem, path in found.items()):
+        yield place.labels
+        return
+    with tempfile.TemporaryDirectory() as made:
+        for stem, path in found.items():
+            shutil.copyfile(path, Path(made) / f"{stem}{suffix}")
+        yield Path(made)
 
 
 def _instances(folder: Path, kind: str, place: _Place) -> Instances:
     """What the library reads, as instances."""
+    library = require("supervision", f"annotated:{folder} ({kind} files)").DetectionDataset
     try:
-        from supervision import DetectionDataset
-    except ImportError as error:
-        raise DataError(
-            f"annotated:{folder}: {kind} files need the package supervision: pip install 'scenerl[graphs]'"
-        ) from error
-    try:
-        dataset = _load(DetectionDataset, folder, kind, place)
+        dataset = _load(library, folder, kind, place)
     except _DAMAGE as error:
         if isinstance(error, DataError):
             raise
@@ -151,13 +182,14 @@ def _instances(folder: Path, kind: str, place: _Place) -> Instances:
 
 def _load(dataset: Any, folder: Path, kind: str, place: _Place) -> Any:
     """The data set of the library."""
-    images, labels = str(place.images), str(place.labels)
-    if kind == "voc":
-        return dataset.from_pascal_voc(images, labels)
-    if kind == "labelme":
-        return dataset.from_labelme(images, labels)
-    with _names_file(folder, place) as names:
-        return dataset.from_yolo(images, labels, str(names))
+    images = str(place.images)
+    with _named_as_images(place, SUFFIXES[kind]) as labels:
+        if kind == "voc":
+            return dataset.from_pascal_voc(images, str(labels))
+        if kind == "labelme":
+            return dataset.from_labelme(images, str(labels))
+        with _names_file(folder, place) as names:
+            return dataset.from_yolo(images, str(labels), str(names))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scenerl import data
-from scenerl.data.inspect.check import Checker
+from scenerl.data.inspect.check import Checker, Problem, Repeats
 from scenerl.data.inspect.conventions import Conventions
 from scenerl.data.inspect.draw import choose, write_drawings
 from scenerl.data.inspect.statistics import Statistics, tables
@@ -104,22 +104,30 @@ def triplets(options: DataOptions) -> None:
 
 
 def check(options: DataOptions) -> None:
-    """Print every problem with its row, then counts; with ``out``, also write the problems as JSONL."""
+    """Print problems with their rows, the first 20 of a kind, then counts; with ``out``, write all of them as JSONL."""
     source = _required(options.source, "check", "SOURCE")
     checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None, options.images)
     problems = checker.problems(track(islice(data.read(source, options.split), options.limit), "rows"))
     console = Console(soft_wrap=True)
 
+    repeats = Repeats()
+
+    def show(problem: Problem) -> None:
+        colour = "red" if problem.level == "error" else "yellow"
+        console.print(Text.assemble((problem.level, colour), f" {problem.where}: {problem.message}"))
+
     def shown() -> Iterator[dict]:
         for problem in problems:
-            colour = "red" if problem.level == "error" else "yellow"
-            console.print(Text.assemble((problem.level, colour), f" {problem.where}: {problem.message}"))
+            if repeats.add(problem):
+                show(problem)
             yield asdict(problem)
 
     if options.out is not None:
         write_jsonl(options.out, shown())
     else:
         deque(shown(), maxlen=0)
+    for problem in repeats.left_out():
+        show(problem)
     counts = checker.counts
     _say(", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts))
     if not counts["rows"]:
@@ -168,7 +176,8 @@ def convert(options: DataOptions) -> None:
     suffix, write = WRITERS[options.to]
     out = _required(options.out, "convert", f"--out FILE{suffix}")
     if out.suffix != suffix:
-        raise DataError(f"--out {out}: expected a file name that ends in {suffix}")
+        fitting = [f" (for {out.suffix}: --to {name})" for name, (end, _) in WRITERS.items() if end == out.suffix]
+        raise DataError(f"--out {out}: --to {options.to} writes {suffix}{''.join(fitting)}; give a name that ends so")
     if out.exists():
         raise DataError(f"{out} exists already; choose another name or remove it")
     if options.vocabulary is not None:

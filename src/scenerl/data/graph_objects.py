@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scenerl.errors import UserError
+from scenerl.extras import require
 from scenerl.types import Example, SceneGraph
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def to_networkx(graph: SceneGraph) -> networkx.MultiDiGraph:
 
     Nodes are the objects' places, counted from 0, with ``label``, ``box`` (x1, y1, x2, y2 in pixels) and ``score``;
     edges go from subject to object, with ``predicate`` and ``score``. A score that there is not is None.
-    """
-    import networkx
 
-    made = networkx.MultiDiGraph()
+    Raises:
+        UserError: networkx is not installed.
+    """
+    made = require("networkx", "to_networkx").MultiDiGraph()
     for place, item in enumerate(graph.objects):
         made.add_node(place, label=item.label, box=tuple(item.box), score=item.score)
     for relation in graph.relations:
@@ -46,17 +48,16 @@ def to_supervision(graph: SceneGraph, labels: Sequence[str] | None = None) -> su
         With ``data["class_name"]``; ``confidence`` is None unless every object has a score.
 
     Raises:
-        UserError: a label that is not among ``labels``.
+        UserError: a label that is not among ``labels``, or supervision is not installed.
     """
-    import supervision
-
+    detections = require("supervision", "to_supervision").Detections
     names = list(dict.fromkeys(item.label for item in graph.objects)) if labels is None else list(labels)
     ids = {name: place for place, name in enumerate(names)}
     if missing := [item.label for item in graph.objects if item.label not in ids]:
         raise UserError(f"label {missing[0]!r} is not among the {len(names)} given")
     scores = [item.score for item in graph.objects]
     has_scores = bool(scores) and None not in scores
-    return supervision.Detections(
+    return detections(
         xyxy=np.array([item.box for item in graph.objects], dtype=np.float32).reshape(-1, 4),
         class_id=np.array([ids[item.label] for item in graph.objects], dtype=int),
         confidence=np.array(scores, dtype=np.float32) if has_scores else None,
@@ -73,10 +74,9 @@ def to_fiftyone(example: Example, predicted: SceneGraph | None = None) -> fiftyo
     ``predictions_relations``.
 
     Raises:
-        UserError: the image is no file, or its size is not known.
+        UserError: the image is no file, its size is not known, or FiftyOne is not installed.
     """
-    import fiftyone
-
+    fiftyone = require("fiftyone", "to_fiftyone")
     if not isinstance(example.image, Path) or not all(example.image_wh):
         raise UserError(f"image {example.image_id!r}: FiftyOne needs an image file and its size")
     sample = fiftyone.Sample(filepath=str(example.image.absolute()), image_id=example.image_id)

@@ -14,7 +14,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,13 @@ from scenerl.data.published import choose_split
 from scenerl.data.records import Record
 from scenerl.data.rows import example_to_row, read_row
 from scenerl.errors import DataError
+from scenerl.extras import require
 from scenerl.files import whole_file
 from scenerl.types import Example, StoredImage
 
 COLUMNS = ("image_id", "image", "objects", "relationships")
 _SHARD = re.compile(r"[-_]\d{4,}(?:-of-\d+)?\Z")
+_SCHEMA = "data in the hub schema"
 _BATCH = 16  # rows decoded at a time: images are large
 
 
@@ -87,7 +88,7 @@ def write(path: Path, examples: Iterable[Example]) -> int:
     Raises:
         DataError: an example has no image, or is a detection task.
     """
-    pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    pa, parquet = require("pyarrow", _SCHEMA), require("pyarrow.parquet", _SCHEMA)
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {name: {"dtype": "string", "_type": "Value"} for name in COLUMNS} | {"image": {"_type": "Image"}}
     schema = pa.schema(
@@ -123,7 +124,7 @@ def _hub_row(example: Example) -> dict:
 
 
 def _parquet_rows(path: Path, split: str | None) -> Iterator[tuple[str, dict]]:
-    pa, parquet = _require("pyarrow"), _require("pyarrow.parquet")
+    pa, parquet = require("pyarrow", _SCHEMA), require("pyarrow.parquet", _SCHEMA)
     for file in _files(path, split):
         number = 0
         try:
@@ -153,7 +154,7 @@ def _table(source: str, split: str | None, stored: bool) -> tuple[Any, str]:
             f"{source}: no such file or folder, and no hub name; allowed: a Parquet file, a folder of them, or "
             "owner/name"
         )
-    datasets = _require("datasets")
+    datasets = require("datasets", _SCHEMA)
     name = source
     try:
         if is_saved(path):
@@ -190,15 +191,6 @@ def _rows_of(table: Any, name: str) -> Iterator[dict]:
         yield from table
     except (OSError, ValueError) as error:
         raise DataError(f"{name}: cannot be read on ({_one_line(error)})") from error
-
-
-def _require(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise DataError(
-            f"data in the hub schema needs the package {module.split('.')[0]}: pip install 'scenerl[hub]'"
-        ) from error
 
 
 def _require_columns(names, source: object) -> None:

@@ -115,9 +115,16 @@ def read_instances(path: Path, expected: str = EXPECTED, with_ids: bool = False)
         else:
             found.problems[image_id if image_id in found.images else None].append(
                 f"annotations[{n}] must name an image and a category of the file and have a bbox [x, y, width, "
-                f"height], found {shown or (image_id, annotation.category)}"
+                f"height], found {shown or _unknown(found, image_id, annotation)}"
             )
     return found
+
+
+def _unknown(found: Instances, image_id: str, annotation: Annotation) -> str:
+    """What an annotation names and the file does not have."""
+    if image_id not in found.images:
+        return f"an 'image_id' that is no image's id: {excerpt(image_id)}"
+    return f"a 'category_id' that is no category's id: {annotation.category}"
 
 
 def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
@@ -131,7 +138,10 @@ def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
     if crowd is None:
         return image_id, f"an iscrowd other than 0 and 1: {excerpt(entry.get('iscrowd'))}", None
     if image_id is None or box is None or category is None:
-        return image_id, excerpt(entry), None
+        read = {"image_id": image_id, "category_id": category, "bbox": box}
+        bad = [key for key, value in read.items() if value is None]
+        shown = [f"{key!r}: {excerpt(entry[key])}" if key in entry else f"no {key!r}" for key in bad]
+        return image_id, ", ".join(shown), None
     return image_id, "", Annotation(category, box, crowd)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,18 @@ from urllib.parse import unquote, urlsplit
 from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.records import MissingFile
 from scenerl.errors import DataError
+
+# A date, as in 20260131-photo.jpg, is none.
+_UPLOAD_PREFIX = re.compile(r"(?!(?:19|20)\d\d[01]\d[0-3]\d-)[0-9a-f]{8}-(?=.)")
+
+
+def without_upload_prefix(name: str) -> str:
+    """A file's name without what Label Studio puts before it: eight hexadecimal digits and a hyphen.
+
+    >>> without_upload_prefix("3f2a9c1b-photo.jpg"), without_upload_prefix("20260131-photo.jpg")
+    ('photo.jpg', '20260131-photo.jpg')
+    """
+    return _UPLOAD_PREFIX.sub("", name, count=1)
 
 
 class ImageFolders:
@@ -45,8 +58,9 @@ class ImageFolders:
     def find_named(self, *entries: object) -> Path | MissingFile | None:
         """As :meth:`find`, for what a file says of an image: its name, and perhaps an address after it.
 
-        A name that is not there as it stands, one from another machine for example, is looked for by its last two parts
-        and its last part. What is no name does not count; None where none is.
+        A name that is not there as it stands, one from another machine for example, is looked for by its last two
+        parts, its last part, and that without Label Studio's prefix. What is no name does not count; None where none
+        is.
         """
         names: list[str] = []
         for entry in entries:
@@ -57,7 +71,8 @@ class ImageFolders:
             if PurePosixPath(entry).is_absolute() and Path(entry).is_file():
                 return Path(entry)
             parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-            names += [entry, "/".join(parts), "/".join(parts[-2:]), *parts[-1:]]
+            last = parts[-1:]
+            names += [entry, "/".join(parts), "/".join(parts[-2:]), *last, *map(without_upload_prefix, last)]
         if not (self.folders or self.beside) and names and PurePosixPath(names[0]).is_absolute():
             return MissingFile(Path(names[0]), (Path(names[0]),))
         return self.find(*dict.fromkeys(name for name in names if name))

@@ -27,6 +27,7 @@ from scenerl.data.arguments import path_and_settings
 from scenerl.data.published import ImageFolders, choose_split, find_file, names_of
 from scenerl.data.records import Record, build_example
 from scenerl.errors import DataError
+from scenerl.extras import require
 from scenerl.json_files import iter_list, read_json
 
 SPLITS = ("train", "val", "test")
@@ -128,10 +129,7 @@ def corners(boxes_N4: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the h5 file, each in its shape; all of them together are some 50 megabytes."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError("vg150 needs the package h5py: pip install 'scenerl[h5]'") from error
+    h5py = require("h5py", "vg150")
     try:
         with h5py.File(path, "r") as file:
             arrays = {name: file[name][:] for name in (*_PER_IMAGE, *_PER_ELEMENT) if name in file}

@@ -155,7 +155,7 @@ GRAPH = Task(
 DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
     real=Scale(
-        8000, 384, sft_steps=300, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
+        8000, 384, sft_steps=450, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
     ),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, batch_size=8, rollouts=16, warmup_steps=4, grounding_steps=3),
     make_data=synthetic_detection.make,

@@ -39,10 +39,9 @@ def print_report(report: Report, names: Sequence[str], console: Console) -> None
         if counted:
             listed = ", ".join(f"{name} {count}" for name, count in counted.items())
             console.print(Text(f"{title}: {listed}"), soft_wrap=True)
-    if "absent_predicates" in report.counts:
-        treated = "count as 0 in" if report.options["absent_predicates_as_zero"] else "are left out of"
-        absent = report.counts["absent_predicates"]
-        console.print(Text(f"{absent} predicates have no target and {treated} mean recall."))
+    if absent := report.counts.get("absent_predicates"):
+        treated = "counted as 0 in" if report.options["absent_predicates_as_zero"] else "left out of"
+        console.print(Text(f"Predicates without a target, {treated} mean recall: {absent}"))
     if report.counts.get("skipped_images"):
         console.print(
             Text(f"{report.counts['skipped_images']} images are left out (failed: {report.options['failed']}).")

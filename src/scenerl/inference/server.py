@@ -231,7 +231,7 @@ class ServerEngine:
                 f"{self.address}: {_reason(error)}; a key is read from the environment variable OPENAI_API_KEY"
             ) from error
         except openai.APIStatusError as error:
-            reason = _reason(error)
+            raise GenerationError(f"{self.address}: {_reason(error)}") from error
         except openai.APITimeoutError:
             reason = f"no answer within {self._timeout:g} s"
         except openai.APIConnectionError as error:
@@ -283,8 +283,10 @@ class ServerEngine:
             fields = found.fields(replace(sampling, max_new_tokens=8 if constrain else 1), self._banned, grammar)
             text = self._read(self._complete(to_messages(prompt), fields, 0, count), count)[0].text
         except (GenerationError, UserError) as error:
-            known = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
-            raise UserError(f"{error}{known}") from error
+            hint = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
+            if isinstance(error.__cause__, openai.InternalServerError):
+                hint = "; its log says why: with `transformers serve`, often that torchvision is not installed there"
+            raise UserError(f"{error}{hint}") from error
         if constrain and text.strip() != _WORD:
             problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
             raise UserError(f"{self.address} ({found.name}) {problem}")

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenerl.commands.sources import sources_of
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.launch.job import Job, make_job
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.slurm import job_script
+from scenerl.plugins import check_files
 
 if TYPE_CHECKING:
     from scenerl.commands.launch import LaunchOptions
@@ -69,6 +71,8 @@ def local_command(job: Job) -> list[str]:
 
 
 def _submit(job: Job, script: str) -> int:
+    sources = [source.source for source in sources_of(job.options.data)]
+    check_files([*sources, *getattr(job.options, "rewards", ())])  # before the job has waited in a queue
     if not shutil.which("sbatch"):
         raise UserError("sbatch is not installed here; --print shows the job script")
     SCRIPTS.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def command_of(recipe: Path) -> str:
 def _accumulation(command: str, recipe: Path, profile: Profile, options: TrainingOptions, extra: Extra) -> int:
     size = options.global_batch_size
     if size is None:
-        raise UserError(f"{recipe}: has no global_batch_size, so that a step would depend on the profile")
+        raise UserError(f"{recipe}: has no global_batch_size, so that a step would depend on the profile; set it")
     if command == "grpo":
         group = _number(extra, "num_generations")
         if group < 1:

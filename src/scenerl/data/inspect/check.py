@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scenerl.data.images import open_image, orientation_note
 from scenerl.data.inspect.conventions import Conventions
@@ -15,6 +15,7 @@ from scenerl.errors import DataError
 from scenerl.types import Example
 
 _SHOWN = 3  # messages of a kind in a row
+_SHOWN_IN_ALL = 20  # and of all rows
 _VALUES = re.compile(r"""'[^']*'|"[^"]*"|-?\d+(?:\.\d+)?""")
 
 
@@ -86,6 +87,26 @@ class Checker:
                 self.counts["images"] += 1
             except DataError as error:
                 yield str(error)
+
+
+class Repeats:
+    """Tells which problems of a data set need not be shown, since many were that differ from them only in numbers and
+    quoted values."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], list] = {}  # the first of a kind, and how many there are
+
+    def add(self, problem: Problem) -> bool:
+        """Count a problem; whether it is one to show."""
+        kind = self._kinds.setdefault((problem.level, _VALUES.sub("", problem.message)), [problem, 0])
+        kind[1] += 1
+        return kind[1] <= _SHOWN_IN_ALL
+
+    def left_out(self) -> Iterator[Problem]:
+        """For each kind of which some were not to show, how many."""
+        for first, count in self._kinds.values():
+            if count > _SHOWN_IN_ALL:
+                yield replace(first, where=f"{count - _SHOWN_IN_ALL} more lines like that of {first.where}")
 
 
 def _summed_up(messages: list[str]) -> Iterator[str]:
