@@ -26,7 +26,7 @@ RUN := runs/photos
 GPU_PYTHON ?= 3.12
 GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: help demo photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench docs screenshots lint clean
+.PHONY: help demo study photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench docs screenshots lint clean
 
 help:
 	@echo "make demo    SFT and GRPO of the base model, and a report in runs/demo, about 5 minutes on 2 cores"
@@ -40,6 +40,7 @@ help:
 	@echo "make bench   every script of bench/: time and memory beside TRL, COCO evaluators and sgbench, one core"
 	@echo "             (docs/benchmarks.md; ARGS=--smoke only sees that they run)"
 	@echo "make docs    the documentation site in build/site, and docs/commands.md anew"
+	@echo "make study   the claims of the papers on small models, docs/claims.md, a few hours on 2 cores"
 	@echo "make screenshots  the pictures of docs/gallery.md, from runs/demo"
 	@echo "make lint    style checks, and types of the public modules"
 	@echo "make test-engines   two processes under DDP, FSDP2, DeepSpeed ZeRO-2 and 3, and QLoRA, on the CPU; makes"
@@ -48,6 +49,9 @@ help:
 
 demo: $(STAMP)
 	@$(BIN)/scenerl demo $(ARGS)
+
+study: $(STAMP)
+	@$(BIN)/scenerl study --page docs/claims.md $(ARGS)
 
 photos: $(STAMP)
 	@test -f "$(PHOTOS)" || { echo "make photos PHOTOS=rows.jsonl: a data set with photos (docs/photos.md)"; exit 2; }

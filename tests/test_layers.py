@@ -34,6 +34,7 @@ FLOORS = [
     {"launch", "score", "evaluate"},
     {"training", "inference", "report", "export"},
     {"demo", "app"},
+    {"study"},
     {"cli"},
     {"__main__"},
 ]

@@ -10,7 +10,7 @@ from report.report_run import HOSTILE, build_run
 from scenerl.cli import main
 from scenerl.metrics.file import Metrics, Reliability
 from scenerl.report import charts
-from scenerl.report.build import _environment
+from scenerl.report.build import templates
 from scenerl.report.chart_files import write_charts
 from scenerl.report.curves import curve_groups
 
@@ -31,7 +31,7 @@ def reliability():
 
 
 def test_each_chart_becomes_a_document(tmp_path, groups, reliability):
-    files = write_charts(_environment(), groups, reliability, tmp_path / "figures", ["svg"])
+    files = write_charts(templates(), groups, reliability, tmp_path / "figures", ["svg"])
     assert [file.name for file in files] == [
         "reinforcement_learning_reward.svg",
         "reinforcement_learning_loss.svg",
@@ -48,7 +48,7 @@ def test_each_chart_becomes_a_document(tmp_path, groups, reliability):
 
 
 def test_the_legend_has_every_line_with_its_values(tmp_path, groups, reliability):
-    files = write_charts(_environment(), groups, reliability, tmp_path, ["svg"])
+    files = write_charts(templates(), groups, reliability, tmp_path, ["svg"])
     entries = [
         [node.text for node in ET.parse(file).getroot().findall(f".//{SVG}text[@class='entry']")] for file in files
     ]
@@ -67,7 +67,7 @@ def test_report_writes_charts(tmp_path, capsys):
 
 def test_pdf(tmp_path, groups, reliability):
     pytest.importorskip("svglib")
-    files = write_charts(_environment(), groups, reliability, tmp_path, ["svg", "pdf"])
+    files = write_charts(templates(), groups, reliability, tmp_path, ["svg", "pdf"])
     assert {file.suffix for file in files} == {".svg", ".pdf"} and len(files) == 6
     assert all(file.read_bytes().startswith(b"%PDF-") for file in files if file.suffix == ".pdf")
 

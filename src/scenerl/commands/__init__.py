@@ -17,6 +17,7 @@ from scenerl.config.options import Options
 
 COMMANDS = {
     "demo": ("DemoOptions", "scenerl.demo.pipeline:run"),
+    "study": ("StudyOptions", "scenerl.study.run:run"),
     "data": ("DataOptions", "scenerl.data.command:run"),
     "sft": ("SFTOptions", "scenerl.training.sft:run"),
     "grpo": ("GRPOOptions", "scenerl.training.grpo:run"),

@@ -1,9 +1,9 @@
 """Synthetic scenes: coloured shapes with exact boxes and relations, annotated as incompletely as real data sets are.
 
-Scenes are drawn on a raster of 10 x 10 cells, so that every box is exact in steps of 100 on the 0-1000 scale. Each pair
-of objects stands in exactly one relation, which the picture alone decides; scenes in which people would not agree on
-it, because a pair is almost near or almost diagonal, are not drawn. How the pairs come about makes the predicates
-long-tailed (``left of`` about fifteen times as common as ``in``).
+Scenes hold three objects of different classes on a raster of 10 x 10 cells, so that every box is exact in steps of 100
+on the 0-1000 scale. Each pair of objects stands in exactly one relation, which the picture alone decides; scenes in
+which people would not agree on it, because a pair is almost near or almost diagonal, are not drawn. How the pairs come
+about makes the predicates long-tailed (``left of`` about fifteen times as common as ``in``).
 
 The *complete* annotation lists every relation. The *sparse* one imitates Visual Genome: an annotator mentions each
 relation with probability one half, in no particular order. A model that imitates such annotations learns to stop early,
@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -49,6 +49,26 @@ _KEEP_NEAR = 0.3  # of the places that happen to be near something; all of them 
 _APART = 3  # objects that are not near are this far apart, so that nothing is almost near
 _DOMINANCE = 1.5  # how much larger the offset in the relation's direction is than the other: nothing is almost diagonal
 _SPECIAL = (("on", 0.45), ("in", 0.35), ("behind", 0.2))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the scenes of a set look.
+
+    Attributes:
+        num_objects: of a scene; a crowded one may end with fewer.
+        repeats: whether a class may occur twice in a scene.
+        colour_spread: how far a channel of an object's colour may be from its class's, out of 255.
+        brightness: of the background, 1 for daylight.
+    """
+
+    num_objects: int = NUM_OBJECTS
+    repeats: bool = False
+    colour_spread: int = 15
+    brightness: float = 1.0
+
+
+DAYLIGHT = Look()
 
 Cells = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
@@ -122,14 +142,16 @@ def _relation(i: int, a: Cells, j: int, b: Cells) -> tuple[int, str, int]:
     return (i, "above", j) if dy > 0 else (j, "above", i)
 
 
-def _compose(rng: random.Random) -> tuple[list[tuple[str, Cells]], dict[tuple[int, int], str]]:
+def _compose(rng: random.Random, look: Look) -> tuple[list[tuple[str, Cells]], dict[tuple[int, int], str]]:
     """Objects in drawing order, and the special relations by (subject, object) index."""
     placed: list[tuple[str, Cells]] = []
     special: dict[tuple[int, int], str] = {}
     for _ in range(200):
-        if len(placed) == NUM_OBJECTS:
+        if len(placed) == look.num_objects:
             break
         label = rng.choices(list(_FREQUENCY), list(_FREQUENCY.values()))[0]
+        if not look.repeats and any(label == other for other, _ in placed):
+            continue
         taken = {index for pair in special for index in pair}
         free = [k for k in range(len(placed)) if k not in taken]
         if free and rng.random() < 0.25:
@@ -173,7 +195,7 @@ def _draw_shape(draw: ImageDraw.ImageDraw, label: str, box: tuple[float, ...], c
         draw.polygon([point for pair in zip(tips, inner, strict=True) for point in pair], fill=colour)
 
 
-def background(rng: random.Random, size: int) -> Image.Image:
+def background(rng: random.Random, size: int, brightness: float = 1.0) -> Image.Image:
     """Light that falls in from one corner: red fades from left to right, blue from top to bottom.
 
     The vision tower knows positions only relative to each other; the light tells a small one where in the picture a
@@ -184,7 +206,7 @@ def background(rng: random.Random, size: int) -> Image.Image:
     pixels[..., 0] = fade[None, :]
     pixels[..., 1] = rng.randint(205, 255)
     pixels[..., 2] = fade[:, None]
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    return Image.fromarray((pixels * brightness).round().astype(np.uint8))
 
 
 def _graph(placed: list[tuple[str, Cells]], special: dict[tuple[int, int], str], size: int) -> SceneGraph:
@@ -205,30 +227,33 @@ def pixels(cells: Cells, size: int) -> Box:
     return tuple(round(value * size / CELLS, 2) for value in cells)
 
 
-def scene(seed: str, size: int = 112) -> tuple[Image.Image, SceneGraph]:
+def scene(seed: str, size: int = 112, look: Look = DAYLIGHT) -> tuple[Image.Image, SceneGraph]:
     """One scene with its complete graph.
 
     Args:
         seed: any text; the same text gives the same scene.
         size: width and height of the image in pixels.
+        look: number of objects, colours and light.
 
     Returns:
         The image, and its graph: objects by class then place, relations by subject then object, boxes in pixels.
     """
     rng = random.Random(seed)
-    placed, special = _compose(rng)
-    image = background(rng, size)
+    placed, special = _compose(rng, look)
+    image = background(rng, size, look.brightness)
     draw = ImageDraw.Draw(image)
     hidden = {subject for (subject, _), predicate in special.items() if predicate == "behind"}
     for index in sorted(range(len(placed)), key=lambda k: k not in hidden):  # what is behind is drawn first
         label, box = placed[index]
-        _draw_shape(draw, label, tuple(value * (size / CELLS) for value in box), varied(rng, _COLOUR[label]))
+        _draw_shape(
+            draw, label, tuple(value * (size / CELLS) for value in box), varied(rng, _COLOUR[label], look.colour_spread)
+        )
     return image, _graph(placed, special, size)
 
 
-def varied(rng: random.Random, colour: Colour) -> Colour:
-    """A colour that differs a little from another."""
-    return tuple(max(0, min(255, channel + rng.randint(-15, 15))) for channel in colour)
+def varied(rng: random.Random, colour: Colour, spread: int = 15) -> Colour:
+    """A colour of which each channel differs from another's by at most ``spread``."""
+    return tuple(max(0, min(255, channel + rng.randint(-spread, spread))) for channel in colour)
 
 
 def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> SceneGraph:

@@ -40,6 +40,7 @@ class Stage:
         data: file of its training rows.
         weights: rewards with their weights for GRPO; None for SFT.
         steps: optimiser steps.
+        settings: of GRPO, where they differ from the task's.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class Stage:
     data: str
     weights: Mapping[str, float] | None
     steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 _GRPO: Mapping[str, Any] = {
@@ -70,12 +72,15 @@ class Task:
         make_data: (folder, num_train, num_test, seed, progress=...) writes the rows and images.
         num_scenes: (num_train, num_test) to how many scenes that draws.
         train, train_rl: files of the rows for SFT and for GRPO.
-        targets: titles of the annotations of the test images with their files; the first file is predicted on.
+        tests: file of the test rows to predict on, to the titles and files of the annotations of its images.
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
         warmup: file of the rows for the warm-ups of a small model that is trained from scratch, where each object has
             one label; not given: everything starts from the base model of the package.
         control: whether ``--full`` adds SFT on GRPO's rows for comparison.
         sft, muon_learning_rate: settings of SFT, where the vision tower stays fixed as in GRPO.
+        grpo: settings of GRPO. reward_options: those of its rewards.
+        counts_training: whether metrics tell common from rare predicates, and triplets that training never showed.
+        resamples: of the bootstrap.
     """
 
     title: str
@@ -85,7 +90,7 @@ class Task:
     num_scenes: Callable[[int, int], int]
     train: str
     train_rl: str
-    targets: Mapping[str, str]
+    tests: Mapping[str, Mapping[str, str]]
     rewards: Mapping[str, tuple[str, Mapping[str, float]]]
     format: str
     metric_task: str
@@ -97,6 +102,14 @@ class Task:
     step: int = 100  # the raster that the scenes are drawn on
     text_width: int = 128  # as good as 192 after equal minutes of SFT, and a GRPO step costs half (docs/log.md)
     grpo: Mapping[str, Any] = field(default_factory=lambda: _GRPO)
+    reward_options: Mapping[str, Any] = field(default_factory=dict)
+    counts_training: bool = False
+    resamples: int = 1000
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Titles of the annotations of all test images with their files."""
+        return {title: file for targets in self.tests.values() for title, file in targets.items()}
 
     def stages(self, scale: Scale, reward: str, full: bool) -> list[Stage]:
         """The models to train, in order: SFT, GRPO after and without it; ``full``: on each reward, and the control."""
@@ -116,13 +129,13 @@ class Task:
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
     title="SceneRL demo",
-    real=Scale(4000, 384, sft_steps=150, grpo_steps=100, zero_steps=80, batch_size=32, rollouts=64),
+    real=Scale(4000, 384, sft_steps=150, grpo_steps=150, zero_steps=150, batch_size=32, rollouts=64),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, zero_steps=3, batch_size=8, rollouts=16),
     make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
     train="train.jsonl",
     train_rl="train.jsonl",
-    targets={"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"},
+    tests={"test.jsonl": {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}},
     # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it.
     # docs/log.md has what else was tried.
     rewards={
@@ -138,11 +151,11 @@ GRAPH = Task(
 )
 
 # Nearly all of SFT's queries are for what is there; half of GRPO's and of the test's are hard negatives, as in D³ and
-# OVDEval. The base model of the package knows too little of it to start from (docs/log.md).
+# OVDEval. The base model of the package learns this too slowly to start from (docs/log.md).
 DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
     real=Scale(
-        8000, 384, sft_steps=300, grpo_steps=300, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
+        8000, 384, sft_steps=450, grpo_steps=120, batch_size=48, rollouts=64, warmup_steps=180, grounding_steps=150
     ),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, batch_size=8, rollouts=16, warmup_steps=4, grounding_steps=3),
     make_data=synthetic_detection.make,
@@ -151,7 +164,7 @@ DETECTION = Task(
     ),
     train="train.jsonl",
     train_rl="train_negatives.jsonl",
-    targets={"complete annotations": "test.jsonl"},
+    tests={"test.jsonl": {"complete annotations": "test.jsonl"}},
     rewards={
         "od_length": ("odLength", {"format": 0.5, "od_length": 3.0}),
         "ap": ("AP", {"format": 0.5, "ap": 3.0}),

@@ -80,7 +80,7 @@ def build_report(inputs: Inputs, num_images: int = gallery.DEFAULT_IMAGES, seed:
         "gallery_target": inputs.targets[-1].name,
         "other_targets": [target.name for target in inputs.targets[:-1]],
     }
-    return _environment().get_template("page.html.j2").render(**values, **_assets())
+    return templates().get_template("page.html.j2").render(**values, **_assets())
 
 
 def write_report(inputs: Inputs, out: Path, num_images: int = gallery.DEFAULT_IMAGES, seed: int = 0) -> int:
@@ -110,7 +110,7 @@ def write_chart_files(inputs: Inputs, folder: Path, formats: Sequence[str]) -> l
     groups, reliability = _groups(inputs), _reliability(_results(inputs))
     if not groups and not reliability:
         raise UserError("charts: there is none to write; they come from --logs, and from metrics of scored predictions")
-    return write_charts(_environment(), groups, reliability, folder, formats)
+    return write_charts(templates(), groups, reliability, folder, formats)
 
 
 def _results(inputs: Inputs) -> dict[str, Results]:
@@ -166,7 +166,8 @@ def _assets() -> dict:
     return assets
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The report's templates, which escape every text."""
     environment = Environment(
         loader=PackageLoader("scenerl.report"),
         autoescape=True,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from scenerl.files import whole_file
 from scenerl.report import charts
-from scenerl.report.charts import ReliabilityChart
+from scenerl.report.charts import LineChart, ReliabilityChart
 from scenerl.report.curves import CurveGroup
 from scenerl.report.drawing import asset
 
@@ -56,15 +56,7 @@ def _charts(
     template, style = environment.get_template("chart.svg.j2"), Markup(_style())
     for group in groups:
         for curve in (*group.shown, *group.more):
-            legend = [
-                (line.name, line.index, f"{charts.number(line.first)} to {charts.number(line.last)}")
-                for line in curve.chart.lines
-            ]
-            size = charts.WIDTH, charts.HEIGHT + 14
-            yield (
-                f"{_slug(group.name)}_{_slug(curve.key)}",
-                template.render(chart=curve.chart, lines=True, title=curve.title, style=style, **_frame(size, legend)),
-            )
+            yield f"{_slug(group.name)}_{_slug(curve.key)}", line_chart_svg(environment, curve.chart, curve.title)
     for chart in reliability:
         legend = [(curve.name, curve.index, f"ECE {curve.ece}" if curve.ece else "") for curve in chart.curves]
         title = f"{chart.title}, against {chart.target}"
@@ -74,6 +66,27 @@ def _charts(
                 chart=chart, lines=False, title=title, style=style, **_frame((charts.SIDE, charts.SIDE), legend)
             ),
         )
+
+
+def line_chart_svg(environment: Environment, chart: LineChart, title: str, x_title: str = "step") -> str:
+    """A chart of lines as the text of an SVG file, with its legend.
+
+    Args:
+        environment: of the report's templates.
+        chart: the chart.
+        title: above it. x_title: under its horizontal axis.
+    """
+    legend = [
+        (line.name, line.index, f"{charts.number(line.first)} to {charts.number(line.last)}") for line in chart.lines
+    ]
+    return environment.get_template("chart.svg.j2").render(
+        chart=chart,
+        lines=True,
+        title=title,
+        x_title=x_title,
+        style=Markup(_style()),
+        **_frame((charts.WIDTH, charts.HEIGHT + 14), legend),
+    )
 
 
 def _frame(size: tuple[int, int], legend: list[tuple[str, int, str]]) -> dict:

@@ -26,8 +26,8 @@ SIDE, MARGIN = 200, 30
 class Line:
     """One series in a chart: SVG path data, the end point in pixels, and the points for the reader's pointer.
 
-    ``raw`` is the faint line of single values; it is empty where there are too few points to smooth. ``first`` and
-    ``last`` are means over the first and the last twentieth of the values.
+    ``raw`` is the faint line of single values, or the intervals of the points; it is empty where there are too few
+    points to smooth. ``first`` and ``last`` are means over the first and the last twentieth of the values.
     """
 
     name: str
@@ -107,15 +107,19 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list
     return [(_mean([x for x, _ in part]), _mean([y for _, y in part])) for part in parts]
 
 
-def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]]) -> LineChart:
+def line_chart(
+    series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]],
+    intervals: Sequence[Sequence[tuple[float, float]]] = (),
+) -> LineChart:
     """A chart of several series.
 
     Args:
         series: (name, palette index, points as (step, value)); every series has a point, all numbers are finite.
+        intervals: (low, high) of each point of each series, which are then few and not smoothed; empty: none are drawn.
     """
     drawn = [(name, index, thin(points)) for name, index, points in series]
     xs = [x for _, _, points in drawn for x, _ in points]
-    ys = [y for _, _, points in drawn for _, y in points]
+    ys = [y for _, _, points in drawn for _, y in points] + [end for own in intervals for ends in own for end in ends]
     low = 0.0 if 0.0 <= min(ys) < max(ys) * 0.6 else min(ys)
     ticks = nice_ticks(low, max(ys))
     x_low, x_high = min(xs), max(xs)
@@ -129,18 +133,21 @@ def line_chart(series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]])
         return round(HEIGHT - BOTTOM - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM), 1)
 
     lines = []
-    for name, index, points in drawn:
+    for place, (name, index, points) in enumerate(drawn):
         steps, values = [x for x, _ in points], [y for _, y in points]
         calm = smooth(values) if len(values) >= SMOOTH_FROM else values
         edge = len(values) // 20 + 1
         main = [(x_pixel(x), y_pixel(y)) for x, y in zip(steps, calm, strict=True)]
-        raw = [(x_pixel(x), y_pixel(y)) for x, y in points] if calm is not values else []
+        raw = _path([(x_pixel(x), y_pixel(y)) for x, y in points]) if calm is not values else ""
+        if intervals:
+            ends = zip(steps, intervals[place], strict=True)
+            raw = "".join(_path([(x_pixel(x), y_pixel(low)), (x_pixel(x), y_pixel(high))]) for x, (low, high) in ends)
         lines.append(
             Line(
                 name,
                 index,
                 _path(main),
-                _path(raw),
+                raw,
                 main[-1],
                 tuple(steps),
                 tuple(values),

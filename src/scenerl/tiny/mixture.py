@@ -28,6 +28,7 @@ DETECTIONS = OutputFormat("detections", step=STEP)
 SIZE = 112
 """Width and height of the pictures in pixels."""
 
+_LOOK = synthetic.Look(repeats=True)
 _DETECTION_SHARE = 0.35
 _OTHER_WORDS = {
     "left of": "beside",
@@ -74,7 +75,7 @@ def row(seed: str, num_turns: int = 3) -> Row:
         graph = SceneGraph(tuple(SceneObject(s.name, synthetic.pixels(s.cells, SIZE)) for s in shapes))
         turns = _about_shapes(rng, shapes, graph, num_turns)
     else:
-        image, graph = synthetic.scene(seed, SIZE)
+        image, graph = synthetic.scene(seed, SIZE, _LOOK)
         turns = _about_graph(rng, graph, num_turns)
     return Row(image, tuple(turns), Example(seed, SIZE, SIZE, graph))
 
