@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from trl import GRPOConfig, SFTConfig
 
 from scenerl.training import grpo, sft
+from scenerl.training.engine import leave_processes
 from training.small_run import QUICK, QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
 # Plain SGD moves a weight in proportion to its gradient. AdamW divides by the gradient's size, which makes steps of
@@ -58,6 +59,7 @@ def main(command: str, rows: str, base: str, out: str, batch: str) -> None:
         metadata = {"processes": str(trainer.accelerator.num_processes)}
         for name, weights in (("before", before), ("after", weights_of(trainer))):
             save_file(weights, Path(out) / f"{name}.safetensors", metadata=metadata)
+    leave_processes()
 
 
 if __name__ == "__main__":

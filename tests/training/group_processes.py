@@ -10,6 +10,7 @@ import torch
 from trl import GRPOConfig
 
 from scenerl.training import grpo
+from scenerl.training.engine import leave_processes
 from scenerl.training.group_sampling import GroupSampling, SolvedPrompts
 from training.small_run import QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
@@ -67,6 +68,7 @@ def main(rows: str, base: str, out: str, batch: str, size: str) -> None:
     ]
     found = {"rounds": rounds, "wrong": wrong, "log": log, "weights": [weights.sum().item(), weights.norm().item()]}
     Path(out, f"{trainer.accelerator.process_index}.json").write_text(json.dumps(found))
+    leave_processes()
 
 
 if __name__ == "__main__":

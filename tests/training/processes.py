@@ -15,7 +15,7 @@ def run(count: int, script: Path, *words) -> tuple[list[int], list[str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-                   "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])}  # fmt: skip
+                   "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}  # fmt: skip
     if count > 1:
         environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -17,4 +17,7 @@ if __name__ == "__main__":
     if int(step) and os.environ["RANK"] == "1":
         for module in (sft, grpo):
             module.build_trainer = with_callback(module.build_trainer, TermAtStep(int(step)))
-    sys.exit(cli.main(argv))
+    try:
+        sys.exit(cli.main(argv))
+    finally:
+        assert not torch.distributed.is_initialized()  # or gloo may abort the process while Python ends

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from scenerl.training import sft, validation
+from scenerl.training.engine import leave_processes
 from training.small_run import QUICK, STYLE, examples_of, load_checkpoint
 
 
@@ -28,6 +29,7 @@ def main(model: str, rows: str, out: str) -> None:
     found = {key: value for key, value in found.items() if not key.endswith(("time", "_per_second"))}
     path = Path(out) / f"found_{trainer.accelerator.process_index}.json"
     path.write_text(json.dumps({"found": found, "answered": [example.image_id for example in answered]}))
+    leave_processes()
 
 
 if __name__ == "__main__":

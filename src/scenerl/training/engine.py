@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 from scenerl.errors import UserError
@@ -39,6 +40,20 @@ def engine_of(accelerator) -> str:
     if kind == DistributedType.FSDP:
         return "FSDP" if state.fsdp_plugin.fsdp_version == 1 else f"FSDP{state.fsdp_plugin.fsdp_version}"
     return "DDP" if accelerator.num_processes > 1 else "one process"
+
+
+def leave_processes() -> None:
+    """Part from the other processes, as the last thing that a process does with them.
+
+    A thread of gloo that still holds Python's tensors of a collective when Python ends aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291). A barrier, which has none, gives it the time to finish; destroying
+    the group alone does not end its threads, as a model wrapped in DDP keeps it. Not for an end by an error: the others
+    may not come to the barrier.
+    """
+    state = PartialState()
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()
 
 
 def check_checkpoint(checkpoint: Path, accelerator) -> None:

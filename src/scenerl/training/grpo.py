@@ -23,6 +23,7 @@ from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.checks import check_batch, check_own_rewards, check_prompts
 from scenerl.training.constrained import ConstrainedRollouts, send_grammar, unsupported_reason
 from scenerl.training.datasets import grpo_dataset
+from scenerl.training.engine import leave_processes
 from scenerl.training.group_sampling import GroupSampling, GroupSamplingMixin, SolvedPrompts
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.mixture import Mixture, Part
@@ -269,3 +270,4 @@ def run(options, extra: Mapping[str, Any]) -> None:
         group_sampling=_group_sampling(options),
     )
     fit(trainer)
+    leave_processes()

@@ -11,6 +11,8 @@ import torch
 import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from scenerl.training.engine import leave_processes
+
 REQUEUE = 75
 """Exit code of a preempted run, which can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))  # Windows has one
@@ -71,4 +73,5 @@ class PreemptionCallback(TrainerCallback):
                 name = self.received.name if self.received else "another process"
                 text = f"stopped by {name} with a checkpoint after {state.global_step} of {state.max_steps} steps"
                 print(f"scenerl: {text}; the same command goes on", file=sys.stderr)
+            leave_processes()
             raise SystemExit(REQUEUE)

@@ -15,6 +15,7 @@ from scenerl.training import smoke
 from scenerl.training.adapters import lora_config
 from scenerl.training.checkpoints import CheckpointMixin, fit
 from scenerl.training.datasets import sft_dataset
+from scenerl.training.engine import leave_processes
 from scenerl.training.logs import LogFile, quiet_console
 from scenerl.training.setup import open_run, trl_checks
 from scenerl.training.validation import Validation, ValidationMixin
@@ -95,3 +96,4 @@ def run(options, extra: Mapping[str, Any]) -> None:
         box_order=options.box_order,
     )
     fit(trainer)
+    leave_processes()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,10 +29,11 @@ from scenerl.models.loading import Checkpoint, family_named
 from scenerl.training import grpo
 from scenerl.training.checkpoints import fit
 from scenerl.training.datasets import grpo_dataset
-from scenerl.training.shared_prefix import attention, self_check, support
+from scenerl.training.shared_prefix import attention, caching, self_check, support
 from scenerl.training.shared_prefix import trainer as trainer_module
 from scenerl.training.shared_prefix.padded_rows import IMAGE_FIELDS, join_images, share_images, split_images
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
+from training.processes import run
 from training.small_run import QUICK_GRPO, SHAPE, STYLE, load_checkpoint, read_rows
 
 VISION_25 = {
@@ -265,6 +262,51 @@ def test_log_probabilities_entropies_and_gradients_are_trls(any_model, data):
     assert close(split[2], trls[2])
 
 
+@pytest.mark.parametrize("kind", ["qwen3_5", "internvl"])
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_completions_of_unlike_lengths_run_in_batches(base, examples, tmp_path, kind, checkpoints):
+    trainer = build(of_kind(kind, base, examples), examples, tmp_path, gradient_checkpointing=checkpoints)
+    trainer.model.train()
+    groups = [([11, 12, 13, 14], [9, 1, 0, 20]), ([15, 16], [2, 19])]
+    prompts, prompt_mask = padded([prompt for prompt, lengths in groups for _ in lengths], 0, left=True)
+    completions, mask = padded([[*range(30, 30 + n)] for _, lengths in groups for n in lengths], 0, left=False)
+    fields = {
+        "input_ids": torch.cat([prompts, completions], 1),
+        "attention_mask": torch.cat([prompt_mask, mask], 1),
+        "logits_to_keep": 20,
+    }
+    weight = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
+    ran = []
+    backbone = support.backbone_of(trainer.model)
+    backbone.register_forward_pre_hook(lambda _, args, kwargs: ran.append(kwargs["input_ids"].shape), with_kwargs=True)
+
+    def compute():
+        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, compute_entropy=True, **fields)
+        loss = ((logps + 0.1 * entropies) * weight * mask).sum()
+        return logps.detach() * mask, entropies.detach() * mask, gradients(loss, trainer.model)
+
+    ours, trls = both_ways(trainer, compute)
+    assert ran[:4] == [(2, 3), (2, 2), (1, 9), (2, 20)]
+    torch.testing.assert_close(ours[0], trls[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours[1], trls[1], rtol=0, atol=1e-5)
+    assert close(ours[2], trls[2])
+
+
+@pytest.mark.parametrize(
+    "lengths, most, batches",
+    [
+        ([5], None, [[0]]),
+        ([4, 4, 4], None, [[0, 1, 2]]),
+        ([10, 9, 10], None, [[1, 0, 2]]),  # a cut would save 1 of 30 tokens
+        ([9, 1, 20, 2, 19], None, [[1, 3], [0], [4, 2]]),  # 2 times 18 of 100 are saved, then 11 of 64
+        ([9, 1, 20, 2, 19], 2, [[1, 3], [0, 4, 2]]),
+        ([9, 1, 20, 2, 19], 1, [[1, 3, 0, 4, 2]]),
+    ],
+)
+def test_batches_of_like_lengths(lengths, most, batches):
+    assert caching.batches_of(lengths, most) == batches
+
+
 LOSSES = [
     {"loss_type": "grpo"},
     {"loss_type": "bnpo"},
@@ -398,29 +440,10 @@ def test_training_with_and_without_gives_the_same_losses(base, examples, tmp_pat
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_5"])
 def two_processes(request, base, examples, rows, tmp_path_factory) -> list[dict]:
     """What each of two processes found, see the script."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).with_name("two_processes.py")
-    base = folder_of(request.param, base, examples)
-    command = [sys.executable, str(script), str(rows), str(base), str(tmp_path_factory.mktemp("run"))]
-    environment = {
-        **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": os.pathsep.join([str(script.parents[2]), *sys.path]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in "01"
-    ]
-    outputs = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs[0][1].decode()[-2000:]
-    return [json.loads(out.decode().splitlines()[-1]) for out, _ in outputs]
+    script, out = Path(__file__).with_name("two_processes.py"), tmp_path_factory.mktemp("run")
+    codes, errors = run(2, script, rows, folder_of(request.param, base, examples), out)
+    assert codes == [0, 0], [error[-2000:] for error in errors]
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """As one of several processes: checks that fail in one of them, and training with and without shared prompts.
 
-Prints what it found as JSON. See its tests.
+Writes what it found as JSON. See its tests.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from scenerl.errors import UserError
 from scenerl.training import rollout_check
 from scenerl.training.datasets import grpo_dataset
+from scenerl.training.engine import leave_processes
 from scenerl.training.shared_prefix.trainer import SharedPrefixGRPOTrainer
 from training.small_run import QUICK_GRPO, STYLE, examples_of, load_checkpoint
 
@@ -57,8 +58,9 @@ def failing_in_one(trainer: SharedPrefixGRPOTrainer) -> Iterator[str]:
     GRPOTrainer._get_per_token_logps_and_entropies, rollout_check._score = plain, score
 
 
-def main(*words: str) -> None:
+def main(rows: str, base: str, out: str) -> None:
     torch.set_num_threads(1)
+    words = (rows, base, out)
     found = {"raised": list(failing_in_one(build("on", *words)))}
     for shared in ("on", "off"):
         trainer = build(shared, *words)
@@ -72,7 +74,8 @@ def main(*words: str) -> None:
             ],
             "weights": [weights.sum().item(), weights.norm().item()],
         }
-    print(json.dumps(found))
+    Path(out, f"{trainer.accelerator.process_index}.json").write_text(json.dumps(found))
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A group's prompt run once, its cache branched to the completions, which run as one batch behind it.
+"""A group's prompt run once, its cache branched to the completions, which run behind it in batches of like lengths.
 
 For models whose layers cannot attend over a packed row, linear attention above all. The caches keep the graph, so that
 gradients of the completions come back to the prompt through keys, values, convolution and recurrent states. They never
@@ -19,6 +19,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 LAYER_TYPES = {"full_attention", "linear_attention"}
 """What a model's ``layer_types`` may hold."""
+
+WORTH_A_BATCH = 0.05
+"""Share of a group's tokens, padding included, that one more batch must save, as every batch has a cost of its own."""
 
 
 class _PromptKeys(DynamicLayer):
@@ -88,6 +91,29 @@ def _cache(layers: Sequence) -> DynamicCache:
     return cache
 
 
+def batches_of(lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
+    """Completions that run as one padded batch each, from the shortest to the longest.
+
+    A batch is cut in two where that saves most padding, until the next cut would save too little.
+
+    Args:
+        lengths: tokens of each completion, at least one completion.
+        most: batches; None: as many as are worth it.
+    """
+    batches = [sorted(range(len(lengths)), key=lengths.__getitem__)]
+    while most is None or len(batches) < most:
+        cuts = [
+            (cut * (lengths[batch[-1]] - lengths[batch[cut - 1]]), index, cut)
+            for index, batch in enumerate(batches)
+            for cut in range(1, len(batch))
+        ]
+        saved, index, cut = max(cuts, default=(0, 0, 0))
+        if saved <= WORTH_A_BATCH * sum(len(batch) * lengths[batch[-1]] for batch in batches):
+            break
+        batches[index : index + 1] = [batches[index][:cut], batches[index][cut:]]
+    return batches
+
+
 def score(
     model,
     backbone,
@@ -96,6 +122,7 @@ def score(
     completions: Sequence[Sequence[torch.Tensor]],
     images: dict[str, torch.Tensor],
     device: torch.device,
+    most_batches: int | None = None,
 ):
     """TRL's fused output, log-probabilities (1, S) and more, for the S tokens of one completion after the other.
 
@@ -107,6 +134,7 @@ def score(
         positions: theirs: (P,), or (3, P) for models with M-RoPE.
         completions: token ids (C,) of each group's completions, one at least that is not empty.
         images: the model's inputs for the images of all prompts.
+        most_batches: of completions, see :func:`batches_of`.
     """
     config = backbone.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
@@ -123,27 +151,50 @@ def score(
             **{key: value.to(device) for key, value in images.items()},
         )
         members = [(row, member) for row, own in enumerate(completions) for member in own if len(member)]
-        branch = torch.tensor([row for row, _ in members])
-        lengths = torch.tensor([len(member) for _, member in members])
-        width = max(2, int(lengths.max()))  # kernels that go on by a single token are for sampling: without gradient
-        steps = torch.arange(width)
-        ids = pad_sequence([torch.cat([prompts[row][-1:], member[:-1]]) for row, member in members], batch_first=True)
-        last = torch.stack([positions[row][..., -1] for row, _ in members], dim=-1)
-        seen = torch.cat([mask[branch], mask.new_ones(len(branch), width)], dim=1).to(device) if is_padded else None
-        branch = branch.to(device)
-        branched = _cache(
-            (_BranchStates if isinstance(layer, _PromptStates) else _BranchKeys)(layer, branch)
-            for layer in before.layers
-        )
-        with _keeping(backbone, (steps < lengths[:, None]).flatten().nonzero()[:, 0].to(device)):
-            return model(
-                input_ids=F.pad(ids, (0, width - ids.shape[1])).to(device),
-                attention_mask=seen,
-                position_ids=(last[..., None] + steps).to(device),
-                past_key_values=branched,
-                shift_labels=torch.cat([member for _, member in members])[None].to(device),
-                fused_lm_head=True,
+        batches = batches_of([len(member) for _, member in members], most_batches)
+        outputs = []
+        for batch in batches:
+            rows, own = zip(*(members[index] for index in batch), strict=True)
+            lengths = torch.tensor(list(map(len, own)))
+            width = max(2, int(lengths.max()))  # kernels that go on by one token are for sampling: without gradient
+            steps = torch.arange(width)
+            ids = pad_sequence(
+                [torch.cat([prompts[row][-1:], member[:-1]]) for row, member in zip(rows, own, strict=True)],
+                batch_first=True,
             )
+            last = torch.stack([positions[row][..., -1] for row in rows], dim=-1)
+            branch = torch.tensor(rows)
+            seen = torch.cat([mask[branch], mask.new_ones(len(rows), width)], dim=1).to(device) if is_padded else None
+            branch = branch.to(device)
+            branched = _cache(
+                (_BranchStates if isinstance(layer, _PromptStates) else _BranchKeys)(layer, branch)
+                for layer in before.layers
+            )
+            with _keeping(backbone, (steps < lengths[:, None]).flatten().nonzero()[:, 0].to(device)):
+                outputs.append(
+                    model(
+                        input_ids=F.pad(ids, (0, width - ids.shape[1])).to(device),
+                        attention_mask=seen,
+                        position_ids=(last[..., None] + steps).to(device),
+                        past_key_values=branched,
+                        shift_labels=torch.cat(own)[None].to(device),
+                        fused_lm_head=True,
+                    )
+                )
+    return _joined(outputs, batches, [len(member) for _, member in members])
+
+
+def _joined(outputs: Sequence, batches: Sequence[Sequence[int]], lengths: Sequence[int]):
+    """The fused outputs of batches as one, completions in their order."""
+    ran = [index for batch in batches for index in batch]
+    places = torch.arange(sum(lengths)).split([lengths[index] for index in ran])
+    order = torch.cat([places[turn] for turn in sorted(range(len(ran)), key=ran.__getitem__)])
+    whole = outputs[0]
+    for name in ("log_probs", "entropy"):
+        if getattr(whole, name) is not None:  # a reference model has no entropy
+            values = torch.cat([getattr(output, name) for output in outputs], dim=1)
+            setattr(whole, name, values[:, order.to(values.device)])
+    return whole
 
 
 def _left_padded(

@@ -122,11 +122,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         rows = PaddedRows.unpad(input_ids, attention_mask, logits_to_keep, **images)
         size = batch_size or len(input_ids)
         chunks = [range(start, min(start + size, len(input_ids))) for start in range(0, len(input_ids), size)]
-        parts = [self._score(model, rows, part) for chunk in chunks for part in self._parts(rows, chunk)]
+        parts = [part for chunk in chunks for part in self._parts(rows, chunk)]
+        scores = [self._score(model, rows, *part) for part in zip(parts, self._batches(rows, parts), strict=True)]
         scored = attention_mask[:, -logits_to_keep:].bool()
         logps, entropies = (
             values[0].new_zeros(scored.shape).masked_scatter(scored, torch.cat(values))
-            for values in zip(*parts, strict=True)
+            for values in zip(*scores, strict=True)
         )
         return logps, entropies if compute_entropy else None, None
 
@@ -139,7 +140,16 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         count = torch.tensor(len(parts), device=self.accelerator.device)
         return split_further(parts, int(self.accelerator.gather(count).max()))
 
-    def _score(self, model, rows: PaddedRows, part: range) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batches(self, rows: PaddedRows, parts: Sequence[range]) -> list[int]:
+        """How many batches the completions of each part run in behind a cache, as many in all processes."""
+        if self._packs:
+            return [1] * len(parts)
+        lengths = [[len(rows.completions[row]) for row in part if len(rows.completions[row])] for part in parts]
+        counts = [len(caching.batches_of(own or [1])) for own in lengths]
+        gathered = self.accelerator.gather(torch.tensor(counts, device=self.accelerator.device))
+        return gathered.view(-1, len(parts)).amin(dim=0).tolist()
+
+    def _score(self, model, rows: PaddedRows, part: range, num_batches: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability and entropy (S,) of the S completion tokens of some rows, one row after the other."""
         device = self.accelerator.device
         backbone = backbone_of(self.accelerator.unwrap_model(model))
@@ -164,7 +174,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                     **images,
                 )
             else:
-                output = caching.score(model, backbone, prompts, positions, completions, images, device)
+                output = caching.score(model, backbone, prompts, positions, completions, images, device, num_batches)
         entropies = output.log_probs if output.entropy is None else output.entropy  # the reference model has none
         return output.log_probs[0, :num_scored], entropies[0, :num_scored]
 
