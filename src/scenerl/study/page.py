@@ -97,8 +97,8 @@ def _density(measured: Measured) -> Iterator[str]:
         "(one is always). Gains over SFT, against complete annotations:"
     )
     yield ""
-    yield "| annotated | reward | Recall of SFT | gain in Recall | F1 of SFT | gain in F1 | relations: SFT | RL |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| annotated | reward | Recall of SFT | gain | F1 of SFT | gain | relations per image, SFT | RL | seeds |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for keep in DENSITIES:
         for model, title in REWARDS.items():
             cells = []
@@ -109,7 +109,7 @@ def _density(measured: Measured) -> Iterator[str]:
             for name in ("sft", model):
                 rows = measured.values(f"{density_name(keep)}/{name}/complete/relations_per_image")
                 cells.append(_text(mean([a for (a,) in rows])) if rows else "–")
-            yield f"| {keep} | {title} | {' | '.join(cells)} |"
+            yield f"| {keep} | {title} | {' | '.join(cells)} | {len(rows)} |"
     yield ""
 
 
