@@ -28,6 +28,7 @@ GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 SMALL: dict[str, dict[str, object]] = {
     "demo": {"smoke": True},
+    "study": {"smoke": True, "seeds": 1, "only": "graphs_100"},
     "data": {"num_train": 12, "num_test": 3},
     "sft": {"max_steps": 1, "per_device_train_batch_size": 4, "tiny_warmup_steps": 1},
     "grpo": {

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
 from scenerl.answers.json_text import find_values, inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
+from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
 
 INSTRUCTION = """\
 Find every instance of these in the image: {query}.
@@ -73,21 +74,10 @@ _LIST_KEYS = frozenset(("objects", "detections", "results", "predictions", "anno
 """Keys of lists of elements."""
 _NO_CLASSES = frozenset((*LABEL_KEYS, *BOX_KEYS, *GEMINI_KEYS, *POINT_KEYS, *_LIST_KEYS, "relationships"))
 """Keys and headings that are never the name of a class."""
-_CORNERS = (
-    ("x1", "y1", "x2", "y2"),
-    ("xmin", "ymin", "xmax", "ymax"),
-    ("x_min", "y_min", "x_max", "y_max"),
-    ("left", "top", "right", "bottom"),
-)
-_SIZES = (("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x", "y", "w", "h"))
-"""The left and the top edge, and the size."""
-_POINTS = (("top_left", "bottom_right"), ("topleft", "bottomright"))
 
 NONE = re.compile(r"none\.?", re.IGNORECASE)
 _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
-_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
-_ONLY_NUMBERS = re.compile(r"[-0-9.,;\s()\[\]]{1,200}")
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
 _MARKS = " \t\r\"'`*#-•,;.="
@@ -125,14 +115,6 @@ class _Element(NamedTuple):
     label_span: Span | None = None
 
 
-def _is_box(value: object) -> bool:
-    return type(value) is list and len(value) == 4 and all(type(number) in (int, float) for number in value)
-
-
-def _is_boxes(value: object) -> bool:
-    return type(value) is list and bool(value) and all(map(_is_box, value))
-
-
 @dataclass(frozen=True, slots=True)
 class _Lists:
     """Takes JSON values apart into elements.
@@ -160,7 +142,7 @@ class _Lists:
             return self._of_dict(value, start, path, label)
         if type(value) is not list:
             return None
-        if label is not None and not self.needs_key and (_is_box(value) or _is_boxes(value)):
+        if label is not None and not self.needs_key and (is_box(value) or is_boxes(value)):
             return self._boxes(value, value, start, label, None, path)
         if is_list(value):
             found = []
@@ -181,8 +163,8 @@ class _Lists:
         own, label_path = (label, None) if key is None or not item[key] else (item[key], (*path, key))
         if box_key is not None:
             return self._boxes(item, item[box_key], start, own, label_path, (*path, box_key))
-        if not self.needs_key and _corners(item):
-            return [_Element(item, start, own, label_path, item, path, _corners(item))]
+        if not self.needs_key and corners(item):
+            return [_Element(item, start, own, label_path, item, path, corners(item))]
         if _is_point(item, self.point_keys) or (key is not None and path):
             return [_Element(item, start, own, label_path)]
         for name, inner in item.items():  # {"objects": [{"label": "dog", "bbox": [...]}]}
@@ -201,14 +183,14 @@ class _Lists:
         if element.label is None or element.box_path is None:
             return True
         paths = (element.label_path or ())[1:], element.box_path[1:]
-        return paths == (("label",), self.box_keys[:1]) and (_is_box(element.box) or not _flat(element.box))
+        return paths == (("label",), self.box_keys[:1]) and (is_box(element.box) or not flat(element.box))
 
     def _is_whole(self, item: object) -> bool:
         """Whether an item of a list is an element with a label of its own."""
         if type(item) is not dict or _first(LABEL_KEYS, item) is None:
             return False
         return bool(_first(self.box_keys, item) or _is_point(item, self.point_keys)) or (
-            not self.needs_key and bool(_corners(item))
+            not self.needs_key and bool(corners(item))
         )
 
     def _of_class(self, name: str, value: object, start: int, path: tuple) -> list[_Element] | None:
@@ -219,10 +201,10 @@ class _Lists:
         self, raw: object, value: object, start: int, label: object, label_path: tuple | None, path: tuple
     ) -> list[_Element]:
         """The element of a box, or those of a list of them; a list of labels may belong to it."""
-        if not _is_boxes(value):
+        if not is_boxes(value):
             if type(label) is list and len(label) == 1:
                 label, label_path = label[0], label_path and (*label_path, 0)
-            sides = _corners(value) if type(value) is dict else range(4)
+            sides = corners(value) if type(value) is dict else range(4)
             return [_Element(raw, start, label, label_path, value, path, sides)]
         if type(label) is list and len(label) == len(value):
             return [
@@ -244,12 +226,12 @@ def _row(item: object, start: int, path: tuple) -> _Element | None:
     else:
         sides = range(1, 5) if at == 0 else range(4)
         box, box_path = [item[n] for n in sides], path
-    return _Element(item, start, item[at], (*path, at), box, box_path, sides) if _is_box(box) else None
+    return _Element(item, start, item[at], (*path, at), box, box_path, sides) if is_box(box) else None
 
 
 def _is_point(item: dict, point_keys: tuple[str, ...]) -> bool:
     return any(key in item for key in point_keys) or (
-        item.keys() >= {"x", "y"} and not _corners(item) and _first(LABEL_KEYS, item) is not None
+        item.keys() >= {"x", "y"} and not corners(item) and _first(LABEL_KEYS, item) is not None
     )
 
 
@@ -322,7 +304,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):
             parts.append((bisect(tags, start), elements))
-        elif elements is None and not damaged and (_is_box(value) or _is_boxes(value)):
+        elif elements is None and not damaged and (is_box(value) or is_boxes(value)):
             unnamed.append((bisect(tags, start), _Element(value, start)))
     last = max((number for number, _ in parts), default=-1)
     nones = [] if damaged or found.alone else _none_lines(body)
@@ -354,34 +336,14 @@ def _none_lines(body: str) -> Iterator[int]:
 def _numbers(box: object, to_xyxy: Callable[[list], list]) -> object:
     """The coordinates of a box in whichever form it is written; what is no box stays as it is."""
     if type(box) is dict:
-        keys = _corners(box)
-        numbers = _flat([box[key] for key in keys])
-        if keys in _SIZES and numbers:
+        keys = corners(box)
+        numbers = flat([box[key] for key in keys])
+        if keys in SIZES and numbers:
             x, y, width, height = numbers
             return [x, y, x + width, y + height]
         return numbers or box
-    numbers = _flat(box)
+    numbers = flat(box)
     return to_xyxy(numbers) if numbers else box
-
-
-def _flat(box: object) -> list | None:
-    """Four numbers: as they are, as two points, in text; None where there are fewer or more."""
-    if _is_box(box):
-        return box
-    if type(box) is str:
-        box = _NUMBER.findall(box) if _ONLY_NUMBERS.fullmatch(box) else []
-    if type(box) is list and len(box) == 2 and all(type(point) is dict and len(point) == 2 for point in box):
-        box = [[*map(point.get, ("x", "y"))] for point in box]
-    if type(box) is list and len(box) == 2 and all(type(point) is list and len(point) == 2 for point in box):
-        box = [*box[0], *box[1]]
-    if type(box) is list and len(box) == 4 and all(type(item) is str and _NUMBER.fullmatch(item) for item in box):
-        box = [float(item) for item in box]
-    return box if _is_box(box) else None
-
-
-def _corners(box: dict) -> tuple[str, ...]:
-    """The keys of left, top, right and bottom, or others that state a box; empty where it has none."""
-    return next((keys for keys in (*_CORNERS, *_SIZES, *_POINTS) if box.keys() >= {*keys}), ())
 
 
 def _merged(lists: list[list[_Element]]) -> list[_Element]:

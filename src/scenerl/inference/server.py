@@ -36,8 +36,7 @@ MAX_BYTES = 64 << 20
 _PROMPTS_COMPARED = 16
 _NEVER = -100
 """Added to the logit of a token that must not be sampled: the lowest value that the API takes."""
-_WORD = "qzjx"
-"""What no model says of itself, so that a server which ignores grammars is found out."""
+_WORD = "qzjx"  # what no model says of itself, so that a server which ignores grammars is found out
 _log = logging.getLogger(__name__)
 
 
