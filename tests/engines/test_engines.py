@@ -198,9 +198,9 @@ def test_predicts(train, launcher, engine):
 @every_sharding
 @both_commands
 def test_validates(train, launcher, engine, command):
-    """Metrics of each checkpoint are those that one process finds without the engine; the best one is the final model.
+    """Metrics of a checkpoint are those that one process finds without the engine; the best one is the final model.
 
-    Here the best has the fewest right triplets, which a later checkpoint does not have again.
+    Here the best is the first that has the fewest right triplets. Float32 and small steps keep answers apart.
     """
     done, run = train(
         engine,
@@ -213,16 +213,17 @@ def test_validates(train, launcher, engine, command):
         greater_is_better=False,
         load_best_model_at_end=True,
         save_total_limit=1,
-        max_steps=4,
         save_steps=1,
+        max_steps=3,
+        learning_rate=1e-4,
     )
     done.require()
     evaluated = {row["step"]: row for row in read_rows(run / "log.jsonl") if "eval_failure_rate" in row}
-    assert sorted(evaluated) == [1, 2, 3, 4]
-    state = json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())
+    assert sorted(evaluated) == [1, 2, 3]
+    state = json.loads((run / "checkpoint-3" / "trainer_state.json").read_text())
     best = min(evaluated, key=lambda step: evaluated[step]["eval_triplet_f1"])
     assert state["best_global_step"] == best
-    kept = {best, 4}
+    kept = {best, 3}
     assert {path.name for path in run.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in kept}
     assert_same_weights(run, run / f"checkpoint-{best}")
     for step in kept:
