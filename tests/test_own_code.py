@@ -77,7 +77,7 @@ def test_what_is_no_reward_is_named(name, said, folder):
         select_rewards(["my_rewards.py:hands_only"] * 2)
 
 
-@pytest.mark.parametrize("value", ["None", "float('nan')", "[0.5, 1]", "'good'"])
+@pytest.mark.parametrize("value", ["None", "float('nan')", "[0.5, 1]", "'good'", "'0.5'"])
 def test_a_value_that_is_no_number_ends_the_run(value, folder):
     Path("own.py").write_text(f"def reward_{abs(hash(value))}(comparison):\n    return {value}\n")
     with pytest.raises(UserError, match="for one answer; a reward is one finite number"):
@@ -136,6 +136,7 @@ def test_a_reward_is_a_metric_too_and_sees_the_text(folder, capsys):
         ),
         ("def own(comparison):\n    return float('nan')", "returned nan for one image; a metric is one finite number"),
         ("def own(comparison):\n    return 'good'", "returned 'good' for one image"),
+        ("def own(comparison):\n    return '0.5'", "returned '0.5' for one image"),
         ("def other(comparison):\n    return 1", "has no function 'own'"),
     ],
 )

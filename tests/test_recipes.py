@@ -87,7 +87,7 @@ def test_every_recipe_fits_every_profile(profile):
     """Options are known, and the processes share the batch; a step is the same on all profiles."""
     for path in PUBLISHED:
         job = published_job(path, profile)
-        at_once = int(job.value("per_device_train_batch_size")) * job.profile.num_gpus
+        at_once = int(job.value("per_device_train_batch_size")) * job.num_gpus
         assert at_once * job.accumulation == job.options.global_batch_size
         assert job.command == "sft" or at_once % job.value("num_generations") == 0, "a rollout holds whole groups"
 
@@ -104,7 +104,7 @@ def test_trl_takes_the_fields_of_recipe_and_profile(profile, command, tmp_path, 
         if command_of(path) != command:
             continue
         job = published_job(path, profile, "bf16=false")  # there is no accelerator here
-        monkeypatch.setenv("WORLD_SIZE", str(job.profile.num_gpus))
+        monkeypatch.setenv("WORLD_SIZE", str(job.num_gpus))
         more = setup._accumulation(job.options, job.extra, config)
         args, _ = setup.trl_config(config, job.extra, tmp_path, type(job.options), **more)
         assert args.gradient_accumulation_steps == job.accumulation
@@ -180,10 +180,10 @@ def test_accelerate_takes_command_and_settings(profile, monkeypatch):
     job = make_job([PUBLISHED[0]], replace(find_profile(profile, PUBLISHED[0]), nodes=1, server_nodes=0))
     command = local_command(job)
     if command[0] != "accelerate":
-        assert job.profile.num_gpus == 1
+        assert job.num_gpus == 1
         return
     args = launch.launch_command_parser().parse_args(command[2:])
-    assert (args.training_script, args.module, args.num_processes) == ("scenerl", True, job.profile.num_gpus)
+    assert (args.training_script, args.module, args.num_processes) == ("scenerl", True, job.num_gpus)
     assert args.training_script_args == job.arguments
     known = set(vars(args))
     engine = {"zero2": "deepspeed", "zero3_offload": "deepspeed", "fsdp2": "fsdp"}[job.profile.sharding]

@@ -120,7 +120,7 @@ def origin_of(run: str | Path) -> Origin | None:
     command = "grpo" if "rewards" in resolved else "sft"
     defaults = default_values(options_of(command))
     recipe = {
-        key: _sources(value) if key == "data" else _shortened(value)
+        key: _sources(value) if key in ("data", "eval_data") else _shortened(value)
         for key, value in resolved.items()
         if key not in _NOT_RECIPE and (key == "rewards" or key not in defaults or defaults[key] != value)
     }
@@ -139,7 +139,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _sources(value: Any) -> str:
-    """Training data, one source or a mixture, in words."""
+    """Data, one source or several, in words."""
     entries = value if isinstance(value, list) else [value]
     names = [entry.get("source") if isinstance(entry, dict) else entry for entry in entries]
     return ", ".join(str(_shortened(name)) for name in names)

@@ -13,7 +13,7 @@ from scenerl.commands.groups import TrainingOptions
 from scenerl.commands.grpo import GRPOOptions
 from scenerl.commands.predict import PredictOptions
 from scenerl.commands.sft import SFTOptions
-from scenerl.commands.sources import sources_of
+from scenerl.commands.sources import eval_sources_of, sources_of
 from scenerl.config import Extra, resolve_extra
 from scenerl.config.convert import near_misses
 from scenerl.config.trl_fields import fields_in_source
@@ -56,8 +56,7 @@ def check_training(options: TrainingOptions, extra: Extra) -> None:
     if not is_built or Path(options.model).is_dir():
         _check_model(options.model)
     named = [(source.source, source.split or options.split) for source in sources_of(options.data)]
-    if options.eval_data is not None:
-        named.append((options.eval_data, options.eval_split))
+    named += [(source.source, source.split or options.eval_split) for source in eval_sources_of(options.eval_data)]
     for source, split in named:
         _check_source(source, split, need_images=True, skip_bad=options.skip_bad)
     check_folder(options.out)

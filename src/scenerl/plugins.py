@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -51,6 +52,15 @@ def described(error: Exception, file: str | Path) -> str:
     """An error of a user's code in one line, with the last line of the file that it passed through."""
     own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file)]
     return f"{type(error).__name__}: {error}" + (f" (line {own[-1]} of {file})" if own else "")
+
+
+def finite_number(value: object) -> float | None:
+    """What a user's function returned as a finite number; None where it is none. The text of one is none."""
+    try:
+        number = float(value)  # numbers of numpy and torch too
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and not isinstance(value, str | bytes) else None
 
 
 def digest(name: str) -> str:

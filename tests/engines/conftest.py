@@ -50,6 +50,21 @@ def launcher(tmp_path_factory) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
+def taught(launcher) -> Path:
+    """A model most of whose answers to the same images are right, and differ."""
+    from scenerl import cli
+    from training.small_run import words
+
+    command = ["sft", "--muon", "--model", launcher.base, "--data", launcher.rows, "--out", launcher.folder / "taught"]
+    fields = {
+        "format": "compact", "grid": 20, "max_steps": 60, "per_device_train_batch_size": 8, "learning_rate": 5e-3,
+        "save_strategy": "no", "report_to": "none", "gradient_checkpointing": False,
+    }  # fmt: skip
+    assert cli.main([*map(str, command), *words(fields)]) == 0
+    return launcher.folder / "taught"
+
+
+@pytest.fixture(scope="session")
 def train(launcher):
     """``Launcher.train`` for runs that several tests look at: each is done once. Returns its end and its folder."""
 

@@ -24,8 +24,8 @@ ENGINES = {
     "qlora": "QLoRA, 4 bits, one process",
 }
 COLUMNS = (
-    "starts", "trains_to_the_same_loss", "saves", "resumes", "finishes_twice", "predicts", "lora", "shared_prompts",
-    "constrained",
+    "starts", "trains_to_the_same_loss", "saves", "resumes", "finishes_twice", "predicts", "validates", "lora",
+    "shared_prompts", "constrained",
 )  # fmt: skip
 """A column is what the test of this name shows."""
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "bitsandbytes")

@@ -6,6 +6,7 @@ machine without accelerators (on_cpu/sitecustomize.py). A test's name is a colum
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,9 @@ RESUME_TOLERANCE = 0.05
 """Of ZeRO-3 with offload: distance to the undisturbed run's weights, relative to what the steps after the checkpoint
 moved. DeepSpeed's Adam for the CPU takes β^t as a running product in float32, and after a restart as a power: 1 - β2^t
 differs by 1e-5, some weights are rounded to another bfloat16, and 0.009 was measured. The other engines are exact."""
+
+MAX_NEW_TOKENS = 96
+"""Of an answer to predict or to validate with."""
 
 GIVEN = {"SAME_COMPLETIONS": "1"}
 
@@ -95,9 +99,17 @@ def assert_same_losses(found: Path, wanted: Path, tolerance: float = GRADIENT_TO
 
 def answers_of(model: Path, rows: Path, out: Path) -> list[str]:
     """What a checkpoint answers in this process, which has no engine."""
-    words = ["predict", "--model", model, "--data", rows, "--out", out, "--max_new_tokens", 96]
+    words = ["predict", "--model", model, "--data", rows, "--out", out, "--max_new_tokens", MAX_NEW_TOKENS]
     assert cli.main([*map(str, words)]) == 0
     return [row["answer"] for row in read_rows(out)]
+
+
+def metrics_of(predictions: Path, rows: Path) -> dict[str, float]:
+    """What `eval` says of predictions."""
+    out = predictions.with_suffix(".metrics.json")
+    words = ["eval", predictions, "--data", rows, "--out", out, "--resamples", 0]
+    assert cli.main([*map(str, words)]) == 0
+    return {name: entry["value"] for name, entry in json.loads(out.read_text())["metrics"].items()}
 
 
 @every_engine
@@ -181,6 +193,45 @@ def test_predicts(train, launcher, engine):
     ]
     assert answers[0] == answers[1] and len(set(answers[0])) > 1
     assert answers[0] != answers[2], "training changed no answer"
+
+
+@every_sharding
+@both_commands
+def test_validates(train, taught, launcher, engine, command):
+    """Metrics of a checkpoint are those that one process finds without the engine; the best one is the final model."""
+    done, run = train(
+        engine,
+        command,
+        "validated",
+        model=taught,
+        eval_data=launcher.rows,
+        eval_max_new_tokens=MAX_NEW_TOKENS,
+        metric_for_best_model="triplet_f1",
+        load_best_model_at_end=True,
+        save_total_limit=1,
+        save_steps=1,
+        max_steps=3,
+        learning_rate=1e-4,
+    )
+    done.require()
+    evaluated = {row["step"]: row for row in read_rows(run / "log.jsonl") if "eval_failure_rate" in row}
+    assert sorted(evaluated) == [1, 2, 3]
+    state = json.loads((run / "checkpoint-3" / "trainer_state.json").read_text())
+    best = max(evaluated, key=lambda step: evaluated[step]["eval_triplet_f1"])
+    assert evaluated[best]["eval_triplet_f1"] > 0.5
+    assert state["best_global_step"] == best
+    kept = {best, 3}
+    assert {path.name for path in run.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in kept}
+    assert_same_weights(run, run / f"checkpoint-{best}")
+    for step in kept:
+        out = launcher.folder / f"{engine}_{command}_validated_{step}.jsonl"
+        answers = answers_of(run / f"checkpoint-{step}", launcher.rows, out)
+        assert len(set(answers)) > 1
+        alone = metrics_of(out, launcher.rows)
+        shared = {name for name in alone if f"eval_{name}" in evaluated[step]}
+        assert {"failure_rate", "Recall", "mRecall", "triplet_f1", "AP50", "R@50"} <= shared
+        logged = {name: evaluated[step][f"eval_{name}"] for name in shared}
+        assert logged == pytest.approx({name: alone[name] for name in shared}), step
 
 
 @every_engine

@@ -15,6 +15,7 @@ RECIPES = {
     "4x80gb": "r1_sgg/sft_qwen2vl2b_psg.yaml",
     "16x80gb": "vlm_r1/grpo_qwen25vl3b_d3_od_length_kl0.yaml",
     "16xgh200": "successors/grpo_qwen2vl7b_psg_gspo.yaml",
+    "8x80gb_server": "r1_sgg/grpo_qwen2vl2b_vg150.yaml",
     "16xgh200_server": "successors/sft_qwen2vl2b_psg_compact.yaml",
 }
 """A recipe of another kind for each."""
@@ -29,7 +30,7 @@ def test_a_profile_trains(profile, tmp_path):
     """Two steps of a small model, on two processes in place of the profile's, and without vLLM."""
     fields = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
     is_one = "accelerate" not in fields
-    fields |= {"nodes": 1, "gpus_per_node": 1 if is_one else PROCESSES, "server_nodes": 0}
+    fields |= {"nodes": 1, "gpus_per_node": 1 if is_one else PROCESSES, "server_nodes": 0, "server_gpus": 0}
     if not is_one:
         fields["accelerate"] = str(PROFILES / fields["accelerate"])
     path = tmp_path / f"{profile}.yaml"

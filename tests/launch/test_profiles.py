@@ -11,6 +11,7 @@ from scenerl.config.batch import accumulation_steps
 from scenerl.launch import command
 from scenerl.launch.job import DEFAULTS, command_of, make_job
 from scenerl.launch.profiles import find_profile, profile_files, read_profile
+from scenerl.launch.servers import server_words
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "r1_sgg" / "grpo_qwen2vl7b_vg150.yaml"
@@ -27,6 +28,10 @@ PLAIN = "nodes: 1\ngpus_per_node: 1\ngpu: gh200\ngpu_memory_gib: 96\nsharding: n
         (PLAIN + "accelerate: gone.yaml\n", "there is no file .*gone.yaml"),
         (PLAIN.replace("gpus_per_node: 1", "gpus_per_node: 2"), "2 processes need a configuration file"),
         ("- a\n", "is not a mapping"),
+        (PLAIN + "server_gpus: 1\n", "server_gpus: 1 of 1 leave none to train"),
+        (PLAIN + "server_gpus: 1\nserver_nodes: 1\n", "server_gpus: there are server_nodes; give one of the two"),
+        (PLAIN + "server_nodes: -1\n", "server_nodes: -1: should be greater than or equal to 0"),
+        (PLAIN + "server_nodes: 1\ngpus_per_server: 2\n", "gpus_per_server: 2 does not divide 1"),
     ],
 )
 def test_what_is_wrong_with_a_profile(tmp_path, text, said):
@@ -138,3 +143,30 @@ def test_a_missing_engine_names_its_extra(monkeypatch, package, name):
     extra = {"accelerate": "train", "deepspeed": "deepspeed"}[package]
     with pytest.raises(ValueError, match=rf"is not installed; pip install 'scenerl\[{extra}\]'"):
         command.run(options)
+
+
+def test_servers_run_where_rollouts_ask_for_them():
+    """Otherwise their GPUs train, and machines that would serve only are not asked for."""
+    recipe = RECIPE.with_name("sft_qwen2vl7b_vg150.yaml")
+    profile = find_profile("8x80gb_server", RECIPE)
+    job = make_job([RECIPE], profile)
+    assert [server.gpus for server in job.servers] == [range(n, n + 1) for n in (4, 5, 6, 7)]
+    assert (job.num_gpus, job.accumulation) == (4, 8)
+    for sets in (["use_vllm=false"], ["vllm_mode=colocate"], ["vllm_server_base_url=http://other:8000"]):
+        job = make_job([RECIPE], profile, sets)
+        assert (job.servers, job.num_gpus, job.accumulation) == ((), 8, 4), sets
+    job = make_job([recipe], profile)
+    assert (job.servers, job.num_gpus, job.accumulation) == ((), 8, 8)
+    profile = find_profile("16xgh200_server", RECIPE)
+    assert (make_job([RECIPE], profile).nodes, make_job([RECIPE], profile, ["use_vllm=no"]).nodes) == (5, 4)
+
+
+def test_weights_reach_several_servers_as_files_only():
+    profile = find_profile("8x80gb_server", RECIPE)
+    with pytest.raises(ValueError, match="vllm_sync: nccl reaches one server, and profile 8x80gb_server has 4"):
+        make_job([RECIPE], profile, ["vllm_sync=nccl"])
+    job = make_job([RECIPE], profile, ["vllm_sync=adapter", "use_peft=true", "lora_r=65"])
+    words = server_words(job, "localhost")
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1" in words and words[words.index("--max-lora-rank") + 1] == "128"
+    with pytest.raises(ValueError, match="lora_r: vLLM serves no adapter of rank 513; allowed: at most 512"):
+        server_words(make_job([RECIPE], profile, ["vllm_sync=adapter", "lora_r=513"]), "localhost")

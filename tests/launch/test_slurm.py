@@ -32,7 +32,7 @@ def directives(script: str) -> dict[str, str]:
     return {name: value for name, _, value in found}
 
 
-@pytest.mark.parametrize("profile", ["1x24gb", "8x24gb", "16x80gb", "16xgh200_server"])
+@pytest.mark.parametrize("profile", ["1x24gb", "8x24gb", "16x80gb", "16xgh200_server", "8x80gb_server"])
 def test_bash_can_read_it(profile):
     script = script_of(profile, "--setup", "source 'my venv/bin/activate'", sets=['run_name=it\'s $HOME `x` "y"'])
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
@@ -86,8 +86,9 @@ FAKES = {
     # What a task of srun would get, with the node's number; the options of srun are dropped.
     "srun": 'while [[ "$1" == --* ]]; do [[ "$1" == --nodelist=* ]] && echo "srun $1" >> "$CALLS"; shift; done\n'
     'SLURM_NODEID=2 exec "$@"',
-    "accelerate": 'printf "%s\\n" "$@" > "$CALLS.words"; exec "$TRAINING"',
-    "vllm": 'printf "%s\\n" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.server"',
+    "accelerate": 'printf "%s\\n" "$@" > "$CALLS.words"; echo "$CUDA_VISIBLE_DEVICES" > "$CALLS.gpus"\n'
+    'exec "$TRAINING"',
+    "vllm": 'printf "%s\\n" "$CUDA_VISIBLE_DEVICES" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.${@: -1}"',
 }
 """Programs that stand for SLURM's and accelerate's. How the script does on SLURM itself is in tests/slurm."""
 
@@ -125,7 +126,8 @@ def training(monkeypatch, body: str) -> None:
 
 def test_words_reach_training_as_they_are(cluster, monkeypatch):
     monkeypatch.setenv("NODES", "5")
-    training(monkeypatch, 'while [ ! -e "$CALLS.server" ]; do sleep 0.05; done')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all of the node")
+    training(monkeypatch, 'while [ ! -e "$CALLS.20155" ]; do sleep 0.05; done')
     nasty = 'it\'s $HOME `x` "y" ; exit 3'
     script = script_of("16xgh200_server", "--setup", "export WAS_SET=1", "--seeds", "3", sets=[f"run_name={nasty}"])
     assert subprocess.run(["bash", "-c", script]).returncode == 0
@@ -134,17 +136,70 @@ def test_words_reach_training_as_they_are(cluster, monkeypatch):
     assert words[words.index("--main_process_ip") + 1] == "node1"
     assert words[words.index("--main_process_port") + 1] == "20154"  # 20000 + 2 x 77
     assert words[words.index("--num_processes") + 1] == "16" and words[words.index("--num_machines") + 1] == "4"
-    assert words[words.index("--vllm_server_host") + 1] == "node5"
-    assert words[words.index("--vllm_server_port") + 1] == "20155"
+    assert words[words.index("--vllm_server_base_url") + 1] == "http://node5:20155"
     assert words[words.index("--seed") + 1] == "3" and words[words.index("--out") + 1].endswith("vg150/seed_3")
     assert f"--run_name={nasty}" in words
     assert words[words.index("scenerl") + 1 :][:2] == ["grpo", "--config"]
-    served = Path(f"{cluster}.server").read_text().splitlines()
-    assert served[:3] == ["1", "serve", "runs/sft_qwen2vl7b_vg150"] and served[served.index("--port") + 1] == "20155"
+    served = Path(f"{cluster}.20155").read_text().splitlines()
+    assert served[1:4] == ["1", "serve", "runs/sft_qwen2vl7b_vg150"] and served[served.index("--port") + 1] == "20155"
     assert served[served.index("--weight-transfer-config") + 1] == '{"backend": "nccl"}'
     assert served[served.index("--max-model-len") + 1] == "4096" and "--enable-scale-out" in served
+    assert served[served.index("--tensor-parallel-size") + 1] == "4" and served[0] == "all of the node"
     calls = cluster.read_text()
     assert "srun --nodelist=node5" in calls and "srun --nodelist=node1,node2,node3,node4" in calls
+
+
+MACHINES = """\
+nodes: 2
+gpus_per_node: 4
+gpu: gh200
+gpu_memory_gib: 96
+sharding: zero2
+accelerate: recipes/profiles/accelerate/zero2.yaml
+grpo: {per_device_train_batch_size: 8, use_vllm: true, vllm_mode: server, vllm_sync: checkpoint}
+"""
+
+
+@pytest.mark.parametrize("setup", [[], ["--setup", "export WAS_SET='a b'"]])
+@pytest.mark.parametrize(
+    "fields, servers, trains",
+    [
+        (
+            "server_gpus: 2\ngpus_per_server: 1",
+            {"node1": {20232: "6", 20233: "7"}, "node2": {20232: "6", 20233: "7"}},
+            ("4,5", 4),
+        ),
+        ("server_gpus: 1", {"node1": {20155: "7"}, "node2": {20155: "7"}}, ("4,5,6", 6)),
+        ("server_nodes: 1\ngpus_per_server: 2", {"node3": {20232: "4,5", 20233: "6,7"}}, ("4,5,6,7", 8)),
+        ("server_nodes: 2", {"node3": {20155: "4,5,6,7"}, "node4": {20155: "4,5,6,7"}}, ("4,5,6,7", 8)),
+    ],
+)
+def test_several_servers(cluster, monkeypatch, setup, fields, servers, trains):
+    """Each with GPUs of its own, beside training or on further machines, and training knows all of them.
+
+    SLURM's stand-in lends GPUs 4 to 7 of each machine: they are numbered from 0 only where the cluster hides others.
+    """
+    Path("machines.yaml").write_text(f"{MACHINES}{fields}\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setenv("NODES", str(int(max(servers)[-1])))
+    ports = {port for own in servers.values() for port in own}
+    training(monkeypatch, "".join(f'while [ ! -s "$CALLS.{port}" ]; do sleep 0.05; done\n' for port in ports))
+    script = script_of("machines.yaml", *setup, sets=["global_batch_size=192"])
+    assert subprocess.run(["bash", "-c", script], timeout=60).returncode == 0
+    words = Path(f"{cluster}.words").read_text().splitlines()
+    urls = [f"http://{node}:{port}" for node, own in servers.items() for port in own]
+    assert words[words.index("--vllm_server_base_url") + 1].split(",") == urls
+    assert words[words.index("--num_processes") + 1] == str(trains[1])
+    assert Path(f"{cluster}.gpus").read_text() == f"{trains[0]}\n"
+    for port, gpus in {port: gpus for own in servers.values() for port, gpus in own.items()}.items():
+        served = Path(f"{cluster}.{port}").read_text().splitlines()
+        assert served[0] == gpus and served[1:3] == ["1", "serve"]
+        assert served[served.index("--tensor-parallel-size") + 1] == str(len(gpus.split(",")))
+        assert "--weight-transfer-config" not in served  # weights come as files
+    calls = cluster.read_text().splitlines()
+    asked = sorted(f"srun --nodelist={node}" for node, own in servers.items() for _ in own)
+    assert sorted(call for call in calls if call.startswith("srun")) == sorted([*asked, "srun --nodelist=node1,node2"])
+    assert script.count("--overlap") == 2 * ("server_gpus" in fields) + ("server_nodes: 1" in fields)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,11 +16,11 @@ from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.commands import parse
 from scenerl.commands.sources import Source, sources_of
-from scenerl.config import dump_yaml
+from scenerl.config import dump_yaml, load_yaml
 from scenerl.errors import UserError
 from scenerl.models.loading import family_named
 from scenerl.rewards import RewardOptions
-from scenerl.training import mixture, setup
+from scenerl.training import mixture, setup, validation
 from scenerl.training.mixture import MixedConversation, Part, mix, output_format_of, rewards_of
 from scenerl.training.reward_monitor import RewardMonitor
 from scenerl.training.rewards import RewardBatch
@@ -184,6 +186,66 @@ def test_both_commands_train_on_a_mixture(recipe, rows, tmp_path):
     assert cli.main(grpo) == 0 and (out / "log.jsonl").read_text() == before  # nothing is left to do
     card = (out / "README.md").read_text()
     assert "train.jsonl, boxes.jsonl" in card and "{" not in card.split("## ")[0].split("---")[2]
+
+
+def test_each_validation_source_is_judged_in_its_own_format(recipe, tmp_path, monkeypatch):
+    """Perfect answers, of which those to the second image of detections fail; the metric to keep the best by is named.
+
+    Read in the other source's format, none would be right.
+    """
+
+    def answers(trainer, held_out, examples):
+        texts = []
+        for example in examples:
+            (part,) = held_out.conversation.completion(example)[0]["content"]
+            texts.append("nonsense" if example.image_id == failing else part["text"])
+        tokenizer = held_out.checkpoint.processor.tokenizer
+        return [[*tokenizer(text).input_ids, tokenizer.eos_token_id] for text in texts]
+
+    monkeypatch.setattr(validation, "_answers", answers)
+    graphs, boxes = load_yaml(recipe)["data"]
+    failing = read_rows(Path(boxes["source"]))[1]["image_id"]
+    held_out = [{"source": graphs["source"], "name": "graphs"}, {**boxes, "limit": 4}]
+    del held_out[1]["weight"]
+    fields = {**QUICK, "max_steps": 2, "save_strategy": "steps", "save_steps": 1, "load_best_model_at_end": "true"}
+    content = {"model": load_yaml(recipe)["model"], "data": graphs["source"], "eval_data": held_out}
+    path = tmp_path / "validated.yaml"
+    path.write_text(dump_yaml(content | {"metric_for_best_model": "boxes/AP50"}))
+    out = tmp_path / "run"
+    assert cli.main(["sft", "--config", str(path), "--out", str(out), *words(fields)]) == 0
+    row = next(row for row in read_rows(out / "log.jsonl") if "eval_graphs/Recall" in row)
+    assert row["eval_graphs/triplet_f1"] == row["eval_graphs/mRecall"] == 1 and row["eval_graphs/failure_rate"] == 0
+    assert row["eval_boxes/failure_rate"] == 0.25 and 0 < row["eval_boxes/AP50"] < 1
+    assert (row["eval_boxes/greedy_precision"], row["eval_boxes/greedy_recall"]) == (1, 0.75)
+    assert not any(key in row for key in ("eval_failure_rate", "eval_boxes/triplet_f1", "eval_graphs/AP75"))
+    state = json.loads((out / "checkpoint-2" / "trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_metric"]) == (1, row["eval_boxes/AP50"])
+
+
+@pytest.mark.parametrize(
+    "metric, entry, said",
+    [
+        (
+            "AP50",
+            {},
+            "'AP50' is no metric of the validation, which has several sources; allowed: graphs/AP50, boxes/AP50",
+        ),
+        ("triplet_f1", {}, "which has several sources; allowed: graphs/triplet_f1"),
+        ("boxes/triplet_f1", {}, "metric_for_best_model: 'boxes/triplet_f1' is no metric of the validation"),
+        ("boxes/AP50", {"weight": 2}, "eval_data, source 2: weight is of training data only"),
+        ("boxes/AP50", {"rewards": ["ap"]}, "eval_data, source 2: rewards is of training data only"),
+        ("boxes/AP50", {"name": "graphs"}, "eval_data: two sources are called 'graphs'"),
+        ("boxes/AP50", {"sorce": "x"}, "eval_data, source 2: unknown key 'sorce'"),
+    ],
+)
+def test_mistakes_in_validation_sources_are_found_before_training(recipe, tmp_path, capsys, metric, entry, said):
+    graphs, boxes = load_yaml(recipe)["data"]
+    held_out = [{"source": graphs["source"], "name": "graphs"}, {"source": boxes["source"], "task": "det", **entry}]
+    content = {"model": load_yaml(recipe)["model"], "data": graphs["source"], "eval_data": held_out}
+    path = tmp_path / "validated.yaml"
+    path.write_text(dump_yaml(content | {"metric_for_best_model": metric}))
+    assert cli.main(["sft", "--config", str(path), "--out", str(tmp_path / "run"), *words(QUICK)]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_a_run_that_goes_on_draws_the_same(recipe, tmp_path):

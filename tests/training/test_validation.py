@@ -15,6 +15,7 @@ from trl import SFTConfig
 from scenerl import cli
 from scenerl.report.curves import curve_groups, read_log
 from scenerl.training import sft, validation
+from scenerl.training.mixture import Part
 from scenerl.training.validation import Validation, check_metric, sampled, warn_of_overlap
 from scenerl.types import SceneGraph
 from training.processes import run
@@ -182,12 +183,13 @@ def test_a_killed_run_keeps_the_same_best_and_goes_on_counting(base, rows, tmp_p
 
 
 @pytest.mark.parametrize("name, greater", [("eval_failure_rate", False), ("triplet_f1", True), ("eval_loss", None)])
-def test_the_metric_says_which_direction_is_better(examples, tmp_path, name, greater):
+def test_the_metric_says_which_direction_is_better(examples, conversation, tmp_path, name, greater):
     args = SFTConfig(output_dir=str(tmp_path), metric_for_best_model=name, greater_is_better=None, **QUICK)
     args.greater_is_better = None
-    check_metric(args, {}, examples, "sgdet", "test.jsonl")
+    parts = [Part("test", examples, conversation)]
+    check_metric(args, {}, parts)
     assert args.greater_is_better is greater
-    check_metric(args, {"greater_is_better": True}, examples, "sgdet", "test.jsonl")
+    check_metric(args, {"greater_is_better": True}, parts)
     assert args.greater_is_better is greater
 
 
@@ -200,7 +202,7 @@ def test_the_metric_says_which_direction_is_better(examples, tmp_path, name, gre
             {"metric_for_best_model": "NMS-AP"},
             "'NMS-AP' is no metric of the validation: it is not computed for task sg",
         ),
-        ({"metric_for_best_model": "triplet_recall"}, "'triplet_recall' has no value on {bare}: no target relations"),
+        ({"metric_for_best_model": "triplet_recall"}, "'triplet_recall' has no value on bare: no target relations"),
         ({"metric_for_best_model": "objects_per_image"}, "neither more nor less is better; give greater_is_better"),
         ({"early_stopping_patience": 2}, "early_stopping_patience: add --load_best_model_at_end true"),
         ({"eval_data": None, "eval_steps": 2}, "eval_steps: needs validation data; give --eval_data"),
@@ -220,7 +222,7 @@ def test_mistakes_are_found_before_training(base, rows, tmp_path, capsys, given,
     line = sft_words(base, rows, tmp_path / "run", **{key: value for key, value in given.items() if value is not None})
     assert cli.main(line) == 2
     error = capsys.readouterr().err
-    assert error.splitlines()[-1].count(said.format(bare=bare)) == 1
+    assert error.splitlines()[-1].count(said) == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -264,7 +266,7 @@ def test_vllm_is_asked_for_greedy_answers_and_gets_its_settings_back(checkpoint,
     trainer = SimpleNamespace(
         vllm_generation=engine, _generate_single_turn=single_turn, _tokenize_prompts=lambda prompts: (prompts, 1, {})
     )
-    held_out = Validation(examples[:2], checkpoint, conversation, 24)
+    held_out = Validation([Part("", examples[:2], conversation)], checkpoint, 24)
     assert validation._vllm_answers(trainer, held_out, examples[:2]) == [[1, 2], [1, 2]]
     (asked,) = seen
     assert [asked[key] for key in (*before, "num_generations")] == [0.0, 1.0, 0, 0.0, 1.0, 24, 1]

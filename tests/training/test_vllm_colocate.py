@@ -17,6 +17,7 @@ from inference.real_server import VLLM_ON_CPU
 from scenerl import cli
 from scenerl.errors import UserError
 from scenerl.training import vllm_engine
+from scenerl.training.mixture import Part
 from scenerl.training.validation import Validation
 from scenerl.training.vllm_engine import VLLMEngine
 from training.small_run import STYLE, load_checkpoint
@@ -129,7 +130,7 @@ def test_constrained_rollouts_keep_to_the_grammar_and_are_learnt_from(base, rows
 def test_validation_by_vllm_finds_what_it_finds_in_process(trained, tmp_path, examples):
     """Greedy answers of the same weights, with rollouts at another temperature in between."""
     trainer = build(trained, tmp_path, examples, temperature=2.0, max_completion_length=60, **COLOCATED)
-    held_out = Validation(examples, trainer.checkpoint, trainer.checkpoint.conversation(STYLE), 60)
+    held_out = Validation([Part("", examples, trainer.checkpoint.conversation(STYLE))], trainer.checkpoint, 60)
     by_vllm = held_out.metrics(trainer)
     trainer.use_vllm = False
     assert by_vllm == held_out.metrics(trainer) and by_vllm["failure_rate"] < 1

@@ -10,6 +10,7 @@ import torch
 
 from scenerl.training import sft, validation
 from scenerl.training.engine import leave_processes
+from scenerl.training.mixture import Part
 from training.small_run import QUICK, STYLE, examples_of, load_checkpoint
 
 
@@ -19,7 +20,7 @@ def main(model: str, rows: str, out: str) -> None:
     examples = examples_of(Path(rows))
     checkpoint = load_checkpoint(Path(model))
     conversation = checkpoint.conversation(STYLE)
-    held_out = validation.Validation(examples[:5], checkpoint, conversation, max_new_tokens=60)
+    held_out = validation.Validation([Part("", examples[:5], conversation)], checkpoint, max_new_tokens=60)
     args = sft.SFTConfig(output_dir=out, max_length=None, use_cpu=True, per_device_eval_batch_size=2, **QUICK)
     trainer = sft.build_trainer(checkpoint, conversation, examples, args, validation=held_out)
     answered = []

@@ -192,14 +192,16 @@ class TrainingOptions(TuningOptions, PixelOptions, RowOptions, OutputFormatOptio
         BATCH,
     )
     freeze_vision: bool = option(False, "freeze the vision tower and projector", IMAGE)
-    eval_data: str | None = option(
+    eval_data: str | list[str | dict[str, Any]] | None = option(
         None,
-        "validation data, a source like --data: greedy outputs are evaluated every --eval_steps (Default: "
+        "validation data, one source or several as --data: greedy outputs are evaluated every --eval_steps (Default: "
         "--save_steps); --metric_for_best_model NAME and --load_best_model_at_end true keep the best checkpoint",
         VALIDATION,
     )
     eval_split: str | None = option(None, "split of the validation data, where it has several", VALIDATION)
-    eval_samples: NonNegativeInt = option(200, "images of it to answer, the same ones each time; 0: all", VALIDATION)
+    eval_samples: NonNegativeInt = option(
+        200, "images of each source to answer, the same ones each time; 0: all", VALIDATION
+    )
     eval_max_new_tokens: PositiveInt | None = option(
         None, "token limit of these outputs. Default: max_completion_length (GRPO), 1024 (SFT)", VALIDATION
     )

@@ -1,4 +1,4 @@
-"""Several sources as one training set: what the option `data` may say of each."""
+"""Several sources: what the options `data` and `eval_data` may say of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scenerl.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One source of a mixture. What is None or empty is as the command's own options say.
+    """One of several sources. What is None or empty is as the command's own options say.
 
     Attributes:
         source: as a single source of ``data``.
@@ -51,27 +51,42 @@ class Source:
         return Path(path if is_path else name).stem
 
 
-def sources_of(data: str | list[str | dict[str, Any]]) -> list[Source]:
-    """The sources that ``data`` names, one or several.
+def sources_of(data: str | list[str | dict[str, Any]] | None, option: str = "data") -> list[Source]:
+    """The sources that an option names, one or several; none where it is not given.
 
     Raises:
         UserError: a key or value that is not allowed, weights for some sources only, or two sources of one name.
     """
+    if data is None:
+        return []
     entries = data if isinstance(data, list) else [data]
     if not entries:
-        raise UserError("data: no source")
-    sources = [_source(entry, f"data, source {number}") for number, entry in enumerate(entries, start=1)]
+        raise UserError(f"{option}: no source")
+    sources = [_source(entry, f"{option}, source {number}") for number, entry in enumerate(entries, start=1)]
     if len({source.weight is None for source in sources}) > 1:
-        raise UserError("data: give every source a weight, or none")
+        raise UserError(f"{option}: give every source a weight, or none")
     labels = [source.label for source in sources]
     for label in labels:
         if labels.count(label) > 1:
-            raise UserError(f"data: two sources are called {label!r}; give each a name of its own (name: …)")
+            raise UserError(f"{option}: two sources are called {label!r}; give each a name of its own (name: …)")
         if len(labels) > 1 and not re.fullmatch(r"[\w.-]+", label):
             raise UserError(
-                f"data: the name {label!r} may hold letters, digits, _, - and . only; give another (name: …)"
+                f"{option}: the name {label!r} may hold letters, digits, _, - and . only; give another (name: …)"
             )
     return sources
+
+
+def eval_sources_of(data: str | list[str | dict[str, Any]] | None) -> list[Source]:
+    """The sources of the validation images; their metrics are logged for each, so that there is nothing to weigh.
+
+    Raises:
+        UserError: as :func:`sources_of`, or a key that is of training only.
+    """
+    for number, entry in enumerate(data if isinstance(data, list) else [], start=1):
+        for key in ("weight", "rewards", "reward_weights"):
+            if isinstance(entry, dict) and key in entry:
+                raise UserError(f"eval_data, source {number}: {key} is of training data only")
+    return sources_of(data, "eval_data")
 
 
 def _source(entry: str | Mapping[str, Any], where: str) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from scenerl.errors import UserError
 from scenerl.metrics import Pair
 from scenerl.metrics.registry import is_registered
-from scenerl.plugins import described, is_own, load_function
+from scenerl.plugins import described, finite_number, is_own, load_function
 from scenerl.rewards import Comparison, RewardOptions
 from scenerl.types import Example, ParseResult
 
@@ -39,11 +38,7 @@ def _checked(name: str, own: OwnMetric) -> OwnMetric:
         value = own(comparison)
         if value is None:
             return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
+        if (number := finite_number(value)) is None:
             raise UserError(
                 f"{name}: returned {value!r:.80} for one image; a metric is one finite number, or None where the image "
                 "does not count"

@@ -15,6 +15,7 @@ from scenerl.commands.sources import sources_of
 from scenerl.errors import UserError
 from scenerl.files import atomic_write_text
 from scenerl.launch.job import Job, make_job
+from scenerl.launch.one_machine import SharedMachine
 from scenerl.launch.profiles import find_profile
 from scenerl.launch.slurm import job_script
 from scenerl.plugins import check_files
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path("runs") / "slurm"
 """Where job scripts and their output are written, in the working directory."""
+SERVERS = Path("runs") / "servers"
+"""Where the output of servers is written that run beside training."""
 
 
 def run(options: LaunchOptions) -> int:
@@ -42,14 +45,19 @@ def run(options: LaunchOptions) -> int:
     if options.seeds:
         raise UserError("seeds: a job array needs SLURM; add --slurm, or use --set seed=N out=FOLDER")
     command = local_command(job)
+    machine = SharedMachine(job, command, os.environ.get("CUDA_VISIBLE_DEVICES")) if job.servers else None
     if options.print:
-        print(shlex.join(command))
+        print(machine or shlex.join(command))
         return 0
     if not shutil.which(command[0]):
         raise UserError(f"{command[0]} is not installed; pip install 'scenerl[train]'")
     if job.profile.sharding.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         raise UserError(f"profile {job.profile.name}: DeepSpeed is not installed; pip install 'scenerl[deepspeed]'")
     sys.stdout.flush()
+    if machine:
+        if not shutil.which("vllm"):
+            raise UserError("vllm is not installed, and the profile's servers need it (docs/cluster.md)")
+        return machine.run(SERVERS)
     os.execvp(command[0], command)  # signals go straight to it, its exit code is ours
 
 
@@ -59,10 +67,10 @@ def local_command(job: Job) -> list[str]:
     Raises:
         UserError: the profile has several nodes.
     """
-    nodes = job.profile.nodes + job.server_nodes
-    if nodes > 1:
+    if job.nodes > 1:
         raise UserError(
-            f"profile {job.profile.name} has {nodes} nodes: add --slurm, or --print --slurm to see what to run on each"
+            f"profile {job.profile.name} has {job.nodes} nodes: add --slurm, or --print --slurm to see what to run on "
+            "each"
         )
     if job.profile.accelerate is None:
         return [sys.executable, "-m", "scenerl", *job.arguments]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from scenerl.config import load_yaml
 from scenerl.config.command_line import convert_key
 from scenerl.config.convert import near_misses
@@ -29,7 +31,10 @@ class Profile:
             them; ``accelerate`` and the options below set them up.
         accelerate: configuration file of accelerate, beside the profile or one that comes with SceneRL
             (``recipes/profiles/accelerate/…``); None for a single process, which needs none.
-        server_nodes: further machines, which serve completions with vLLM.
+        server_nodes: further machines, all of whose GPUs serve completions with vLLM.
+        server_gpus: or GPUs of each training machine that serve in place of training, the last ones. Without rollouts
+            by servers they train, and further machines are not needed.
+        gpus_per_server: GPUs that a server divides its model over; None: one server per machine.
         cpus_per_gpu: CPU cores to request from SLURM.
         sft, grpo: options of the commands that follow from the machines; they win over the recipe.
     """
@@ -41,14 +46,16 @@ class Profile:
     gpu_memory_gib: int
     sharding: Literal["none", "zero2", "zero3", "zero3_offload", "fsdp2"]
     accelerate: Path | None = None
-    server_nodes: int = 0
+    server_nodes: NonNegativeInt = 0
+    server_gpus: NonNegativeInt = 0
+    gpus_per_server: PositiveInt | None = None
     cpus_per_gpu: int = 8
     sft: dict[str, Any] = field(default_factory=dict)
     grpo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_gpus(self) -> int:
-        """GPUs that train, one process each."""
+        """GPUs of the machines that train."""
         return self.nodes * self.gpus_per_node
 
 
@@ -77,6 +84,13 @@ def read_profile(path: Path) -> Profile:
     profile = Profile(**values)
     if profile.num_gpus > 1 and profile.accelerate is None:
         raise UserError(f"{path}: accelerate: {profile.num_gpus} processes need a configuration file")
+    if profile.server_gpus and profile.server_nodes:
+        raise UserError(f"{path}: server_gpus: there are server_nodes; give one of the two")
+    if profile.server_gpus >= profile.gpus_per_node:
+        raise UserError(f"{path}: server_gpus: {profile.server_gpus} of {profile.gpus_per_node} leave none to train")
+    serving = profile.server_gpus or profile.gpus_per_node
+    if profile.gpus_per_server and serving % profile.gpus_per_server:
+        raise UserError(f"{path}: gpus_per_server: {profile.gpus_per_server} does not divide {serving}")
     return profile
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenerl.errors import UserError
-from scenerl.launch.job import Job
+from scenerl.launch.job import Job, Server
+from scenerl.launch.servers import TIMEOUT, server_words
 
 if TYPE_CHECKING:
     from scenerl.commands.launch import LaunchOptions
@@ -27,6 +29,8 @@ DECIDED = {
     "no-requeue": "the job script",
 }
 """Options of sbatch that the job script relies on, and what sets them."""
+_PORTS = 10000
+"""From 20000 on, which jobs share."""
 _UNSAFE = ("\n", "\r", "\0")
 
 _HEAD = """\
@@ -49,7 +53,7 @@ trap 'stopping=1; signal_training TERM' USR1
 trap : TERM
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 if [ "${{#nodes[@]}}" -ne {nodes} ]; then echo {needs}"; this job has ${{#nodes[@]}}" >&2; exit 2; fi
-port=$((20000 + SLURM_JOB_ID % 5000 * 2))  # other jobs on these nodes have other ports
+port=$((20000 + SLURM_JOB_ID % {jobs} * {ports}))  # other jobs on these nodes have other ports
 mkdir -p {folder}
 export SCENERL_STOPPED="$PWD/"{folder}"/$SLURM_JOB_ID.stopped"
 rm -f "$SCENERL_STOPPED"
@@ -74,15 +78,13 @@ exit "$code"
 """
 
 _SERVER = """\
-server() {{
+server() {{  # its machine, its GPUs as fields of CUDA_VISIBLE_DEVICES, its port
   {srun}
   local code=$?
   [ "$code" -eq 0 ] || [ "$code" -gt 128 ] && return  # asked to end, as training was
-  echo "the server ended with exit code $code, and with it training" >&2
+  echo "a server ended with exit code $code, and with it training" >&2
   signal_training KILL
 }}
-server &
-
 """
 
 
@@ -100,20 +102,21 @@ def job_script(job: Job, options: LaunchOptions, folder: Path) -> str:
     limit = seconds_of(options.time)
     if limit is not None and options.grace >= limit:
         raise UserError(f"grace: {options.grace} s is not shorter than the time limit {options.time}")
-    nodes = profile.nodes + job.server_nodes
     head = _HEAD.format(
         step=STEP,
-        nodes=nodes,
-        needs=shlex.quote(f"profile {profile.name} needs {nodes} nodes"),
+        nodes=job.nodes,
+        needs=shlex.quote(f"profile {profile.name} needs {job.nodes} nodes"),
+        jobs=_PORTS // _ports(job),
+        ports=_ports(job),
         patience=max(30, options.grace - 20),
         folder=shlex.quote(str(folder)),
     )
     parts = [
         "#!/bin/bash\n",
         *(f"{line}\n" for line in _directives(job, options, folder)),
-        f"# {profile.num_gpus} x {profile.gpu} of {profile.gpu_memory_gib} GiB, sharding {profile.sharding}\n\n",
+        f"# {job.num_gpus} x {profile.gpu} of {profile.gpu_memory_gib} GiB train, sharding {profile.sharding}\n\n",
         f"{head}\n",
-        _SERVER.format(srun=_server(job, options)) if job.server_nodes else "",
+        _servers(job, options),
         f"{_training(job, options)} &\n",
         _TAIL,
     ]
@@ -146,7 +149,7 @@ def _directives(job: Job, options: LaunchOptions, folder: Path) -> list[str]:
     profile = job.profile
     settings: dict[str, object] = {
         "job-name": job.name,
-        "nodes": profile.nodes + job.server_nodes,
+        "nodes": job.nodes,
         "ntasks-per-node": 1,
         "gpus-per-node": profile.gpus_per_node,
         "cpus-per-task": profile.cpus_per_gpu * profile.gpus_per_node,
@@ -180,43 +183,79 @@ def _training(job: Job, options: LaunchOptions) -> str:
     profile = job.profile
     srun = f"srun --job-name={STEP} --nodes={profile.nodes} --ntasks={profile.nodes} --ntasks-per-node=1"
     srun += " --kill-on-bad-exit=1"
-    more = ""
-    if job.server_nodes:
+    more, setup = "", options.setup
+    if job.servers:
         srun += f' --nodelist="$(IFS=,; echo "${{nodes[*]:0:{profile.nodes}}}")"'
-        more += f' --vllm_server_host "${{nodes[{profile.nodes}]}}" --vllm_server_port "$((port + 1))"'
-        more += " --vllm_server_timeout 1200"
+        urls = ",".join(f"http://{_node(server)}:$((port + {place}))" for place, server in _placed(job))
+        more += f' --vllm_server_base_url "{urls}" --vllm_server_timeout {TIMEOUT}'
+    if job.servers and profile.server_gpus:
+        srun += " --overlap"
+        setup = _joined(setup, _choose_gpus(job, _fields(job.training_gpus)))
     if options.seeds:
         out = shlex.quote(f"{job.options.out}/seed_")
         more += f' --seed "$SLURM_ARRAY_TASK_ID" --out {out}"$SLURM_ARRAY_TASK_ID"'
     if profile.accelerate is None:
-        return f"{srun} {_after_setup(['python', '-m', 'scenerl', *job.arguments], options.setup)}{more}"
+        return f"{srun} {_after_setup(['python', '-m', 'scenerl', *job.arguments], setup)}{more}"
     # The rank of a node is known there only, the first node's name here only.
     shell = f'exec {shlex.join(job.accelerate)} --machine_rank "$SLURM_NODEID" --main_process_ip "$@"'
-    shell = f"{options.setup} && {shell}" if options.setup else shell
     main = '"${nodes[0]}" --main_process_port "$port" --module scenerl'
-    return f"{srun} bash -c {shlex.quote(shell)} bash {main} {shlex.join(job.arguments)}{more}"
+    return f"{srun} bash -c {shlex.quote(_joined(setup, shell))} bash {main} {shlex.join(job.arguments)}{more}"
 
 
-def _server(job: Job, options: LaunchOptions) -> str:
-    """vLLM on the node behind the training nodes, with the settings that TRL's trainers expect (vLLM 0.30 or later).
+def _servers(job: Job, options: LaunchOptions) -> str:
+    """The function that starts a server, and a call for each; on a machine of its own it has all GPUs anyway."""
+    if not job.servers:
+        return ""
+    words = server_words(job, "0.0.0.0")
+    srun = 'srun --job-name=server --nodes=1 --ntasks=1 --nodelist="$1"'
+    command = _after_setup(words, options.setup)
+    if len(job.servers) > job.nodes - job.profile.nodes:  # machines are shared
+        srun += " --overlap"
+        shell = _joined(options.setup, _choose_gpus(job, '"$0"'), 'exec "$@"')
+        command = f'bash -c {shlex.quote(shell)} "$2" {shlex.join(words)}'
+    calls = [
+        f'server "{_node(server)}" {_fields(server.gpus)} "$((port + {place}))" &\n' for place, server in _placed(job)
+    ]
+    return _SERVER.format(srun=f'{srun} {command} --port "$3"') + "".join(calls) + "\n"
 
-    Training waits for it by itself.
-    """
-    profile = job.profile
-    words = ["env", "VLLM_SERVER_DEV_MODE=1", "vllm", "serve", str(job.value("model")), "--host", "0.0.0.0"]
-    words += ["--tensor-parallel-size", str(profile.gpus_per_node)]
-    mode = "raw_logprobs" if float(job.value("temperature") or 1) == 1 else "processed_logprobs"  # as training expects
-    words += ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", mode]
-    words += ["--max-logprobs", "-1", "--enable-scale-out"]
-    if job.value("vllm_max_model_length"):
-        words += ["--max-model-len", str(job.value("vllm_max_model_length"))]
-    srun = f'srun --job-name=server --nodes=1 --ntasks=1 --nodelist="${{nodes[{profile.nodes}]}}"'
-    return f'{srun} {_after_setup(words, options.setup)} --port "$((port + 1))"'
+
+def _placed(job: Job) -> list[tuple[int, Server]]:
+    """The servers, each with its place on its machine, counted from 1."""
+    before = Counter[int]()
+    placed = []
+    for server in job.servers:
+        before[server.node] += 1
+        placed.append((before[server.node], server))
+    return placed
+
+
+def _ports(job: Job) -> int:
+    """Ports that a job needs on a machine: one for training, and one for each server."""
+    return max(2, 1 + max((place for place, _ in _placed(job)), default=0))
+
+
+def _node(server: Server) -> str:
+    return f"${{nodes[{server.node}]}}"
+
+
+def _fields(gpus: range) -> str:
+    """GPUs as ``cut`` counts fields."""
+    return f"{gpus.start + 1}-{gpus.stop}"
+
+
+def _choose_gpus(job: Job, fields: str) -> str:
+    """Shell text that leaves a step some of its machine's GPUs. SLURM gives it all, under numbers of its own."""
+    known = ",".join(map(str, range(job.profile.gpus_per_node)))
+    return f'export CUDA_VISIBLE_DEVICES="$(cut -d, -f{fields} <<< "${{CUDA_VISIBLE_DEVICES:-{known}}}")"'
+
+
+def _joined(*lines: str | None) -> str:
+    return " && ".join(line for line in lines if line)
 
 
 def _after_setup(words: Sequence[str], setup: str | None) -> str:
     """The words as a command that runs after the user's line, which may be any shell text."""
     if not setup:
         return shlex.join(words)
-    shell = f'{setup} && exec "$@"'
+    shell = _joined(setup, 'exec "$@"')
     return f"bash -c {shlex.quote(shell)} bash {shlex.join(words)}"

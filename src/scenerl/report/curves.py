@@ -121,11 +121,15 @@ def title_of(key: str) -> str:
 
     >>> title_of("rewards/triplet_f1/mean")
     'Reward: triplet f1'
+    >>> title_of("eval_psg/triplet_f1")
+    'Triplet F1 on validation images of psg'
     """
     if key in TITLES:
         return TITLES[key]
     if key.startswith("eval_"):
-        return f"{spec_or_plain(key.removeprefix('eval_')).title} on validation images"
+        source, _, name = key.removeprefix("eval_").rpartition("/")
+        where = f"validation images of {source}" if source else "validation images"
+        return f"{spec_or_plain(name).title} on {where}"
     parts = key.split("/")
     if parts[0] == "rewards" and parts[-1] == "mean":
         return f"Reward: {' '.join(parts[1:-1])}".replace("_", " ")
@@ -135,8 +139,9 @@ def title_of(key: str) -> str:
 
 
 def _rank(key: str, first: Sequence[str]) -> tuple[int, str]:
+    plain = f"eval_{key.rpartition('/')[2]}" if key.startswith("eval_") and "/" in key else key  # of one of several
     for place, name in enumerate(first):
         # The spread of a reward ("rewards/<name>/std") is not among what is drawn at once.
-        if key == name or name.endswith("/") and key.startswith(name) and not key.endswith("/std"):
+        if plain == name or name.endswith("/") and key.startswith(name) and not key.endswith("/std"):
             return place, key
     return len(first), key

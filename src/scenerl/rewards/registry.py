@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from scenerl.config.convert import near_misses
 from scenerl.errors import UserError
-from scenerl.plugins import is_own, load_function
+from scenerl.plugins import finite_number, is_own, load_function
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
 from scenerl.rewards.edges import hard_recall, predicate_weighted_recall, relaxed_recall, soft_recall
@@ -95,11 +94,7 @@ def _checked(name: str, own: Callable) -> Reward:
 
     def reward(comparison: Comparison) -> float:
         value = own(comparison)
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
+        if (number := finite_number(value)) is None:
             raise UserError(f"{name}: returned {value!r:.80} for one answer; a reward is one finite number")
         return number
 

@@ -22,12 +22,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from scenerl import data, tiny
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.commands.sources import Source, sources_of
+from scenerl.commands.sources import Source, eval_sources_of, sources_of
 from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.errors import DataError, UserError
+from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
 from scenerl.plugins import keep_code
@@ -190,14 +191,14 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
         resize = tiny.resize_of_run(options, built)
         conversations = [Conversation(own_format, resize) for own_format in formats]
         read = _all_usable(options, sources, read, conversations)
-    held_out = _read_validation(options, args, provided, output_format, list(chain(*read)))
+    held_out = _read_validation(options, args, provided, output_format, family, list(chain(*read)))
     model = options.model
     with args.main_process_first(local=False, desc="run folder"):  # the others find it as that of their own run
         fresh = options.fresh and args.process_index == 0
         fingerprint, before = {**plain(options), **plain(provided)}, default_values(type(options))
         claim_folder(options.out, fingerprint, fresh=fresh, free=_FREE, defaults=before)
         if args.process_index == 0:
-            own = [*(source.source for source in sources), *filter(None, [options.eval_data])]
+            own = [source.source for source in [*sources, *eval_sources_of(options.eval_data)]]
             keep_code(options.out, [*own, *names, *chain(*rewards)])
         if built:
             with _unsharded(args):
@@ -205,9 +206,7 @@ def open_run(options, extra: Mapping[str, Any], cls, may_build: bool = False, **
                 model = tiny.checkpoint_of_run(options, built, parts, args.seed, args.per_device_train_batch_size)
     checkpoint = load_for_training(options, model, args.trust_remote_code)
     conversation = checkpoint.conversation(output_format)
-    if held_out is not None:
-        held_out = usable_shapes(held_out, conversation, replace(options, data=options.eval_data))
-    validation = held_out and _validation(options, args, held_out, checkpoint, conversation)
+    validation = _validation(options, args, held_out, checkpoint) if held_out else None
     conversations = [checkpoint.conversation(own_format) for own_format in formats]
     read = _all_usable(options, sources, read, conversations)
     if not is_mixture:
@@ -289,25 +288,36 @@ def _read(
 
 
 def _read_validation(
-    options, args, provided: Mapping[str, Any], output_format: OutputFormat, training: Sequence[Example]
-) -> list[Example] | None:
-    """The validation images, a fixed sample of them; None where there are none. A smoke run takes its drawn ones."""
-    if options.eval_data is None:
-        return None
-    if options.smoke:
-        found = smoke.draw_examples(options, output_format)
-    else:
-        found = _read(options, options.eval_data, options.eval_split, output_format)
-        warn_of_overlap(options.eval_data, found, training)
-    held_out = sampled(found, options.eval_samples)
-    check_metric(args, provided, held_out, output_format.task, options.eval_data)
-    return held_out
+    options,
+    args,
+    provided: Mapping[str, Any],
+    output_format: OutputFormat,
+    family: Family,
+    training: Sequence[Example],
+) -> list[Part]:
+    """A fixed sample of the images of each validation source. A smoke run takes drawn ones."""
+    parts = []
+    for source in eval_sources_of(options.eval_data):
+        own_format = output_format_of(source, options, output_format, family)
+        if options.smoke:
+            found = smoke.draw_examples(options, own_format)
+        else:
+            split = source.split or options.eval_split
+            found = _read(options, source.source, split, own_format, source.limit)
+            warn_of_overlap(source.source, found, training)
+        parts.append(Part(source.label, sampled(found, options.eval_samples), Conversation(own_format)))
+    if parts:
+        check_metric(args, provided, parts)
+    return parts
 
 
-def _validation(
-    options, args, held_out: Sequence[Example], checkpoint: Checkpoint, conversation: Conversation
-) -> Validation:
+def _validation(options, args, held_out: Sequence[Part], checkpoint: Checkpoint) -> Validation:
     limit = options.eval_max_new_tokens or getattr(args, "max_completion_length", None) or MAX_NEW_TOKENS
-    check_prompts(checkpoint, conversation, held_out, limit)
+    sources, parts = eval_sources_of(options.eval_data), []
+    for source, part in zip(sources, held_out, strict=True):
+        conversation = checkpoint.conversation(part.conversation.output_format)
+        examples = usable_shapes(part.examples, conversation, replace(options, data=source.source))
+        check_prompts(checkpoint, conversation, examples, limit)
+        parts.append(replace(part, examples=examples, conversation=conversation))
     metric = args.metric_for_best_model and args.metric_for_best_model.removeprefix("eval_")
-    return Validation(held_out, checkpoint, conversation, limit, metric, options.early_stopping_patience)
+    return Validation(parts, checkpoint, limit, metric, options.early_stopping_patience)

@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
-from scenerl.answers.dialogue import Conversation
 from scenerl.config.convert import near_misses
 from scenerl.data.images import open_image
 from scenerl.errors import UserError
-from scenerl.metrics import MetricOptions, Pair, evaluate
+from scenerl.metrics import Metric, MetricOptions, Pair, evaluate
 from scenerl.metrics.registry import METRICS, headline, spec
 from scenerl.models.branching import BranchSampler
 from scenerl.models.generation import encode_prompts, generation_settings, until_stop
 from scenerl.models.loading import Checkpoint
 from scenerl.training.best import BestCheckpoint, EarlyStopping
+from scenerl.training.mixture import MixedConversation, Part
 from scenerl.training.vllm_engine import sampling_as
 from scenerl.types import Example, ParseResult
 
@@ -54,20 +54,25 @@ class Validation:
     """Answers of a model in training to the same images each time, and their metrics.
 
     Args:
-        examples: the images.
+        parts: the images of each source, and how the model is prompted and read there.
         checkpoint: of the model that is trained.
-        conversation: how it is prompted and read.
         max_new_tokens: limit of an answer.
-        metric: name of a metric that is logged in any case; None for none.
+        metric: name of a metric that is logged in any case; None for none. Metrics of several sources are called
+            ``SOURCE/METRIC``.
         patience: evaluations without a better value after which training ends; 0: it never does.
     """
 
-    examples: Sequence[Example]
+    parts: Sequence[Part]
     checkpoint: Checkpoint
-    conversation: Conversation
     max_new_tokens: int
     metric: str | None = None
     patience: int = 0
+    examples: Sequence[Example] = field(init=False)
+    conversation: MixedConversation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.examples = [example for part in self.parts for example in part.examples]
+        self.conversation = MixedConversation(self.parts[0].conversation, self.parts)
 
     def callbacks(self) -> list[TrainerCallback]:
         """What a trainer needs besides."""
@@ -75,12 +80,15 @@ class Validation:
 
     def metrics(self, trainer: Trainer) -> dict[str, float]:
         """The metrics of greedy answers, the same in every process; those without support are left out."""
-        task = self.conversation.output_format.task
-        found = _evaluate(self.examples, self._results(trainer), task)
-        known = {name: metric.value for name, metric in found.items() if metric.value is not None}
-        more = ("greedy_precision", "greedy_recall") if task == "det" else ("mRecall",)
-        shown = dict.fromkeys([*headline(known), *more, self.metric])
-        return {name: known[name] for name in shown if name in known}
+        shown = {}
+        for part, prefix, found in _evaluate(self.parts, self._results(trainer)):
+            known = {name: metric.value for name, metric in found.items() if metric.value is not None}
+            is_detection = part.conversation.output_format.task == "det"
+            more = ("greedy_precision", "greedy_recall") if is_detection else ("mRecall",)
+            names = {name: f"{prefix}{name}" for name in known}
+            wanted = [*headline(known), *more, *(name for name in known if names[name] == self.metric)]
+            shown |= {names[name]: known[name] for name in dict.fromkeys(wanted) if name in known}
+        return shown
 
     def _results(self, trainer: Trainer) -> list[ParseResult]:
         """The parsed answers to all examples; every process answers its part of them."""
@@ -173,12 +181,20 @@ def _vllm_answers(trainer, validation: Validation, examples: Sequence[Example]) 
         return trainer._generate_single_turn(prompt_ids, images, fields, 1)[0]
 
 
-def _evaluate(examples: Sequence[Example], results: Sequence[ParseResult], task: str) -> dict[str, Any]:
-    pairs = [
-        Pair(str(place), result, example.graph, example.image_wh, example.crowds, example.query)
-        for place, (example, result) in enumerate(zip(examples, results, strict=True))
-    ]
-    return evaluate(pairs, MetricOptions(task=task, bootstrap_samples=0)).metrics
+def _evaluate(
+    parts: Sequence[Part], results: Sequence[ParseResult]
+) -> Iterator[tuple[Part, str, Mapping[str, Metric]]]:
+    """For each source the prefix of its metrics in logs and the metrics of its answers, by their own names."""
+    start = 0
+    for part in parts:
+        own = results[start : start + len(part.examples)]
+        start += len(part.examples)
+        pairs = [
+            Pair(str(place), result, example.graph, example.image_wh, example.crowds, example.query)
+            for place, (example, result) in enumerate(zip(part.examples, own, strict=True))
+        ]
+        options = MetricOptions(task=part.conversation.output_format.task, bootstrap_samples=0)
+        yield part, f"{part.name}/" if len(parts) > 1 else "", evaluate(pairs, options).metrics
 
 
 # --- before training ---
@@ -235,9 +251,7 @@ def _keys(example: Example) -> list[tuple]:
 _real = cache(os.path.realpath)
 
 
-def check_metric(
-    args: TrainingArguments, provided: Mapping[str, Any], examples: Sequence[Example], task: str, source: str
-) -> None:
+def check_metric(args: TrainingArguments, provided: Mapping[str, Any], parts: Sequence[Part]) -> None:
     """See that ``metric_for_best_model`` has a value on the validation data, and set which direction is better.
 
     Raises:
@@ -251,16 +265,25 @@ def check_metric(
     losses = () if hasattr(args, "num_generations_eval") else LOSSES
     if name in losses:
         return
-    found = _evaluate(examples, [ParseResult("ok", example.graph) for example in examples], task)
-    if name not in found:
-        why = near_misses(name, [*found, *losses])
+    perfect = [ParseResult("ok", example.graph) for part in parts for example in part.examples]
+    known = {
+        f"{prefix}{own}": (part, own, metric)
+        for part, prefix, found in _evaluate(parts, perfect)
+        for own, metric in found.items()
+    }
+    if name not in known:
+        why = near_misses(name, [*known, *losses])
         if any(entry.name == name for entry in METRICS):
-            why = f": it is not computed for task {task}" + why
+            tasks = ", ".join(dict.fromkeys(part.conversation.output_format.task for part in parts))
+            why = f": it is not computed for task {tasks}" + why
+            if sources := [f"{part.name}/{name}" for part in parts if f"{part.name}/{name}" in known]:
+                why = f", which has several sources; allowed: {', '.join(sources)}"
         raise UserError(f"metric_for_best_model: {name!r} is no metric of the validation{why}")
-    if found[name].value is None:
-        raise UserError(f"metric_for_best_model: {name!r} has no value on {source}: {found[name].note}")
+    part, own, metric = known[name]
+    if metric.value is None:
+        raise UserError(f"metric_for_best_model: {name!r} has no value on {part.name}: {metric.note}")
     if "greater_is_better" not in provided:
-        if not (better := spec(name).better):
+        if not (better := spec(own).better):
             raise UserError(
                 f"metric_for_best_model: of {name!r} neither more nor less is better; give greater_is_better"
             )
