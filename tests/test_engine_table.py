@@ -30,5 +30,5 @@ def test_a_cell_stands_for_all_cases_of_its_test(tmp_path, monkeypatch):
     assert results["ddp"]["cells"] == {"constrained": "refused, tested on CPU"}
     text = table.render(results)
     row = next(line for line in text.splitlines() if line.startswith("| DDP |"))
-    assert row.split("|")[2:-1] == [" not tested "] * 8 + [" refused, tested on CPU "]
+    assert row.split("|")[2:-1] == [" not tested "] * 9 + [" refused, tested on CPU "]
     assert "| engine | starts | trains to the same loss |" in text and "DDP: 2" in text
