@@ -100,14 +100,14 @@ def test_files_are_disjoint_splits_made_by_the_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         done = []
         made.make(tmp_path / name, num_train=12, num_test=6, seed=seed, progress=done.append)
-        assert len(done) == sum(count for count, _ in made.num_scenes(12, 6).values()) == 12 + 6 + 3
+        assert len(done) == sum(count for count, _ in made.num_scenes(12, 6).values()) == 12 + 6
     names = sorted(path.name for path in (tmp_path / "a").glob("*.jsonl"))
-    assert names == ["shapes.jsonl", "test.jsonl", "train.jsonl", "train_negatives.jsonl"]
+    assert names == ["shapes.jsonl", "test.jsonl", "train.jsonl"]
     for name in names:
         a, b, c = ((tmp_path / folder / name).read_text() for folder in "abc")
         assert a == b != c
     images = {path.name: path.read_bytes() for path in (tmp_path / "a" / "images").iterdir()}
-    assert len(images) == 21 and len(set(images.values())) == 21
+    assert len(images) == 18 and len(set(images.values())) == 18
     train, named = (list(data.load(tmp_path / "a" / f"{name}.jsonl", need_images=True)) for name in ("train", "shapes"))
     assert [example.image for example in train] == [example.image for example in named]
     assert all(example.query == made.NAMES and example.graph.objects for example in named)

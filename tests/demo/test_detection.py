@@ -16,7 +16,6 @@ import torch
 
 from scenerl import cli, data, tiny
 from scenerl.answers import OutputFormat, parse_answer
-from scenerl.config import load_yaml
 from scenerl.demo.tasks import TASKS
 from scenerl.metrics.registry import spec
 from scenerl.models.loading import load
@@ -84,12 +83,8 @@ def test_metrics_of_absent_labels_stand_beside_precision_and_recall(smoke):
         assert text in printed
 
 
-def test_rl_asks_about_other_scenes_and_sees_the_same_frozen_tower(smoke):
+def test_rl_sees_the_same_frozen_tower(smoke):
     out = smoke[0]
-    few, many = (read_rows(out / "data" / name) for name in ("train.jsonl", "train_negatives.jsonl"))
-    assert not {row["image_id"] for row in few} & {row["image_id"] for row in many}
-    assert load_yaml(out / "sft" / "config.yaml")["data"].endswith("train.jsonl")
-    assert load_yaml(out / "rl_od_length" / "config.yaml")["data"].endswith("train_negatives.jsonl")
     towers = [load(out / stage).model.model.visual.state_dict() for stage in STAGES]
     for tower in towers[1:]:
         assert all(torch.equal(value, towers[0][name]) for name, value in tower.items())

@@ -36,8 +36,9 @@ echo "$$ $!" >> pids
 printf "%s\\n" "$CUDA_VISIBLE_DEVICES" "$@" > "server.$CUDA_VISIBLE_DEVICES"
 trap 'echo "server ended" >> order; exit 0' TERM
 if [ "$CUDA_VISIBLE_DEVICES" = "$FAILS" ]; then
-  while [ ! -e waiting ]; do sleep 0.05; done
-  echo "out of memory"; exit 3
+    while [ ! -e waiting ]; do sleep 0.05; done
+    echo "out of memory"
+    exit 3
 fi
 wait
 """

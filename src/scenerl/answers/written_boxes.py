@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 _CORNERS = (
     ("x1", "y1", "x2", "y2"),
@@ -17,7 +18,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _ONLY_NUMBERS = re.compile(r"[-0-9.,;\s()\[\]]{1,200}")
 
 
-def is_box(value: object) -> bool:
+def is_box(value: object) -> TypeGuard[list]:
     """Whether it is a list of four numbers."""
     return type(value) is list and len(value) == 4 and all(type(number) in (int, float) for number in value)
 

@@ -21,7 +21,7 @@ class DemoOptions(Options):
     out: Path = option(Path("runs/demo"), "folder of the run")
     fresh: bool = option(False, "start over. Without it finished stages are skipped and an interrupted one continues")
     smoke: bool = option(False, "the same stages with tiny settings, about a minute")
-    full: bool = option(False, "train on every reward of the task; for detection SFT on the rows of RL as well")
+    full: bool = option(False, "train on every reward of the task")
     task: Literal["graph", "detection"] = option("graph", "scene graphs, or open-vocabulary detection")
     reward: Literal["triplet_f1", "hard_recall", "od_length", "ap"] | None = option(
         None, "reward of RL: triplet_f1 (default) or hard_recall; for detection od_length (default) or ap"

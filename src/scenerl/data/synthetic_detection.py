@@ -40,7 +40,6 @@ SHAPES = ("circle", "square")
 NUM_SHAPES = 3  # a crowded scene may end with fewer
 ABSENT = {"few_negatives": 0.25, "negatives": 0.5}
 """Split to the probability that the phrase of a query is absent."""
-RL_SHARE = 4  # one scene for GRPO to so many for SFT: a step of GRPO sees few of them
 NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 PHRASES = (
     *NAMES,
@@ -158,16 +157,15 @@ def num_scenes(num_train: int, num_test: int) -> dict[str, tuple[int, str]]:
     return {
         "test": (num_test, "negatives"),
         "train": (num_train, "few_negatives"),
-        "train_negatives": (-(-num_train // RL_SHARE), "negatives"),
     }
 
 
 def make(
     out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
 ) -> None:
-    """Write ``train.jsonl`` (few negatives), ``train_negatives.jsonl``, ``test.jsonl`` (negatives), ``shapes.jsonl``.
+    """Write ``train.jsonl`` (few negatives), ``test.jsonl`` (negatives) and ``shapes.jsonl``.
 
-    Images go to ``images/``. No scene is in two of the first three files. ``shapes.jsonl`` names every shape in the
+    Images go to ``images/``. No scene is in both of the first two. ``shapes.jsonl`` names every shape in the
     images of ``train.jsonl`` by colour and shape: a closed-vocabulary task. Arguments and errors as for
     :func:`~scenerl.data.synthetic.write_scenes`.
     """

@@ -71,12 +71,11 @@ class Task:
     Attributes:
         make_data: (folder, num_train, num_test, seed, progress=...) writes the rows and images.
         num_scenes: (num_train, num_test) to how many scenes that draws.
-        train, train_rl: files of the rows for SFT and for GRPO.
+        train: file of the rows for SFT and GRPO.
         tests: file of the test rows to predict on, to the titles and files of the annotations of its images.
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
         warmup: file of the rows for the warm-ups of a small model that is trained from scratch, where each object has
             one label; not given: everything starts from the base model of the package.
-        control: whether ``--full`` adds SFT on GRPO's rows for comparison.
         sft, muon_learning_rate: settings of SFT, where the vision tower stays fixed as in GRPO.
         grpo: settings of GRPO. reward_options: those of its rewards.
         counts_training: whether metrics tell common from rare predicates, and triplets that training never showed.
@@ -89,7 +88,6 @@ class Task:
     make_data: Callable[..., None]
     num_scenes: Callable[[int, int], int]
     train: str
-    train_rl: str
     tests: Mapping[str, Mapping[str, str]]
     rewards: Mapping[str, tuple[str, Mapping[str, float]]]
     format: str
@@ -98,7 +96,6 @@ class Task:
     sft: Mapping[str, Any]
     muon_learning_rate: float
     warmup: str | None = None
-    control: bool = False
     step: int = 100  # the raster that the scenes are drawn on
     text_width: int = 128  # as good as 192 after equal minutes of SFT, and a GRPO step costs half (docs/log.md)
     grpo: Mapping[str, Any] = field(default_factory=lambda: _GRPO)
@@ -112,17 +109,13 @@ class Task:
         return {title: file for targets in self.tests.values() for title, file in targets.items()}
 
     def stages(self, scale: Scale, reward: str, full: bool) -> list[Stage]:
-        """The models to train, in order: SFT, GRPO after and without it; ``full``: on each reward, and the control."""
+        """The models to train, in order: SFT, GRPO after and without it; ``full``: on each reward."""
         stages = [Stage("sft", "SFT", "base", self.train, None, scale.sft_steps)]
         for name in self.rewards if full else [reward]:
             title, weights = self.rewards[name]
-            stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train_rl, weights, scale.grpo_steps))
+            stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train, weights, scale.grpo_steps))
             if scale.zero_steps:
-                stages.append(
-                    Stage(f"zero_{name}", f"Zero ({title})", "base", self.train_rl, weights, scale.zero_steps)
-                )
-        if full and self.control:
-            stages.append(Stage("sft_rl_rows", "SFT on RL's queries", "base", self.train_rl, None, scale.sft_steps))
+                stages.append(Stage(f"zero_{name}", f"Zero ({title})", "base", self.train, weights, scale.zero_steps))
         return stages
 
 
@@ -134,7 +127,6 @@ GRAPH = Task(
     make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
     train="train.jsonl",
-    train_rl="train.jsonl",
     tests={"test.jsonl": {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}},
     # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it.
     # docs/log.md has what else was tried.
@@ -150,8 +142,9 @@ GRAPH = Task(
     grpo=_GRPO | {"learning_rate": 3e-4},
 )
 
-# Nearly all of SFT's queries are for what is there; half of GRPO's and of the test's are hard negatives, as in D³ and
-# OVDEval. The base model of the package learns this too slowly to start from (docs/log.md).
+# In training one query in four is for nothing, in the test every second: hard negatives, as in D³ and OVDEval.
+# With as many in GRPO, saying nothing pays while the model is often wrong, and RL ends in that. The base model of the
+# package learns this task too slowly to start from (docs/log.md has both).
 DETECTION = Task(
     title="SceneRL demo: open-vocabulary detection",
     real=Scale(
@@ -163,7 +156,6 @@ DETECTION = Task(
         count for count, _ in synthetic_detection.num_scenes(num_train, num_test).values()
     ),
     train="train.jsonl",
-    train_rl="train_negatives.jsonl",
     tests={"test.jsonl": {"complete annotations": "test.jsonl"}},
     rewards={
         "od_length": ("odLength", {"format": 0.5, "od_length": 3.0}),
@@ -175,7 +167,6 @@ DETECTION = Task(
     sft={"learning_rate": 2e-3, "weight_decay": 0.01},
     muon_learning_rate=0.02,
     warmup="shapes.jsonl",
-    control=True,
 )
 
 TASKS = {"graph": GRAPH, "detection": DETECTION}

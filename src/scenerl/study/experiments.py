@@ -75,7 +75,7 @@ def _graphs(keep: float, smoke: bool) -> Experiment:
 
     def rl(folder: str, weights: Mapping[str, float], start: str = "sft", **settings) -> Stage:
         steps = scale.zero_steps if start == "base" else scale.grpo_steps
-        return Stage(folder, folder, start, task.train_rl, weights, steps, _EVERY_STEP | settings)
+        return Stage(folder, folder, start, task.train, weights, steps, _EVERY_STEP | settings)
 
     models = [
         Stage("sft", "sft", "base", task.train, None, scale.sft_steps),
@@ -123,7 +123,7 @@ def _detectors(task: Task, rewards: Mapping[str, Mapping], smoke: bool) -> tuple
             folder,
             folder,
             "sft",
-            task.train_rl,
+            task.train,
             {"format": 0.5, folder.removesuffix("_beta"): 3.0},
             scale.grpo_steps,
             _EVERY_STEP | settings,
