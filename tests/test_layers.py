@@ -51,7 +51,7 @@ ONLY_IN = {
     "gradio": {"app"},
     "networkx": {"data"},
     "openai": {"inference"},
-    "pydantic": {"commands", "config", "inference", "json_files", "metrics", "report"},
+    "pydantic": {"commands", "config", "inference", "json_files", "launch", "metrics", "report"},
     "supervision": {"data"},
     "svglib": {"report"},
     "uvicorn": {"app"},

@@ -55,6 +55,8 @@ def test_the_interval_is_students_over_seeds():
         ([0.5, 0.6, 0.7], [0.6, 0.5, 0.72], "lower", FAILS),
         ([0.5, 0.6, 0.7], [0.6, 0.5, 0.72], "not higher", HOLDS),
         ([0.4, 0.5, 0.61], [0.5, 0.6, 0.7], "higher", OPPOSITE),
+        ([0.4, 0.5, 0.61], [0.5, 0.6, 0.7], "not lower", FAILS),
+        ([0.5, 0.6, 0.7], [0.4, 0.5, 0.61], "not lower", HOLDS),
     ],
 )
 def test_a_difference_counts_where_its_interval_leaves_out_zero(tmp_path, first, second, expected, verdict):

@@ -10,7 +10,7 @@ from scenerl.study.measures import Mean, Measured, mean
 
 HOLDS, FAILS, OPPOSITE, PARTLY, UNKNOWN = "holds", "does not hold", "opposite", "holds in part", "not measured"
 
-Expected = Literal["higher", "lower", "not higher"]
+Expected = Literal["higher", "lower", "not higher", "not lower"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ def _verdict(difference: Mean, expected: Expected) -> str:
         return UNKNOWN
     if expected == "not higher":
         return FAILS if difference.low > 0 else HOLDS
+    if expected == "not lower":
+        return FAILS if difference.high < 0 else HOLDS
     low, high = (difference.low, difference.high) if expected == "higher" else (-difference.high, -difference.low)
     return HOLDS if low > 0 else OPPOSITE if high < 0 else FAILS
 
@@ -230,7 +232,7 @@ CLAIMS = (
                 "detection/ap/answers/num_tokens",
                 "lower",
             ),
-            *_beats("od_length", "ap", {"AP": "mAP, od_length and AP"}, experiment="detection"),
+            *_beats("od_length", "ap", {"AP": "mAP, od_length and AP"}, experiment="detection", expected="not lower"),
         ),
     ),
     Claim(
