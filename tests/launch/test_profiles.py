@@ -30,8 +30,7 @@ PLAIN = "nodes: 1\ngpus_per_node: 1\ngpu: gh200\ngpu_memory_gib: 96\nsharding: n
         ("- a\n", "is not a mapping"),
         (PLAIN + "server_gpus: 1\n", "server_gpus: 1 of 1 leave none to train"),
         (PLAIN + "server_gpus: 1\nserver_nodes: 1\n", "server_gpus: there are server_nodes; give one of the two"),
-        (PLAIN + "server_nodes: -1\n", "server_nodes: -1 is out of range; allowed: at least 0"),
-        (PLAIN + "gpus_per_server: 0\n", "gpus_per_server: 0 is out of range; allowed: at least 1"),
+        (PLAIN + "server_nodes: -1\n", "server_nodes: -1: should be greater than or equal to 0"),
         (PLAIN + "server_nodes: 1\ngpus_per_server: 2\n", "gpus_per_server: 2 does not divide 1"),
     ],
 )

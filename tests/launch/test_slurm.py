@@ -88,7 +88,8 @@ FAKES = {
     'SLURM_NODEID=2 exec "$@"',
     "accelerate": 'printf "%s\\n" "$@" > "$CALLS.words"; echo "$CUDA_VISIBLE_DEVICES" > "$CALLS.gpus"\n'
     'exec "$TRAINING"',
-    "vllm": 'printf "%s\\n" "$CUDA_VISIBLE_DEVICES" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.${@: -1}"',
+    "vllm": 'printf "%s\\n" "$CUDA_VISIBLE_DEVICES" "$VLLM_SERVER_DEV_MODE" "$@" > "$CALLS.$$"\n'
+    'mv "$CALLS.$$" "$CALLS.${@: -1}"',
 }
 """Programs that stand for SLURM's and accelerate's. How the script does on SLURM itself is in tests/slurm."""
 
@@ -183,7 +184,9 @@ def test_several_servers(cluster, monkeypatch, setup, fields, servers, trains):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     monkeypatch.setenv("NODES", str(int(max(servers)[-1])))
     ports = {port for own in servers.values() for port in own}
-    training(monkeypatch, "".join(f'while [ ! -s "$CALLS.{port}" ]; do sleep 0.05; done\n' for port in ports))
+    steps = 1 + sum(len(own) for own in servers.values())
+    started = [f'[ -s "$CALLS.{port}" ]' for port in ports] + [f'[ "$(grep -c nodelist "$CALLS")" = {steps} ]']
+    training(monkeypatch, f"until {' && '.join(started)}; do sleep 0.05; done")
     script = script_of("machines.yaml", *setup, sets=["global_batch_size=192"])
     assert subprocess.run(["bash", "-c", script], timeout=60).returncode == 0
     words = Path(f"{cluster}.words").read_text().splitlines()

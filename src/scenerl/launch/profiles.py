@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from scenerl.config import load_yaml
 from scenerl.config.command_line import convert_key
 from scenerl.config.convert import near_misses
@@ -44,9 +46,9 @@ class Profile:
     gpu_memory_gib: int
     sharding: Literal["none", "zero2", "zero3", "zero3_offload", "fsdp2"]
     accelerate: Path | None = None
-    server_nodes: int = 0
-    server_gpus: int = 0
-    gpus_per_server: int | None = None
+    server_nodes: NonNegativeInt = 0
+    server_gpus: NonNegativeInt = 0
+    gpus_per_server: PositiveInt | None = None
     cpus_per_gpu: int = 8
     sft: dict[str, Any] = field(default_factory=dict)
     grpo: dict[str, Any] = field(default_factory=dict)
@@ -82,9 +84,6 @@ def read_profile(path: Path) -> Profile:
     profile = Profile(**values)
     if profile.num_gpus > 1 and profile.accelerate is None:
         raise UserError(f"{path}: accelerate: {profile.num_gpus} processes need a configuration file")
-    for name, least in (("server_nodes", 0), ("server_gpus", 0), ("gpus_per_server", 1)):
-        if (number := getattr(profile, name)) is not None and number < least:
-            raise UserError(f"{path}: {name}: {number} is out of range; allowed: at least {least}")
     if profile.server_gpus and profile.server_nodes:
         raise UserError(f"{path}: server_gpus: there are server_nodes; give one of the two")
     if profile.server_gpus >= profile.gpus_per_node:
