@@ -221,7 +221,8 @@ def test_an_array_of_seeds(start, tmp_path):
         assert f"seed: {seed}\n" in (tmp_path / "out" / f"seed_{seed}" / "config.yaml").read_text()
 
 
-WITH_SERVER = {**ONE_NODE, "server_nodes": 1, "grpo": {"per_device_train_batch_size": 4}}
+BY_SERVER = {"per_device_train_batch_size": 4, "use_vllm": True, "vllm_mode": "server"}
+WITH_SERVER = {**ONE_NODE, "server_nodes": 1, "grpo": BY_SERVER}
 GRPO = {"rewards": "format", "num_generations": 4, "max_completion_length": 8, "max_steps": 1000}
 
 
@@ -229,7 +230,7 @@ def test_a_server_that_fails_ends_training(start, tmp_path):
     """The server is on the last node. Without vLLM there it ends, and nobody waits for it any longer."""
     places = 'echo "$SLURM_JOB_NAME $SLURMD_NODENAME" >> places'
     job = start(name="grpo_run", profile=WITH_SERVER, setup=f"{SETUP} && {places}", **GRPO)
-    assert_failed_at_once(job, "vllm.*: No such file or directory", "the server ended with exit code 127")
+    assert_failed_at_once(job, "vllm.*: No such file or directory", "a server ended with exit code 127")
     assert set((tmp_path / "places").read_text().splitlines()) == {"server n2", "training n1"}
 
 
