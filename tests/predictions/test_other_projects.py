@@ -452,7 +452,7 @@ def test_line_answers_never_raise():
         toon.parse(text)
     assert toon.parse(None).status == "no_answer" and toon.parse(" ").status == "empty"
     relations = toon.parse(TOON.replace("1,near,2", "1,near,9\n  1,near,1\n  1,near\n  1,on,2"))
-    assert [entry.kind for entry in relations.issues] == ["dangling_relation", "self_relation"]
+    assert [entry.kind for entry in relations.issues] == ["dangling_relation", "self_relation", "malformed_relation"]
 
 
 def test_scene_graph_benchmark_arrays(tmp_path, data):
