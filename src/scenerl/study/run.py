@@ -146,11 +146,19 @@ def _settings(experiment: Experiment, smoke: bool) -> dict:
     """What decides the numbers of an experiment, as plain values."""
     task = experiment.task
     return {
+        "template": experiment.template,
         "scale": asdict(task.smoke if smoke else task.real),
-        "sft": dict(task.sft),
-        "grpo": dict(task.grpo),
+        "tests": {test: dict(targets) for test, targets in task.tests.items()},
+        "sft": {"muon_learning_rate": task.muon_learning_rate, **task.sft},
+        "grpo": {**task.reward_options, **task.grpo},
         "models": {
-            model.folder: {"weights": model.weights and dict(model.weights), "steps": model.steps, **model.settings}
+            model.folder: {
+                "start": model.start,
+                "data": model.data,
+                "weights": model.weights and dict(model.weights),
+                "steps": model.steps,
+                **model.settings,
+            }
             for model in experiment.models
         },
     }
