@@ -108,7 +108,7 @@ test-slurm: $(STAMP)
 		$(BIN)/python -m pytest -q -m slurm tests/slurm $(ARGS)
 
 bench: $(STAMP)
-	@for name in data rewards evaluate report update step scaling constrain; do echo "== bench/$$name.py"; \
+	@for name in data rewards evaluate report update step scaling constrain group_sampling; do echo "== bench/$$name.py"; \
 		OMP_NUM_THREADS=1 $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 docs: $(STAMP)

@@ -183,6 +183,7 @@ class GroupSamplingMixin:
         """
         sampling, solved, wanted = self.group_sampling, self.group_sampling.solved, len(rows)
         due = [row for row in rows if not (solved and solved.take_turn(row))]
+        skipped = wanted - len(due)
         due += self._draw(self._whole(math.ceil(wanted / sampling.keep_top_ratio)) - len(due), rows, 0)
         groups, rounds = [], 0
         while due:
@@ -193,7 +194,7 @@ class GroupSamplingMixin:
                 solved.add(group)
             missing = wanted - sum(group.spread > 0 for group in groups) if rounds < sampling.max_rounds else 0
             due = self._draw(self._whole(max(missing, 0)), [*rows, *(group.row for group in groups)], rounds)
-        self._log(groups, rounds, wanted)
+        self._log(groups, rounds, wanted, skipped)
         if sampling.max_rounds > 1 and not any(group.spread for group in groups):
             self._stop(groups, rounds)
         return sampling.choose(groups, wanted)
@@ -242,7 +243,7 @@ class GroupSamplingMixin:
         first = count * self.accelerator.process_index
         return items[first : first + count]
 
-    def _log(self, groups: Sequence[Group], rounds: int, wanted: int) -> None:
+    def _log(self, groups: Sequence[Group], rounds: int, wanted: int, skipped: int) -> None:
         """Metrics of all that was sampled; TRL's own rewards are of the groups that are kept."""
         values = {
             "groups/with_signal": sum(group.spread > 0 for group in groups) / len(groups),
@@ -252,6 +253,7 @@ class GroupSamplingMixin:
             "groups/reward": torch.cat([group.totals for group in groups]).nanmean().item(),
         }
         if (solved := self.group_sampling.solved) is not None:
+            values["groups/skipped"] = skipped / wanted
             values["groups/left_out"] = sum(left > 0 for _, left in solved.turns.values())
         for name, value in values.items():
             self._metrics["train"][name].append(float(value))
