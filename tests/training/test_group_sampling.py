@@ -198,6 +198,7 @@ def test_solved_prompts_make_room_for_others(base, examples, tmp_path):
     assert first == 5 and second in (2, 3, 4)
     # row 0 took its turn, row 1 waits; row 2 always gets 1, so it is solved where it was drawn; row 5 is not
     assert solved.turns == {0: (1, 0), 1: (3, 2), **({2: (1, 1)} if second == 2 else {})}
+    assert trainer._metrics["train"]["groups/skipped"] == [0.5]
 
 
 def test_where_every_prompt_is_solved_they_are_sampled_all_the_same(base, examples, tmp_path):
