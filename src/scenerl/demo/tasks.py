@@ -117,9 +117,13 @@ class Task:
             title, weights = self.rewards[name]
             stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train, weights, scale.grpo_steps))
             if scale.zero_steps:
+                weights = {**weights, "format": max(weights["format"], _ZERO_FORMAT)}
                 stages.append(Stage(f"zero_{name}", f"Zero ({title})", "base", self.train, weights, scale.zero_steps))
         return stages
 
+
+_ZERO_FORMAT = 0.5
+"""Least weight of the reward for the format without SFT, where nothing else teaches it."""
 
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
