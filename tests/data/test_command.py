@@ -143,7 +143,7 @@ def test_check_lists_problems_and_fails_at_the_end(tmp_path, capsys):
         run(DataOptions(action="check", source=str(path), out=tmp_path / "problems.jsonl"))
     printed = capsys.readouterr().out
     assert f"error {path}, row 2: width must be" in printed and "'[red]x.1'" in printed
-    assert "3 rows, 1 bad rows, 1 errors, 1 warnings" in printed
+    assert "3 rows, 1 bad row, 1 error, 1 warning" in printed
     assert [row["level"] for _, row in read_jsonl(tmp_path / "problems.jsonl")] == ["error", "warning"]
     run(DataOptions(action="check", source=str(path), limit=1))
 

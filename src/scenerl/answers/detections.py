@@ -7,7 +7,9 @@ Read besides, but not counted as in the template: one object alone, one per line
 (merged; what a later list repeats counts once) or in one another, a list per class behind the class's name or under it
 in a JSON object, a list of labels beside one of boxes, rows of a label and a box, the keys in :data:`LABEL_KEYS` and
 :data:`BOX_KEYS` in upper or lower case, corners by name (``x1``, ``xmin``, ``left`` and so on), boxes as two points or
-as text, several boxes of one label, and all of it as Python literals. A box without a label has the requested one where
+as text, several boxes of one label, and all of it as Python literals or with typographic quotes; InternVL's
+``dog[[x1, y1, x2, y2]]`` without tags, and sentences that say where something is: ``The dog is at (x1, y1, x2, y2)``,
+also in brackets. A box without a label has the requested one where
 only one is requested. Points have no box and are dropped as such.
 
 ``gemini`` is the same with the key ``box_2d`` and boxes as y1, x1, y2, x2, from 0 to 1000.
@@ -15,6 +17,7 @@ only one is requested. Points have no box and are dropped as such.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from bisect import bisect
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.json_text import find_values, inside, leaf, leaf_spans
+from scenerl.answers.json_text import Found, find_values, inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
 from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
 
@@ -83,6 +86,21 @@ _LOOK_BACK = 300
 _MARKS = " \t\r\"'`*#-•,;.="
 """Characters around such a name."""
 _NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
+_CURLY = (
+    {ord(mark): '"' for mark in "“”„＂"},
+    {ord(mark): '"' for mark in "“”„＂"} | {ord(mark): "'" for mark in "‘’"},
+)
+"""Typographic quotes to plain ones: those around text first, then apostrophes, too."""
+_IN_PARENTHESES = re.compile(r"\((?:\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?,){3}\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?\)")
+_NUMBERS = re.compile(r"-?[0-9.]+")
+_LINK = re.compile(
+    r"\s(?:(?:is|are)\s)?(?:(?:located|found|visible|positioned|situated)\s)?(?:at|in|within)"
+    r"(?:\s(?:the|a))?(?:\s(?:bounding box|box|bbox|coordinates|position|region))?:?\s?[\"'`*]{0,3}$",
+    re.IGNORECASE,
+)
+"""What stands in a sentence between a name and its box."""
+_BEFORE_NAME = re.compile(r"[.,;:!?\n]|\b(?:and|the|an?|there is|there are)\s", re.IGNORECASE)
+_NEGATIONS = frozenset(("no", "not", "neither", "nor", "without"))
 _MAX_NESTING = 6
 _MAX_WORDS = 3
 """Words of such a name where any label is allowed; more are a sentence."""
@@ -254,9 +272,11 @@ def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> 
     marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed. One of
     ``names`` needs no colon, if it has the line for itself."""
     text = body[start:end].replace("：", ":")
+    if link := _LINK.search(text):
+        return _subject(text[: link.start()], start, names)
     head, colon, rest = text.rpartition(":")
     if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
-        if names is None:
+        if names is None and not (body.startswith("[[", end) and text[-1:].isalnum()):  # InternVL's dog[[…]]
             return None
         head = re.sub(r"(?:json)?[\s`=]*$", "", text)
     line = head.rpartition("\n")[2].rpartition(":")[2]
@@ -270,6 +290,39 @@ def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> 
         return None
     first = start + len(head) - len(line) + line.rindex(raw)
     return name, (first, first + len(raw))
+
+
+def _subject(text: str, start: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
+    """The name at the end of a text, behind its last mark or article, as for :func:`_heading`; of requested names, one
+    that the last words are. ``start``: where the text begins in the answer."""
+    first = max((mark.end() for mark in _BEFORE_NAME.finditer(text)), default=0)
+    words = list(re.finditer(r"\S+", text[first:]))
+    if not words or words[0][0].lower() in _NEGATIONS or (names is None and len(words) > _MAX_WORDS):
+        return None
+    for word in words if names is not None else words[:1]:
+        raw = text[first + word.start() :].strip(_MARKS)
+        name = clean_label(raw)
+        if name is not None and (name.lower() not in _NO_CLASSES if names is None else name in names):
+            place = start + text.rindex(raw)
+            return name, (place, place + len(raw))
+    return None
+
+
+def _find(body: str, inner: str) -> tuple[Found, str]:
+    """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
+    where it is broken otherwise; places stay what they are. Where there is none, boxes in parentheses."""
+    found = find_values(body, inner, or_python=True)
+    for table in _CURLY if found.broken else ():
+        plain = body.translate(table)
+        again = find_values(plain, inner.translate(table), or_python=True)
+        if again.values and not again.broken:
+            return dataclasses.replace(again, alone=False), plain
+    if not (found.values or found.broken or found.breaks_off):
+        boxes = _IN_PARENTHESES.finditer(body)
+        values = [([float(number) for number in _NUMBERS.findall(box[0])], *box.span()) for box in boxes]
+        if values:
+            return Found(values, python=True), body
+    return found, body
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:
@@ -287,7 +340,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     inner = unfence(body)
     if NONE.fullmatch(inner.strip("\"'")):
         return Reading(None, inner[:1] not in ("'", '"'))
-    found = find_values(body, inner, or_python=True)
+    found, body = _find(body, inner)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
@@ -296,7 +349,9 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     for value, start, end in found.values:
         if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
             heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
-        elements = lists.elements(value, start, heading[0] if heading else builder.only_label)
+        in_prose = body[start] == "(" and body[start:end] != inner  # such numbers may be anything
+        label = heading[0] if heading else None if in_prose else builder.only_label
+        elements = None if in_prose and label is None else lists.elements(value, start, label)
         if elements and heading:
             elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
         before = end
@@ -304,14 +359,15 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):
             parts.append((bisect(tags, start), elements))
-        elif elements is None and not damaged and (is_box(value) or is_boxes(value)):
+        elif elements is None and not damaged and not in_prose and (is_box(value) or is_boxes(value)):
             unnamed.append((bisect(tags, start), _Element(value, start)))
     last = max((number for number, _ in parts), default=-1)
     nones = [] if damaged or found.alone else _none_lines(body)
     if last < max((bisect(tags, start) for start in nones), default=-1):
         return Reading(None, False)
     if not parts:
-        return Reading(found.failure, found.alone)
+        is_prose = any(body[start] == "(" for _, start, _ in found.values)
+        return Reading("invalid_json" if is_prose else found.failure, found.alone)
     merged = _merged([elements for number, elements in parts if number == last])
     if not any(element.label_path for element in merged):  # where names stand before boxes, one is missing
         merged += [element for number, element in unnamed if number == last]

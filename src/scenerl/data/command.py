@@ -29,7 +29,7 @@ from scenerl.data.records import Record
 from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
-from scenerl.errors import DataError, UserError
+from scenerl.errors import DataError, UserError, counted
 from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
@@ -64,8 +64,8 @@ def make(options: DataOptions) -> None:
     with progress_bar("scenes", options.num_train + options.num_test) as advance:
         synthetic.make(out, options.num_train, options.num_test, options.seed, progress=advance)
     _say(
-        f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
-        f"{out / 'train.jsonl'}"
+        f"{options.num_train} training and {counted(options.num_test, 'test scene')} in {out}; next: scenerl data "
+        f"stats {out / 'train.jsonl'}"
     )
 
 
@@ -75,13 +75,13 @@ def stats(options: DataOptions) -> None:
     source = _required(options.source, "stats", "SOURCE")
     statistics, checker = Statistics(), Checker(images=False)
 
-    def counted() -> Iterator[Record]:
+    def rows() -> Iterator[Record]:
         for record in track(islice(data.read(source, options.split), options.limit), "rows"):
             if record.example is not None:
                 statistics.add(record.example)
             yield record
 
-    deque(_shown(checker.problems(counted())), maxlen=0)
+    deque(_shown(checker.problems(rows())), maxlen=0)
     if not statistics.num_images:
         raise DataError(f"{source} is empty: {checker.counts['rows']} rows, none of them usable; expected at least one")
     seen = None
@@ -103,8 +103,9 @@ def triplets(options: DataOptions) -> None:
     statistics = Statistics.of(track(_examples(options), "rows"))
     _write_json(out, statistics.triplets_dict())
     _say(
-        f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
-        f"{statistics.num_images} images; for scenerl eval --train {out} and scenerl grpo --predicate_counts {out}"
+        f"{counted(len(statistics.triplets), 'triplet type')} of {counted(len(statistics.predicates), 'predicate')} in "
+        f"{counted(statistics.num_images, 'image')}; for scenerl eval --train {out} and scenerl grpo "
+        f"--predicate_counts {out}"
     )
 
 
@@ -118,7 +119,7 @@ def check(options: DataOptions) -> None:
     else:
         deque(_shown(problems), maxlen=0)
     counts = checker.counts
-    _say(", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts))
+    _say(", ".join(counted(counts[name], name.replace("_", " ").removesuffix("s")) for name in counts))
     if not counts["rows"]:
         raise DataError(f"{source} is empty: no rows; expected at least one")
     if counts["errors"]:
@@ -130,7 +131,7 @@ def draw(options: DataOptions) -> None:
     out = _required(options.out, "draw", "--out FOLDER")
     chosen = choose(track(_examples(options), "rows"), options.num_images, options.seed)
     paths = write_drawings(track(chosen, "drawings"), out)
-    _say(f"{len(paths)} drawings in {out}")
+    _say(f"{counted(len(paths), 'drawing')} in {out}")
 
 
 def split(options: DataOptions) -> None:
@@ -156,7 +157,7 @@ def split(options: DataOptions) -> None:
         raise DataError(f"{options.source}: {len(keys)} images cannot be divided with --test {options.test}")
     for name, file in files.items():
         part = (example for example in _examples(options) if (key(example) in chosen) == (name == "test"))
-        _say(f"{WRITERS['jsonl'][1](file, part)} rows in {file}")
+        _say(f"{counted(WRITERS['jsonl'][1](file, part), 'row')} in {file}")
 
 
 def convert(options: DataOptions) -> None:
@@ -180,7 +181,7 @@ def convert(options: DataOptions) -> None:
     if not count:
         out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
-    _say(f"{count} rows in {out}")
+    _say(f"{counted(count, 'row')} in {out}")
 
 
 ACTIONS = {
