@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import combinations
 
@@ -105,8 +104,22 @@ def test_made_files_hold_both_annotations(tmp_path):
     assert [row.image_id for row in test] == [row.image_id for row in complete]
     assert all(set(few.graph.relations) <= set(many.graph.relations) for few, many in zip(test, complete, strict=True))
     assert not {row.graph for row in train} & {row.graph for row in test}
-    asked = [json.loads(line) for line in (tmp_path / "test_det.jsonl").read_text().splitlines()]
-    assert all(len(row["query"]) == 3 and {d["label"] for d in row["detections"]} <= set(row["query"]) for row in asked)
+    for queried, graph in zip(data.load(tmp_path / "test_det.jsonl"), complete, strict=True):
+        assert queried.graph.objects == graph.graph.objects
+        assert len(set(queried.query) - {item.label for item in graph.graph.objects}) == synthetic.NUM_ABSENT
+
+
+def test_detection_rows_of_training_lack_boxes(tmp_path):
+    synthetic.make_detection(tmp_path, num_train=200, num_test=20, seed=3, size=56)
+    train, test = list(data.load(tmp_path / "train.jsonl")), list(data.load(tmp_path / "test.jsonl"))
+    complete = [synthetic.scene(f"3/crowded/{row.image_id}", 56, synthetic.CROWDED)[1] for row in train]
+    for found, graph in zip(train, complete, strict=True):
+        assert set(found.graph.objects) <= set(graph.objects) and found.graph.objects
+        assert {item.label for item in graph.objects} <= set(found.query) <= set(synthetic.CLASSES)
+    kept, whole = (sum(len(row.objects) for row in rows) for rows in ([row.graph for row in train], complete))
+    assert 0.55 < kept / whole < 0.68  # 0.6, and a little more because one is always kept
+    assert any(len({item.label for item in row.graph.objects}) < len(row.graph.objects) for row in test)
+    assert sum(len(row.graph.objects) for row in test) / len(test) > 3.8
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_train", 0), ("num_test", 0), ("size", 20)])

@@ -98,6 +98,7 @@ def test_numbers_of_a_log(tmp_path):
     study = Measured(tmp_path, [0])
     assert study.value("e/m/log/reward", 0) == pytest.approx(1.1)
     assert study.value("e/m/log/reward:noise", 0) is None  # one difference has no spread
+    assert study.value("e/m/log/reward:rise", 0) == pytest.approx(1.1)  # the first quarter: 0.0, 0.0
     assert study.curve("e/m/log/reward")[2] == (3.0, 1.0)
     assert study.value("e/m/log/nothing", 0) is None and study.curve("e/x/log/reward") == []
 

@@ -9,25 +9,23 @@ The *complete* annotation lists every relation. The *sparse* one imitates Visual
 relation with probability one half, in no particular order. A model that imitates such annotations learns to stop early,
 because at every point "nothing more" is likelier than any single relation that is left: that is what reinforcement
 learning can mend. Training rows are sparse; the test split is written both ways.
+
+For detection, scenes hold four objects, some of one class, and an annotator finds each with probability 0.6.
 """
 
 from __future__ import annotations
 
-import io
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scenerl.data.jsonl import write_jsonl
-from scenerl.data.published import choose_split
 from scenerl.data.records import Record
-from scenerl.data.rows import example_to_row
-from scenerl.errors import DataError, UserError
+from scenerl.data.synthetic_rows import Annotated, Progress, read_scenes, write_scenes
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 CELLS = 10
@@ -35,6 +33,9 @@ NUM_OBJECTS = 3  # a crowded scene may end with two
 CLASSES = ("apple", "book", "box", "grape", "lamp", "leaf")
 PREDICATES = ("left of", "above", "near", "on", "in", "behind")
 KEEP_PROBABILITY = 0.5
+KEEP_BOX_PROBABILITY = 0.6
+NUM_ABSENT = 2
+"""Classes of a detection query that are not in the picture."""
 _FREQUENCY = {"apple": 0.24, "book": 0.20, "leaf": 0.17, "lamp": 0.14, "grape": 0.13, "box": 0.12}
 _COLOUR = {
     "apple": (215, 50, 50),
@@ -69,16 +70,11 @@ class Look:
 
 
 DAYLIGHT = Look()
+CROWDED = Look(num_objects=4, repeats=True)
+"""Of the scenes for detection."""
 
 Cells = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
-
-Annotated = tuple[Image.Image, dict[str, Example]]
-"""A scene and its annotations by kind."""
-Annotator = Callable[[str, int, int, str], Annotated]
-"""Makes the scene of a name, a seed, a size in pixels and a split."""
-Progress = Callable[[int], None]
-"""Called with 1 after each scene."""
 
 
 def gap(a: Cells, b: Cells) -> int:
@@ -269,21 +265,45 @@ def sparse(graph: SceneGraph, seed: str, keep: float = KEEP_PROBABILITY) -> Scen
     return SceneGraph(graph.objects, tuple(kept))
 
 
-def detection_query(graph: SceneGraph, seed: str) -> tuple[SceneGraph, tuple[str, ...]]:
-    """A detection task on a scene: the query, absent labels among it, and the graph that answers it."""
-    query = tuple(sorted(random.Random(seed).sample(CLASSES, 3)))
-    return SceneGraph(tuple(obj for obj in graph.objects if obj.label in query)), query
+def detection(graph: SceneGraph, seed: str, keep: float = 1.0) -> tuple[SceneGraph, tuple[str, ...]]:
+    """A detection task on a scene: the boxes that answer it, and its query.
+
+    The query lists the classes in the picture and two that are not. A hurried annotator finds every object with
+    probability ``keep``, in random order; one is always found.
+    """
+    rng = random.Random(seed)
+    present = {item.label for item in graph.objects}
+    absent = [label for label in CLASSES if label not in present]
+    query = tuple(sorted([*present, *rng.sample(absent, min(NUM_ABSENT, len(absent)))]))
+    objects = graph.objects
+    if keep < 1:
+        found = [item for item in objects if rng.random() < keep] or [rng.choice(objects)]
+        objects = tuple(rng.sample(found, len(found)))
+    return SceneGraph(objects), query
 
 
 def _annotated(name: str, seed: int, size: int, _split: str) -> Annotated:
     key = f"{seed}/{name}"
     image, graph = scene(key, size)
-    found, query = detection_query(graph, f"{key}/query")
     return image, {
-        "detection": Example(name, size, size, found, query=query),
+        "detection": _detection_example(name, size, graph, key),
         "complete": Example(name, size, size, graph),
         "sparse": Example(name, size, size, sparse(graph, f"{key}/sparse")),
     }
+
+
+def _crowded(name: str, seed: int, size: int, _split: str) -> Annotated:
+    key = f"{seed}/crowded/{name}"
+    image, graph = scene(key, size, CROWDED)
+    return image, {
+        "complete": _detection_example(name, size, graph, key),
+        "sparse": _detection_example(name, size, graph, key, KEEP_BOX_PROBABILITY),
+    }
+
+
+def _detection_example(name: str, size: int, graph: SceneGraph, key: str, keep: float = 1.0) -> Example:
+    found, query = detection(graph, f"{key}/query", keep)
+    return Example(name, size, size, found, query=query)
 
 
 def make(
@@ -292,7 +312,8 @@ def make(
     """Write ``train.jsonl``, ``test.jsonl`` (sparse), ``test_complete.jsonl``, the same as detection queries
     (``train_det.jsonl``, ``test_det.jsonl``), and ``images/``.
 
-    The splits come from different seeds, so no scene is shared. Arguments and errors as for :func:`write_scenes`.
+    The splits come from different seeds, so no scene is shared. Arguments and errors as for
+    :func:`~scenerl.data.synthetic_rows.write_scenes`.
     """
     train = {"detection": "train_det", "sparse": "train"}
     test = {"detection": "test_det", "complete": "test_complete", "sparse": "test"}
@@ -301,73 +322,17 @@ def make(
     )
 
 
+def make_detection(
+    out_dir: Path, num_train: int, num_test: int, seed: int = 0, size: int = 112, progress: Progress | None = None
+) -> None:
+    """Write detection tasks on crowded scenes: ``train.jsonl`` (sparse), ``test.jsonl`` (complete), and ``images/``.
+
+    Arguments and errors as for :func:`~scenerl.data.synthetic_rows.write_scenes`.
+    """
+    splits = {"train": (num_train, "", {"sparse": "train"}), "test": (num_test, "", {"complete": "test"})}
+    write_scenes(out_dir, _crowded, splits, seed, size, progress)
+
+
 def read(argument: str, split: str | None = None) -> Iterator[Record]:
     """``synthetic:count=100,seed=0``; splits ``sparse`` (as training data is annotated) and ``complete``."""
     return read_scenes("synthetic", _annotated, {"sparse": "sparse", "complete": "complete"}, argument, split)
-
-
-def write_scenes(
-    out_dir: Path,
-    annotated: Annotator,
-    splits: Mapping[str, tuple[int, str, Mapping[str, str]]],
-    seed: int,
-    size: int,
-    progress: Progress | None,
-) -> None:
-    """Write a synthetic set: images, and at the end of each split its files of rows, whole.
-
-    Args:
-        splits: number of scenes, the split for ``annotated``, and the file of rows for each kind of annotation.
-        size: of the images in pixels.
-
-    Raises:
-        UserError: a split without scenes, or scenes narrower than 28 pixels.
-    """
-    numbers = {"num_train": (splits["train"][0], 1), "num_test": (splits["test"][0], 1), "size": (size, 28)}
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
-    images = Path(out_dir) / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for name, (count, split, files) in splits.items():
-        rows: dict[str, list[dict]] = {kind: [] for kind in files}
-        for index in range(count):
-            image, examples = annotated(f"{name}_{index:05d}", seed, size, split)
-            file_name = f"{name}_{index:05d}.png"
-            image.save(images / file_name, compress_level=1)
-            for kind, found in rows.items():
-                found.append(example_to_row(examples[kind], file_name))
-            if progress:
-                progress(1)
-        for kind, found in rows.items():
-            write_jsonl(Path(out_dir) / f"{files[kind]}.jsonl", found)
-
-
-def read_scenes(
-    name: str, annotated: Annotator, splits: Mapping[str, str], argument: str, split: str | None
-) -> Iterator[Record]:
-    """The records of a synthetic set, made on the fly; images are PNG bytes.
-
-    Args:
-        splits: split to kind of annotation, the default first.
-
-    Raises:
-        DataError: an unknown split or setting.
-    """
-    settings = {"count": 100, "seed": 0, "size": 112}
-    split = choose_split(split or next(iter(splits)), list(splits), name)
-    for part in filter(None, argument.split(",")):
-        key, _, value = part.partition("=")
-        if key not in settings or not value.isdecimal():
-            raise DataError(
-                f"{name}: {part!r} is not understood; allowed: {', '.join(settings)}, each =NUMBER, separated by commas"
-            )
-        settings[key] = int(value)
-
-    def record(index: int) -> Record:
-        image, examples = annotated(f"stream_{index:05d}", settings["seed"], settings["size"], split)
-        png = io.BytesIO()
-        image.save(png, "PNG", compress_level=1)
-        return Record(f"{name}, row {index + 1}", replace(examples[splits[split]], image=png.getvalue()))
-
-    return map(record, range(settings["count"]))

@@ -23,16 +23,13 @@ from PIL import Image, ImageDraw
 from scenerl.data.records import Record
 from scenerl.data.synthetic import (
     CELLS,
-    Annotated,
     Cells,
-    Progress,
     background,
     gap,
     pixels,
-    read_scenes,
     varied,
-    write_scenes,
 )
+from scenerl.data.synthetic_rows import Annotated, Progress, read_scenes, write_scenes
 from scenerl.types import Example, SceneGraph, SceneObject
 
 COLOURS = {"red": (215, 50, 50), "green": (40, 150, 60), "blue": (60, 90, 220)}
@@ -167,7 +164,7 @@ def make(
 
     Images go to ``images/``. No scene is in both of the first two. ``shapes.jsonl`` names every shape in the
     images of ``train.jsonl`` by colour and shape: a closed-vocabulary task. Arguments and errors as for
-    :func:`~scenerl.data.synthetic.write_scenes`.
+    :func:`~scenerl.data.synthetic_rows.write_scenes`.
     """
     splits = {
         file: (count, split, {"phrase": file} | ({"shapes": "shapes"} if file == "train" else {}))

@@ -71,7 +71,7 @@ class Pipeline:
         self.scale = self.task.smoke if options.smoke else self.task.real
         self.stages = Stages(self.out, self.task, self.scale, options.seed, options.envelope, console)
         self.trained = self.task.stages(self.scale, self.reward, options.full)
-        self.titles = {BASE: "base" if self.task.warmup else "base (zero-shot)"}  # name in files to the title
+        self.titles = {BASE: "base (zero-shot)"}  # name in files to the title
         self.titles |= {stage.folder: stage.title for stage in self.trained}
 
     def run(self) -> None:
@@ -83,7 +83,6 @@ class Pipeline:
             stages.say(f"Continuing in {self.out}; --fresh starts over")
         self._say_how_long()
         stages.make_data()
-        stages.make_base()
         stages.evaluate(BASE)
         for stage in self.trained:
             stages.train(stage)
@@ -95,8 +94,6 @@ class Pipeline:
         from scenerl.demo import timing
 
         scale, steps = self.scale, 0.0
-        if self.task.warmup and not self.stages.is_done(BASE):
-            steps += (scale.warmup_steps + scale.grounding_steps) * scale.batch_size * timing.WARMUP_EXAMPLE
         for stage in self.trained:
             if not self.stages.is_done(stage.folder):
                 is_sft = stage.weights is None

@@ -8,8 +8,8 @@ from scenerl.models.folders import BASE
 from scenerl.models.loading import load
 from scenerl.tiny import mixture, pretrain
 
-WARMUP_EXAMPLE, SFT_EXAMPLE, COMPLETION, ANSWER = 0.02, 0.025, 0.03, 0.02
-"""What an example of a warm-up and of SFT, a completion of GRPO and an answer cost, in timed steps."""
+SFT_EXAMPLE, COMPLETION, ANSWER = 0.025, 0.03, 0.02
+"""What an example of SFT, a completion of GRPO and an answer cost, in timed steps."""
 STARTUP_SECONDS = 25
 """Imports, scenes, evaluation and the report."""
 _TIMED = 3

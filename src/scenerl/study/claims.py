@@ -210,7 +210,15 @@ CLAIMS = (
         "An AP50 reward rises fast, and ends in a lower mAP than an AP reward.",
         _VLM,
         "curves only",
-        (),
+        (
+            Comparison(
+                "rise of the sampled reward, AP50 and AP",
+                "detection/ap50/log/rewards/ap50/mean:rise",
+                "detection/ap/log/rewards/ap/mean:rise",
+            ),
+            *_beats("ap50", "ap", {"AP50": "AP50, trained on AP50 and on AP"}, experiment="detection"),
+            *_beats("ap50", "ap", {"AP": "mAP, trained on AP50 and on AP"}, experiment="detection", expected="lower"),
+        ),
     ),
     Claim(
         "length",
@@ -254,18 +262,18 @@ CLAIMS = (
         "none in numbers",
         (
             *_beats(
-                "od_length", "sft", {"absent_answered": "absent phrases answered, RL and SFT"}, experiment="detection"
+                "od_length", "sft", {"absent_answered": "absent phrases answered, RL and SFT"}, experiment="phrases"
             ),
             Comparison(
                 "absent phrases answered, RL with and without reasoning",
-                "detection_think/od_length/complete/absent_answered",
-                "detection/od_length/complete/absent_answered",
+                "phrases_think/od_length/complete/absent_answered",
+                "phrases/od_length/complete/absent_answered",
                 "lower",
             ),
             Comparison(
                 "mAP, RL with and without reasoning",
-                "detection_think/od_length/complete/AP",
-                "detection/od_length/complete/AP",
+                "phrases_think/od_length/complete/AP",
+                "phrases/od_length/complete/AP",
             ),
         ),
     ),

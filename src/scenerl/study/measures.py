@@ -79,7 +79,8 @@ class Measured:
         """A number for a seed; None where it was not measured, or has no value.
 
         Of :data:`LOG` any key of log.jsonl, as its mean over the last quarter of the steps; with ``:noise``, the
-        standard deviation from step to step there. Of :data:`ANSWERS`, ``num_tokens``: the mean length in tokens.
+        standard deviation from step to step there; with ``:rise``, less the mean over the first quarter. Of
+        :data:`ANSWERS`, ``num_tokens``: the mean length in tokens.
         """
         experiment, model, annotations, metric = name.split("/", 3)
         folder = self.out / experiment / str(seed)
@@ -115,10 +116,13 @@ def _logged(path: Path, key: str, what: str) -> float | None:
     values = [value for _, value in _series(path, key)]
     if not values:
         return None
-    last = values[-max(1, len(values) // 4) :]
+    quarter = max(1, len(values) // 4)
+    last = values[-quarter:]
     if what == "noise":
         steps = [b - a for a, b in zip(last, last[1:], strict=False)]
         return statistics.stdev(steps) / 2**0.5 if len(steps) > 1 else None
+    if what == "rise":
+        return statistics.fmean(last) - statistics.fmean(values[:quarter])
     return statistics.fmean(last)
 
 

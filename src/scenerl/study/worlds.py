@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenerl.data.synthetic import Annotated, Look, Progress, scene, sparse, write_scenes
+from scenerl.data.synthetic import Look, scene, sparse
+from scenerl.data.synthetic_rows import Annotated, Progress, write_scenes
 from scenerl.types import Example, SceneGraph
 
 UNSEEN_TRIPLETS = frozenset(
