@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
+from scenerl.answers.headings import MAX_WORDS, heading_before
 from scenerl.answers.json_text import Found, find_values, inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
 from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
@@ -83,9 +84,6 @@ _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
-_MARKS = " \t\r\"'`*#-•,;.="
-"""Characters around such a name."""
-_NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
 _CURLY = (
     {ord(mark): '"' for mark in "“”„＂"},
     {ord(mark): '"' for mark in "“”„＂"} | {ord(mark): "'" for mark in "‘’"},
@@ -93,17 +91,7 @@ _CURLY = (
 """Typographic quotes to plain ones: those around text first, then apostrophes, too."""
 _IN_PARENTHESES = re.compile(r"\((?:\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?,){3}\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?\)")
 _NUMBERS = re.compile(r"-?[0-9.]+")
-_LINK = re.compile(
-    r"\s(?:(?:is|are)\s)?(?:(?:located|found|visible|positioned|situated)\s)?(?:at|in|within)"
-    r"(?:\s(?:the|a))?(?:\s(?:bounding box|box|bbox|coordinates|position|region))?:?\s?[\"'`*]{0,3}$",
-    re.IGNORECASE,
-)
-"""What stands in a sentence between a name and its box."""
-_BEFORE_NAME = re.compile(r"[.,;:!?\n]|\b(?:and|the|an?|there is|there are)\s", re.IGNORECASE)
-_NEGATIONS = frozenset(("no", "not", "neither", "nor", "without"))
 _MAX_NESTING = 6
-_MAX_WORDS = 3
-"""Words of such a name where any label is allowed; more are a sentence."""
 
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
@@ -267,47 +255,6 @@ def is_list(value: object) -> bool:
     return type(value) is list and (not value or any(type(item) is dict for item in value))
 
 
-def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
-    """The name before a list, and where it is: what stands before the colon that ends ``body[start:end]``, without the
-    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed. One of
-    ``names`` needs no colon, if it has the line for itself."""
-    text = body[start:end].replace("：", ":")
-    if link := _LINK.search(text):
-        return _subject(text[: link.start()], start, names)
-    head, colon, rest = text.rpartition(":")
-    if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
-        if names is None and not (body.startswith("[[", end) and text[-1:].isalnum()):  # InternVL's dog[[…]]
-            return None
-        head = re.sub(r"(?:json)?[\s`=]*$", "", text)
-    line = head.rpartition("\n")[2].rpartition(":")[2]
-    raw = line.strip(_MARKS)
-    if clean_label(raw) not in (names or ()):
-        raw = _NUMBERED.sub("", raw).lstrip(_MARKS)
-    name = clean_label(raw)
-    if name is None:
-        return None
-    if name.lower() in _NO_CLASSES or len(name.split()) > _MAX_WORDS if names is None else name not in names:
-        return None
-    first = start + len(head) - len(line) + line.rindex(raw)
-    return name, (first, first + len(raw))
-
-
-def _subject(text: str, start: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
-    """The name at the end of a text, behind its last mark or article, as for :func:`_heading`; of requested names, one
-    that the last words are. ``start``: where the text begins in the answer."""
-    first = max((mark.end() for mark in _BEFORE_NAME.finditer(text)), default=0)
-    words = list(re.finditer(r"\S+", text[first:]))
-    if not words or words[0][0].lower() in _NEGATIONS or (names is None and len(words) > _MAX_WORDS):
-        return None
-    for word in words if names is not None else words[:1]:
-        raw = text[first + word.start() :].strip(_MARKS)
-        name = clean_label(raw)
-        if name is not None and (name.lower() not in _NO_CLASSES if names is None else name in names):
-            place = start + text.rindex(raw)
-            return name, (place, place + len(raw))
-    return None
-
-
 def _find(body: str, inner: str) -> tuple[Found, str]:
     """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
     where it is broken otherwise; places stay what they are. Where there is none, boxes in parentheses."""
@@ -348,7 +295,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     before, heading = 0, None
     for value, start, end in found.values:
         if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
-            heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
+            heading = heading_before(body, max(before, start - _LOOK_BACK), start, builder.objects, _NO_CLASSES)
         in_prose = body[start] == "(" and body[start:end] != inner  # such numbers may be anything
         label = heading[0] if heading else None if in_prose else builder.only_label
         elements = None if in_prose and label is None else lists.elements(value, start, label)
@@ -385,7 +332,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
 def _none_lines(body: str) -> Iterator[int]:
     """Where lines begin that say None, perhaps of a class."""
     for line in _NONE_LINE.finditer(body):
-        if line[1] is None or len(line[1].split()) <= _MAX_WORDS:
+        if line[1] is None or len(line[1].split()) <= MAX_WORDS:
             yield line.start()
 
 
