@@ -50,8 +50,8 @@ def heading_before(
 
 
 def _subject(text: str, start: int, names: tuple[str, ...] | None, never: Collection[str]) -> tuple[str, Span] | None:
-    """The name at the end of a text, behind its last mark or article, as for :func:`heading_before`; of requested names,
-    one that the last words are. ``start``: where the text begins in the answer."""
+    """The name at the end of a text, behind its last mark or article; of requested names, one that its last words are.
+    ``start``: where the text begins in the answer. Otherwise as for :func:`heading_before`."""
     first = max((mark.end() for mark in _BEFORE_NAME.finditer(text)), default=0)
     words = list(re.finditer(r"\S+", text[first:]))
     if not words or words[0][0].lower() in _NEGATIONS or (names is None and len(words) > MAX_WORDS):
