@@ -84,7 +84,6 @@ def test_empty_ones(file):
         '{"a": 5}',
         '{"a": {"item": 1}}',
         '{"a": [tru]}',
-        '{"a": [NaN]}',
         '{"b": "unfinished',
         '{"b": [' + "[" * 100_000,
         '{"a": [' + "[" * 100_000 + "]" * 100_000 + "]}",
@@ -96,6 +95,17 @@ def test_broken_files(file, text):
         DataError, match=r"file\.json: not JSON as expected in its first \d+ bytes \(.+\); expected rows$"
     ):
         list(iter_lists(file, {"a"}, "rows"))
+
+
+def test_nan_as_python_writes_it(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"b": NaN, "a": [{"c": NaN, "d": -Infinity}, 2]}')
+    (_, first), second = iter_lists(path, {"a"}, "rows")
+    assert first["c"] != first["c"] and first["d"] == float("-inf") and second == ("a", 2)
+    assert first_element(path, {"a"}, "rows")[1].keys() == {"c", "d"}
+    path.write_text('{"a": [NaN')
+    with pytest.raises(DataError, match="not JSON as expected"):
+        first_element(path, {"a"}, "rows")
 
 
 def test_what_is_no_text_or_not_there(file):

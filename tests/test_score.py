@@ -161,7 +161,7 @@ def test_rewards_and_conventions_can_be_chosen(tmp_path, capsys):
         "node_label": pytest.approx(2.96 / 3),
         "predicate_weighted_recall": pytest.approx(3 / 4),
     }
-    assert "1 answers (1 ok)" in capsys.readouterr().err
+    assert "1 answer (1 ok)" in capsys.readouterr().err
     with pytest.raises(ValueError, match="unknown reward 'recall' .did you mean soft_recall"):
         run_score(ScoreOptions(**options, rewards=["recall"]))
 

@@ -130,13 +130,14 @@ def decode(text: bytes) -> Any:
 
 
 def _whole(path: Path | str) -> Any:
-    """The value in a file of at most :data:`WHOLE_BYTES`; None where it is larger or has to be read as events."""
+    """The value in a file of at most :data:`WHOLE_BYTES`; None where it is larger or has to be read as events, which
+    also tells what is wrong with it."""
     try:
         with open(path, "rb") as file:
             content = file.read(WHOLE_BYTES + 1)
         with collector_paused():
-            return None if len(content) > WHOLE_BYTES else orjson.loads(content.removeprefix(codecs.BOM_UTF8))
-    except (OSError, orjson.JSONDecodeError):
+            return None if len(content) > WHOLE_BYTES else decode(content.removeprefix(codecs.BOM_UTF8))
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -162,7 +163,7 @@ def iter_lists(path: Path | str, keys: Collection[str], expected: str) -> Iterat
         expected: what the file should hold, for messages.
 
     Raises:
-        DataError: the file cannot be read, is not JSON (NaN and whole numbers beyond 64 bits are not), is no object, or
+        DataError: the file cannot be read, is not JSON (above :data:`WHOLE_BYTES`, NaN is not), is no object, or
             what stands under a key is no list. It comes when the place is reached, so that elements may have been
             yielded before.
     """
@@ -199,7 +200,10 @@ def read_members(path: Path | str, keys: Collection[str], expected: str) -> dict
 
 def first_element(path: Path | str, keys: Collection[str], expected: str) -> tuple[str, Any] | None:
     """The first of what :func:`iter_lists` yields, without reading on from there; None where there is nothing."""
-    return next(_streamed_lists(path, keys, expected), None)
+    try:
+        return next(_streamed_lists(path, keys, expected), None)
+    except DataError:
+        return next(iter_lists(path, keys, expected), None)  # accepts more
 
 
 def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:

@@ -21,7 +21,7 @@ from scenerl.data.instances import tidy_id
 from scenerl.data.jsonl import read_rows, write_jsonl
 from scenerl.data.rows import read_row
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.files import check_out
 from scenerl.predictions.checks import check_box_format, check_format
 from scenerl.predictions.contents import RawPrediction
@@ -61,7 +61,7 @@ def run_score(options: ScoreOptions) -> None:
         write_jsonl(options.out, scoring.output())
     print(scoring.summary(), file=sys.stderr)
     if scoring.warnings.count:
-        print(f"scenerl: {scoring.warnings.count} warnings", file=sys.stderr)
+        print(f"scenerl: {counted(scoring.warnings.count, 'warning')}", file=sys.stderr)
     if errors := scoring.errors.count:
         raise DataError(f"{errors} rows could not be used and were left out, the first: {scoring.errors.first}")
 
@@ -198,7 +198,7 @@ class _Scoring:
         states = ", ".join(f"{number} {status}" for status, number in self.statuses.most_common())
         means = "  ".join(f"{name} {total / count:.4f}" for name, total in self.totals.items())
         written = f" -> {self.options.out}" if self.options.out else ""
-        return f"{count} answers ({states}){written}\nmean rewards: {means}"
+        return f"{counted(count, 'answer')} ({states}){written}\nmean rewards: {means}"
 
 
 @dataclass(frozen=True, slots=True)

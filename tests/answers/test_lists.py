@@ -66,6 +66,19 @@ def found(text, **options):
         f"[{A}, {B},]",
         f"```python\n[{A},  # the first\n{B[:-1]},}}]\n```",
         f"So it's:\n[{A}, // the first\n{B}]",
+        # InternVL without its tags
+        "dog[[1, 2, 30, 40]]\ncat[[5, 6, 70, 80]]",
+        "dog[[1, 2, 30, 40]], cat[[5, 6, 70, 80]]",
+        # sentences
+        "There is a dog at (1, 2, 30, 40) and a cat at (5, 6, 70, 80).",
+        "The dog is located at the coordinates [1, 2, 30, 40]. The cat is in [[5, 6, 70, 80]].",
+        "The dog is within the bounding box (1.0, 2.0, 30.0, 40.0); a cat is found at (5,6,70,80)",
+        "dog: (1, 2, 30, 40)\ncat: (5, 6, 70, 80)",
+        "**dog**: (1, 2, 30, 40), **cat**: (5, 6, 70, 80)",
+        # quotes that a text processor made
+        "[{“bbox_2d”: [1, 2, 30, 40], “label”: “dog”}, {“bbox_2d”: [5, 6, 70, 80], “label”: “cat”}]",
+        "[{‘bbox_2d’: [1, 2, 30, 40], ‘label’: ‘dog’}, {‘bbox_2d’: [5, 6, 70, 80], ‘label’: ‘cat’}]",
+        "{„dog“: [1, 2, 30, 40], “cat”: [5, 6, 70, 80]}",
     ],
 )
 def test_dog_and_cat(text):
@@ -88,6 +101,47 @@ def test_names_before_boxes(text):
     names = ("big dog" if "big" in text else "dog", "cat")
     assert found(text, objects=names) == [(names[0], DOG[1]), CAT]
     assert found("The big  dog: [1, 2, 30, 40]") == [("The big dog", DOG[1])]
+
+
+def test_a_requested_name_in_a_sentence():
+    text = "I can see that the big brown dog is at (1, 2, 30, 40), and the cat at (5, 6, 70, 80)."
+    assert found(text, objects=("dog", "cat")) == [DOG, CAT]
+    assert found(text, objects=("cat",)) == [CAT]
+    assert found(text) == [("big brown dog", DOG[1]), CAT]
+    assert found("(1, 2, 30, 40)", objects=("dog",)) == [DOG]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The dog dates from (1990, 1991, 1992, 1993).",
+        "I see three (1, 2, 30, 40) of them.",
+        "See sections (1, 2, 30, 40).",
+        "There is no dog at (1, 2, 30, 40).",
+        "The score of it is (1, 2, 30, 40)",
+        "The dog is at (1, 2, 30).",
+        "The dog is at the door (in the picture).",
+        "No dog.",
+        "The “dog” is at the “door”.",
+    ],
+)
+def test_prose_is_no_detection(text):
+    for objects in (None, ("dog",), ("dog", "cat")):
+        assert read(text, objects=objects).status == "invalid_json"
+
+
+def test_curly_quotes_inside_labels_stay():
+    assert found("[{“label”: “dog’s”, “bbox_2d”: [1, 2, 30, 40]}]") == [("dog’s", DOG[1])]
+    assert found('[{"label": "a “big” dog", "bbox_2d": [1, 2, 30, 40]}]') == [("a “big” dog", DOG[1])]
+    assert read("[{“label”: “a “big” dog”, “bbox_2d”: [1, 2, 30, 40]}]").status == "invalid_json"
+
+
+def test_places_in_sentences_and_in_curly_quotes():
+    output_format = OutputFormat("detections", box_format="pixels")
+    for text in ("The dog is at (1, 2, 30, 40).", "dog[[1, 2, 30, 40]]",
+                 "[{“label”: “dog”, “bbox_2d”: [1, 2, 30, 40]}]"):  # fmt: skip
+        (place,) = locate_elements(text, output_format).objects
+        assert [text[slice(*span)] for spans in place.values() for span in spans] == ["dog", "1", "2", "30", "40"]
 
 
 def test_no_box_behind_a_name_is_lost():

@@ -51,3 +51,15 @@ def test_the_command_serves_until_it_is_stopped(base, stop):
         assert (server.returncode, errors.splitlines()[-1]) == (0, "stopping")
     finally:
         server.kill()
+
+
+def test_numbers_above_an_answer_go_with_their_words():
+    pytest.importorskip("gradio", reason="the extra app is not installed")
+    from scenerl.app.page import Result, _heading
+
+    row = {"status": "ok", "issues": [{"kind": "bad_box", "where": "objects[1]"}], "num_tokens": 1}
+    heading = _heading(Result("base", {"answers": [row]}, "", (10, 10), 2.0), 1, 1)
+    assert "1 object · 1 relation · 1 element dropped · 1 token · 2.0 s" in heading
+    assert "2 answers, 0 failed · 2 objects · 0 relations · 2 elements dropped · 2 tokens" in _heading(
+        Result("base", {"answers": [row, row]}, "", (10, 10), 2.0), 2, 0
+    )

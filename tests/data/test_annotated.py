@@ -124,6 +124,57 @@ def test_labelme(tmp_path):
     check(only(f"annotated:{tmp_path},format=labelme"), ("dog",))
 
 
+def labelme_shape(kind, points, **changes):
+    """A shape as LabelMe 5 writes it."""
+    return {"label": "dog", "points": points, "group_id": None, "description": "", "shape_type": kind, "flags": {},
+            "mask": None, **changes}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        labelme_shape("rectangle", [[10.0, 60.0], [40.0, 20.0]]),
+        labelme_shape("rectangle", [[40, 20], [40, 60], [10, 60], [10, 20]]),  # LabelMe 6 has four corners
+        labelme_shape("polygon", [[25, 20], [40, 30], [12, 60], [10, 25]]),
+        labelme_shape(None, [[25, 20], [40, 30], [12, 60], [10, 25]]),  # before LabelMe 4
+        labelme_shape("oriented_rectangle", [[25, 20], [40, 40], [25, 60], [10, 40]]),
+        labelme_shape("rotation", [[25, 20], [40, 40], [25, 60], [10, 40]], direction=0.9),
+        labelme_shape("mask", [[10, 20], [40, 60]], mask="iVBORw0KGgo="),
+    ],
+)
+def test_labelmes_shapes_count_by_the_box_around_them(tmp_path, shape):
+    write_image(tmp_path / "a.jpg", (100, 80))
+    write_json(tmp_path / "a.json", LABELME | {"imagePath": "a.jpg", "shapes": [shape]})
+    check(only(f"annotated:{tmp_path}"), ("dog",))
+
+
+def test_a_circle_of_labelme_is_its_centre_and_a_point_on_it(tmp_path):
+    write_image(tmp_path / "a.jpg", (100, 80))
+    circle = labelme_shape("circle", [[50, 40], [53, 44]])
+    write_json(tmp_path / "a.json", LABELME | {"imagePath": "a.jpg", "shapes": [circle]})
+    assert [item.box for item in only(f"annotated:{tmp_path}").graph.objects] == [(45, 35, 55, 45)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (labelme_shape("point", [[5, 6]]), "a point has no box; allowed: rectangle, polygon"),
+        (labelme_shape("line", [[5, 6], [7, 8]]), "a line has no box"),
+        (labelme_shape("linestrip", [[5, 6], [7, 8], [9, 9]]), "a linestrip has no box"),
+        (labelme_shape("rectangle", [[5, 6]]), "the points of a rectangle must be"),
+        (labelme_shape("circle", [[5, 6], [float("nan"), 3]]), "the points of a circle must be"),
+        (labelme_shape("polygon", [[5, 6, 7]] * 3), "the points of a polygon must be"),
+    ],
+)
+def test_a_shape_of_labelme_without_a_box_is_an_error_of_its_image(tmp_path, shape, message):
+    for name, shapes in (("a", [*LABELME["shapes"], shape]), ("b", LABELME["shapes"])):
+        write_image(tmp_path / f"{name}.jpg", (100, 80))
+        write_json(tmp_path / f"{name}.json", LABELME | {"imagePath": f"{name}.jpg", "shapes": shapes})
+    with pytest.raises(DataError, match=rf"a\.json: shapes\[1\]: {message}"):
+        only(f"annotated:{tmp_path}")
+    assert [one.image_id for one in data.load(f"annotated:{tmp_path}", skip_bad=True)] == ["b"]
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match="there is no such folder"):
         list(data.load(f"annotated:{tmp_path / 'nowhere'}"))

@@ -122,7 +122,7 @@ def test_errors_that_repeat_over_rows_are_summed_up_on_the_screen_and_written_in
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 20 + 1 + 1 + 1 + 1  # rows, the one with another error, the hint, the sum, the counts
     assert f"error 480 more lines like that of {tmp_path / 'rows.jsonl'}, row 1: the box of objects[0]" in lines[-2]
-    assert lines[-1].startswith("501 rows, 501 bad rows, 501 errors, 1 warnings")
+    assert lines[-1].startswith("501 rows, 501 bad rows, 501 errors, 1 warning")
     assert len(out.read_text().splitlines()) == 502
 
 

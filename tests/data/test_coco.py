@@ -92,7 +92,7 @@ def test_annotations_that_cannot_be_used_are_errors_of_their_image(tmp_path):
     records = list(data.read(f"coco:{path}"))
     assert [len(record.errors) for record in records] == [1, 1, 2, 0]
     assert "annotations[8] must name an image" in records[0].errors[0]
-    assert "is no category's id: 99" in records[2].errors[0] and "annotations[7]" in records[2].errors[1]
+    assert "is no category's id or name: 99" in records[2].errors[0] and "annotations[7]" in records[2].errors[1]
     assert records[3].example is not None
 
 
@@ -101,7 +101,10 @@ def test_annotations_that_cannot_be_used_are_errors_of_their_image(tmp_path):
     [
         ({"images": [{"file_name": "a.jpg"}]}, r"images\[0\] must be an object with an id of its own"),
         ({"images": COCO["images"] * 2}, r"images\[2\] must be an object with an id of its own"),
-        ({"categories": [{"id": "1", "name": "person"}]}, r"categories\[0\] must have a whole number as 'id'"),
+        (
+            {"categories": [{"id": 1.5, "name": "person"}]},
+            r"categories\[0\] must have a whole number or a text as 'id'",
+        ),
         ({"annotations": {}}, "not JSON"),
     ],
 )

@@ -88,9 +88,8 @@ def test_ids_as_pandas_writes_them(tmp_path):
 @pytest.mark.parametrize(
     "change, found",
     [
-        ({"category_id": "dog"}, r"'category_id': 'dog'$"),
-        ({"category_id": "1"}, r"'category_id': '1'$"),
-        ({"category_id": 9}, "a 'category_id' that is no category's id: 9$"),
+        ({"category_id": "wolf"}, "a 'category_id' that is no category's id or name: 'wolf'$"),
+        ({"category_id": 9}, "a 'category_id' that is no category's id or name: 9$"),
         ({"image_id": 77}, "an 'image_id' that is no image's id: '77'$"),
         ({"bbox": None}, r"'bbox': None$"),
         ({"bbox": [1, 2, 3], "category_id": True}, r"'category_id': True, 'bbox': \[1, 2, 3\]$"),
@@ -104,6 +103,73 @@ def test_an_annotation_that_cannot_be_used_names_the_field(tmp_path, change, fou
     if len(entry) < len(DOG) and None in change.values():
         with pytest.raises(DataError, match=rf"found no '{next(iter(change))}'"):
             only(small(tmp_path, annotations=[entry]))
+
+
+def evaluated(tmp_path, truth, results):
+    out = tmp_path / "metrics.json"
+    pred = write_json(tmp_path / "results.json", results)
+    run_eval(EvalOptions(pred=pred, data=str(truth), task="det", out=out, resamples=0))
+    return json.loads(out.read_text())["metrics"]["AP50"]["value"]
+
+
+@pytest.mark.parametrize("written", [2, "2", "2.0", " 2", "cat", "cat "])
+@pytest.mark.parametrize("listed", [2, 2.0, "2"])
+def test_a_category_id_that_is_text_is_an_id_or_a_name_on_both_sides(tmp_path, written, listed):
+    categories = [{"id": 1, "name": "dog"}, {"id": listed, "name": "cat"}]
+    path = small(tmp_path, annotations=[DOG | {"category_id": written}], categories=categories)
+    assert [item.label for item in only(path).graph.objects] == ["cat"]
+    for other in (2, written):
+        assert evaluated(tmp_path, path, [DOG | {"category_id": other, "score": 0.5}]) == 1
+
+
+def test_categories_whose_ids_are_texts(tmp_path):
+    categories = [{"id": "c1", "name": "dog"}, {"id": "c2", "name": "cat"}]
+    path = small(tmp_path, annotations=[DOG | {"category_id": "c2"}], categories=categories)
+    assert [item.label for item in only(path).graph.objects] == ["cat"] and only(path).query == ("dog", "cat")
+    for category, value in (("c2", 1), ("cat", 1), ("c1", 0)):
+        assert evaluated(tmp_path, path, [DOG | {"category_id": category, "score": 0.5}]) == value
+
+
+def test_a_text_that_is_an_id_and_the_name_of_another_category(tmp_path):
+    """As in a set of digits."""
+    digits = [{"id": 1, "name": "0"}, {"id": 2, "name": "1"}]
+    fault = "the 'category_id' '1' is the id of '0' and the name of another category"
+    with pytest.raises(DataError, match=rf"small.json: annotations\[0\]: {fault}"):
+        only(small(tmp_path, annotations=[DOG | {"category_id": "1"}], categories=digits))
+    path = small(tmp_path, categories=digits)
+    with pytest.raises(DataError, match=rf"results.json: entry 0: {fault}"):
+        evaluated(tmp_path, path, [DOG | {"category_id": "1", "score": 0.5}])
+    with pytest.raises(DataError, match=r"categories\[2\]: the id 1 has the name 'dog' already, found 'cow'"):
+        only(small(tmp_path, categories=[*SMALL["categories"], {"id": "1", "name": "cow"}]))
+
+
+NAN = float("nan")
+
+
+def test_nan_in_fields_that_are_not_needed(tmp_path):
+    """As Python writes the empty cells of a table."""
+    annotation = DOG | {"area": NAN, "segmentation": NAN, "iscrowd": NAN, "score": NAN, "attributes": {"age": NAN}}
+    image = {"id": 1, "file_name": "a.jpg", "license": NAN, "coco_url": NAN, "width": NAN, "height": NAN, "text": NAN}
+    write_image(tmp_path / "a.jpg", (100, 80))
+    path = small(tmp_path, annotations=[annotation], images=[image],
+                 categories=[one | {"supercategory": NAN} for one in SMALL["categories"]])  # fmt: skip
+    for source in (path, f"coco:{path}"):
+        (example,) = data.load(source)
+        assert example.image_wh == (100, 80) and not example.crowds
+        assert [(item.label, item.box) for item in example.graph.objects] == [("dog", (10, 20, 40, 60))]
+    assert evaluated(tmp_path, path, [DOG | {"score": 0.5, "area": NAN, "caption": NAN}]) == 1
+
+
+@pytest.mark.parametrize("key, value", [("score", NAN), ("bbox", [10, 20, NAN, 40]), ("bbox", NAN)])
+def test_nan_where_a_number_is_needed(tmp_path, key, value):
+    results = [DOG | {"score": 0.5}, DOG | {"score": 0.5, key: value}]
+    with pytest.raises(DataError, match=rf"results\.json: entry 1: '{key}' must hold numbers, found NaN"):
+        evaluated(tmp_path, small(tmp_path), results)
+    if key == "bbox":
+        with pytest.raises(DataError, match=rf"small\.json, image 1: annotations\[1\] .* '{key}': .*nan"):
+            only(small(tmp_path, annotations=results))
+    with pytest.raises(DataError, match=r"annotations\[0\] .* 'category_id': nan"):
+        only(small(tmp_path, annotations=[DOG | {"category_id": NAN}]))
 
 
 def test_label_studio_puts_a_prefix_before_the_names_of_uploads(tmp_path):

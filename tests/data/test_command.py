@@ -143,7 +143,7 @@ def test_check_lists_problems_and_fails_at_the_end(tmp_path, capsys):
         run(DataOptions(action="check", source=str(path), out=tmp_path / "problems.jsonl"))
     printed = capsys.readouterr().out
     assert f"error {path}, row 2: width must be" in printed and "'[red]x.1'" in printed
-    assert "3 rows, 1 bad rows, 1 errors, 1 warnings" in printed
+    assert "3 rows, 1 bad row, 1 error, 1 warning" in printed
     assert [row["level"] for _, row in read_jsonl(tmp_path / "problems.jsonl")] == ["error", "warning"]
     run(DataOptions(action="check", source=str(path), limit=1))
 
@@ -154,6 +154,22 @@ def test_check_against_a_vocabulary(tmp_path):
     for action in ("check", "stats"):
         with pytest.raises(ValueError, match="cannot be used|not in the vocabulary: 'x'"):
             run(DataOptions(action=action, source=str(tmp_path / "rows.jsonl"), vocabulary=tmp_path / "v.json"))
+
+
+def test_stats_read_on_as_check_does_and_say_what_they_leave_out(tmp_path, capsys):
+    boxes = [{"id": f"x.{n}", "bbox": [0.1, 0.1, 0.5, 1.0]} for n in range(6)]
+    rows = [{**ROW, "objects": boxes}, {**ROW, "image_id": "b", "width": 0}, {**ROW, "image_id": "c", "objects": 3}]
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, *({**ROW, "image_id": f"d{n}", "width": 0} for n in range(30))])
+    run(DataOptions(action="stats", source=str(tmp_path / "rows.jsonl"), out=tmp_path / "stats.json"))
+    printed = capsys.readouterr().out
+    assert printed.count("width must be") == 21 and "11 more lines like that of" in printed
+    assert "rows.jsonl, row 3: " in printed and "32 of 33 rows cannot be used and are not counted" in printed
+    assert "warning all rows: no coordinate is above 1: are the boxes from 0 to 1" in printed
+    value = json.loads((tmp_path / "stats.json").read_text())
+    assert (value["num_images"], value["num_boxes"]) == (1, 6)
+    write_jsonl(tmp_path / "rows.jsonl", rows[1:])
+    with pytest.raises(ValueError, match="is empty: 2 rows, none of them usable"):
+        run(DataOptions(action="stats", source=str(tmp_path / "rows.jsonl")))
 
 
 def test_graphs_go_to_the_hub_and_back(tmp_path):

@@ -94,7 +94,7 @@ def test_rows_without_a_size_are_counted_and_not_written(tmp_path, capsys):
     source = tmp_path / "rows.jsonl"
     source.write_text(json.dumps({"images": ["1.png"], "content": lines, "predict": lines}))
     run(DataOptions(action="stats", source=str(source)))
-    assert "1 of 1 labels" in capsys.readouterr().out
+    assert "1 of 1 label" in capsys.readouterr().out
     with pytest.raises(DataError, match="image '1': the source lacks its width and height"):
         convert(source, "jsonl", tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()

@@ -107,6 +107,12 @@ def test_labels_of_the_question(tmp_path, question, labels):
         ("Detect the following object(s): cat, dog.", ("cat", "dog")),
         ("Detect these classes: cat, dog.", ("cat", "dog")),
         ("Where is <REF>the cat</REF>?", ("the cat",)),
+        ("dog. cat. person", ("dog", "cat", "person")),  # Grounding DINO's
+        ("<image>dog . traffic light. a small person.", ("dog", "traffic light", "a small person")),
+        ("Detect the following objects: dog. cat. person.", ("dog", "cat", "person")),
+        ("Detect the following objects: dog. red cat. Answer in JSON.", ("dog", "red cat")),
+        ("Detect the following targets: a st. bernard.", ("a st. bernard",)),
+        ("Detect the following targets: st. bernard, cat.", ("st. bernard", "cat")),
     ],
 )  # fmt: skip
 def test_separators_brackets_and_tags_of_questions(tmp_path, question, labels):

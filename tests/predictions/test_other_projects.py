@@ -112,7 +112,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
         *RESULTS,
         {"image_id": 139, "category_id": 99, "bbox": [0, 0, 5, 5], "score": 0.5},
         {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5], "score": 0.5},
-        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5, 5], "score": float("nan")},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5, 5], "score": float("inf")},
         {"image_id": 4, "category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
         {"category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
     ]
@@ -138,7 +138,7 @@ def test_coco_results_that_cannot_be_used_as_they_stand(tmp_path):
     "odd",
     [
         {"category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
-        {"image_id": 139, "category_id": 18, "bbox": [0, 0, float("nan"), 5], "score": 0.5},
+        {"image_id": 139, "category_id": 18, "bbox": [0, 0, float("inf"), 5], "score": 0.5},
         {"image_id": 139, "category_id": 18, "bbox": [0, 0, True, 5], "score": 0.5},
         {"image_id": 139, "category_id": 18, "bbox": [0, 0, 10**400, 5], "score": 0.5},
         {"image_id": 139, "category_id": 18, "bbox": [0, 0, 5], "score": 0.5},

@@ -7,7 +7,9 @@ Read besides, but not counted as in the template: one object alone, one per line
 (merged; what a later list repeats counts once) or in one another, a list per class behind the class's name or under it
 in a JSON object, a list of labels beside one of boxes, rows of a label and a box, the keys in :data:`LABEL_KEYS` and
 :data:`BOX_KEYS` in upper or lower case, corners by name (``x1``, ``xmin``, ``left`` and so on), boxes as two points or
-as text, several boxes of one label, and all of it as Python literals. A box without a label has the requested one where
+as text, several boxes of one label, and all of it as Python literals or with typographic quotes; InternVL's
+``dog[[x1, y1, x2, y2]]`` without tags, and sentences that say where something is: ``The dog is at (x1, y1, x2, y2)``,
+also in brackets. A box without a label has the requested one where
 only one is requested. Points have no box and are dropped as such.
 
 ``gemini`` is the same with the key ``box_2d`` and boxes as y1, x1, y2, x2, from 0 to 1000.
@@ -15,6 +17,7 @@ only one is requested. Points have no box and are dropped as such.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from bisect import bisect
@@ -23,7 +26,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.json_text import find_values, inside, leaf, leaf_spans
+from scenerl.answers.headings import MAX_WORDS, heading_before
+from scenerl.answers.json_text import Found, find_values, inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
 from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
 
@@ -80,12 +84,14 @@ _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
-_MARKS = " \t\r\"'`*#-•,;.="
-"""Characters around such a name."""
-_NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
+_CURLY = (
+    {ord(mark): '"' for mark in "“”„＂"},
+    {ord(mark): '"' for mark in "“”„＂"} | {ord(mark): "'" for mark in "‘’"},
+)
+"""Typographic quotes to plain ones: those around text first, then apostrophes, too."""
+_IN_PARENTHESES = re.compile(r"\((?:\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?,){3}\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?\)")
+_NUMBERS = re.compile(r"-?[0-9.]+")
 _MAX_NESTING = 6
-_MAX_WORDS = 3
-"""Words of such a name where any label is allowed; more are a sentence."""
 
 
 def write(labels: Sequence[str], boxes: Sequence[list], relations: Sequence[tuple[int, str, int]]) -> str:
@@ -249,27 +255,21 @@ def is_list(value: object) -> bool:
     return type(value) is list and (not value or any(type(item) is dict for item in value))
 
 
-def _heading(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
-    """The name before a list, and where it is: what stands before the colon that ends ``body[start:end]``, without the
-    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed. One of
-    ``names`` needs no colon, if it has the line for itself."""
-    text = body[start:end].replace("：", ":")
-    head, colon, rest = text.rpartition(":")
-    if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
-        if names is None:
-            return None
-        head = re.sub(r"(?:json)?[\s`=]*$", "", text)
-    line = head.rpartition("\n")[2].rpartition(":")[2]
-    raw = line.strip(_MARKS)
-    if clean_label(raw) not in (names or ()):
-        raw = _NUMBERED.sub("", raw).lstrip(_MARKS)
-    name = clean_label(raw)
-    if name is None:
-        return None
-    if name.lower() in _NO_CLASSES or len(name.split()) > _MAX_WORDS if names is None else name not in names:
-        return None
-    first = start + len(head) - len(line) + line.rindex(raw)
-    return name, (first, first + len(raw))
+def _find(body: str, inner: str) -> tuple[Found, str]:
+    """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
+    where it is broken otherwise; places stay what they are. Where there is none, boxes in parentheses."""
+    found = find_values(body, inner, or_python=True)
+    for table in _CURLY if found.broken else ():
+        plain = body.translate(table)
+        again = find_values(plain, inner.translate(table), or_python=True)
+        if again.values and not again.broken:
+            return dataclasses.replace(again, alone=False), plain
+    if not (found.values or found.broken or found.breaks_off):
+        boxes = _IN_PARENTHESES.finditer(body)
+        values = [([float(number) for number in _NUMBERS.findall(box[0])], *box.span()) for box in boxes]
+        if values:
+            return Found(values, python=True), body
+    return found, body
 
 
 def read(body: str, builder: GraphBuilder) -> Reading:
@@ -287,7 +287,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     inner = unfence(body)
     if NONE.fullmatch(inner.strip("\"'")):
         return Reading(None, inner[:1] not in ("'", '"'))
-    found = find_values(body, inner, or_python=True)
+    found, body = _find(body, inner)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
@@ -295,8 +295,10 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     before, heading = 0, None
     for value, start, end in found.values:
         if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
-            heading = _heading(body, max(before, start - _LOOK_BACK), start, builder.objects)
-        elements = lists.elements(value, start, heading[0] if heading else builder.only_label)
+            heading = heading_before(body, max(before, start - _LOOK_BACK), start, builder.objects, _NO_CLASSES)
+        in_prose = body[start] == "(" and body[start:end] != inner  # such numbers may be anything
+        label = heading[0] if heading else None if in_prose else builder.only_label
+        elements = None if in_prose and label is None else lists.elements(value, start, label)
         if elements and heading:
             elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
         before = end
@@ -304,14 +306,15 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):
             parts.append((bisect(tags, start), elements))
-        elif elements is None and not damaged and (is_box(value) or is_boxes(value)):
+        elif elements is None and not damaged and not in_prose and (is_box(value) or is_boxes(value)):
             unnamed.append((bisect(tags, start), _Element(value, start)))
     last = max((number for number, _ in parts), default=-1)
     nones = [] if damaged or found.alone else _none_lines(body)
     if last < max((bisect(tags, start) for start in nones), default=-1):
         return Reading(None, False)
     if not parts:
-        return Reading(found.failure, found.alone)
+        is_prose = any(body[start] == "(" for _, start, _ in found.values)
+        return Reading("invalid_json" if is_prose else found.failure, found.alone)
     merged = _merged([elements for number, elements in parts if number == last])
     if not any(element.label_path for element in merged):  # where names stand before boxes, one is missing
         merged += [element for number, element in unnamed if number == last]
@@ -329,7 +332,7 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
 def _none_lines(body: str) -> Iterator[int]:
     """Where lines begin that say None, perhaps of a class."""
     for line in _NONE_LINE.finditer(body):
-        if line[1] is None or len(line[1].split()) <= _MAX_WORDS:
+        if line[1] is None or len(line[1].split()) <= MAX_WORDS:
             yield line.start()
 
 

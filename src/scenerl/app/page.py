@@ -21,7 +21,7 @@ from scenerl.app.checkpoints import Checkpoints
 from scenerl.commands.app import AppOptions
 from scenerl.data.inspect.draw import file_stem
 from scenerl.data.synthetic import scene
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import decode_parsed
 from scenerl.report.card import encode_image
@@ -277,11 +277,11 @@ def _heading(result: Result, num_objects: int, num_relations: int) -> str:
     issues = sum(len(item["issues"]) for item in answers)
     one = f"failed: {failed[0]}" if failed else ""
     facts = [
-        f"{len(answers)} answers, {len(failed)} failed" if len(answers) > 1 else one,
-        f"{num_objects} objects",
-        f"{num_relations} relations",
-        f"{issues} elements dropped" if issues else "",
-        f"{sum(item['num_tokens'] for item in answers)} tokens",
+        f"{counted(len(answers), 'answer')}, {len(failed)} failed" if len(answers) > 1 else one,
+        counted(num_objects, "object"),
+        counted(num_relations, "relation"),
+        f"{counted(issues, 'element')} dropped" if issues else "",
+        counted(sum(item["num_tokens"] for item in answers), "token"),
         f"{result.seconds:.1f} s",
     ]
     text = " · ".join(filter(None, facts))
@@ -305,7 +305,7 @@ def _drawing(result: Result, graph: SceneGraph) -> str:
 
 def _raw(row: Mapping) -> str:
     """One answer under a line that says how it ended."""
-    facts = [row["status"], f"{row['num_tokens']} tokens"]
+    facts = [row["status"], counted(row["num_tokens"], "token")]
     facts += ["cut off at the token limit"] if row["finish_reason"] == "length" else []
     facts += [f"{issue['kind']} at {issue['where']}" for issue in row["issues"]]
     return f"[{', '.join(facts)}]\n{row['answer']}"

@@ -209,6 +209,10 @@ def resolve(source: str) -> tuple[str, str]:
         if photos.holds_photos(path):
             return "photos", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
+    if path.suffix == ".xml":
+        from scenerl.data.annotated import refuse_cvat
+
+        refuse_cvat(path)
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
     near = near_misses(name, DATASETS) if colon else ""
     problem += near if "did you mean" in near else ""

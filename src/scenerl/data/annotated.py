@@ -1,8 +1,9 @@
 """Images with an annotation file each, as annotation tools export them: Pascal VOC, YOLO and LabelMe, as detection.
 
 The files are read by ``supervision`` (``pip install 'scenerl[graphs]'``). CVAT, Label Studio and Roboflow export
-these forms, and COCO's, for which see :mod:`scenerl.data.coco`. Polygons and turned boxes count by the upright box
-around them; the library draws polygons as masks while it reads, which takes memory.
+these forms, and COCO's, for which see :mod:`scenerl.data.coco`. Polygons, circles and turned boxes count by the upright
+box around them; YOLO's polygons are drawn as masks by the library while it reads, which takes memory. Points and lines
+of LabelMe have no box and are errors of their image.
 
 Source ``annotated:FOLDER``, with a split where it has several, then the settings ``format=voc``, ``yolo`` or
 ``labelme`` (by default what the files are), and ``query``, ``negatives`` and ``seed`` as for COCO. Images and
@@ -20,6 +21,8 @@ each. An image id is the name of the image file without its ending.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -28,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scenerl.answers.elements import normal_text
+from scenerl.answers.elements import excerpt, normal_text
 from scenerl.config import dump_yaml
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QUERIES, QueryChooser, records
@@ -37,9 +40,10 @@ from scenerl.data.images import image_size
 from scenerl.data.instances import Annotation, Instances
 from scenerl.data.photos import is_photo
 from scenerl.data.published import ImageFolders, choose_split, without_upload_prefix
-from scenerl.data.records import Record
+from scenerl.data.records import Record, four_finite
 from scenerl.errors import DataError
 from scenerl.extras import require
+from scenerl.json_files import read_json
 
 SUFFIXES = {"voc": ".xml", "yolo": ".txt", "labelme": ".json"}
 """Format to the suffix of its annotation files."""
@@ -48,6 +52,8 @@ _PAIRS = (
     ("images", "labels"), ("JPEGImages", "Annotations"), ("images", "Annotations"), ("images", "annotations"),
     ("images", "."), (".", "."),
 )  # fmt: skip
+_SHAPES = ("rectangle", "polygon", "oriented_rectangle", "rotation", "mask", "circle")
+"""LabelMe's shapes that have a box; ``rotation`` is X-AnyLabeling's name of a turned one."""
 _LISTS = ("classes.txt", "obj.names")
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, OSError)
 """What the library raises on files that are not as they should be; errors of XML are SyntaxErrors."""
@@ -70,11 +76,14 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     defaults = {"format": "auto", "query": "all", "negatives": 5, "seed": 0}
     choices = {"format": ("auto", *SUFFIXES), "query": QUERIES}
     folder, settings = path_and_settings(argument, "annotated", defaults, choices)
+    refuse_cvat(folder)
     if not folder.is_dir():
         raise DataError(f"annotated:{folder}: there is no such folder")
     kinds = [settings["format"]] if settings["format"] != "auto" else list(SUFFIXES)
     found = {kind: places for kind in kinds if (places := _places(folder, SUFFIXES[kind]))}
     if not found:
+        for file in sorted(folder.rglob("*.xml")):
+            refuse_cvat(file)
         wanted = ", ".join(f"{kind}: {SUFFIXES[kind]}" for kind in kinds)
         raise DataError(f"annotated:{folder}: holds no images with annotation files beside them ({wanted})")
     kind, places = next(iter(found.items()))
@@ -83,6 +92,18 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
     folders = ImageFolders(places[name].images, ["."])
     return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
+
+
+def refuse_cvat(path: Path) -> None:
+    """Raise a DataError where a path is a file of CVAT's own XML, which the library does not read."""
+    if path.suffix == ".xml" and path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(4096)
+        if b"<annotations>" in head:
+            raise DataError(
+                f"{path}: is CVAT's own XML; export the task from CVAT as 'COCO 1.0' (then give its JSON file), or as "
+                "'PASCAL VOC 1.1' or a YOLO format (then annotated:FOLDER)"
+            )
 
 
 def _places(folder: Path, suffix: str) -> dict[str, _Place]:
@@ -138,10 +159,21 @@ def _of_images(images: Path, labels: Path, suffix: str) -> dict[str, Path]:
 
 
 @contextmanager
-def _named_as_images(place: _Place, suffix: str) -> Iterator[Path]:
+def _readable(place: _Place, kind: str, problems: dict[str | None, list[str]]) -> Iterator[Path]:
     """The folder of the annotation files; a copy of them where some are not named as their images are, since the
-    library finds them by name."""
+    library finds them by name, and of LabelMe's with a rectangle for every shape, since it skips other shapes than
+    polygons. What has no box goes to ``problems`` of its image."""
+    suffix = SUFFIXES[kind]
     found = _of_images(place.images, place.labels, suffix)
+    if kind == "labelme":
+        with tempfile.TemporaryDirectory() as made:
+            for stem, path in found.items():
+                value = read_json(path, "LabelMe annotations")
+                value["shapes"], wrong = _rectangles(value["shapes"])
+                problems[stem] += [f"{path}: {message}" for message in wrong]
+                (Path(made) / f"{stem}{suffix}").write_text(json.dumps(value), encoding="utf-8")
+            yield Path(made)
+        return
     if all(stem == path.stem for stem, path in found.items()):
         yield place.labels
         return
@@ -151,18 +183,41 @@ def _named_as_images(place: _Place, suffix: str) -> Iterator[Path]:
         yield Path(made)
 
 
+def _rectangles(shapes: list) -> tuple[list[dict], list[str]]:
+    """LabelMe's shapes as rectangles around them, and what is wrong with those that have none."""
+    rectangles, wrong = [], []
+    for n, shape in enumerate(shapes):
+        kind, points = shape.get("shape_type") or "polygon", shape["points"]
+        if kind not in _SHAPES:
+            wrong.append(f"shapes[{n}]: a {kind} has no box; allowed: {', '.join(_SHAPES)}")
+        elif len(points) < (3 if kind == "polygon" else 2) or not all(map(_is_point, points)):
+            wrong.append(f"shapes[{n}]: the points of a {kind} must be x and y each, found {excerpt(points)}")
+        else:
+            if kind == "circle":  # its centre and a point on it
+                (x, y), edge = points[:2]
+                radius = math.dist((x, y), edge)
+                points = [[x - radius, y - radius], [x + radius, y + radius]]
+            rectangles.append({**shape, "shape_type": "rectangle", "points": points})
+    return rectangles, wrong
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and four_finite([*value, *value]) is not None
+
+
 def _instances(folder: Path, kind: str, place: _Place) -> Instances:
     """What the library reads, as instances."""
     library = require("supervision", f"annotated:{folder} ({kind} files)").DetectionDataset
+    found = Instances(place.labels)
     try:
-        dataset = _load(library, folder, kind, place)
+        dataset = _load(library, folder, kind, place, found.problems)
     except _DAMAGE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"annotated:{folder}: cannot be read as {kind} ({' '.join(str(error).split())[:300]})"
         ) from error
-    found = Instances(place.labels, names=dict(enumerate(map(normal_text, dataset.classes))))
+    found.names = dict(enumerate(map(normal_text, dataset.classes)))
     for image in sorted(map(Path, dataset.image_paths)):
         if place.stems is not None and image.stem not in place.stems:
             continue
@@ -180,10 +235,10 @@ def _instances(folder: Path, kind: str, place: _Place) -> Instances:
     return found
 
 
-def _load(dataset: Any, folder: Path, kind: str, place: _Place) -> Any:
+def _load(dataset: Any, folder: Path, kind: str, place: _Place, problems: dict[str | None, list[str]]) -> Any:
     """The data set of the library."""
     images = str(place.images)
-    with _named_as_images(place, SUFFIXES[kind]) as labels:
+    with _readable(place, kind, problems) as labels:
         if kind == "voc":
             return dataset.from_pascal_voc(images, str(labels))
         if kind == "labelme":

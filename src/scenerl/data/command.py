@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -22,7 +22,6 @@ from rich.text import Text
 
 from scenerl import data
 from scenerl.data.inspect.check import Checker, Problem, Repeats
-from scenerl.data.inspect.conventions import Conventions
 from scenerl.data.inspect.draw import choose, write_drawings
 from scenerl.data.inspect.statistics import Statistics, tables
 from scenerl.data.jsonl import write_jsonl
@@ -30,7 +29,7 @@ from scenerl.data.records import Record
 from scenerl.data.triplets import read_training
 from scenerl.data.vocabulary import Vocabulary
 from scenerl.data.writers import WRITERS
-from scenerl.errors import DataError, UserError
+from scenerl.errors import DataError, UserError, counted
 from scenerl.files import atomic_write_text, check_out, check_out_folder
 from scenerl.progress import progress_bar, track
 from scenerl.types import Example
@@ -65,29 +64,35 @@ def make(options: DataOptions) -> None:
     with progress_bar("scenes", options.num_train + options.num_test) as advance:
         synthetic.make(out, options.num_train, options.num_test, options.seed, progress=advance)
     _say(
-        f"{options.num_train} training and {options.num_test} test scenes in {out}; next: scenerl data stats "
-        f"{out / 'train.jsonl'}"
+        f"{options.num_train} training and {counted(options.num_test, 'test scene')} in {out}; next: scenerl data "
+        f"stats {out / 'train.jsonl'}"
     )
 
 
 def stats(options: DataOptions) -> None:
-    """Print statistics; write them as JSON with ``out``."""
-    conventions = Conventions()
+    """Print statistics of the rows that can be used, and what is wrong with others as :func:`check` does; write the
+    statistics as JSON with ``out``."""
+    source = _required(options.source, "stats", "SOURCE")
+    statistics, checker = Statistics(), Checker(images=False)
 
-    def counted() -> Iterator[Example]:
-        for example in track(_examples(options), "rows"):
-            conventions.add(Record("", example))
-            yield example
+    def rows() -> Iterator[Record]:
+        for record in track(islice(data.read(source, options.split), options.limit), "rows"):
+            if record.example is not None:
+                statistics.add(record.example)
+            yield record
 
-    statistics = Statistics.of(counted())
+    deque(_shown(checker.problems(rows())), maxlen=0)
+    if not statistics.num_images:
+        raise DataError(f"{source} is empty: {checker.counts['rows']} rows, none of them usable; expected at least one")
     seen = None
     if options.train_source is not None:
         seen, _ = read_training(options.train_source, options.train_split)
     if options.vocabulary is not None:
-        Vocabulary.read(options.vocabulary).require(_examples(options), options.source)
+        usable = data.load(source, options.split, options.limit, skip_bad=True, quiet=True)
+        Vocabulary.read(options.vocabulary).require(usable, source)
     Console().print(tables(statistics, seen))
-    for hint in conventions.hints():
-        _say(f"warning: {hint}")
+    if skipped := checker.counts["rows"] - statistics.num_images:
+        _say(f"{skipped} of {checker.counts['rows']} rows cannot be used and are not counted, see above")
     if options.out is not None:
         _write_json(options.out, statistics.as_dict(seen))
 
@@ -98,8 +103,9 @@ def triplets(options: DataOptions) -> None:
     statistics = Statistics.of(track(_examples(options), "rows"))
     _write_json(out, statistics.triplets_dict())
     _say(
-        f"{len(statistics.triplets)} triplet types of {len(statistics.predicates)} predicates in "
-        f"{statistics.num_images} images; for scenerl eval --train {out} and scenerl grpo --predicate_counts {out}"
+        f"{counted(len(statistics.triplets), 'triplet type')} of {counted(len(statistics.predicates), 'predicate')} in "
+        f"{counted(statistics.num_images, 'image')}; for scenerl eval --train {out} and scenerl grpo "
+        f"--predicate_counts {out}"
     )
 
 
@@ -108,28 +114,12 @@ def check(options: DataOptions) -> None:
     source = _required(options.source, "check", "SOURCE")
     checker = Checker(Vocabulary.read(options.vocabulary) if options.vocabulary else None, options.images)
     problems = checker.problems(track(islice(data.read(source, options.split), options.limit), "rows"))
-    console = Console(soft_wrap=True)
-
-    repeats = Repeats()
-
-    def show(problem: Problem) -> None:
-        colour = "red" if problem.level == "error" else "yellow"
-        console.print(Text.assemble((problem.level, colour), f" {problem.where}: {problem.message}"))
-
-    def shown() -> Iterator[dict]:
-        for problem in problems:
-            if repeats.add(problem):
-                show(problem)
-            yield asdict(problem)
-
     if options.out is not None:
-        write_jsonl(options.out, shown())
+        write_jsonl(options.out, map(asdict, _shown(problems)))
     else:
-        deque(shown(), maxlen=0)
-    for problem in repeats.left_out():
-        show(problem)
+        deque(_shown(problems), maxlen=0)
     counts = checker.counts
-    _say(", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts))
+    _say(", ".join(counted(counts[name], name.replace("_", " ").removesuffix("s")) for name in counts))
     if not counts["rows"]:
         raise DataError(f"{source} is empty: no rows; expected at least one")
     if counts["errors"]:
@@ -141,7 +131,7 @@ def draw(options: DataOptions) -> None:
     out = _required(options.out, "draw", "--out FOLDER")
     chosen = choose(track(_examples(options), "rows"), options.num_images, options.seed)
     paths = write_drawings(track(chosen, "drawings"), out)
-    _say(f"{len(paths)} drawings in {out}")
+    _say(f"{counted(len(paths), 'drawing')} in {out}")
 
 
 def split(options: DataOptions) -> None:
@@ -167,7 +157,7 @@ def split(options: DataOptions) -> None:
         raise DataError(f"{options.source}: {len(keys)} images cannot be divided with --test {options.test}")
     for name, file in files.items():
         part = (example for example in _examples(options) if (key(example) in chosen) == (name == "test"))
-        _say(f"{WRITERS['jsonl'][1](file, part)} rows in {file}")
+        _say(f"{counted(WRITERS['jsonl'][1](file, part), 'row')} in {file}")
 
 
 def convert(options: DataOptions) -> None:
@@ -191,7 +181,7 @@ def convert(options: DataOptions) -> None:
     if not count:
         out.unlink()
         raise DataError(f"{options.source}: no image_id fits {', '.join(map(repr, options.only))}; nothing written")
-    _say(f"{count} rows in {out}")
+    _say(f"{counted(count, 'row')} in {out}")
 
 
 ACTIONS = {
@@ -208,6 +198,22 @@ ACTIONS = {
 
 def _examples(options: DataOptions) -> data.Examples:
     return data.load(_required(options.source, options.action, "SOURCE"), options.split, options.limit)
+
+
+def _shown(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The problems, printed as they come; of a kind the first 20, and at the end how many more there are."""
+    console, repeats = Console(soft_wrap=True), Repeats()
+
+    def show(problem: Problem) -> None:
+        colour = "red" if problem.level == "error" else "yellow"
+        console.print(Text.assemble((problem.level, colour), f" {problem.where}: {problem.message}"))
+
+    for problem in problems:
+        if repeats.add(problem):
+            show(problem)
+        yield problem
+    for problem in repeats.left_out():
+        show(problem)
 
 
 def _required(value: T | None, action: str, name: str) -> T:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from scenerl import data
 from scenerl.json_files import collector_paused
@@ -20,9 +21,9 @@ from scenerl.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names behind the numbers of a file: category id to label, and the predicates counted from 0."""
+    """The names behind the numbers of a file: category id, which may be a text, to label; predicates counted from 0."""
 
-    objects: Mapping[int, str] = field(default_factory=dict)
+    objects: Mapping[Any, str] = field(default_factory=dict)
     predicates: Sequence[str] = ()
 
 

@@ -26,23 +26,28 @@ from scenerl.types import Box, Example, SceneObject
 EXPECTED = "COCO instances: a JSON object with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
 
+_NUMBER = re.compile(r"[0-9]{1,18}(?:\.0{1,3})?", re.ASCII)
 _IMAGE_KEYS = ("file_name", "coco_url", "width", "height", "text", "neg_text")
 _CROWD = dict.fromkeys(("", "0", "0.0", "no", "n", "false", "f"), False) | dict.fromkeys(
     ("1", "1.0", "yes", "y", "true", "t"), True
 )
 
 
+CategoryId = int | str
+"""A number, or a text that is none."""
+
+
 class Annotation(NamedTuple):
     """One box, xyxy in pixels, of a category; ``crowd`` regions hold many objects."""
 
-    category: int
+    category: CategoryId
     box: Box
     crowd: bool
 
 
 @dataclass
 class Instances:
-    """What a file holds: the parts of its images that are used, in its order, names of categories by number.
+    """What a file holds: the parts of its images that are used, in its order, names of categories by id.
 
     Attributes:
         annotations: by image id, in the order of the file.
@@ -52,7 +57,7 @@ class Instances:
 
     path: Path
     images: dict[str, Mapping] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[CategoryId, str] = field(default_factory=dict)
     annotations: dict[str, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     problems: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
     ids: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
@@ -70,28 +75,31 @@ def read_instances(path: Path, expected: str = EXPECTED, with_ids: bool = False)
     """
     found = Instances(path)
     counts: Counter[str] = Counter()
-    supers: dict[int, object] = {}
+    supers: dict[CategoryId, object] = {}
     ids: list[str | None] = []
+    texts: dict[int, str] = {}  # categories of annotations, by number of the annotation, where they are texts
     rows: list[tuple[str | None, object, Annotation | None]] = []  # image, what to show of the entry, what it says
     for key, entry in iter_lists(path, KEYS, expected):
         n = counts[key]
         counts[key] += 1
         if key == "annotations":
             rows.append(_annotation(entry))
+            if isinstance(entry, Mapping) and isinstance(text := entry.get("category_id"), str):
+                texts[n] = text
             if with_ids:
                 ids.append(tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None)
         elif key == "images":
             image_id = tidy_id(entry.get("id")) if isinstance(entry, Mapping) else None
             if image_id is None or image_id in found.images:
                 raise DataError(f"{path}: images[{n}] must be an object with an id of its own, found {excerpt(entry)}")
-            found.images[image_id] = {key: entry[key] for key in _IMAGE_KEYS if key in entry}
+            found.images[image_id] = {key: entry[key] for key in _IMAGE_KEYS if not _is_empty(entry.get(key))}
         else:
             number, name = (
-                (whole_number(entry.get("id")), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
+                (category_id(entry.get("id")), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
             )
             if number is None or not isinstance(name, str):
                 raise DataError(
-                    f"{path}: categories[{n}] must have a whole number as 'id' and a text as 'name', found "
+                    f"{path}: categories[{n}] must have a whole number or a text as 'id' and a text as 'name', found "
                     f"{excerpt(entry)}"
                 )
             name = normal_text(name)
@@ -103,6 +111,11 @@ def read_instances(path: Path, expected: str = EXPECTED, with_ids: bool = False)
             supers[number] = entry.get("supercategory")
     if missing := [key for key in KEYS if not counts[key] and key not in read_members(path, (key,), expected)]:
         raise DataError(f"{path}: {' and '.join(map(repr, missing))} missing; expected {expected}")
+    for n, text in texts.items():
+        image_id, shown, annotation = rows[n]
+        if annotation is not None:
+            number = find_category(text, found.names, f"{path}: annotations[{n}]")
+            rows[n] = image_id, shown, annotation._replace(category=number)
     used = {annotation.category for _, _, annotation in rows if annotation is not None}
     for number in _placeholders(found.names, supers) - used:
         del found.names[number]
@@ -124,14 +137,14 @@ def _unknown(found: Instances, image_id: str, annotation: Annotation) -> str:
     """What an annotation names and the file does not have."""
     if image_id not in found.images:
         return f"an 'image_id' that is no image's id: {excerpt(image_id)}"
-    return f"a 'category_id' that is no category's id: {annotation.category}"
+    return f"a 'category_id' that is no category's id or name: {excerpt(annotation.category)}"
 
 
 def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
     """Image id and annotation of an entry, without what else it holds; an excerpt where it is none."""
     if not isinstance(entry, Mapping):
         return None, excerpt(entry), None
-    image_id, bbox, category = tidy_id(entry.get("image_id")), entry.get("bbox"), whole_number(entry.get("category_id"))
+    image_id, bbox, category = tidy_id(entry.get("image_id")), entry.get("bbox"), category_id(entry.get("category_id"))
     box, crowd = xywh_box(bbox), is_crowd(entry.get("iscrowd"))
     if isinstance(bbox, list) and len(bbox) in (5, 8):
         return image_id, f"{len(bbox)} numbers, as of a box that is turned: {excerpt(bbox)}", None
@@ -147,12 +160,12 @@ def _annotation(entry: object) -> tuple[str | None, str, Annotation | None]:
 
 def is_crowd(value: object) -> bool | None:
     """What ``iscrowd`` says: 0 or 1, as a number, a truth value or in words; nothing is no. None for anything else."""
-    if value is None or value in (0, 1):
-        return bool(value)
+    if _is_empty(value) or value in (0, 1):
+        return value == 1
     return _CROWD.get(value.strip().lower()) if isinstance(value, str) else None
 
 
-def _placeholders(names: Mapping[int, str], supers: Mapping[int, object]) -> set[int]:
+def _placeholders(names: Mapping[CategoryId, str], supers: Mapping[CategoryId, object]) -> set[CategoryId]:
     """The categories that are backgrounds by their name, or the super-category of all others (Roboflow's root)."""
     found = {number for number, name in names.items() if name.strip("_").lower() in ("background", "ignore")}
     counts = Counter(value for value in supers.values() if isinstance(value, str))
@@ -160,10 +173,43 @@ def _placeholders(names: Mapping[int, str], supers: Mapping[int, object]) -> set
     return found | {n for n, name in names.items() if counts[name] == others > 0 and supers[n] != name}
 
 
-def _distinct(names: Mapping[int, str]) -> dict[int, str]:
+def _distinct(names: Mapping[CategoryId, str]) -> dict[CategoryId, str]:
     """Two categories of one name stay two."""
     twice = {name for name, number in Counter(names.values()).items() if number > 1}
     return {number: f"{name} #{number}" if name in twice else name for number, name in names.items()}
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field holds nothing: null, or NaN as pandas writes an empty cell."""
+    return value is None or value != value
+
+
+def category_id(value: object) -> CategoryId | None:
+    """A category's id: a whole number, also where it is written as text, or another text; None for what is no id."""
+    if isinstance(value, str):
+        text = normal_text(value)
+        return int(text.partition(".")[0]) if _NUMBER.fullmatch(text) else text or None
+    return whole_number(value)
+
+
+def find_category(value: object, names: Mapping[CategoryId, str], where: str) -> CategoryId | None:
+    """The id that a ``category_id`` is, or else the id of the one category whose name it is.
+
+    Raises:
+        DataError: it is the id of one category and the name of another.
+    """
+    number = category_id(value)
+    if not isinstance(value, str):
+        return number
+    ids = [other for other, name in names.items() if name == normal_text(value)]
+    if number not in names:
+        return ids[0] if len(ids) == 1 else number
+    if ids and number not in ids:
+        raise DataError(
+            f"{where}: the 'category_id' {excerpt(value)} is the id of {excerpt(names[number])} and the name of "
+            "another category; write ids as numbers"
+        )
+    return number
 
 
 def tidy_id(value: object) -> str | None:

@@ -54,6 +54,9 @@ _LINES = re.compile(rf"{_LEAD}({_BULLET}[^\n]++(?:\n\s*+{_BULLET}[^\n]++)++)")
 _NAMES = re.compile(rf"{_LEAD}([^\n\[\]{{}}]++(?:\[[^\n\[\]]*+\][^\n\[\]{{}}]*+)*)(\n|$)?")
 _BARE_LIST = re.compile(rf"{_LEAD}(?:\[([^\n\[\]{{}}]*+)\]|\{{([^\n\[\]{{}}]*+)\}}|\(([^\n()]*+)\)[.。]?(?=\s|$))")
 _SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])|。")
+_DOTTED = re.compile(r"(?:[^\W\d_A-Z][^\n.:?!,;]{0,40}\s?\.\s+)+[^\W\d_A-Z][^\n.:?!,;]{0,40}\s?\.?")
+"""Grounding DINO's list of names: ``dog. traffic light. person``."""
+_ABBREVIATIONS = frozenset(("st", "mt", "dr", "mr", "mrs", "ms", "no", "vs"))
 _OPENING, _CLOSING = "([{（【「《", ")]}）】」》"
 _SEPARATORS = ",，、;；|"
 
@@ -119,16 +122,28 @@ def _names_behind_a_colon(question: str) -> list[str]:
         names, *others = _SENTENCE_END.split(found[1], 1)
         if others or found[2] is not None:
             return split_names(names.strip().removesuffix("."))
-    return []
+    return split_names(question) if _is_dotted(question) else []
+
+
+def _is_dotted(text: str) -> bool:
+    """Whether a text is Grounding DINO's list of names."""
+    words = [name.split() for name in text.split(".") if name.strip()]
+    short = all(len(name) <= 4 and name[-1] not in _ABBREVIATIONS for name in words)
+    return short and _DOTTED.fullmatch(text.strip()) is not None
 
 
 def split_names(text: str) -> list[str]:
-    """Names between separators: commas and semicolons, Chinese ones too, ``|``, and points with spaces around them.
+    """Names between separators: commas and semicolons, Chinese ones too, ``|``, and points with spaces around them, or
+    behind short names, as Grounding DINO has them.
     Separators in brackets and quotes belong to a name.
 
     >>> split_names("a cup (white, chipped); 'salt, pepper' | 桌子、椅子 . and a lamp")
     ['a cup (white, chipped)', 'salt, pepper', '桌子', '椅子', 'a lamp']
+    >>> split_names("dog. traffic light. person"), split_names("a st. bernard")
+    (['dog', 'traffic light', 'person'], ['a st. bernard'])
     """
+    if _is_dotted(text):
+        return [name.strip() for name in text.split(".") if name.strip()]
     names, start, depth, quote = [], 0, 0, ""
     for place, character in enumerate(text):
         around = text[max(0, place - 1) : place + 2]

@@ -114,7 +114,7 @@ def named(
     if not unknown and (share >= MIN_AGREEMENT or not seen) and not candidates:
         return first, []
     others = dict(candidates)
-    if names.objects and not candidates:
+    if names.objects and not candidates and set(map(type, names.objects)) == {int}:
         others |= _counted([names.objects[number] for number in sorted(names.objects)], "the categories")
     tried = {}
     for description, objects in others.items():

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scenerl.errors import counted
 from scenerl.metrics import ModelComparison, PairedComparison, Report
 from scenerl.metrics.registry import spec_or_plain
 
@@ -19,7 +20,7 @@ _SHOWN_TESTS = 40
 def print_report(report: Report, names: Sequence[str], console: Console) -> None:
     """Some metrics as a table, then failures, issues and what the averages leave out."""
     mapped = report.mapped.get("metrics", {})
-    table = Table(title=f"{report.counts['images']} images", title_justify="left")
+    table = Table(title=counted(report.counts["images"], "image"), title_justify="left")
     columns = [("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("over", "right")]
     for title, justify in columns + ([("mapped", "right")] if mapped else []):
         table.add_column(title, justify=justify)
@@ -35,9 +36,9 @@ def print_report(report: Report, names: Sequence[str], console: Console) -> None
         table.add_row(*row)
     console.print(table)
     _print_rest(len(report.metrics) - len(names), console)
-    for title, counted in (("Failures", report.failures), ("Issues", report.issues)):
-        if counted:
-            listed = ", ".join(f"{name} {count}" for name, count in counted.items())
+    for title, counts in (("Failures", report.failures), ("Issues", report.issues)):
+        if counts:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             console.print(Text(f"{title}: {listed}"), soft_wrap=True)
     if absent := report.counts.get("absent_predicates"):
         treated = "counted as 0 in" if report.options["absent_predicates_as_zero"] else "left out of"
@@ -60,7 +61,7 @@ def _print_rest(count: int, console: Console) -> None:
 def print_models(found: ModelComparison, names: Sequence[str], console: Console) -> None:
     """Some metrics of several models, a column each, and the tests of every pair."""
     images = next(iter(found.reports.values())).counts["images"]
-    table = Table(title=f"{images} images; 95 % intervals in brackets", title_justify="left")
+    table = Table(title=f"{counted(images, 'image')}; 95 % intervals in brackets", title_justify="left")
     table.add_column("metric")
     for model in found.reports:
         table.add_column(Text(model), justify="right")
@@ -120,7 +121,7 @@ def _print_mappings(mappings: list[Mapping], console: Console) -> None:
 
 def print_comparison(found: PairedComparison, names: tuple[str, str], console: Console) -> None:
     """Both predictions side by side with the difference, then the images where they differ most."""
-    title = f"{found.num_images} images; A {names[0]}, B {names[1]}"
+    title = f"{counted(found.num_images, 'image')}; A {names[0]}, B {names[1]}"
     table = Table(title=Text(title), title_justify="left")
     for column in ("metric", "A", "B", "B − A", "95 % interval", "p"):
         table.add_column(column, justify="left" if column == "metric" else "right")

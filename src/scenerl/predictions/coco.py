@@ -1,7 +1,7 @@
 """COCO's results, and OVDEval's, which have the same schema; the instances are in :mod:`scenerl.data.instances`.
 
 ``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``. An entry may name its category itself, as
-``category_name`` or with a text as ``category_id``.
+``category_name`` or with a text as ``category_id``; a text that is a number is one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.ground_truth import Names
-from scenerl.data.instances import instances_json, tidy_id, xywh, xywh_box
-from scenerl.data.records import FAR, whole_number
+from scenerl.data.instances import find_category, instances_json, tidy_id, xywh, xywh_box
+from scenerl.data.records import FAR
 from scenerl.errors import DataError
 from scenerl.json_files import collector_paused, read_json
 from scenerl.predictions.contents import Predictions, RawPrediction, category_name
@@ -35,7 +35,7 @@ def read(path: Path, names: Names) -> Predictions:
             raise DataError(f"{path}: expected COCO results, a JSON list, found {excerpt(value)}")
         predictions = Predictions(path)
         by_image: dict[str | int, list[SceneObject]] = defaultdict(list)
-        for image_id, found in _regular(value, names) or _checked(value, names, predictions.notes):
+        for image_id, found in _regular(value, names) or _checked(path, value, names, predictions.notes):
             by_image[image_id].append(found)
         for image_id, objects in by_image.items():
             result = ParseResult("ok", SceneGraph(tuple(objects)))
@@ -65,22 +65,30 @@ def _regular(rows: list, names: Names) -> Iterator[tuple[int, SceneObject]] | No
     return zip(ids, map(SceneObject, labels, zip(*box_N.T.tolist(), strict=True), score_N.tolist()), strict=True)
 
 
-def _checked(rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, SceneObject]]:
-    """Image and object of every row that can be used; what is odd goes to the notes."""
+def _checked(path: Path, rows: list, names: Names, notes: Notes) -> Iterator[tuple[str, SceneObject]]:
+    """Image and object of every row that can be used; what is odd goes to the notes.
+
+    Raises:
+        DataError: a box or a score is NaN, which is a fault of the program that wrote all of them.
+    """
     for n, row in enumerate(rows):
         image_id = tidy_id(row.get("image_id")) if type(row) is dict else None
         if image_id is None:
             notes.add("unnamed_rows", f"entry {n}")
             continue
+        for key in ("bbox", "score"):
+            value = row.get(key)
+            if any(number != number for number in (value if type(value) is list else [value])):
+                raise DataError(f"{path}: entry {n}: {key!r} must hold numbers, found NaN: {excerpt(value)}")
         box = xywh_box(row.get("bbox"))
         if box is None:
             notes.add("bad_boxes", f"entry {n}")
             continue
-        category, score = row.get("category_id"), row.get("score")
-        number = category if (whole := whole_number(category)) is None else whole
-        is_known = whole in names.objects
-        label = (None if is_known else _own_name(row)) or category_name(number, names, f"entry {n}", notes)
-        yield image_id, SceneObject(label, box, decode_score(score, f"entry {n}", notes))
+        category = row.get("category_id")
+        found = find_category(category, names.objects, f"{path}: entry {n}")
+        own = None if found in names.objects else _own_name(row)
+        label = own or category_name(category if found is None else found, names, f"entry {n}", notes)
+        yield image_id, SceneObject(label, box, decode_score(row.get("score"), f"entry {n}", notes))
 
 
 def _own_name(row: Mapping) -> str | None:

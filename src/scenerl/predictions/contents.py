@@ -99,7 +99,7 @@ def places(value: object, count: int, where: str) -> tuple[int, ...]:
 
 def category_name(number: object, names: Names, where: str, notes: Notes) -> str:
     """The name of a category id; an unknown one is noted and gets a name that no target has."""
-    if type(number) is int and number in names.objects:
+    if type(number) in (int, str) and number in names.objects:
         return names.objects[number]
     notes.add("unknown_categories", f"{excerpt(number)} ({where})")
     return f"category {excerpt(number)}"

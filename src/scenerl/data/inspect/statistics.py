@@ -13,6 +13,7 @@ from rich.text import Text
 
 from scenerl.data.triplets import Triplet
 from scenerl.data.vocabulary import by_frequency
+from scenerl.errors import counted
 from scenerl.predicate_groups import predicate_groups
 from scenerl.types import Example
 
@@ -101,18 +102,18 @@ def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top:
     value = statistics.as_dict(seen)
     overview = Table("What", "Value", title="Data set")
     overview.add_row("images", str(value["num_images"]))
-    overview.add_row("boxes", f"{value['num_boxes']} of {len(statistics.objects)} labels")
+    overview.add_row("boxes", f"{value['num_boxes']} of {counted(len(statistics.objects), 'label')}")
     overview.add_row(
         "relations",
-        f"{value['num_relations']} of {len(statistics.predicates)} predicates, "
-        f"{value['num_triplet_types']} triplet types",
+        f"{value['num_relations']} of {counted(len(statistics.predicates), 'predicate')}, "
+        f"{counted(value['num_triplet_types'], 'triplet type')}",
     )
     for key, name in (("boxes_per_image", "boxes per image"), ("relations_per_image", "relations per image")):
         numbers = value[key]
         overview.add_row(
             name,
             f"mean {numbers['mean']:.2f}, median {numbers['median']:g}, "
-            f"{numbers['min']} to {numbers['max']}; none in {numbers['num_zero']} images",
+            f"{numbers['min']} to {numbers['max']}; none in {counted(numbers['num_zero'], 'image')}",
         )
     areas = ", ".join(f"{float(q):.0%}: {share:.2%}" for q, share in value["box_area_quantiles"].items())
     overview.add_row("box area, quantiles", f"{areas} of the image" if areas else "no box")
@@ -121,7 +122,8 @@ def tables(statistics: Statistics, seen: Collection[Triplet] | None = None, top:
     if seen is not None:
         unseen = value["zero_shot"]
         overview.add_row(
-            "not in the training data", f"{unseen['num_relations']} relations of {unseen['num_types']} triplet types"
+            "not in the training data",
+            f"{counted(unseen['num_relations'], 'relation')} of {counted(unseen['num_types'], 'triplet type')}",
         )
     parts = [overview]
     counts = statistics.predicates
