@@ -21,7 +21,7 @@ TITLES = {
     "eval_mean_token_accuracy": "Token accuracy on validation images",
     "entropy": "Entropy",
     "reward_std": "Reward spread in a group",
-    "frac_reward_zero_std": "Share of groups without spread",
+    "frac_reward_zero_std": "Share of completions whose rewards have no spread",
     "completions/mean_length": "Completion length, tokens",
     "completions/clipped_ratio": "Share of completions cut off",
     "scene/relations_per_image": "Relations per image",
