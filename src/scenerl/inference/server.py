@@ -279,12 +279,14 @@ class ServerEngine:
         listed = ", ".join(map(repr, list(models)[:10])) + (" …" if len(models) > 10 else "")
         try:
             found.check(sampling, constrain)
+            if found is KINDS["transformers"]:
+                self._load()
             fields = found.fields(replace(sampling, max_new_tokens=8 if constrain else 1), self._banned, grammar)
             text = self._read(self._complete(to_messages(prompt), fields, 0, count), count)[0].text
         except (GenerationError, UserError) as error:
             hint = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
             if isinstance(error.__cause__, openai.InternalServerError):
-                hint = "; its log says why: with `transformers serve`, often that torchvision is not installed there"
+                hint = "; the server's log says why"
             raise UserError(f"{error}{hint}") from error
         if constrain and text.strip() != _WORD:
             problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
@@ -292,6 +294,22 @@ class ServerEngine:
         if models and self._model not in models and not found.generation_config:  # which lists its cache instead
             _log.warning("%s answers as %r, but lists other models only: %s", self.address, self._model, listed)
         return found
+
+    def _load(self) -> None:
+        """Make ``transformers serve`` load the model: it then says why it cannot, where an answer only has status 500.
+
+        Raises:
+            UserError: it cannot.
+        """
+        url, client = self._client.base_url.join("/load_model"), self._client.with_options(max_retries=0)
+        try:
+            events = client.post(str(url), body={"model": self._model}, cast_to=str).splitlines()
+            last = json.loads([line for line in events if line.startswith("data: ")][-1].removeprefix("data: "))
+            failure = last["message"] if last["status"] == "error" else None
+        except (openai.OpenAIError, ValueError, TypeError, LookupError):
+            return  # the request that follows says what is wrong
+        if failure is not None:
+            raise UserError(f"{self.address} cannot load {self._model!r}: {one_line(failure)}")
 
     def _kind(self, models: dict[str, ServedModel]) -> str:
         """The kind of the server, by whom it calls the owner of its models, or by a path that only one kind has."""
