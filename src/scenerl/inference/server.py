@@ -279,14 +279,14 @@ class ServerEngine:
         listed = ", ".join(map(repr, list(models)[:10])) + (" …" if len(models) > 10 else "")
         try:
             found.check(sampling, constrain)
-            if found is KINDS["transformers"]:
-                self._load()
             fields = found.fields(replace(sampling, max_new_tokens=8 if constrain else 1), self._banned, grammar)
             text = self._read(self._complete(to_messages(prompt), fields, 0, count), count)[0].text
         except (GenerationError, UserError) as error:
             hint = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
             if isinstance(error.__cause__, openai.InternalServerError):
                 hint = "; the server's log says why"
+                if found is KINDS["transformers"]:
+                    self._load()
             raise UserError(f"{error}{hint}") from error
         if constrain and text.strip() != _WORD:
             problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
@@ -296,7 +296,9 @@ class ServerEngine:
         return found
 
     def _load(self) -> None:
-        """Make ``transformers serve`` load the model: it then says why it cannot, where an answer only has status 500.
+        """Make ``transformers serve`` load the model again: it then says why it cannot, where an answer does not.
+
+        Only after status 500: loading is not held to the model that the server was started with, answers are.
 
         Raises:
             UserError: it cannot.
@@ -307,7 +309,7 @@ class ServerEngine:
             last = json.loads([line for line in events if line.startswith("data: ")][-1].removeprefix("data: "))
             failure = last["message"] if last["status"] == "error" else None
         except (openai.OpenAIError, ValueError, TypeError, LookupError):
-            return  # the request that follows says what is wrong
+            return
         if failure is not None:
             raise UserError(f"{self.address} cannot load {self._model!r}: {one_line(failure)}")
 
