@@ -303,9 +303,10 @@ class ServerEngine:
         Raises:
             UserError: it cannot.
         """
-        url, client = self._client.base_url.join("/load_model"), self._client.with_options(max_retries=0)
+        client = self._client.with_options(max_retries=1)  # after status 500 the connection that is kept open is closed
         try:
-            events = client.post(str(url), body={"model": self._model}, cast_to=str).splitlines()
+            url = str(client.base_url.join("/load_model"))
+            events = client.post(url, body={"model": self._model}, cast_to=str).splitlines()
             last = json.loads([line for line in events if line.startswith("data: ")][-1].removeprefix("data: "))
             failure = last["message"] if last["status"] == "error" else None
         except (openai.OpenAIError, ValueError, TypeError, LookupError):
