@@ -143,7 +143,7 @@ GRAPH = Task(
     format="json",
     metric_task="sgdet",
     max_tokens=80,  # the longest answer of the training data takes about 50
-    # 128 completions at once take less than twice 64: a third of the time of a step, and no worse (docs/log.md)
+    # completions of two steps are sampled at once: a step takes a fifth less time, and it is no worse (docs/log.md)
     grpo=GRPO | {"learning_rate": 3e-4, "steps_per_generation": 2},
 )
 
