@@ -39,12 +39,14 @@ class Loopback:
         bodies: of the chat requests. headers: theirs, names in lower case.
         num_bytes: of endless replies that were sent.
         models: names that it lists, with what it says of each; None: it has no list.
+        loading: the events with which ``/load_model`` answers, as ``transformers serve`` does.
     """
 
     def __init__(self, do: Callable[[int, dict], object], models: tuple[str, ...] | None = ("m",), kind: str = "vllm"):
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
         self.models = None if models is None else {name: {"owned_by": kind} for name in models}
+        self.loading: list[dict] = [{"status": "ready", "model": "m@main"}]
         self.stopped = threading.Event()
         self.num_bytes = 0
         server, lock = self, threading.Lock()
@@ -65,6 +67,8 @@ class Loopback:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/load_model":
+                    return self.send(200, "".join(f"data: {json.dumps(event)}\n\n" for event in server.loading))
                 with lock:
                     number = len(server.bodies)
                     server.bodies.append(body)

@@ -284,7 +284,9 @@ class ServerEngine:
         except (GenerationError, UserError) as error:
             hint = f"; it has {listed}" if models and isinstance(error.__cause__, openai.NotFoundError) else ""
             if isinstance(error.__cause__, openai.InternalServerError):
-                hint = "; its log says why: with `transformers serve`, often that torchvision is not installed there"
+                hint = "; the server's log says why"
+                if found is KINDS["transformers"]:
+                    self._load()
             raise UserError(f"{error}{hint}") from error
         if constrain and text.strip() != _WORD:
             problem = f"ignores grammars: instead of {_WORD!r} it says {text!r:.40}; leave out --constrain"
@@ -292,6 +294,25 @@ class ServerEngine:
         if models and self._model not in models and not found.generation_config:  # which lists its cache instead
             _log.warning("%s answers as %r, but lists other models only: %s", self.address, self._model, listed)
         return found
+
+    def _load(self) -> None:
+        """Make ``transformers serve`` load the model again: it then says why it cannot, where an answer does not.
+
+        Only after status 500: loading is not held to the model that the server was started with, answers are.
+
+        Raises:
+            UserError: it cannot.
+        """
+        client = self._client.with_options(max_retries=1)  # after status 500 the connection that is kept open is closed
+        try:
+            url = str(client.base_url.join("/load_model"))
+            events = client.post(url, body={"model": self._model}, cast_to=str).splitlines()
+            last = json.loads([line for line in events if line.startswith("data: ")][-1].removeprefix("data: "))
+            failure = last["message"] if last["status"] == "error" else None
+        except (openai.OpenAIError, ValueError, TypeError, LookupError):
+            return
+        if failure is not None:
+            raise UserError(f"{self.address} cannot load {self._model!r}: {one_line(failure)}")
 
     def _kind(self, models: dict[str, ServedModel]) -> str:
         """The kind of the server, by whom it calls the owner of its models, or by a path that only one kind has."""
