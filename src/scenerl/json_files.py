@@ -212,6 +212,12 @@ def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
         return next(((key, _value(*next(events), events)) for key in _members(events)), None)
 
 
+def first_of_list(path: Path | str, expected: str) -> Any:
+    """The first element of the JSON list in a file, without reading on; None of an empty one."""
+    with _events(path, expected) as events:
+        return next(_elements(events, "no JSON list"), None)
+
+
 def mentions(path: Path | str, key: str) -> bool:
     """Whether a key, in quotes, stands anywhere in a file that is not empty: a look that costs no parsing."""
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
