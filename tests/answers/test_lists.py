@@ -114,6 +114,66 @@ def test_a_requested_name_in_a_sentence():
 @pytest.mark.parametrize(
     "text",
     [
+        "dog[[1, 2, 30, 40]]",
+        "a dog[[1, 2, 30, 40]]",
+        "I can see a dog[[1, 2, 30, 40]]",
+        "the old man's dog[[1, 2, 30, 40]]",
+        "dog: [1, 2, 30, 40]",
+        "The dog is at [1, 2, 30, 40].",
+        "the dog near the cat is at [1, 2, 30, 40].",
+        "the dog near the cat[[1, 2, 30, 40]]",
+    ],
+)
+def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
+    result = read(text, objects=("cat",))
+    assert result.ok and not result.graph.objects and [issue.kind for issue in result.issues] == ["unknown_label"]
+    both = text + " and the cat is at [5, 6, 70, 80]"
+    assert [(item.label, item.box) for item in read(both, objects=("cat",)).graph.objects] == [CAT]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat[[5, 6, 70, 80]]",
+        "a cat[[5, 6, 70, 80]]",
+        "I see a black cat[[5, 6, 70, 80]]",
+        "the cat on the mat[[5, 6, 70, 80]]",
+        "Cat: [5, 6, 70, 80]",
+        "The cats: [[5, 6, 70, 80]]",
+        "Answer: [5, 6, 70, 80]",
+        "Its bounding box: [5, 6, 70, 80]",
+        "It is at [5, 6, 70, 80]",
+        "The object is located at [5, 6, 70, 80]",
+        "Here you go: [5, 6, 70, 80]",
+        "答案：[5, 6, 70, 80]",
+        "1: [5, 6, 70, 80]",
+        "(5, 6, 70, 80)",
+        "[(5, 6, 70, 80)]",
+    ],
+)
+def test_boxes_of_the_only_requested_name(text):
+    assert found(text, objects=("cat",)) == [CAT]
+
+
+def test_what_is_said_behind_a_name_is_no_name():
+    text = "The dog on the left is at [1, 2, 30, 40], and a cat next to the cup is at (5, 6, 70, 80)."
+    assert found(text) == found(text, objects=("dog", "cat", "left", "cup")) == [DOG, CAT]
+    assert found("the man in a hat at [1, 2, 30, 40]", objects=("hat", "man in a hat")) == [("man in a hat", DOG[1])]
+
+
+def test_boxes_in_parentheses_and_in_brackets_keep_their_order():
+    text = "The dog is at (1, 2, 30, 40), the cat at [5, 6, 70, 80] and the cow at (7, 8, 9, 10)."
+    assert found(text) == [DOG, CAT, ("cow", (7, 8, 9, 10))]
+    places = locate_elements(text, OutputFormat("detections", box_format="pixels")).objects
+    shown = [[text[slice(*span)] for spans in item.values() for span in spans] for item in places]
+    assert shown == [["dog", "1", "2", "30", "40"], ["cat", "5", "6", "70", "80"], ["cow", "7", "8", "9", "10"]]
+    # a list with labels is the answer, and a sentence before it talk
+    assert found(f"A big dog is at (1, 2, 31, 41).\n[{A}, {B}]") == [DOG, CAT]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "The dog dates from (1990, 1991, 1992, 1993).",
         "I see three (1, 2, 30, 40) of them.",
         "See sections (1, 2, 30, 40).",

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.headings import MAX_WORDS, heading_before
+from scenerl.answers.headings import MAX_WORDS, heading_before, other_heading
 from scenerl.answers.json_text import Found, find_values, inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
 from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
@@ -257,18 +257,22 @@ def is_list(value: object) -> bool:
 
 def _find(body: str, inner: str) -> tuple[Found, str]:
     """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
-    where it is broken otherwise; places stay what they are. Where there is none, boxes in parentheses."""
+    where it is broken otherwise; places stay what they are. Beside boxes alone, those in parentheses, too."""
     found = find_values(body, inner, or_python=True)
     for table in _CURLY if found.broken else ():
         plain = body.translate(table)
         again = find_values(plain, inner.translate(table), or_python=True)
         if again.values and not again.broken:
             return dataclasses.replace(again, alone=False), plain
-    if not (found.values or found.broken or found.breaks_off):
-        boxes = _IN_PARENTHESES.finditer(body)
-        values = [([float(number) for number in _NUMBERS.findall(box[0])], *box.span()) for box in boxes]
-        if values:
-            return Found(values, python=True), body
+    if not (found.broken or found.breaks_off) and all(is_box(value) or is_boxes(value) for value, *_ in found.values):
+        values, last = [], 0
+        for value in (*found.values, (None, len(body), len(body))):
+            boxes = _IN_PARENTHESES.finditer(body, last, value[1])
+            values += [([float(number) for number in _NUMBERS.findall(box[0])], *box.span()) for box in boxes]
+            values.append(value)
+            last = value[2]
+        if len(values) > len(found.values) + 1:
+            return Found(values[:-1], python=True), body
     return found, body
 
 
@@ -292,11 +296,14 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
     unnamed: list[tuple[int, _Element]] = []  # boxes whose label is not known
-    before, heading = 0, None
+    before, heading, has_words = 0, None, any(map(str.isalpha, inner))
     for value, start, end in found.values:
+        in_prose = body[start] == "(" and has_words  # such numbers may be anything
         if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
-            heading = heading_before(body, max(before, start - _LOOK_BACK), start, builder.objects, _NO_CLASSES)
-        in_prose = body[start] == "(" and body[start:end] != inner  # such numbers may be anything
+            first = max(before, start - _LOOK_BACK)
+            heading = heading_before(body, first, start, builder.objects, _NO_CLASSES)
+            if heading is None and builder.only_label is not None and not in_prose:
+                heading = other_heading(body, first, start, builder.only_label, _NO_CLASSES)
         label = heading[0] if heading else None if in_prose else builder.only_label
         elements = None if in_prose and label is None else lists.elements(value, start, label)
         if elements and heading:
