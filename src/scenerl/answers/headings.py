@@ -73,7 +73,7 @@ def other_heading(body: str, start: int, end: int, label: str, never: Collection
     if found is None and _is_attached(body, start, end):
         found = _subject(body[start:end], start, None, never)
         if found is None:
-            raw = re.search(r"\S+$", body[start:end])[0]
+            raw = body[start:end].split()[-1]
             found = raw, (end - len(raw), end)
     words = found[0].lower().split() if found else []
     *before, last = label.lower().split()
