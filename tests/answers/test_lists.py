@@ -69,7 +69,16 @@ def found(text, **options):
         # InternVL without its tags
         "dog[[1, 2, 30, 40]]\ncat[[5, 6, 70, 80]]",
         "dog[[1, 2, 30, 40]], cat[[5, 6, 70, 80]]",
+        # CogVLM, Shikra, Ferret
+        "A dog [[1, 2, 30, 40]] is running after a cat [[5, 6, 70, 80]].",
+        "The dog [1, 2, 30, 40] chases the cat [5, 6, 70, 80].",
         # sentences
+        "The dog is at (1e0, 2.0, 30, 4e1) and the cat at (5, 6, 70, 80).",
+        "[('dog', (1, 2, 30, 40)), ('cat', (5, 6, 70, 80))]",
+        '[("dog", (1, 2, 30, 40)), ("cat", (5, 6, 70, 80))]',
+        '{"dog": [1, 2, 30, 40], "cat": [5, 6, 70, 80], "cow": "None"}',
+        f'[{A[:-1]}, "parts": [{B}]}}]',
+        f'[{A[:-1]}, "color": "brown", "children": [{B}]}}]',
         "There is a dog at (1, 2, 30, 40) and a cat at (5, 6, 70, 80).",
         "The dog is located at the coordinates [1, 2, 30, 40]. The cat is in [[5, 6, 70, 80]].",
         "The dog is within the bounding box (1.0, 2.0, 30.0, 40.0); a cat is found at (5,6,70,80)",
@@ -121,7 +130,12 @@ def test_a_requested_name_in_a_sentence():
         "dog: [1, 2, 30, 40]",
         "The dog is at [1, 2, 30, 40].",
         "the dog near the cat is at [1, 2, 30, 40].",
-        "the dog near the cat[[1, 2, 30, 40]]",
+        "the dog on the left[[1, 2, 30, 40]]",
+        "The old dog [1, 2, 30, 40]",
+        "The bounding box of the dog is [1, 2, 30, 40].",
+        "The coordinates of the dog: [1, 2, 30, 40].",
+        "There is no cat at [1, 2, 30, 40].",
+        "no cat: [1, 2, 30, 40]",
     ],
 )
 def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
@@ -159,6 +173,36 @@ def test_what_is_said_behind_a_name_is_no_name():
     text = "The dog on the left is at [1, 2, 30, 40], and a cat next to the cup is at (5, 6, 70, 80)."
     assert found(text) == found(text, objects=("dog", "cat", "left", "cup")) == [DOG, CAT]
     assert found("the man in a hat at [1, 2, 30, 40]", objects=("hat", "man in a hat")) == [("man in a hat", DOG[1])]
+
+
+def test_names_right_before_boxes_in_a_sentence():
+    text = "A big dog [1, 2, 30, 40] sits beside a cat [5, 6, 70, 80]."
+    assert found(text, objects=("dog", "cat")) == [DOG, CAT]
+    assert [(item.label, item.box) for item in read(text, objects=("cat",)).graph.objects] == [CAT]
+    result = read(text)  # the cat or what sits beside it?
+    assert [item.label for item in result.graph.objects] == ["big dog"]
+    assert [issue.kind for issue in result.issues] == ["malformed_object"]
+    for text in ("Coordinates [1, 2, 30, 40]", "The answer [1, 2, 30, 40]", "There it is [[1, 2, 30, 40]]"):
+        assert not read(text).ok and found(text, objects=("dog",)) == [DOG]
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        (f"[{A}]\n[{A}, {B[:30]}", "{"),
+        (f"[{A}]\n[{A}, {B}", "{"),
+        (f"[{A}] and [{{'bbox_2d': [5, 6, 70, 80], 'label': oops}}]", "[5, 6, 70, 80"),
+        (f"[{{'bbox_2d': [5, 6, 70, 80], 'label': oops}}] or [{A}]", "[5, 6, 70, 80"),
+    ],
+)
+def test_what_breaks_off_or_is_broken_beside_a_list_is_an_issue(text, raw):
+    result = read(text)
+    assert [(item.label, item.box) for item in result.graph.objects] == [DOG]
+    assert [issue.kind for issue in result.issues] == ["malformed_object"] and raw in result.issues[0].detail
+
+
+def test_broken_brackets_without_a_box_are_prose():
+    assert found(f"{{so}} there is [{A}]") == found(f"[{A}] (see {{1}})") == [DOG]
 
 
 def test_boxes_in_parentheses_and_in_brackets_keep_their_order():

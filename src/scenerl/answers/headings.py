@@ -12,25 +12,31 @@ _MARKS = " \t\r\"'`*#-•,;.="
 _NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
 _LINK = re.compile(
     r"\s(?:(?:is|are)\s)?(?:(?:located|found|visible|positioned|situated)\s)?(?:at|in|within)"
-    r"(?:\s(?:the|a))?(?:\s(?:bounding box|box|bbox|coordinates|position|region))?:?\s?[\"'`*]{0,3}$",
+    r"(?:\s(?:the|a))?(?:\s(?:bounding box|box|bbox|coordinates|position|region))?:?$",
     re.IGNORECASE,
 )
 """What stands in a sentence between a name and its box."""
-_BEFORE_NAME = re.compile(r"[.,;:!?\n]|\b(?:and|the|an?|there is|there are)\s", re.IGNORECASE)
-_NEGATIONS = frozenset(("no", "not", "neither", "nor", "without"))
-_PREPOSITIONS = re.compile(
+_IS = re.compile(r"\s(?:is|are)(?:\shere)?:?$", re.IGNORECASE)
+_PRONOUN = re.compile(r"(?:it|they|this|that|these|those|here|there|(?:the )?(?:object|target)s?)$", re.IGNORECASE)
+_PREPOSITION = (
     r"(?:above|against|along|around|at|behind|below|beside|between|by|for|from|holding|in|inside|near|next|of|off|on|over"
-    r"|to|under|wearing|with|within)\b",
-    re.IGNORECASE,
+    r"|to|under|wearing|with|within)"
 )
 """What follows one belongs to the name before it: the dog in ``the dog on the left``."""
+_BEFORE_NAME = re.compile(
+    r"[.,;:!?\n]|\b(?:box(?:es)?|bbox|coordinates?|location|position)\s(?:of|for)\s(?:the\s|an?\s)?"
+    rf"|\b(?P<inside>{_PREPOSITION}\s(?:the|an?)\s)|\b(?:and|the|an?|there is|there are)\s",
+    re.IGNORECASE,
+)
+_IS_PREPOSITION = re.compile(_PREPOSITION, re.IGNORECASE)
+_NEGATIONS = frozenset(("no", "not", "neither", "nor", "without"))
 MAX_WORDS = 3
 """Words of such a name where any label is allowed; more are a sentence."""
 _NO_NAME = re.compile(
-    r"\b(?:all|answers?|are|assistant|at|bbox(?:es)?|bounding|box(?:es)?|certainly|conclusion|coordinates?|detect(?:ed|ions?)"
-    r"|final|follow(?:s|ing)?|format|found|here|images?|in|instances?|is|its?|items?|json|list|locations?|notes?|objects?"
+    r"\b(?:about|all|answers?|approximately|are|assistant|at|bbox(?:es)?|bounding|box(?:es)?|certainly|conclusion"
+    r"|coordinates?|detect(?:ed|ions?)|final|follow(?:s|ing)?|format|found|here|images?|in|instances?|is|its?|items?|json|list|locations?|notes?|now|objects?"
     r"|ok(?:ay)?|output|picture|positions?|predictions?|questions?|reasoning|regions?|request(?:ed)?|response|results?|see"
-    r"|solution|steps?|sure|targets?|that|them|there|these|this|thoughts?|to|yes|you|your)\b"
+    r"|so|solution|steps?|sure|targets?|that|them|there|these|this|thoughts?|then|to|wait|yes|you|your)\b"
     "|答案|回答|结果|输出|坐标|位置|边界框|目标",
     re.IGNORECASE,
 )
@@ -40,41 +46,46 @@ _NO_NAME = re.compile(
 def heading_before(
     body: str, start: int, end: int, names: tuple[str, ...] | None, never: Collection[str]
 ) -> tuple[str, Span] | None:
-    """The name before a list, and where it is: what stands before the colon that ends ``body[start:end]``, without the
-    marks of an enumeration around it. It is one of ``names``, or a few words where any label is allowed. One of
-    ``names`` needs no colon, if it has the line for itself or, as InternVL writes it, touches its boxes."""
-    text = body[start:end].replace("：", ":")
-    if link := _LINK.search(text):
-        return _subject(text[: link.start()], start, names, never)
-    is_attached = _is_attached(body, start, end)
-    head, colon, rest = text.rpartition(":")
-    if not colon or rest.strip(" \t\r\n`*").lower() not in ("", "json"):
-        if names is None and not is_attached:
-            return None
-        head = re.sub(r"(?:json)?[\s`=]*$", "", text)
-    line = head.rpartition("\n")[2].rpartition(":")[2]
+    """The name before a list of boxes, and where it is, in ``body[start:end]``: a line that ends in a colon, without
+    the marks of an enumeration around it, what a sentence says to be there, or what stands right before the box.
+
+    Args:
+        names: the requested labels, of which it is one; None: any few words. One of them needs no colon, if it has the
+            line for itself.
+        never: words that are no name.
+    """
+    text, kind = _named(body, start, end)
+    line = text.rpartition("\n")[2].rpartition(":")[2]
     raw = line.strip(_MARKS)
     if clean_label(raw) not in (names or ()):
         raw = _NUMBERED.sub("", raw).lstrip(_MARKS)
     name = clean_label(raw)
-    if name is None:
+    if name is not None and (
+        name in names and kind != "link" if names is not None else kind == "colon" and len(name.split()) <= MAX_WORDS
+    ):
+        first = start + len(text) - len(line) + line.rindex(raw)
+        return None if name.lower() in never else (name, (first, first + len(raw)))
+    if kind == "" or (names is None and kind in ("colon", "is")) or _is_negated(text):
         return None
-    if name.lower() in never or len(name.split()) > MAX_WORDS if names is None else name not in names:
-        return _subject(text, start, names, never) if is_attached and names is not None else None
-    first = start + len(head) - len(line) + line.rindex(raw)
-    return name, (first, first + len(raw))
+    if names is None:
+        found = _subject(text, start, None, never, kind == "word")
+        no_name = _NO_NAME if kind == "word" else _PRONOUN
+        return None if found and no_name.search(found[0]) else found
+    return _subject(text, start, names, never, kind == "word")
 
 
 def other_heading(body: str, start: int, end: int, label: str, never: Collection[str]) -> tuple[str, Span] | None:
     """The name before a list where one label was requested and the name is another: ``dog: [[…]]`` where cats were
-    requested. Words of the label itself, its plural and what names no object (``Answer: [[…]]``) are none. Arguments as
-    for :func:`heading_before`."""
-    found = heading_before(body, start, end, None, never)
-    if found is None and _is_attached(body, start, end):
-        found = _subject(body[start:end], start, None, never)
-        if found is None:
-            raw = body[start:end].split()[-1]
-            found = raw, (end - len(raw), end)
+    requested, or ``no cat: [[…]]``. Words of the label itself, its plural and what names no object (``Answer: [[…]]``)
+    are none. Arguments as for :func:`heading_before`."""
+    text, kind = _named(body, start, end)
+    if kind == "":
+        return None
+    if _is_negated(text):
+        phrase, first, _ = _phrase(text)
+        span = phrase[0].start(), phrase[-1].end()
+        return text[first:][slice(*span)], (start + first + span[0], start + first + span[1])
+    found = heading_before(body, start, end, None, never) or _subject(text, start, None, never)
     words = found[0].lower().split() if found else []
     *before, last = label.lower().split()
     forms = [[*before, last + ending] for ending in ("", "s", "es")]
@@ -84,30 +95,75 @@ def other_heading(body: str, start: int, end: int, label: str, never: Collection
     return found
 
 
-def _is_attached(body: str, start: int, end: int) -> bool:
-    """Whether a word touches a list of boxes: ``dog[[x1, y1, x2, y2]]``."""
-    return body.startswith("[[", end) and body[start:end][-1:].isalnum()
-
-
-def _subject(text: str, start: int, names: tuple[str, ...] | None, never: Collection[str]) -> tuple[str, Span] | None:
-    """The name at the end of a text, behind its last mark or article; of requested names, one that its last words are,
-    before a preposition. ``start``: where the text begins in the answer. Otherwise as for :func:`heading_before`."""
-    first = 0
-    for mark in _BEFORE_NAME.finditer(text):
-        is_mark = not mark[0][0].isalpha()
-        if is_mark or not _PREPOSITIONS.fullmatch(text[: mark.start()].rstrip().rpartition(" ")[2]):
-            first = mark.end()
-    words = list(re.finditer(r"\S+", text[first:]))
-    is_preposition = [_PREPOSITIONS.fullmatch(word[0]) is not None for word in words]
-    if not words or is_preposition[0] or words[0][0].lower() in _NEGATIONS:
+def attached_name(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
+    """The name that touches the tag of a box, ``dog<box>``, at the end of ``body[start:end]``: one of the requested
+    names, or else another, if only to be dropped."""
+    text = body[start:end]
+    if not text[-1:].isalnum():
         return None
-    count = is_preposition.index(True) if True in is_preposition else len(words)
-    candidates = [(0, len(words))] + [(n, count) for n in range(count if names is not None else 1)]
-    for begin, stop in candidates:
+    if names is not None and (found := _subject(text, start, names, (), True)):
+        return found
+    found = _subject(text, start, None, ())
+    return None if found is None or _NO_NAME.search(found[0]) else found
+
+
+def _named(body: str, start: int, end: int) -> tuple[str, str]:
+    """The text before a box up to the end of the name, and what follows there: a ``link`` of a sentence, a ``colon``,
+    ``is``, nothing but the box (``word``), or something else (empty). The last two stand before brackets only."""
+    text = body[start:end].replace("：", ":")
+    plain = text.rstrip(" \t\r\n\"'`*")
+    if link := _LINK.search(plain):
+        return text[: link.start()], "link"
+    head, colon, rest = text.rpartition(":")
+    if colon and rest.strip(" \t\r\n`*").lower() in ("", "json"):
+        return head, "colon"
+    in_brackets = body.startswith("[", end)
+    if in_brackets and (link := _IS.search(plain)):
+        return text[: link.start()], "is"
+    head = re.sub(r"(?:json)?[\s`=]*$", "", text)
+    is_word = in_brackets and head[-1:].isalnum() and "\n" not in text[len(head) :]
+    return head, "word" if is_word else ""
+
+
+def _phrase(text: str) -> tuple[list[re.Match], int, int]:
+    """The words at the end of a text, behind its last mark or article, where they begin, and how many stand before the
+    first preposition."""
+    first = max((mark.end() for mark in _BEFORE_NAME.finditer(text) if mark["inside"] is None), default=0)
+    words = list(re.finditer(r"\S+", text[first:]))
+    count = next((n for n, word in enumerate(words) if _IS_PREPOSITION.fullmatch(word[0])), len(words))
+    return words, first, count
+
+
+def _is_negated(text: str) -> bool:
+    words, _, _ = _phrase(text)
+    return bool(words) and words[0][0].lower() in _NEGATIONS
+
+
+def _subject(
+    text: str, start: int, names: tuple[str, ...] | None, never: Collection[str], is_adjacent: bool = False
+) -> tuple[str, Span] | None:
+    """The name at the end of a text; of requested names, one that its last words are, first of those before a
+    preposition.
+
+    Args:
+        start: where the text begins in the answer.
+        names, never: as for :func:`heading_before`.
+        is_adjacent: the box stands right behind the text, so that it may be that of what follows a preposition; where
+            any name is allowed, it is then not known.
+    """
+    words, first, count = _phrase(text)
+    if not count:
+        return None
+    whole = len(words)
+    if names is None:
+        spans = [(0, whole)] * (not is_adjacent or count == whole) + [(0, count)] * (not is_adjacent)
+        spans = [span for span in spans if span[1] <= MAX_WORDS]
+    else:
+        spans = [(0, whole), *((n, count) for n in range(count))]
+        spans += [(n, whole) for n in range(count, whole)] if is_adjacent else []
+    for begin, stop in spans:
         raw = text[first + words[begin].start() : first + words[stop - 1].end()].strip(_MARKS)
         name = clean_label(raw)
-        if names is None and stop - begin > MAX_WORDS:
-            continue
         if name is not None and (name.lower() not in never if names is None else name in names):
             place = start + text.index(raw, first + words[begin].start())
             return name, (place, place + len(raw))

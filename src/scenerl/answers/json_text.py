@@ -44,7 +44,7 @@ _PYTHON_TOKEN = re.compile(
     r"([\[\](){},:]))"
 )
 _OPENER = re.compile(r"[\[{]")
-_NO_PROSE = re.compile(r"'|\(\s?-?[0-9.]{1,30}\s?,")  # how a list of Python's begins
+_NO_PROSE = re.compile(r"'|\(\s?(?:-?[0-9.]{1,30}\s?,|[\"'][^\"'\n]{1,300}[\"']\s?,)")  # how Python's lists begin
 
 
 def _breaks_off(strings: str, *literals: str) -> re.Pattern:
