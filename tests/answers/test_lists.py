@@ -84,6 +84,15 @@ def found(text, **options):
         "The dog is within the bounding box (1.0, 2.0, 30.0, 40.0); a cat is found at (5,6,70,80)",
         "dog: (1, 2, 30, 40)\ncat: (5, 6, 70, 80)",
         "**dog**: (1, 2, 30, 40), **cat**: (5, 6, 70, 80)",
+        # a key in text, before the box or behind it
+        "- label: dog\n  bbox_2d: [1, 2, 30, 40]\n- label: cat\n  bbox_2d: [5, 6, 70, 80]",
+        "- bbox_2d: [1, 2, 30, 40]\n  label: dog\n- bbox_2d: [5, 6, 70, 80]\n  label: cat",
+        "Object: dog, box: [1, 2, 30, 40]\nObject: cat, box: [5, 6, 70, 80]",
+        # scores
+        "dog: 0.95 [1, 2, 30, 40]\ncat (score: 0.5): [5, 6, 70, 80]",
+        # wide punctuation
+        '[{"bbox_2d": [1，2，30，40]，"label": "dog"}，{"bbox_2d"：［5, 6, 70, 80］, "label"："cat"}]',
+        "dog：[1, 2, 30, 40]；cat：[5, 6, 70, 80]。",
         # quotes that a text processor made
         "[{“bbox_2d”: [1, 2, 30, 40], “label”: “dog”}, {“bbox_2d”: [5, 6, 70, 80], “label”: “cat”}]",
         "[{‘bbox_2d’: [1, 2, 30, 40], ‘label’: ‘dog’}, {‘bbox_2d’: [5, 6, 70, 80], ‘label’: ‘cat’}]",
@@ -136,12 +145,20 @@ def test_a_requested_name_in_a_sentence():
         "The coordinates of the dog: [1, 2, 30, 40].",
         "There is no cat at [1, 2, 30, 40].",
         "no cat: [1, 2, 30, 40]",
+        "dog 0.95 [1, 2, 30, 40]",
+        "(dog, [1, 2, 30, 40])",
+        "dog => [1, 2, 30, 40]",
+        "**dog** [1, 2, 30, 40]",
+        "Le chien est à [1, 2, 30, 40]",
+        "The dog's bounding box is [1, 2, 30, 40]",
+        "label: dog\nbbox_2d: [1, 2, 30, 40]",
+        "bbox_2d: [1, 2, 30, 40]\nlabel: dog",
     ],
 )
 def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
     result = read(text, objects=("cat",))
     assert result.ok and not result.graph.objects and [issue.kind for issue in result.issues] == ["unknown_label"]
-    both = text + " and the cat is at [5, 6, 70, 80]"
+    both = text + "\nAnd the cat is at [5, 6, 70, 80]"
     assert [(item.label, item.box) for item in read(both, objects=("cat",)).graph.objects] == [CAT]
 
 
@@ -161,12 +178,28 @@ def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
         "Here you go: [5, 6, 70, 80]",
         "答案：[5, 6, 70, 80]",
         "1: [5, 6, 70, 80]",
+        "Cat #1: [5, 6, 70, 80]",
+        "The cat can be seen in the upper left corner: [5, 6, 70, 80]",
+        "Sure! Here's the bounding box:\n\n[5, 6, 70, 80]",
+        "```python\nboxes = [[5, 6, 70, 80]]\n```",
         "(5, 6, 70, 80)",
         "[(5, 6, 70, 80)]",
     ],
 )
 def test_boxes_of_the_only_requested_name(text):
     assert found(text, objects=("cat",)) == [CAT]
+
+
+def test_boxes_behind_one_name():
+    for text in ("The cats are at [5, 6, 70, 80] and [1, 2, 30, 40].", "Cats:\n- [5, 6, 70, 80]\n- [1, 2, 30, 40]",
+                 "First: [5, 6, 70, 80]\nSecond: [1, 2, 30, 40]"):  # fmt: skip
+        assert found(text, objects=("cat",)) == [CAT, ("cat", DOG[1])]
+    result = read("Dogs:\n- [1, 2, 30, 40]\n- [5, 6, 70, 80]", objects=("cat",))
+    assert [issue.kind for issue in result.issues] == ["unknown_label"] * 2 and not result.graph.objects
+
+
+def test_wide_punctuation_in_labels_stays():
+    assert found('[{"bbox_2d": [1，2，30，40], "label": "红色的球，圆"}]') == [("红色的球，圆", DOG[1])]
 
 
 def test_what_is_said_behind_a_name_is_no_name():
@@ -274,7 +307,15 @@ def test_an_empty_label_is_none():
 
 
 @pytest.mark.parametrize(
-    "box", ["[[1, 2], [3, 4], [5, 6]]", '"1, 2, 3"', '"a, b, c, d"', '{"x": 1, "w": 2}', "[1, 2, 3, 4, 5]"]
+    "box",
+    [
+        '{"x1": 1, "y1": 2, "x2": 9, "y2": 4, "x3": 8, "y3": 9}',
+        "[[1, 2], [3, 4], [5, 6]]",
+        '"1, 2, 3"',
+        '"a, b, c, d"',
+        '{"x": 1, "w": 2}',
+        "[1, 2, 3, 4, 5]",
+    ],
 )
 def test_what_is_no_box_is_an_issue(box):
     result = read(f'[{A}, {{"bbox_2d": {box}, "label": "cat"}}]')

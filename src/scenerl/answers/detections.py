@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.headings import MAX_WORDS, heading_before, other_heading
+from scenerl.answers.headings import MAX_WORDS, heading_before, label_behind, label_under_key, other_heading
 from scenerl.answers.json_text import inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
 from scenerl.answers.written_boxes import SIZES, corners, find_boxes, flat, is_box, is_boxes, lost_box
@@ -83,6 +83,8 @@ _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
+_CONTINUES = re.compile(r"[\s,;*•\-0-9.)]*(?:and\s*)?")
+"""What stands between the boxes of one name."""
 _MAX_NESTING = 6
 
 
@@ -275,16 +277,19 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     before, lost, heading, has_words = 0, "", None, any(map(str.isalpha, inner))
     for value, start, end in found.values:
         in_prose = body[start] == "(" and has_words  # such numbers may be anything
-        if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
+        if not (heading and _CONTINUES.fullmatch(body, before, start)):
             first = max(before, start - _LOOK_BACK)
-            heading = heading_before(body, first, start, builder.objects, _NO_CLASSES)
+            heading = label_under_key(body, first, start)
+            heading = heading or heading_before(body, first, start, builder.objects, _NO_CLASSES)
+            if heading is None and body[start] == "[":
+                heading = label_behind(body, end)
             if heading is None and builder.only_label is not None and not in_prose:
                 heading = other_heading(body, first, start, builder.only_label, _NO_CLASSES)
         label = heading[0] if heading else None if in_prose else builder.only_label
         elements = None if in_prose and label is None else lists.elements(value, start, label)
         if elements and heading:
             elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
-        before = end
+        before = max(end, heading[1][1]) if heading else end
         # Beside broken JSON, only a list with elements is believed: anything less may be a splinter of what is broken,
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):

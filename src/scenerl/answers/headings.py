@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from scenerl.answers.elements import Span, clean_label
 
-_MARKS = " \t\r\"'`*#-•,;.="
+_MARKS = " \t\r\"'`*#-•,;.=>|([{，；。、"
 """Characters around such a name."""
 _NUMBERED = re.compile(r"^(?:[0-9]{1,4}[.)]|and )\s*")
 _LINK = re.compile(
@@ -41,6 +41,25 @@ _NO_NAME = re.compile(
     re.IGNORECASE,
 )
 """Words that stand before a box and name no object."""
+
+
+_SCORE = re.compile(
+    r"\s*[(\[]?(?:(?:score|conf|confidence)\s?[:=]?\s?)?(?:[01]?\.[0-9]{1,6}|[0-9]{1,3}\s?%)[)\]]?(?P<rest>\s*:?\s*)$"
+)
+"""A score behind a name."""
+_WORD = re.compile(r"[^\W\d_][\w-]*(?:['’]\w+)?")
+_LABEL = r"[\"']?\b(?:label|name|category|class|object)[\"']?\s?[:=]\s?[\"']?([^\n,;\"'\[\]{}]{1,100})"
+_LABEL_BEFORE = re.compile(_LABEL, re.IGNORECASE)
+_LABEL_BEHIND = re.compile(rf"[\s,;]*{_LABEL}", re.IGNORECASE)
+_FUNCTION_WORDS = """
+    a an and any area around as asked based be been below bottom by can center centre clearly corner could
+    described do does each edge exactly first for from given go good half has have he her his i identified if
+    json just labeled labelled left let like located looking lower main me middle of on one only or part per
+    photo pixel pixels plain please position provided python right second seen she shown side similar situated
+    somewhere space text the third three top two upper visible was we were where which will with x xml y yaml
+"""
+_IS_FUNCTION_WORD = frozenset(_FUNCTION_WORDS.split())
+"""Words of sentences about a box that name no object."""
 
 
 def heading_before(
@@ -80,19 +99,47 @@ def other_heading(body: str, start: int, end: int, label: str, never: Collection
     are none. Arguments as for :func:`heading_before`."""
     text, kind = _named(body, start, end)
     if kind == "":
-        return None
+        return _other_word(body, start, end, label, never)
     if _is_negated(text):
         phrase, first, _ = _phrase(text)
         span = phrase[0].start(), phrase[-1].end()
         return text[first:][slice(*span)], (start + first + span[0], start + first + span[1])
     found = heading_before(body, start, end, None, never) or _subject(text, start, None, never)
-    words = found[0].lower().split() if found else []
-    *before, last = label.lower().split()
-    forms = [[*before, last + ending] for ending in ("", "s", "es")]
-    is_label = any(words[-len(form) :] == form or {*words} <= {*form, "a", "an", "the"} for form in forms)
-    if is_label or _NO_NAME.search(" ".join(words)) or not any(map(str.isalpha, words)):
+    words = [word[0].lower() for word in _WORD.finditer(found[0])] if found else []
+    if not {*words} <= _IS_FUNCTION_WORD and not _NO_NAME.search(" ".join(words)):
+        *before, last = label.lower().split()
+        forms = [[*before, last + ending] for ending in ("", "s", "es")]
+        is_label = any(words[-len(form) :] == form or {*words} <= {*form, "a", "an", "the"} for form in forms)
+        return None if is_label else found
+    return _other_word(body, start, end, label, never)
+
+
+def _other_word(body: str, start: int, end: int, label: str, never: Collection[str]) -> tuple[str, Span] | None:
+    """The last word of a text that may name another object than the label, if none of it names the label."""
+    known = {form for word in label.lower().split() for form in (word, f"{word}s", f"{word}es", f"{word}'s")}
+    words = list(_WORD.finditer(body, start, end))
+    if any(word[0].lower() in known for word in words):
         return None
-    return found
+    for word in reversed(words):
+        text = re.split("['’]", word[0].lower())[0]
+        if text not in _IS_FUNCTION_WORD and text not in never and not _NO_NAME.fullmatch(text):
+            return word[0], word.span()
+    return None
+
+
+def label_under_key(body: str, start: int, end: int) -> tuple[str, Span] | None:
+    """The label that stands before a box under a key of its own: ``label: dog, bbox_2d: [x1, y1, x2, y2]``."""
+    return _value([found for found in _LABEL_BEFORE.finditer(body, start, end) if found[1].strip()])
+
+
+def label_behind(body: str, end: int) -> tuple[str, Span] | None:
+    """The same behind the box that ends at ``end``."""
+    return _value([found for found in [_LABEL_BEHIND.match(body, end)] if found])
+
+
+def _value(found: list[re.Match]) -> tuple[str, Span] | None:
+    name = clean_label(found[-1][1]) if found else None
+    return None if name is None else (name, (found[-1].start(1), found[-1].start(1) + len(found[-1][1].rstrip())))
 
 
 def attached_name(body: str, start: int, end: int, names: tuple[str, ...] | None) -> tuple[str, Span] | None:
@@ -111,6 +158,8 @@ def _named(body: str, start: int, end: int) -> tuple[str, str]:
     """The text before a box up to the end of the name, and what follows there: a ``link`` of a sentence, a ``colon``,
     ``is``, nothing but the box (``word``), or something else (empty). The last two stand before brackets only."""
     text = body[start:end].replace("：", ":")
+    if score := _SCORE.search(text):
+        text = text[: score.start()] + score["rest"]
     plain = text.rstrip(" \t\r\n\"'`*")
     if link := _LINK.search(plain):
         return text[: link.start()], "link"

@@ -26,6 +26,9 @@ _CURLY = (
     {ord(mark): '"' for mark in "“”„＂"} | {ord(mark): "'" for mark in "‘’"},
 )
 """Typographic quotes to plain ones: those around text first, then apostrophes, too."""
+_WIDE = str.maketrans("，：；［］｛｝", ",:;[]{}")
+_WIDE_OR_TEXT = re.compile(r"\"[^\"\n]*+\"|[，：；［］｛｝]")
+"""Wide punctuation, and what is in quotes, where it stays."""
 _JSON_NUMBER = r"-?(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,9})?(?:[eE][-+]?[0-9]{1,3})?"
 """One that the scanner of JSON reads, too, which is asked for places."""
 _IN_PARENTHESES = re.compile(rf"\((?:\s?{_JSON_NUMBER}\s?,){{3}}\s?{_JSON_NUMBER}\s?\)")
@@ -59,17 +62,20 @@ def flat(box: object) -> list | None:
 
 
 def corners(box: dict) -> tuple[str, ...]:
-    """The keys of left, top, right and bottom, or others that state a box; empty where it has none."""
+    """The keys of left, top, right and bottom, or others that state a box; empty where it has none, or more corners."""
+    if "x3" in box:
+        return ()
     return next((keys for keys in (*_CORNERS, *SIZES, *_POINTS) if box.keys() >= {*keys}), ())
 
 
 def find_boxes(body: str, inner: str) -> tuple[Found, str]:
-    """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
-    where it is broken otherwise; places stay what they are. Beside boxes alone, those in parentheses, too."""
+    """The JSON values or Python literals in a text, and the text itself, with plain quotes or punctuation in place of
+    typographic and wide ones where it is broken otherwise; places stay what they are. Beside boxes alone, those in
+    parentheses, too."""
     found = find_values(body, inner, or_python=True)
-    for table in _CURLY if found.broken else ():
-        plain = body.translate(table)
-        again = find_values(plain, inner.translate(table), or_python=True)
+    for table in (None, *_CURLY) if found.broken else ():
+        plain, plain_inner = (_narrow(text) if table is None else text.translate(table) for text in (body, inner))
+        again = find_values(plain, plain_inner, or_python=True)
         if again.values and not again.broken:
             return replace(again, alone=False), plain
     if not (found.broken or found.breaks_off) and all(is_box(value) or is_boxes(value) for value, *_ in found.values):
@@ -82,6 +88,10 @@ def find_boxes(body: str, inner: str) -> tuple[Found, str]:
         if len(values) > len(found.values) + 1:
             return Found(values[:-1], python=True), body
     return found, body
+
+
+def _narrow(text: str) -> str:
+    return _WIDE_OR_TEXT.sub(lambda found: found[0] if found[0][0] == '"' else found[0].translate(_WIDE), text)
 
 
 def lost_box(body: str, found: Found) -> str:
