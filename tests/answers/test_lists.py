@@ -88,6 +88,7 @@ def found(text, **options):
         "- label: dog\n  bbox_2d: [1, 2, 30, 40]\n- label: cat\n  bbox_2d: [5, 6, 70, 80]",
         "- bbox_2d: [1, 2, 30, 40]\n  label: dog\n- bbox_2d: [5, 6, 70, 80]\n  label: cat",
         "Object: dog, box: [1, 2, 30, 40]\nObject: cat, box: [5, 6, 70, 80]",
+        "Detected object: dog at [1, 2, 30, 40]\nClass: a cat at (5, 6, 70, 80)",
         # scores
         "dog: 0.95 [1, 2, 30, 40]\ncat (score: 0.5): [5, 6, 70, 80]",
         # wide punctuation

@@ -34,23 +34,22 @@ MAX_WORDS = 3
 """Words of such a name where any label is allowed; more are a sentence."""
 _NO_NAME = re.compile(
     r"\b(?:about|all|answers?|approximately|are|assistant|at|bbox(?:es)?|bounding|box(?:es)?|certainly|conclusion"
-    r"|coordinates?|detect(?:ed|ions?)|final|follow(?:s|ing)?|format|found|here|images?|in|instances?|is|its?|items?|json|list|locations?|notes?|now|objects?"
-    r"|ok(?:ay)?|output|picture|positions?|predictions?|questions?|reasoning|regions?|request(?:ed)?|response|results?|see"
-    r"|so|solution|steps?|sure|targets?|that|them|there|these|this|thoughts?|then|to|wait|yes|you|your)\b"
+    r"|coordinates?|detect(?:ed|ions?)|final|follow(?:s|ing)?|format|found|here|images?|in|instances?|is|its?|items?|json"
+    r"|list|locations?|notes?|now|objects?|ok(?:ay)?|output|picture|positions?|predictions?|questions?|reasoning|regions?"
+    r"|request(?:ed)?|response|results?|see|so|solution|steps?|sure|targets?|that|them|then|there|these|this|thoughts?|to"
+    r"|wait|yes|you|your)\b"
     "|答案|回答|结果|输出|坐标|位置|边界框|目标",
     re.IGNORECASE,
 )
 """Words that stand before a box and name no object."""
-
-
 _SCORE = re.compile(
     r"\s*[(\[]?(?:(?:score|conf|confidence)\s?[:=]?\s?)?(?:[01]?\.[0-9]{1,6}|[0-9]{1,3}\s?%)[)\]]?(?P<rest>\s*:?\s*)$"
 )
 """A score behind a name."""
 _WORD = re.compile(r"[^\W\d_][\w-]*(?:['’]\w+)?")
-_LABEL = r"[\"']?\b(?:label|name|category|class|object)[\"']?\s?[:=]\s?[\"']?([^\n,;\"'\[\]{}]{1,100})"
-_LABEL_BEFORE = re.compile(_LABEL, re.IGNORECASE)
-_LABEL_BEHIND = re.compile(rf"[\s,;]*{_LABEL}", re.IGNORECASE)
+_LABEL = r"[\"']?\b(?:label|name|category|class|object)[\"']?\s?[:=][ \t\"']*+([^\n,;\"'\[\]{}]{1,100})(?=[\n,;\"']"
+_LABEL_BEFORE = re.compile(f"{_LABEL})", re.IGNORECASE)
+_LABEL_BEHIND = re.compile(rf"[\s,;]*{_LABEL}|\s*$)", re.IGNORECASE)
 _FUNCTION_WORDS = """
     a an and any area around as asked based be been below bottom by can center centre clearly corner could
     described do does each edge exactly first for from given go good half has have he her his i identified if
