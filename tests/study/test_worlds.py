@@ -45,6 +45,22 @@ def test_the_other_world_is_more_crowded(graphs):
     assert max(len(example.graph.objects) for example in graphs["train"]) == 3
 
 
+def test_sizes_that_training_does_not_show(tmp_path):
+    worlds.make_graphs(tmp_path, 40, 24, seed=0, kinds=("sizes",))
+    assert worlds.num_graphs(40, 24, ("sizes",)) == 40 + 24 + 12
+
+    def unseen(example) -> bool:
+        edge = example.width / 10
+        cells = [
+            (o.label, round((o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) / edge**2)) for o in example.graph.objects
+        ]
+        return ("lamp", 9) in cells or ("book", 4) in cells
+
+    rows = {name: list(data.load(tmp_path / f"{name}.jsonl")) for name in ("train", "test", "sizes")}
+    assert not any(map(unseen, (*rows["train"], *rows["test"])))
+    assert len(rows["sizes"]) == 12 and all(map(unseen, rows["sizes"]))
+
+
 def test_density_is_that_of_the_annotator(graphs):
     sparse = sum(len(example.graph.relations) for example in graphs["test"])
     complete = sum(len(example.graph.relations) for example in graphs["test_complete"])

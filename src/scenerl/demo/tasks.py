@@ -78,7 +78,6 @@ class Task:
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
         warmup: file of the rows for the warm-ups of a small model that is trained from scratch, where each object has
             one label; not given: everything starts from the base model of the package.
-        words: whether that model has a token for each word of the labels, not for each label.
         sft, muon_learning_rate: settings of SFT, where the vision tower stays fixed as in GRPO.
         grpo: settings of GRPO. reward_options: those of its rewards.
         counts_training: whether metrics tell common from rare predicates, and triplets that training never showed.
@@ -97,7 +96,6 @@ class Task:
     metric_task: str
     max_tokens: int
     warmup: str | None = None
-    words: bool = False
     sft: Mapping[str, Any] = field(default_factory=lambda: _SFT)
     muon_learning_rate: float = 0.005
     step: int = 100  # the raster that the scenes are drawn on

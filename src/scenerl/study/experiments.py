@@ -8,7 +8,7 @@ from functools import partial
 
 from scenerl.data import synthetic_detection
 from scenerl.demo.tasks import DETECTION, GRAPH, GRPO, Scale, Stage, Task
-from scenerl.study import combinations, worlds
+from scenerl.study import worlds
 
 DENSITIES = (1.0, 0.75, 0.5, 0.25, 0.1)
 """Probabilities with which an annotator mentions a relation."""
@@ -50,21 +50,17 @@ def experiments(smoke: bool = False) -> dict[str, Experiment]:
         smoke: the same with tiny numbers of everything.
     """
     found = [_graphs(keep, smoke) for keep in DENSITIES]
-    found += [_detection(smoke), _phrases(smoke, "plain"), _phrases(smoke, "think"), _combinations(smoke)]
+    found += [_sizes(smoke), _detection(smoke), _phrases(smoke, "plain"), _phrases(smoke, "think")]
     return {experiment.name: experiment for experiment in found}
 
 
-def _graphs(keep: float, smoke: bool) -> Experiment:
-    tests = {
-        "test.jsonl": {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"},
-        "triplets.jsonl": {"triplets never trained": "triplets.jsonl"},
-        "places.jsonl": {"places never trained": "places.jsonl"},
-        "other.jsonl": {"other look": "other.jsonl"},
-    }
+def _graphs(keep: float, smoke: bool, kinds: tuple[str, ...] = worlds.KINDS) -> Experiment:
+    tests = {"test.jsonl": {"sparse annotations": "test.jsonl", "complete annotations": "test_complete.jsonl"}}
+    tests |= {f"{kind}.jsonl": {kind: f"{kind}.jsonl"} for kind in kinds}
     task = replace(
         GRAPH,
-        make_data=partial(worlds.make_graphs, keep=keep),
-        num_scenes=worlds.num_graphs,
+        make_data=partial(worlds.make_graphs, keep=keep, kinds=kinds),
+        num_scenes=partial(worlds.num_graphs, kinds=kinds),
         tests=tests,
         grpo=GRAPH.grpo | {"steps_per_generation": 1},
         reward_options={"f_beta": 0.5},
@@ -95,6 +91,12 @@ def _graphs(keep: float, smoke: bool) -> Experiment:
             rl("groups_of_16", _HARD_RECALL, num_generations=16),
         ]
     return Experiment(density_name(keep), task, tuple(models))
+
+
+def _sizes(smoke: bool) -> Experiment:
+    graphs = _graphs(DENSITY, smoke, ("sizes",))
+    models = tuple(model for model in graphs.models if model.folder in ("sft", "f1"))
+    return replace(graphs, name="sizes", models=models)
 
 
 def _detection(smoke: bool) -> Experiment:
@@ -128,24 +130,6 @@ _PHRASES = replace(
     ),
     smoke=Scale(16, 4, sft_steps=1, grpo_steps=1, batch_size=4, rollouts=16, warmup_steps=1, grounding_steps=1),
 )
-
-
-# Answers of up to three boxes, of which the annotator overlooks some, as in the detection demo.
-_COMBINATIONS = replace(
-    _PHRASES,
-    make_data=combinations.make,
-    num_scenes=combinations.num_scenes,
-    tests={
-        "test.jsonl": {"complete annotations": "test.jsonl"},
-        "names.jsonl": {"names never trained": "names.jsonl"},
-        "negations.jsonl": {"negations never trained": "negations.jsonl"},
-    },
-    words=True,
-)
-
-
-def _combinations(smoke: bool) -> Experiment:
-    return Experiment("combinations", _COMBINATIONS, _detectors(_COMBINATIONS, {"od_length": {}}, smoke))
 
 
 def _phrases(smoke: bool, template: str) -> Experiment:
