@@ -18,7 +18,7 @@ from scenerl.config import Extra, resolve_extra
 from scenerl.config.convert import near_misses
 from scenerl.config.trl_fields import fields_in_source
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import UserError
+from scenerl.errors import UserError, near_files
 from scenerl.models.loading import is_hub_name, model_type_of
 from scenerl.plugins import is_own
 from scenerl.rewards import check_rewards, select_rewards
@@ -51,7 +51,7 @@ def check_training(options: TrainingOptions, extra: Extra) -> None:
     for name in ("boxes", "predicate_counts"):
         path = getattr(options, name, None)
         if path is not None and not path.is_file():
-            raise UserError(f"{name}: there is no file {path}")
+            raise UserError(f"{name}: there is no file {path}{near_files(path)}")
     is_built = isinstance(options, SFTOptions) and options.model.partition(":")[0] == "tiny"
     if not is_built or Path(options.model).is_dir():
         _check_model(options.model)
@@ -117,4 +117,4 @@ def _check_source(source: str, split: str | None, need_images: bool = False, ski
     elif not name.startswith("synthetic") and name not in ("hub", "own"):
         parts = argument.split(",")  # a path with commas, and settings after it
         if not any(Path(",".join(parts[:end])).exists() for end in range(1, len(parts) + 1)):
-            raise UserError(f"{source}: there is no file or folder {parts[0]}")
+            raise UserError(f"{source}: there is no file or folder {parts[0]}{near_files(parts[0])}")

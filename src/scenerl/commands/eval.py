@@ -97,6 +97,7 @@ class EvalOptions(AnswerOptions):
 
     def __post_init__(self) -> None:
         if len(self.compare) not in (0, 2):
-            raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}")
+            more = "; name more than two without --compare" if len(self.compare) > 2 else ""
+            raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}{more}")
         if len(self.group_bounds) not in (0, 2):
             raise UserError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")

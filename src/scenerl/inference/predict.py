@@ -162,7 +162,12 @@ def run(options: PredictOptions) -> None:
     with only_writer(merged, options.out):
         for file in {merged, options.out}:
             if file.exists():
-                (check_is_ours if options.fresh else fingerprint.check)(file)
+                if options.fresh:
+                    check_is_ours(file)
+                else:
+                    # Greedy answers do not depend on their batch, and out of memory is what runs are stopped by.
+                    is_free = options.temperature == 0 and not shard
+                    fingerprint.check(file, free=("batch_size",) if is_free else ())
         if options.gather:
             counts, problems = gather(options.out, options.gather, examples, options.num_samples, fingerprint)
         else:
