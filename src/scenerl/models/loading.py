@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -235,7 +236,10 @@ def load(
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     settings = {"quantization_config": quantization, "attn_implementation": attn_implementation}
     try:
         processor = family.load_processor(
