@@ -44,6 +44,8 @@ def check_training(options: TrainingOptions, extra: Extra) -> None:
     if isinstance(options, GRPOOptions):
         check_rewards(options.rewards, fields.get("reward_weights"))
     check_trackers(fields.get("report_to"))
+    if fields.get("deepspeed") and find_spec("deepspeed") is None:
+        raise UserError("deepspeed: the package is not installed: pip install 'scenerl[deepspeed]'")
     if options.vocabulary is not None:
         Vocabulary.read(options.vocabulary)
     if options.smoke:  # neither data, model nor folder are used

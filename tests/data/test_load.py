@@ -86,7 +86,7 @@ def test_bad_row_stops_or_is_skipped(tmp_path, caplog):
         next(stream)
     skipping = data.load(tmp_path / "rows.jsonl", skip_bad=True)
     assert [example.image_id for example in skipping] == ["0", "2"]
-    assert "row 2: row skipped" in caplog.text and "0 warnings and 1 skipped rows in 3 rows" in caplog.text
+    assert "row 2: row skipped" in caplog.text and "0 warnings and 1 skipped row in 3 rows" in caplog.text
 
 
 def test_nothing_but_bad_rows_is_empty(tmp_path):

@@ -87,6 +87,8 @@ def test_a_greedy_run_goes_on_with_smaller_batches(model, scenes, tmp_path, caps
     shard = [*words, "--limit", "4", "--shard", "1/2"]
     assert main(shard) == 0
     assert "batch_size (None there, 2 now)" in failing(capsys, [*shard, "--batch_size", "2"])  # its images are others
+    out.write_bytes(b"")  # of a run that ended before its first row
+    assert main([*words, "--limit", "1", "--seed", "4"]) == 0
 
 
 @pytest.mark.parametrize(

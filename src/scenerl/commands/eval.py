@@ -25,7 +25,7 @@ PROTOCOL = "Default: the protocol's, else {}"
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(AnswerOptions):
-    """Metrics of predictions against ground truth with 95 % bootstrap intervals, or a comparison of two predictions."""
+    """Metrics of one or several models against ground truth, with 95 % bootstrap intervals and paired tests."""
 
     pred: Path | None = option(
         None,

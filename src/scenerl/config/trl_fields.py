@@ -7,7 +7,11 @@ import dataclasses
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from scenerl.config.options import Range
 
 _ENUMS = ("transformers/trainer_utils.py", "transformers/training_args.py")
 _FILES = ("transformers/training_args.py", "trl/trainer/base_config.py", "trl/trainer/{}_config.py")
@@ -19,6 +23,18 @@ _CLOSED = (
     "vllm_importance_sampling_mode", "vllm_mode",
 )  # fmt: skip
 """Fields of type text of which TRL's trainer knows some values only, many of them refused only when a step is done."""
+
+
+_RANGES = {
+    "beta": NonNegativeFloat,
+    "gradient_accumulation_steps": PositiveInt,
+    "max_completion_length": PositiveInt | None,
+    "num_generations": Annotated[int, Range(ge=2)],
+    "per_device_train_batch_size": PositiveInt,
+    "temperature": PositiveFloat,
+    "top_p": Annotated[float, Range(gt=0, le=1)],
+}
+"""Fields whose values TRL takes as they are, to end in the middle of a rollout or in nothing learnt."""
 
 
 @cache
@@ -37,7 +53,8 @@ def fields_in_source(name: str) -> type | None:
         names = _NAMES | {name: kind for file in _ENUMS for name, kind in _enums(_source(file)).items()}
         for file in _FILES:
             found |= _fields(_source(file.format(method)), names)
-        found |= {key: kind for key, kind in _compared(_source(_TRAINER.format(method))).items() if key in found}
+        narrower = _RANGES | _compared(_source(_TRAINER.format(method)))
+        found |= {key: kind for key, kind in narrower.items() if key in found}
     except FileNotFoundError:
         return None
     return dataclasses.make_dataclass(name, [(key, kind, None) for key, kind in found.items()])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from scenerl.config.convert import near_misses
 from scenerl.data.records import Record
-from scenerl.errors import DataError, near_files
+from scenerl.errors import DataError, counted, near_files
 from scenerl.plugins import is_own
 from scenerl.types import Example
 
@@ -153,11 +153,11 @@ def usable(
     finally:
         if (num_warnings > _SHOWN_WARNINGS or num_bad) and not quiet:
             _log.warning(
-                "%s: %d warnings and %d skipped rows in %d rows; see them all with: scenerl data check %s",
+                "%s: %s and %s in %s; see them all with: scenerl data check %s",
                 source,
-                num_warnings,
-                num_bad,
-                num_rows,
+                counted(num_warnings, "warning"),
+                counted(num_bad, "skipped row"),
+                counted(num_rows, "row"),
                 source,
             )
     if num_rows == num_bad:
