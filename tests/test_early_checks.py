@@ -35,6 +35,9 @@ MISTAKES = {
     "sft --model tiny --out o --data no_image.jsonl": "2.png",
     "sft --model nope --out o --data rows.jsonl": "model 'nope': no such folder",
     "sft --model tiny --out images --data rows.jsonl": "images: holds files but no config.yaml",
+    "sft --model base --out o --data detection.jsonl": "detection.jsonl: is annotated for detection, and json writes",
+    "predict --model base --out p.jsonl --data detection.jsonl": "add --format detections",
+    f"{SFT} --format gemini": "format: gemini is only read; models are trained in json, compact, detections, toon",
     f"{SFT} --lr 1e-5": "unknown option 'lr', no field of SFTConfig either (did you mean learning_rate",
     f"{SFT} --bs 4": "did you mean global_batch_size",
     f"{SFT} --learning_rate fast": "learning_rate: 'fast': should be a valid number",
@@ -86,6 +89,7 @@ def folder(tmp_path, monkeypatch):
     relations = {key: value for key, value in ROW.items() if key != "relationships"} | {"relations": []}
     box = ROW | {"objects": [{"id": "dog.1", "box": [0, 0, 4, 4]}]}
     rows = {"rows": ROW, "relations": relations, "box": box, "no_image": ROW | {"file_name": "2.png"}}
+    rows["detection"] = {key: ROW[key] for key in list(ROW)[:4]} | {"detections": [], "query": ["dog"]}
     for name, row in rows.items():
         Path(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     Path("typo.yaml").write_text("fromat: json\n")
@@ -114,6 +118,8 @@ def test_correct_options_pass(folder):
         ["sft", "--model", "tiny", "--out", "o", "--data", "box.jsonl", "--skip_bad"],
         ["grpo", "--model", "base", "--out", "o", "--data", "rows.jsonl", "--report_to", "none"],
         ["grpo", "--model", "base", "--out", "o", "--data", "rows.jsonl", "--scale_rewards", "false"],
+        ["grpo", "--model", "base", "--out", "o", "--data", "detection.jsonl", "--task", "det"],
+        ["sft", "--model", "tiny", "--out", "o", "--data", "detection.jsonl", "--format", "detections"],
     ):
         check_training(*parse(words[0], words[1:]))
     assert not Path("o").exists()
