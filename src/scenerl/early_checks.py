@@ -67,7 +67,7 @@ def check_training(options: TrainingOptions, extra: Extra) -> None:
     named += [(source.source, source.split or options.eval_split) for source in eval_sources_of(options.eval_data)]
     for source, split in named:
         first = _check_source(source, split, need_images=True, skip_bad=options.skip_bad)
-        if first is not None and isinstance(options.data, str):
+        if first is not None and source == options.data:  # others may have a format of their own
             _check_kind(first, source, options, is_built=is_built and not Path(options.model).is_dir())
     check_folder(options.out)
 
