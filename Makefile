@@ -29,7 +29,7 @@ GPU_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_6
 .PHONY: help demo study photos test test-slow test-slurm test-vllm test-engines test-gpu gpu-wheels browser bench docs screenshots lint clean
 
 help:
-	@echo "make demo    SFT and GRPO of the base model, and a report in runs/demo, 5 to 8 minutes on 2 cores"
+	@echo "make demo    SFT and GRPO of the base model, and a report in runs/demo, about 5 minutes on 2 cores"
 	@echo "make photos PHOTOS=rows.jsonl    overfit a small model on photos, a few minutes (docs/photos.md)"
 	@echo "make test    the test suite"
 	@echo "make test-slow   the tests that take more than half a minute each"

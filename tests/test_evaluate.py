@@ -117,9 +117,7 @@ def test_answers_to_another_task_are_named(tmp_path, data):
     rows = [{**row, "task": task} for row, task in zip(answers(data), ("predcls", ["sgdet"]), strict=True)]
     pred = write(tmp_path / "p.jsonl", rows)
     found = run(tmp_path, pred, data)
-    assert found["warnings"] == [
-        f"{pred}: 1 rows answer the task 'predcls' and are evaluated as sgdet; choose with --task"
-    ]
+    assert found["warnings"] == [f"{pred}: 1 row of the task 'predcls' evaluated as sgdet; choose with --task"]
     assert not any("answer the task" in warning for warning in run(tmp_path, pred, data, task="predcls")["warnings"])
 
 

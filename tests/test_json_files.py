@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import tracemalloc
 
 import pytest
@@ -106,6 +107,19 @@ def test_nan_as_python_writes_it(tmp_path):
     path.write_text('{"a": [NaN')
     with pytest.raises(DataError, match="not JSON as expected"):
         first_element(path, {"a"}, "rows")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "[1,  Infinity]"])
+def test_nan_in_a_file_that_is_too_large_to_be_read_whole_says_how_to_be_rid_of_it(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(json_files, "WHOLE_BYTES", 0)
+    path = tmp_path / "my file.json"
+    path.write_text(f'{{"a": [{{"b": "NaN"}}, {{"b": {value}, "c": "is: NaNny"}}]}}')
+    with pytest.raises(DataError, match="NaN and Infinity are not read .*; write null in their place: ") as error:
+        list(iter_lists(path, {"a"}, "rows"))
+    command = str(error.value).partition("place: ")[2].replace("NEW_FILE", f"'{tmp_path}/new.json'")
+    subprocess.run(command, shell=True, check=True)
+    null = json.loads(value.replace("NaN", "null").replace("-Infinity", "null").replace("Infinity", "null"))
+    assert list(iter_lists(tmp_path / "new.json", {"a"}, "rows"))[1] == ("a", {"b": null, "c": "is: NaNny"})
 
 
 def test_what_is_no_text_or_not_there(file):

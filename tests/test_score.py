@@ -217,7 +217,7 @@ def test_bad_rows_are_named_and_the_others_scored(tmp_path, capsys):
     good = {**ROW, "answer": gold_answer(ROW, PIXELS)}
     without_width = {key: value for key, value in good.items() if key != "width"}
     write_rows(rows, [good, without_width, ROW, good])
-    with pytest.raises(DataError, match=r"2 rows could not be used.*row 2.*'width'"):
+    with pytest.raises(DataError, match=r"2 rows left out, as unusable.*row 2.*'width'"):
         run_score(ScoreOptions(rows=rows, out=out, frame="pixels"))
     assert len(read_rows(out)) == 2
     shown = capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_a_line_that_is_no_json_costs_itself_only(tmp_path, capsys):
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     good = json.dumps({**ROW, "answer": None}).encode()
     rows.write_bytes(b"\n".join([good, b"{broken", b"[1]", b'{"answer": "\xff"}', b"", good, good[:40]]))
-    with pytest.raises(DataError, match=r"4 rows could not be used and were left out, the first: .*row 2: not JSON"):
+    with pytest.raises(DataError, match=r"4 rows left out, as unusable, the first: .*row 2: not JSON"):
         run_score(ScoreOptions(rows=rows, out=out))
     assert len(read_rows(out)) == 2
     shown = capsys.readouterr().err
@@ -275,7 +275,7 @@ def test_predictions_are_joined_with_their_ground_truth(tmp_path, capsys):
     assert first == {**scored({**ROW, "answer": json.dumps(ANSWER), "num_tokens": 7}), "sample": 1}
     assert (gold["sample"], gold["rewards"]["hard_recall"], gold["rewards"]["node_box"]) == (0, 1.0, 1.0)
     assert (failed["image_id"], failed["status"]) == ("the other", "invalid_json")
-    assert "1 images of" in capsys.readouterr().err  # image 9
+    assert "1 image of" in capsys.readouterr().err  # image 9
 
 
 def test_ground_truth_may_be_another_projects_file(tmp_path):
@@ -309,7 +309,7 @@ def test_predictions_that_cannot_be_joined_are_named_and_the_others_scored(tmp_p
     resized = {**good, "frame": "resized", "input_wh": None}
     bad_rows = [{**good, "image_id": "8"}, {**good, "image_id": ["7"]}, {**good, "frame": "inches"}, resized]
     write_rows(rows, [good, *bad_rows, {key: good[key] for key in ("answer", "frame")}])
-    with pytest.raises(DataError, match=r"5 rows could not be used.*row 2: .*data.jsonl has no image_id '8'"):
+    with pytest.raises(DataError, match=r"5 rows left out, as unusable.*row 2: .*data.jsonl has no image_id '8'"):
         run_score(ScoreOptions(rows=rows, data=str(data), out=out))
     assert [row["rewards"]["hard_recall"] for row in read_rows(out)] == [1.0]
     shown = capsys.readouterr().err

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from itertools import islice
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import ijson
@@ -148,6 +149,7 @@ MAX_VALUES = 2**24
 """Values, keys and brackets that one element may have; one of more is a file of another kind."""
 MAX_DEPTH = 100
 """Lists and objects in one another that one element may have."""
+_NOT_A_NUMBER = re.compile(r"[:,\[]\s*-?(?:NaN|Infinity)\b")
 _HEAD = 16  # bytes that tell what kind of file it is
 _STEP = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
@@ -213,6 +215,12 @@ def first_member(path: Path | str, expected: str) -> tuple[str, Any] | None:
         return next(((key, _value(*next(events), events)) for key in _members(events)), None)
 
 
+def first_of_list(path: Path | str, expected: str) -> Any:
+    """The first element of the JSON list in a file, without reading on; None of an empty one."""
+    with _events(path, expected) as events:
+        return next(_elements(events, "no JSON list"), None)
+
+
 def mentions(path: Path | str, key: str) -> bool:
     """Whether a key, in quotes, stands anywhere in a file that is not empty: a look that costs no parsing."""
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
@@ -257,6 +265,11 @@ def _events(path: Path | str, expected: str) -> Iterator[Events]:
         # is no UTF-8, all of it is a bytes object's repr.
         what, near, *_ = [*re.split(r"\n|\\n", str(error).removeprefix("b'")), ""]
         reason = f"{what} near {near.strip()}" if near.strip() else what
+        if _NOT_A_NUMBER.search(near) and Path(path).stat().st_size > WHOLE_BYTES:
+            raise DataError(
+                f"{path}: NaN and Infinity are not read in a file of more than {WHOLE_BYTES >> 20} MiB; write null in "
+                rf"their place: sed -E 's/([:,[] *)-?(NaN|Infinity)\b/\1null/g' {quote(str(path))} > NEW_FILE"
+            ) from error
         raise DataError(f"{path}: not JSON as expected{place} ({reason}); expected {expected}") from error
 
 

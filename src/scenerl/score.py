@@ -63,7 +63,7 @@ def run_score(options: ScoreOptions) -> None:
     if scoring.warnings.count:
         print(f"scenerl: {counted(scoring.warnings.count, 'warning')}", file=sys.stderr)
     if errors := scoring.errors.count:
-        raise DataError(f"{errors} rows could not be used and were left out, the first: {scoring.errors.first}")
+        raise DataError(f"{counted(errors, 'row')} left out, as unusable, the first: {scoring.errors.first}")
 
 
 class _Messages:
@@ -162,7 +162,9 @@ class _Scoring:
             raise DataError(self.errors.first or f"{path} holds no rows; expected data rows with an 'answer'")
         if self.unanswered:
             first = excerpt(next(iter(self.unanswered)))
-            self.warnings.add(f"{len(self.unanswered)} images of {options.data} have no answer, the first: {first}")
+            self.warnings.add(
+                f"{counted(len(self.unanswered), 'image')} of {options.data} without an answer, the first: {first}"
+            )
         for suspicion in self._suspicions():
             self.warnings.add(f"{path}: {suspicion}")
 

@@ -97,6 +97,7 @@ def test_kosmos():
         ("(1,2),(30,40)(5,6),(70,80)", [(1, 2, 30, 40), (5, 6, 70, 80)]),
         ("1 2 30 40", [(1, 2, 30, 40)]),
         ("[[0.5, 2.25, 30, 40]]", [(0.5, 2.25, 30, 40)]),
+        ("[[.5, 2.25e0, 3e1, 40.]]", [(0.5, 2.25, 30, 40)]),
         ("1,2,30,40; 5,6,70,80", [(1, 2, 30, 40), (5, 6, 70, 80)]),
         ("None", []),
         ("[]", []),
@@ -176,6 +177,35 @@ def test_qwen2_vl_without_its_special_tokens():
     assert found("qwen2-vl", text) == [DOG, ("dog", (1, 2, 3, 4)), CAT]
     assert found("qwen2-vl", "(100,200),(300,400)", objects=("dog",)) == [DOG]
     assert [issue.kind for issue in read("qwen2-vl", "(100,200),(300,400)").issues] == ["malformed_object"]
+
+
+def test_sentences_of_qwen2_vl_without_its_special_tokens():
+    text = "The dog is at (100,200),(300,400) and a cat is at (500,600),(700,800)."
+    for objects in (None, ("dog", "cat")):
+        assert found("qwen2-vl", text, objects=objects) == [DOG, CAT]
+    text = "I see a dog(100,200),(300,400) and cat(500,600),(700,800)"
+    assert found("qwen2-vl", text, objects=("dog", "cat")) == [DOG, CAT]
+
+
+@pytest.mark.parametrize(
+    ("fmt", "text"),
+    [
+        ("internvl", "A dog<box>[[100, 200, 300, 400]]</box> and a cat<box>[[500, 600, 700, 800]]</box>"),
+        ("internvl", "<ref>dog</ref><box>[[100, 200, 300, 400]]</box> and a cat<box>[[500, 600, 700, 800]]</box>"),
+        ("qwen2-vl", "dog<|box_start|>(100,200),(300,400)<|box_end|> cat<|box_start|>(500,600),(700,800)<|box_end|>"),
+    ],
+)
+def test_names_that_touch_the_tags_of_a_box(fmt, text):
+    assert found(fmt, text) == [DOG, CAT]
+    result = read(fmt, text, objects=("cat",))
+    assert [(item.label, item.box) for item in result.graph.objects] == [CAT]
+    assert [issue.kind for issue in result.issues] == ["unknown_label"]
+
+
+def test_names_that_touch_the_tags_of_kosmos():
+    text = "dog<object><patch_index_0000><patch_index_0033></object>"
+    assert found("kosmos-2", text, (32, 32)) == [("dog", (0.5, 0.5, 1.5, 1.5))]
+    assert [issue.kind for issue in read("kosmos-2", text, objects=("cat",)).issues] == ["unknown_label"]
 
 
 def test_names_before_glms_tags():

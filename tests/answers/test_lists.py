@@ -69,12 +69,31 @@ def found(text, **options):
         # InternVL without its tags
         "dog[[1, 2, 30, 40]]\ncat[[5, 6, 70, 80]]",
         "dog[[1, 2, 30, 40]], cat[[5, 6, 70, 80]]",
+        # CogVLM, Shikra, Ferret
+        "A dog [[1, 2, 30, 40]] is running after a cat [[5, 6, 70, 80]].",
+        "The dog [1, 2, 30, 40] chases the cat [5, 6, 70, 80].",
         # sentences
+        "The dog is at (1e0, 2.0, 30, 4e1) and the cat at (5, 6, 70, 80).",
+        "[('dog', (1, 2, 30, 40)), ('cat', (5, 6, 70, 80))]",
+        '[("dog", (1, 2, 30, 40)), ("cat", (5, 6, 70, 80))]',
+        '{"dog": [1, 2, 30, 40], "cat": [5, 6, 70, 80], "cow": "None"}',
+        f'[{A[:-1]}, "parts": [{B}]}}]',
+        f'[{A[:-1]}, "color": "brown", "children": [{B}]}}]',
         "There is a dog at (1, 2, 30, 40) and a cat at (5, 6, 70, 80).",
         "The dog is located at the coordinates [1, 2, 30, 40]. The cat is in [[5, 6, 70, 80]].",
         "The dog is within the bounding box (1.0, 2.0, 30.0, 40.0); a cat is found at (5,6,70,80)",
         "dog: (1, 2, 30, 40)\ncat: (5, 6, 70, 80)",
         "**dog**: (1, 2, 30, 40), **cat**: (5, 6, 70, 80)",
+        # a key in text, before the box or behind it
+        "- label: dog\n  bbox_2d: [1, 2, 30, 40]\n- label: cat\n  bbox_2d: [5, 6, 70, 80]",
+        "- bbox_2d: [1, 2, 30, 40]\n  label: dog\n- bbox_2d: [5, 6, 70, 80]\n  label: cat",
+        "Object: dog, box: [1, 2, 30, 40]\nObject: cat, box: [5, 6, 70, 80]",
+        "Detected object: dog at [1, 2, 30, 40]\nClass: a cat at (5, 6, 70, 80)",
+        # scores
+        "dog: 0.95 [1, 2, 30, 40]\ncat (score: 0.5): [5, 6, 70, 80]",
+        # wide punctuation
+        '[{"bbox_2d": [1，2，30，40]，"label": "dog"}，{"bbox_2d"：［5, 6, 70, 80］, "label"："cat"}]',
+        "dog：[1, 2, 30, 40]；cat：[5, 6, 70, 80]。",
         # quotes that a text processor made
         "[{“bbox_2d”: [1, 2, 30, 40], “label”: “dog”}, {“bbox_2d”: [5, 6, 70, 80], “label”: “cat”}]",
         "[{‘bbox_2d’: [1, 2, 30, 40], ‘label’: ‘dog’}, {‘bbox_2d’: [5, 6, 70, 80], ‘label’: ‘cat’}]",
@@ -109,6 +128,125 @@ def test_a_requested_name_in_a_sentence():
     assert found(text, objects=("cat",)) == [CAT]
     assert found(text) == [("big brown dog", DOG[1]), CAT]
     assert found("(1, 2, 30, 40)", objects=("dog",)) == [DOG]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dog[[1, 2, 30, 40]]",
+        "a dog[[1, 2, 30, 40]]",
+        "I can see a dog[[1, 2, 30, 40]]",
+        "the old man's dog[[1, 2, 30, 40]]",
+        "dog: [1, 2, 30, 40]",
+        "The dog is at [1, 2, 30, 40].",
+        "the dog near the cat is at [1, 2, 30, 40].",
+        "the dog on the left[[1, 2, 30, 40]]",
+        "The old dog [1, 2, 30, 40]",
+        "The bounding box of the dog is [1, 2, 30, 40].",
+        "The coordinates of the dog: [1, 2, 30, 40].",
+        "There is no cat at [1, 2, 30, 40].",
+        "no cat: [1, 2, 30, 40]",
+        "dog 0.95 [1, 2, 30, 40]",
+        "(dog, [1, 2, 30, 40])",
+        "dog => [1, 2, 30, 40]",
+        "**dog** [1, 2, 30, 40]",
+        "Le chien est à [1, 2, 30, 40]",
+        "The dog's bounding box is [1, 2, 30, 40]",
+        "label: dog\nbbox_2d: [1, 2, 30, 40]",
+        "bbox_2d: [1, 2, 30, 40]\nlabel: dog",
+    ],
+)
+def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
+    result = read(text, objects=("cat",))
+    assert result.ok and not result.graph.objects and [issue.kind for issue in result.issues] == ["unknown_label"]
+    both = text + "\nAnd the cat is at [5, 6, 70, 80]"
+    assert [(item.label, item.box) for item in read(both, objects=("cat",)).graph.objects] == [CAT]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat[[5, 6, 70, 80]]",
+        "a cat[[5, 6, 70, 80]]",
+        "I see a black cat[[5, 6, 70, 80]]",
+        "the cat on the mat[[5, 6, 70, 80]]",
+        "Cat: [5, 6, 70, 80]",
+        "The cats: [[5, 6, 70, 80]]",
+        "Answer: [5, 6, 70, 80]",
+        "Its bounding box: [5, 6, 70, 80]",
+        "It is at [5, 6, 70, 80]",
+        "The object is located at [5, 6, 70, 80]",
+        "Here you go: [5, 6, 70, 80]",
+        "答案：[5, 6, 70, 80]",
+        "1: [5, 6, 70, 80]",
+        "Cat #1: [5, 6, 70, 80]",
+        "The cat can be seen in the upper left corner: [5, 6, 70, 80]",
+        "Sure! Here's the bounding box:\n\n[5, 6, 70, 80]",
+        "```python\nboxes = [[5, 6, 70, 80]]\n```",
+        "(5, 6, 70, 80)",
+        "[(5, 6, 70, 80)]",
+    ],
+)
+def test_boxes_of_the_only_requested_name(text):
+    assert found(text, objects=("cat",)) == [CAT]
+
+
+def test_boxes_behind_one_name():
+    for text in ("The cats are at [5, 6, 70, 80] and [1, 2, 30, 40].", "Cats:\n- [5, 6, 70, 80]\n- [1, 2, 30, 40]",
+                 "First: [5, 6, 70, 80]\nSecond: [1, 2, 30, 40]"):  # fmt: skip
+        assert found(text, objects=("cat",)) == [CAT, ("cat", DOG[1])]
+    result = read("Dogs:\n- [1, 2, 30, 40]\n- [5, 6, 70, 80]", objects=("cat",))
+    assert [issue.kind for issue in result.issues] == ["unknown_label"] * 2 and not result.graph.objects
+
+
+def test_wide_punctuation_in_labels_stays():
+    assert found('[{"bbox_2d": [1，2，30，40], "label": "红色的球，圆"}]') == [("红色的球，圆", DOG[1])]
+
+
+def test_what_is_said_behind_a_name_is_no_name():
+    text = "The dog on the left is at [1, 2, 30, 40], and a cat next to the cup is at (5, 6, 70, 80)."
+    assert found(text) == found(text, objects=("dog", "cat", "left", "cup")) == [DOG, CAT]
+    assert found("the man in a hat at [1, 2, 30, 40]", objects=("hat", "man in a hat")) == [("man in a hat", DOG[1])]
+
+
+def test_names_right_before_boxes_in_a_sentence():
+    text = "A big dog [1, 2, 30, 40] sits beside a cat [5, 6, 70, 80]."
+    assert found(text, objects=("dog", "cat")) == [DOG, CAT]
+    assert [(item.label, item.box) for item in read(text, objects=("cat",)).graph.objects] == [CAT]
+    result = read(text)  # the cat or what sits beside it?
+    assert [item.label for item in result.graph.objects] == ["big dog"]
+    assert [issue.kind for issue in result.issues] == ["malformed_object"]
+    for text in ("Coordinates [1, 2, 30, 40]", "The answer [1, 2, 30, 40]", "There it is [[1, 2, 30, 40]]"):
+        assert not read(text).ok and found(text, objects=("dog",)) == [DOG]
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        (f"[{A}]\n[{A}, {B[:30]}", "{"),
+        (f"[{A}]\n[{A}, {B}", "{"),
+        (f"[{A}] and [{{'bbox_2d': [5, 6, 70, 80], 'label': oops}}]", "[5, 6, 70, 80"),
+        (f"[{{'bbox_2d': [5, 6, 70, 80], 'label': oops}}] or [{A}]", "[5, 6, 70, 80"),
+    ],
+)
+def test_what_breaks_off_or_is_broken_beside_a_list_is_an_issue(text, raw):
+    result = read(text)
+    assert [(item.label, item.box) for item in result.graph.objects] == [DOG]
+    assert [issue.kind for issue in result.issues] == ["malformed_object"] and raw in result.issues[0].detail
+
+
+def test_broken_brackets_without_a_box_are_prose():
+    assert found(f"{{so}} there is [{A}]") == found(f"[{A}] (see {{1}})") == [DOG]
+
+
+def test_boxes_in_parentheses_and_in_brackets_keep_their_order():
+    text = "The dog is at (1, 2, 30, 40), the cat at [5, 6, 70, 80] and the cow at (7, 8, 9, 10)."
+    assert found(text) == [DOG, CAT, ("cow", (7, 8, 9, 10))]
+    places = locate_elements(text, OutputFormat("detections", box_format="pixels")).objects
+    shown = [[text[slice(*span)] for spans in item.values() for span in spans] for item in places]
+    assert shown == [["dog", "1", "2", "30", "40"], ["cat", "5", "6", "70", "80"], ["cow", "7", "8", "9", "10"]]
+    # a list with labels is the answer, and a sentence before it talk
+    assert found(f"A big dog is at (1, 2, 31, 41).\n[{A}, {B}]") == [DOG, CAT]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +308,15 @@ def test_an_empty_label_is_none():
 
 
 @pytest.mark.parametrize(
-    "box", ["[[1, 2], [3, 4], [5, 6]]", '"1, 2, 3"', '"a, b, c, d"', '{"x": 1, "w": 2}', "[1, 2, 3, 4, 5]"]
+    "box",
+    [
+        '{"x1": 1, "y1": 2, "x2": 9, "y2": 4, "x3": 8, "y3": 9}',
+        "[[1, 2], [3, 4], [5, 6]]",
+        '"1, 2, 3"',
+        '"a, b, c, d"',
+        '{"x": 1, "w": 2}',
+        "[1, 2, 3, 4, 5]",
+    ],
 )
 def test_what_is_no_box_is_an_issue(box):
     result = read(f'[{A}, {{"bbox_2d": {box}, "label": "cat"}}]')

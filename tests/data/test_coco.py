@@ -30,7 +30,7 @@ def test_boxes_become_corners_and_crowds_are_left_out(tmp_path):
 def test_a_box_without_area_is_a_warning(tmp_path):
     _, bear = data.read(f"coco:{write_coco(tmp_path)}")
     assert bear.example is not None and bear.warnings == (
-        "1 boxes without area in the image are left out: 'dog' (5.0, 5.0, 5.0, 12.0)",
+        "1 box without area in the image left out: 'dog' (5.0, 5.0, 5.0, 12.0)",
     )
 
 

@@ -163,7 +163,7 @@ def test_stats_read_on_as_check_does_and_say_what_they_leave_out(tmp_path, capsy
     run(DataOptions(action="stats", source=str(tmp_path / "rows.jsonl"), out=tmp_path / "stats.json"))
     printed = capsys.readouterr().out
     assert printed.count("width must be") == 21 and "11 more lines like that of" in printed
-    assert "rows.jsonl, row 3: " in printed and "32 of 33 rows cannot be used and are not counted" in printed
+    assert "rows.jsonl, row 3: " in printed and "32 of 33 rows not counted, as unusable" in printed
     assert "warning all rows: no coordinate is above 1: are the boxes from 0 to 1" in printed
     value = json.loads((tmp_path / "stats.json").read_text())
     assert (value["num_images"], value["num_boxes"]) == (1, 6)
@@ -294,5 +294,5 @@ def test_split_keeps_rows_of_an_image_together_and_changes_little_when_data_grow
     assert len(set(more)) == 6 and len(set(test) & set(more)) >= 4
     with pytest.raises(ValueError, match="train.jsonl exists already"):
         split(40, "one")
-    with pytest.raises(ValueError, match="1 images cannot be divided with --test 0.25"):
+    with pytest.raises(ValueError, match="1 image cannot be divided with --test 0.25"):
         split(2, "few")

@@ -9,7 +9,6 @@ import sys
 import pytest
 from PIL import Image
 
-from data.published_folders import write_image
 from scenerl import data
 from scenerl.data.jsonl import write_jsonl
 from scenerl.errors import DataError
@@ -153,26 +152,3 @@ def test_importing_data_sets_brings_in_no_heavy_package():
         "print([name for name in ('torch', 'datasets', 'pyarrow', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-CVAT = """<?xml version="1.0" encoding="utf-8"?>
-<annotations>
-  <version>1.1</version>
-  <meta><job><id>7</id><size>1</size><mode>annotation</mode></job></meta>
-  <image id="0" name="a.jpg" width="100" height="80">
-    <box label="dog" source="manual" occluded="0" xtl="10.00" ytl="20.00" xbr="40.00" ybr="60.00" z_order="0"></box>
-  </image>
-</annotations>
-"""
-
-
-def test_cvats_own_xml_is_refused_with_what_to_export(tmp_path):
-    write_image(tmp_path / "images" / "a.jpg", (100, 80))
-    file = tmp_path / "annotations.xml"
-    file.write_text(CVAT)
-    for source in (file, f"annotated:{file}", f"annotated:{tmp_path}"):
-        with pytest.raises(DataError, match=r"annotations\.xml: is CVAT's own XML; .* 'COCO 1\.0' .*'PASCAL VOC 1\.1'"):
-            list(data.load(source))
-    file.rename(tmp_path / "images" / "annotations.xml")
-    with pytest.raises(DataError, match="is CVAT's own XML"):
-        list(data.load(f"annotated:{tmp_path}"))

@@ -104,7 +104,7 @@ def test_they_become_the_examples_given_objects(tmp_path):
     assert [[item.label for item in example.provided] for example in examples] == [["man"], []]
     assert [example.provided for example in data.load(tmp_path / "rows.jsonl")] == [None, None]
     elsewhere = read_boxes(write(tmp_path, [result(9, "man", [0, 0, 40, 80])]))
-    with pytest.raises(DataError, match=r"boxes\.json: none of its 1 images with a box is in the data"):
+    with pytest.raises(DataError, match=r"boxes\.json: 1 image with a box, none of them in the data"):
         list(data.load(tmp_path / "rows.jsonl", boxes=elsewhere))
 
 

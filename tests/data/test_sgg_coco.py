@@ -103,7 +103,7 @@ def test_relations_to_nothing_are_left_out_with_a_warning(tmp_path, change):
     relations = [VALUE["rel_annotations"][0] | change, VALUE["rel_annotations"][1]]
     record, _ = data.read(f"sgg_coco:{write(tmp_path, rel_annotations=relations)}")
     assert triplets(record.example) == TRIPLETS[1:]
-    assert "1 relations whose subject, predicate or object" in record.warnings[0]
+    assert "1 relation whose subject, predicate or object" in record.warnings[0]
 
 
 @pytest.mark.parametrize(

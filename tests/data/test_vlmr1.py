@@ -111,6 +111,21 @@ def test_labels_of_the_question(tmp_path, question, labels):
         ("<image>dog . traffic light. a small person.", ("dog", "traffic light", "a small person")),
         ("Detect the following objects: dog. cat. person.", ("dog", "cat", "person")),
         ("Detect the following objects: dog. red cat. Answer in JSON.", ("dog", "red cat")),
+        ("Dog. Cat.", ("Dog", "Cat")),
+        ("Dog . Cat . Person", ("Dog", "Cat", "Person")),
+        ("Detect the following objects: Dog. Traffic Light. Cat.", ("Dog", "Traffic Light", "Cat")),
+        ("Detect the following objects: Dog. Cat. Answer in JSON.", ("Dog", "Cat")),
+        ("Detect the following objects: Dog. Cat. Some may be absent. Answer in JSON.", ("Dog", "Cat")),
+        ("Detect the following objects: Dog. The answer is JSON.", ("Dog",)),
+        ("Detect the following objects: dog. Answer in JSON. Be brief.", ("dog",)),
+        ("Detect the following objects: dog. cat. Labels first.", ("dog", "cat")),
+        ("Detect the following objects: St. Bernard. Mr. Bean. U.S. flag.", ("St. Bernard", "Mr. Bean", "U.S. flag")),
+        ("Detect the following objects: st. bernard. cat.", ("st. bernard", "cat")),
+        ("Detect the following objects: St. Bernard.", ("St. Bernard",)),
+        ("Detect the following objects: a U.S. flag, Mr. Bean. Answer in JSON.", ("a U.S. flag", "Mr. Bean")),
+        ("Detect the following objects: Trash Can. Box. Cat.", ("Trash Can", "Box", "Cat")),
+        ("Detect the following objects: letter A . letter B .", ("letter A", "letter B")),
+        ("Detect the following objects: vitamin c. dog.", ("vitamin c", "dog")),
         ("Detect the following targets: a st. bernard.", ("a st. bernard",)),
         ("Detect the following targets: st. bernard, cat.", ("st. bernard", "cat")),
     ],
@@ -118,6 +133,12 @@ def test_labels_of_the_question(tmp_path, question, labels):
 def test_separators_brackets_and_tags_of_questions(tmp_path, question, labels):
     record = only(tmp_path, with_question(question))
     assert record.example.query == labels and not record.warnings
+
+
+@pytest.mark.parametrize("question", ["Find dogs. Answer briefly.", "Look closely. Cats.", "Dog.", "What is. Say it.",
+                                      "A dog sits there. A cat sleeps."])  # fmt: skip
+def test_sentences_are_no_list_of_names(question):
+    assert vlmr1_jsonl.queried_labels(question) == []
 
 
 @pytest.mark.parametrize("question", ["Detect the following objects: [].", "Detect the following objects: ['', ' '].",

@@ -56,9 +56,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """A folder in which `scenerl demo --smoke` has run, and what it printed."""
+    """A folder in which `scenerl demo --smoke` has run in two processes, and what it printed."""
     folder = tmp_path_factory.mktemp("smoke")
-    code, printed = run(folder)
+    code, printed = run(folder, "--workers", "2")
     assert code == 0
     return folder, printed
 

@@ -80,7 +80,7 @@ def test_odd_answers_that_can_be_used():
     [reply] = replies(said(None, finish="length", usage={"completion_tokens": None}))
     assert (reply.text, reply.num_tokens, reply.finish_reason) == ("", 0, "length")
     assert [reply.text for reply in replies({"choices": said("a", "b", "c")["choices"][::-1]}, 2)] == ["a", "b"]
-    with pytest.raises(GenerationError, match="1 answers in place of 2"):
+    with pytest.raises(GenerationError, match="1 answer in place of 2"):
         replies(said("a"), 2)
     cut_off = said("dog 4", finish="length", logprobs=logprobs_of([b"dog", b" 4"]), token_ids=[65, 66])
     [reply] = replies(cut_off, logprobs=True)

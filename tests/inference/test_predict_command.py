@@ -14,6 +14,7 @@ import torch
 from scenerl.cli import main
 from scenerl.config import dump_yaml, load_yaml, plain
 from scenerl.data import load as load_data
+from scenerl.errors import counted
 from scenerl.models.loading import load
 from scenerl.types import FAILURES
 from training.small_run import STYLE, read_rows, save_base, write_data, write_rows
@@ -209,7 +210,7 @@ def test_a_full_disk_leaves_whole_rows_and_the_run_goes_on_later(model, scenes, 
     rows = read_rows(out)
     assert 0 < len(rows) < 4 * NUM_IMAGES
     assert message == (
-        f"{out}: cannot write (No space left on device); the {len(rows)} rows so far are kept, "
+        f"{out}: cannot write (No space left on device); {counted(len(rows), 'row')} so far kept, "
         "the same command goes on from there"
     )
     ballast.unlink()

@@ -229,11 +229,21 @@ def test_what_a_server_says_of_loading_may_be_anything(serve, engine_for, loadin
         engine_for(server)
 
 
-def test_a_server_that_can_answer_nothing_is_said_to_have_a_log(serve, engine_for):
-    server = serve(lambda number, body: (500, "Internal Server Error"))
+@pytest.mark.parametrize("headers", [{}, {"Connection": "close"}, {"Retry-After": "5"}])
+@pytest.mark.parametrize("kind", ["vllm", "transformers"])
+def test_a_server_that_can_answer_nothing_is_asked_once_and_said_to_have_a_log(serve, engine_for, kind, headers):
+    server = serve(lambda number, body: (500, "Internal Server Error", headers), kind=kind)
     with pytest.raises(UserError) as error:
-        engine_for(server, tries=2)
+        engine_for(server, tries=5)
     assert str(error.value) == f"{server.address}: status 500: Internal Server Error; the server's log says why"
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_server_that_is_not_ready_yet_is_asked_again(serve, engine_for, status):
+    server = serve(lambda number, body: said("dog") if number else (status, "loading", {"Retry-After": "0"}))
+    engine_for(server, tries=2)
+    assert len(server.bodies) == 2
 
 
 @pytest.mark.parametrize(

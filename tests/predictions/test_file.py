@@ -89,7 +89,7 @@ def test_a_limit_on_the_size_of_files_leaves_whole_rows(tmp_path):
         try:
             for name in "abc":
                 file.append(row(name))
-            with pytest.raises(ValueError, match=r"cannot write \(File too large\); the 3 rows so far are kept"):
+            with pytest.raises(ValueError, match=r"cannot write \(File too large\); 3 rows so far kept"):
                 file.append(row("d"))
             assert read_rows(path) == [row(name) for name in "abc"]
         finally:

@@ -34,7 +34,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "out"
     code, printed, errors = study(folder)
     assert code == 0, errors
-    assert "1 experiments, 1 at a time" in printed or "1 of 1" in printed
+    assert "1 experiment, 1 at a time" in printed and "1 of 1" in printed
     return folder
 
 

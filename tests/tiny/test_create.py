@@ -14,6 +14,7 @@ from scenerl.answers import OutputFormat, build_prompt, write_answer
 from scenerl.answers.dialogue import FILE_NAME
 from scenerl.models.loading import load
 from scenerl.models.output_formats import saved_output_format
+from scenerl.types import SceneGraph
 from training.small_run import QUICK, SHAPE, STYLE, read_rows, words, write_rows
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "real" / "scene_graphs.jsonl"
@@ -52,6 +53,14 @@ def test_prompts_that_differ_by_row_are_text(examples):
     prompt = build_prompt(output_format, asked[0].query)
     ids = processor.tokenizer(prompt)["input_ids"]
     assert len(ids) > 1 and processor.tokenizer.decode(ids) == prompt
+
+
+def test_words_of_labels_are_tokens_of_which_others_can_be_made(examples):
+    asked = [replace(examples[0], graph=SceneGraph(()), query=(label,)) for label in ("red apple", "blue book")]
+    known, other = "red apple", "red book"
+    for by_word, lengths in ((True, (3, 3)), (False, (1, 8))):  # with the space between two words
+        _, processor = tiny.build(asked, OutputFormat("detections", step=20), SHAPE, words=by_word)
+        assert tuple(len(processor.tokenizer(label)["input_ids"]) for label in (known, other)) == lengths
 
 
 def test_same_seed_same_model(examples):

@@ -17,7 +17,6 @@ only one is requested. Points have no box and are dropped as such.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from bisect import bisect
@@ -26,10 +25,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
-from scenerl.answers.headings import MAX_WORDS, heading_before
-from scenerl.answers.json_text import Found, find_values, inside, leaf, leaf_spans
+from scenerl.answers.headings import MAX_WORDS, heading_before, label_behind, label_under_key, other_heading
+from scenerl.answers.json_text import inside, leaf, leaf_spans
 from scenerl.answers.template import TAGS, unfence
-from scenerl.answers.written_boxes import SIZES, corners, flat, is_box, is_boxes
+from scenerl.answers.written_boxes import SIZES, corners, find_boxes, flat, is_box, is_boxes, lost_box
 
 INSTRUCTION = """\
 Find every instance of these in the image: {query}.
@@ -84,13 +83,8 @@ _NONE_LINE = re.compile(r"^([^\n:：]{0,60}+[:：])?+[ \t]*none\.?[ \t\r]*$", re
 _TAG = re.compile("|".join(map(re.escape, TAGS)))
 _LOOK_BACK = 300
 """Characters before a list in which its class's name is looked for."""
-_CURLY = (
-    {ord(mark): '"' for mark in "“”„＂"},
-    {ord(mark): '"' for mark in "“”„＂"} | {ord(mark): "'" for mark in "‘’"},
-)
-"""Typographic quotes to plain ones: those around text first, then apostrophes, too."""
-_IN_PARENTHESES = re.compile(r"\((?:\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?,){3}\s?-?[0-9]{1,9}(?:\.[0-9]{1,9})?\s?\)")
-_NUMBERS = re.compile(r"-?[0-9.]+")
+_CONTINUES = re.compile(r"[\s,;*•\-0-9.)]*(?:and\s*)?")
+"""What stands between the boxes of one name."""
 _MAX_NESTING = 6
 
 
@@ -168,7 +162,11 @@ class _Lists:
         key, box_key = _first(LABEL_KEYS, item), _first(self.box_keys, item)
         own, label_path = (label, None) if key is None or not item[key] else (item[key], (*path, key))
         if box_key is not None:
-            return self._boxes(item, item[box_key], start, own, label_path, (*path, box_key))
+            found = self._boxes(item, item[box_key], start, own, label_path, (*path, box_key))
+            for name, inner in item.items():  # parts of an object as a list in it
+                if type(inner) is list and name != box_key and any(map(self._is_whole, inner)):
+                    found = found + (self.elements(inner, start, label, (*path, name)) or [])
+            return found
         if not self.needs_key and corners(item):
             return [_Element(item, start, own, label_path, item, path, corners(item))]
         if _is_point(item, self.point_keys) or (key is not None and path):
@@ -201,7 +199,8 @@ class _Lists:
 
     def _of_class(self, name: str, value: object, start: int, path: tuple) -> list[_Element] | None:
         """The elements of a class in ``{"dog": [[x1, y1, x2, y2], …], "cat": []}``."""
-        return [] if value is None else self.elements(value, start, name, path)
+        is_none = value is None or (type(value) is str and NONE.fullmatch(value.strip()))
+        return [] if is_none else self.elements(value, start, name, path)
 
     def _boxes(
         self, raw: object, value: object, start: int, label: object, label_path: tuple | None, path: tuple
@@ -255,23 +254,6 @@ def is_list(value: object) -> bool:
     return type(value) is list and (not value or any(type(item) is dict for item in value))
 
 
-def _find(body: str, inner: str) -> tuple[Found, str]:
-    """The JSON values or Python literals in a text, and the text itself, with plain quotes in place of typographic ones
-    where it is broken otherwise; places stay what they are. Where there is none, boxes in parentheses."""
-    found = find_values(body, inner, or_python=True)
-    for table in _CURLY if found.broken else ():
-        plain = body.translate(table)
-        again = find_values(plain, inner.translate(table), or_python=True)
-        if again.values and not again.broken:
-            return dataclasses.replace(again, alone=False), plain
-    if not (found.values or found.broken or found.breaks_off):
-        boxes = _IN_PARENTHESES.finditer(body)
-        values = [([float(number) for number in _NUMBERS.findall(box[0])], *box.span()) for box in boxes]
-        if values:
-            return Found(values, python=True), body
-    return found, body
-
-
 def read(body: str, builder: GraphBuilder) -> Reading:
     """Put the detections in ``body``, behind its last tag with any, into ``builder``."""
     return _read(body, builder, _Lists(BOX_KEYS, POINT_KEYS, builder.objects), list)
@@ -287,31 +269,41 @@ def _read(body: str, builder: GraphBuilder, lists: _Lists, to_xyxy: Callable[[li
     inner = unfence(body)
     if NONE.fullmatch(inner.strip("\"'")):
         return Reading(None, inner[:1] not in ("'", '"'))
-    found, body = _find(body, inner)
+    found, body = find_boxes(body, inner)
     damaged = found.broken or found.breaks_off
     tags = [] if found.alone else [tag.start() for tag in _TAG.finditer(body)]
     parts: list[tuple[int, list[_Element]]] = []  # (number of the tag before it, elements)
     unnamed: list[tuple[int, _Element]] = []  # boxes whose label is not known
-    before, heading = 0, None
+    before, lost, heading, has_words = 0, "", None, any(map(str.isalpha, inner))
     for value, start, end in found.values:
-        if not (heading and body[before:start].strip(" \t\r\n,;") in ("", "and")):
-            heading = heading_before(body, max(before, start - _LOOK_BACK), start, builder.objects, _NO_CLASSES)
-        in_prose = body[start] == "(" and body[start:end] != inner  # such numbers may be anything
+        in_prose = body[start] == "(" and has_words  # such numbers may be anything
+        if not (heading and _CONTINUES.fullmatch(body, before, start)):
+            first = max(before, start - _LOOK_BACK)
+            heading = label_under_key(body, first, start)
+            heading = heading or heading_before(body, first, start, builder.objects, _NO_CLASSES)
+            if heading is None and body[start] == "[":
+                heading = label_behind(body, end)
+            if heading is None and builder.only_label is not None and not in_prose:
+                heading = other_heading(body, first, start, builder.only_label, _NO_CLASSES)
         label = heading[0] if heading else None if in_prose else builder.only_label
         elements = None if in_prose and label is None else lists.elements(value, start, label)
         if elements and heading:
             elements = [item if item.label_path else item._replace(label_span=heading[1]) for item in elements]
-        before = end
+        before = max(end, heading[1][1]) if heading else end
         # Beside broken JSON, only a list with elements is believed: anything less may be a splinter of what is broken,
         # and could not parse must not become found nothing.
         if elements is not None and (not damaged or (elements and is_list(value))):
             parts.append((bisect(tags, start), elements))
-        elif elements is None and not damaged and not in_prose and (is_box(value) or is_boxes(value)):
+        elif damaged and (elements or is_box(value) or is_boxes(value)):
+            lost = lost or body[start:end]
+        elif elements is None and not in_prose and (is_box(value) or is_boxes(value)):
             unnamed.append((bisect(tags, start), _Element(value, start)))
     last = max((number for number, _ in parts), default=-1)
     nones = [] if damaged or found.alone else _none_lines(body)
     if last < max((bisect(tags, start) for start in nones), default=-1):
         return Reading(None, False)
+    if damaged and parts and (lost := lost or lost_box(body, found)):
+        builder.drop("malformed_object", "text", lost)
     if not parts:
         is_prose = any(body[start] == "(" for _, start, _ in found.values)
         return Reading("invalid_json" if is_prose else found.failure, found.alone)

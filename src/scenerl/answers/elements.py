@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from scenerl.boxes import Array
+from scenerl.errors import counted
 from scenerl.types import Issue, Relation, SceneGraph, SceneObject
 
 MAX_OBJECTS = 1000
@@ -145,7 +146,7 @@ class GraphBuilder:
     def drop_rest(self, where: str, count: int) -> None:
         """Record ``count`` elements beyond a bound, if there are any, as one issue."""
         if count > 0:
-            self.issues.append(Issue("too_many", where, f"{count} elements beyond the bound"))
+            self.issues.append(Issue("too_many", where, f"{counted(count, 'element')} beyond the bound"))
 
     def add_object(self, key: Hashable, label: str, raw_box: object, where: str, raw: object) -> None:
         """Check and keep an object whose ``label`` is clean; ``raw`` is what an issue quotes."""

@@ -44,6 +44,7 @@ _PYTHON_TOKEN = re.compile(
     r"([\[\](){},:]))"
 )
 _OPENER = re.compile(r"[\[{]")
+_NO_PROSE = re.compile(r"'|\(\s?(?:-?[0-9.]{1,30}\s?,|[\"'][^\"'\n]{1,300}[\"']\s?,)")  # how Python's lists begin
 
 
 def _breaks_off(strings: str, *literals: str) -> re.Pattern:
@@ -73,7 +74,7 @@ class Scan:
 
 def _is_prose(text: str, start: int, position: int) -> bool:
     """Whether an error at ``position`` in a value begun at ``start`` shows a bracket in prose, like ``[see below]``"""
-    return position == start + 1 and text[start] == "[" and not text.startswith("'", position)
+    return position == start + 1 and text[start] == "[" and not _NO_PROSE.match(text, position)
 
 
 def scan_values(text: str, python: bool = False) -> Scan:

@@ -18,9 +18,12 @@ from collections.abc import Iterator
 
 from scenerl.answers import detections
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Reading, clean_label
+from scenerl.answers.headings import attached_name
 from scenerl.answers.template import unfence
 
 _GRID = 32
+_LOOK_BACK = 300
+"""Characters before a box in which its name is looked for, where no tags name it."""
 _PHRASE = re.compile(
     r"<phrase>([^<]{0,300}+)</phrase>|<object>((?:<patch_index_[0-9]{1,5}>|</delim\w{1,40}/>|\s)*+)</obj", re.IGNORECASE
 )
@@ -39,8 +42,12 @@ def read_kosmos(body: str, builder: GraphBuilder) -> Reading:
     """Put the boxes of an answer of Kosmos-2 into ``builder``."""
 
     def boxes() -> Iterator[Box]:
-        phrase = None
+        phrase, last = None, 0
         for part in _PHRASE.finditer(body):
+            if part[1] is None and phrase is None:
+                named = attached_name(body, max(last, part.start() - _LOOK_BACK), part.start(), builder.objects)
+                phrase = named[0] if named else None
+            last = part.end()
             if part[1] is not None:
                 phrase = part[1]
                 continue

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 
 from scenerl.answers import detections
 from scenerl.answers.elements import MAX_OBJECTS, GraphBuilder, Place, Reading, Span, clean_label
+from scenerl.answers.headings import attached_name, heading_before
 from scenerl.answers.template import unfence
+from scenerl.answers.written_boxes import NUMBER
 
 _MARKS = " \t\r\n\"'`*#-•,;.:=："
 """Characters around a name without tags."""
@@ -33,7 +35,7 @@ Some of them may be absent. Answer with the label and the boxes of each, shaped 
 Boxes are left, top, right, bottom {{unit}}.
 Use the names above as labels. If none of them is there, answer None."""
 
-_TEXT = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_TEXT = re.compile(NUMBER)
 _TOKEN = re.compile(r"<([0-9]{1,4})>")
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
 _NO_TAG = r"[^<\n]|<(?![|/a-z])"
@@ -66,6 +68,8 @@ INTERNVL = Tags(("<ref>", "</ref>"), ("<box>", "</box>"))
 DEEPSEEK_VL2 = Tags(("<|ref|>", "<|/ref|>"), ("<|det|>", "<|/det|>"), largest=999)
 _GLM = re.compile(r"<\|begin_of_box\|>((?:[^<]|<(?!\|))*+)<\|end_of_box\|>", re.IGNORECASE)
 _GLM_OPENER = re.compile(r"<\|begin_of_box\|>", re.IGNORECASE)
+_LOOK_BACK = 300
+"""Characters before a box in which its name is looked for, where no tags name it."""
 _OPENERS = str.maketrans("[{", "  ")
 
 
@@ -86,8 +90,12 @@ def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
         if (start >= 0 and rest.find(closer, start) < 0) or _ends_in_part(rest, opener):
             return Reading("truncated", False)
     found: list[tuple[Span | None, list[Span], str]] = []  # label, coordinates, the text of the box
-    label, said_none = None, False
+    label, said_none, last, is_tagged = None, False, 0, False
     for part in parts:
+        if part["label"] is None and not is_tagged:
+            named = attached_name(body, max(last, part.start() - _LOOK_BACK), part.start(), builder.objects)
+            label = named[1] if named else label
+        last, is_tagged = part.end(), part["label"] is not None
         if part["label"] is not None:
             label = part.span("label")
         elif part["boxes"].strip(" \t\r\n[](),").lower() in ("", "none"):
@@ -95,7 +103,7 @@ def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
         else:
             found += [(label, *group) for group in _groups(tags, body, *part.span("boxes"))]
     if tags == QWEN2_VL and not parts and "<|" not in body:
-        found = list(_untagged(body))
+        found = list(_untagged(body, builder.objects))
     if not any(coordinates for _, coordinates, _ in found):
         return Reading(None if said_none else "wrong_schema", False)
     for where, (span, coordinates, raw) in builder.bounded(found, "detections", MAX_OBJECTS):
@@ -113,14 +121,20 @@ def read(tags: Tags, body: str, builder: GraphBuilder) -> Reading:
     return Reading(None, not left.strip(" \t\r\n,;."), objects=lambda n: _place(body, *found[n][:2]))
 
 
-def _untagged(body: str) -> Iterator[tuple[Span | None, list[Span], str]]:
+def _untagged(body: str, names: tuple[str, ...] | None) -> Iterator[tuple[Span | None, list[Span], str]]:
     """Label, coordinates and text of the boxes of Qwen2-VL where its tags are left out: a label is what stands on the
-    line before its first box."""
+    line before its first box, or the name in a sentence there."""
     label, end = None, 0
     for part in _UNTAGGED.finditer(body):
         between = body[end : part.start()]
         line = between.rpartition("\n")[2]
-        if name := line.strip(_MARKS):
+        first = max(part.start() - len(line), part.start() - _LOOK_BACK)
+        named = heading_before(body, first, part.start(), names, ())
+        if named is None and names is not None:
+            named = attached_name(body, first, part.start(), names)
+        if named is not None:
+            label = named[1]
+        elif name := line.strip(_MARKS).removeprefix("and "):
             first = part.start() - len(line) + line.index(name)
             label = first, first + len(name)
         end = part.end()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from scenerl.commands.groups import TEMPLATE_HELP
 from scenerl.config.options import Options, TemplateName, option
@@ -29,5 +29,10 @@ class DemoOptions(Options):
     envelope: TemplateName = option("plain", TEMPLATE_HELP)
     rebuild_base: Path | None = option(
         None, "only train the model of --model base anew, in this folder: about 20 minutes on one core"
+    )
+    workers: PositiveInt | None = option(
+        None,
+        "processes that train at the same time, where models do not start from one another. Default: at most one "
+        "for each core; with --smoke one",
     )
     seed: NonNegativeInt = option(0, "seed of data, model and sampling")

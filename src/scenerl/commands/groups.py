@@ -35,7 +35,7 @@ BATCH = "Batch"
 SOURCE_HELP = (
     "JSONL file, folder, Parquet file, COCO instances or psg.json, hub:OWNER/NAME, or a released set: vg150:FOLDER, "
     "vg:FOLDER, psg:FOLDER, sgg_coco:FILE, vcoco:FOLDER, coco:FILE, d3:FOLDER, ovdeval:FOLDER, vlmr1_jsonl:FILE, "
-    "rec:FILE, annotated:FOLDER; or your own: FILE.py:FUNCTION"
+    "rec:FILE; or of an annotation tool: annotated:FOLDER, cvat:FILE, label_studio:FILE; or your own: FILE.py:FUNCTION"
 )
 SPLIT_HELP = "split of the data set, where it has several"
 FORMAT_HELP = (

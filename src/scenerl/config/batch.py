@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 
 
 def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
@@ -23,6 +23,7 @@ def accumulation_steps(global_batch_size: int, per_device_batch_size: int, num_p
         )
         raise UserError(
             f"global_batch_size: {global_batch_size} is no multiple of per_device_train_batch_size "
-            f"{per_device_batch_size} times {num_processes} processes; per_device_train_batch_size allowed: {allowed}"
+            f"{per_device_batch_size} times {counted(num_processes, 'process')}; per_device_train_batch_size allowed: "
+            f"{allowed}"
         )
     return global_batch_size // at_once

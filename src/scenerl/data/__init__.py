@@ -51,6 +51,8 @@ DATASETS: dict[str, str] = {
         "vcoco",
         "toon",
         "annotated",
+        "cvat",
+        "label_studio",
         "photos",
         "own",
     )
@@ -161,7 +163,7 @@ def usable(
                 source,
             )
     if num_rows == num_bad:
-        raise DataError(f"{source} is empty: {num_rows} rows, none of them usable; expected at least one")
+        raise DataError(f"{source} is empty: {counted(num_rows, 'row')}, none of them usable; expected at least one")
 
 
 def read(source: str | Path, split: str | None = None, stored: bool = False) -> Iterator[Record]:
@@ -194,10 +196,12 @@ def resolve(source: str) -> tuple[str, str]:
         return _json_kind(path), source
     if path.suffix == ".parquet":
         return "hub", source
-    from scenerl.data import photos
+    from scenerl.data import cvat, photos
 
     if photos.is_photo(source):
         return "photos", source
+    if source and cvat.cvat_file(path):
+        return "cvat", source
     if source and path.is_dir():
         from scenerl.data.hub import is_saved
 
@@ -209,25 +213,24 @@ def resolve(source: str) -> tuple[str, str]:
         if photos.holds_photos(path):
             return "photos", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
-    if path.suffix == ".xml":
-        from scenerl.data.annotated import refuse_cvat
-
-        refuse_cvat(path)
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
     near = near_misses(name, DATASETS) if colon else near_files(path)
     problem += near if "did you mean" in near else ""
     raise DataError(
         f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, images, a folder of one of these, COCO "
-        f"instances or psg.json, hub:owner/name, or another of {', '.join(f'{known}:' for known in DATASETS)} with its "
-        "argument"
+        f"instances, psg.json, Label Studio's JSON, CVAT's XML, hub:owner/name, or another of "
+        f"{', '.join(f'{known}:' for known in DATASETS)} with its argument"
     )
 
 
 def _json_kind(path: Path) -> str:
-    """The data set of a JSON file, by the first entry of its images and by whether it has relations."""
-    from scenerl.json_files import first_element, mentions
+    """The data set of a JSON file, by the first entry of its images or tasks and by whether it has relations."""
+    from scenerl.data.label_studio import is_task
+    from scenerl.json_files import first_element, first_of_list, is_object, mentions
 
     expected = "COCO instances (images, annotations, categories) or psg.json (data, thing_classes, predicate_classes)"
+    if not is_object(path, expected) and is_task(first_of_list(path, expected)):
+        return "label_studio"
     found = first_element(path, ("data", "images"), expected)
     if found is None:
         raise DataError(f"{path}: neither {expected.replace(' or ', ' nor ')}")

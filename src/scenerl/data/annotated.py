@@ -1,7 +1,8 @@
 """Images with an annotation file each, as annotation tools export them: Pascal VOC, YOLO and LabelMe, as detection.
 
 The files are read by ``supervision`` (``pip install 'scenerl[graphs]'``). CVAT, Label Studio and Roboflow export
-these forms, and COCO's, for which see :mod:`scenerl.data.coco`. Polygons, circles and turned boxes count by the upright
+these forms, and COCO's (:mod:`scenerl.data.coco`); for their own see :mod:`scenerl.data.cvat`, whose files are
+recognised here too, and :mod:`scenerl.data.label_studio`. Polygons, circles and turned boxes count by the upright
 box around them; YOLO's polygons are drawn as masks by the library while it reads, which takes memory. Points and lines
 of LabelMe have no box and are errors of their image.
 
@@ -35,6 +36,7 @@ from scenerl.answers.elements import excerpt, normal_text
 from scenerl.config import dump_yaml
 from scenerl.data.arguments import path_and_settings
 from scenerl.data.coco import QUERIES, QueryChooser, records
+from scenerl.data.cvat import cvat_file, read_file
 from scenerl.data.ground_truth import Names
 from scenerl.data.images import image_size
 from scenerl.data.instances import Annotation, Instances
@@ -76,14 +78,13 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     defaults = {"format": "auto", "query": "all", "negatives": 5, "seed": 0}
     choices = {"format": ("auto", *SUFFIXES), "query": QUERIES}
     folder, settings = path_and_settings(argument, "annotated", defaults, choices)
-    refuse_cvat(folder)
+    if settings["format"] == "auto" and (file := cvat_file(folder)):
+        return Names(), read_file(file, split, settings["query"], settings["negatives"], settings["seed"])
     if not folder.is_dir():
         raise DataError(f"annotated:{folder}: there is no such folder")
     kinds = [settings["format"]] if settings["format"] != "auto" else list(SUFFIXES)
     found = {kind: places for kind in kinds if (places := _places(folder, SUFFIXES[kind]))}
     if not found:
-        for file in sorted(folder.rglob("*.xml")):
-            refuse_cvat(file)
         wanted = ", ".join(f"{kind}: {SUFFIXES[kind]}" for kind in kinds)
         raise DataError(f"annotated:{folder}: holds no images with annotation files beside them ({wanted})")
     kind, places = next(iter(found.items()))
@@ -92,18 +93,6 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
     chooser = QueryChooser(instances, settings["query"], settings["negatives"], settings["seed"])
     folders = ImageFolders(places[name].images, ["."])
     return Names(instances.names), records(instances, folders, exact, choose=chooser.choose)
-
-
-def refuse_cvat(path: Path) -> None:
-    """Raise a DataError where a path is a file of CVAT's own XML, which the library does not read."""
-    if path.suffix == ".xml" and path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(4096)
-        if b"<annotations>" in head:
-            raise DataError(
-                f"{path}: is CVAT's own XML; export the task from CVAT as 'COCO 1.0' (then give its JSON file), or as "
-                "'PASCAL VOC 1.1' or a YOLO format (then annotated:FOLDER)"
-            )
 
 
 def _places(folder: Path, suffix: str) -> dict[str, _Place]:

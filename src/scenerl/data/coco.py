@@ -31,7 +31,7 @@ from scenerl.data.images import image_size
 from scenerl.data.instances import Instances, read_instances
 from scenerl.data.published import ImageFolders, choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, lacks_area
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.metrics.arrays import CROWDED
 
 QUERIES = ("all", "present", "sampled")
@@ -71,8 +71,8 @@ def refuse_crowds_alone(instances: Instances) -> None:
     found = [annotation for listed in instances.annotations.values() for annotation in listed]
     if found and all(annotation.crowd for annotation in found):
         raise DataError(
-            f"{instances.path}: all {len(found)} annotations are crowd regions (iscrowd is 1), which are no targets; "
-            "set iscrowd to 0 where a box holds a single object"
+            f"{instances.path}: nothing but crowd regions ({counted(len(found), 'annotation')}, iscrowd is 1), which "
+            "are no targets; set iscrowd to 0 where a box holds a single object"
         )
 
 

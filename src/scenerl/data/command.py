@@ -83,7 +83,9 @@ def stats(options: DataOptions) -> None:
 
     deque(_shown(checker.problems(rows())), maxlen=0)
     if not statistics.num_images:
-        raise DataError(f"{source} is empty: {checker.counts['rows']} rows, none of them usable; expected at least one")
+        raise DataError(
+            f"{source} is empty: {counted(checker.counts['rows'], 'row')}, none of them usable; expected at least one"
+        )
     seen = None
     if options.train_source is not None:
         seen, _ = read_training(options.train_source, options.train_split)
@@ -92,7 +94,7 @@ def stats(options: DataOptions) -> None:
         Vocabulary.read(options.vocabulary).require(usable, source)
     Console().print(tables(statistics, seen))
     if skipped := checker.counts["rows"] - statistics.num_images:
-        _say(f"{skipped} of {checker.counts['rows']} rows cannot be used and are not counted, see above")
+        _say(f"{skipped} of {counted(checker.counts['rows'], 'row')} not counted, as unusable, see above")
     if options.out is not None:
         _write_json(options.out, statistics.as_dict(seen))
 
@@ -123,7 +125,7 @@ def check(options: DataOptions) -> None:
     if not counts["rows"]:
         raise DataError(f"{source} is empty: no rows; expected at least one")
     if counts["errors"]:
-        raise DataError(f"{source}: {counts['bad_rows']} of {counts['rows']} rows cannot be used, see above")
+        raise DataError(f"{source}: {counts['bad_rows']} of {counted(counts['rows'], 'row')} cannot be used, see above")
 
 
 def draw(options: DataOptions) -> None:
@@ -154,7 +156,7 @@ def split(options: DataOptions) -> None:
     keys = sorted({key(example) for example in track(_examples(options), "rows")})
     chosen = set(keys[: round(options.test * len(keys))])
     if not chosen or len(chosen) == len(keys):
-        raise DataError(f"{options.source}: {len(keys)} images cannot be divided with --test {options.test}")
+        raise DataError(f"{options.source}: {counted(len(keys), 'image')} cannot be divided with --test {options.test}")
     for name, file in files.items():
         part = (example for example in _examples(options) if (key(example) in chosen) == (name == "test"))
         _say(f"{counted(WRITERS['jsonl'][1](file, part), 'row')} in {file}")

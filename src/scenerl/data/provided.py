@@ -20,7 +20,7 @@ from scenerl.answers.elements import clean_label, excerpt
 from scenerl.data.instances import tidy_id, xywh_box
 from scenerl.data.records import whole_number
 from scenerl.data.vocabulary import NAMED, category_names
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.json_files import is_object, iter_list, iter_lists, read_members
 from scenerl.types import Example, SceneObject
 
@@ -123,4 +123,4 @@ def with_provided(examples: Iterable[Example], boxes: DetectorBoxes) -> Iterator
         hits += bool(found)
         yield replace(example, provided=found)
     if not hits:
-        raise DataError(f"{boxes.name}: none of its {len(boxes)} images with a box is in the data")
+        raise DataError(f"{boxes.name}: {counted(len(boxes), 'image')} with a box, none of them in the data")

@@ -11,6 +11,7 @@ from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.records import MissingFile
 from scenerl.errors import DataError
 
+_LOCAL_FILE = "/data/local-files/?d="  # what Label Studio puts before the path of a file in a folder that it serves
 # A date, as in 20260131-photo.jpg, is none.
 _UPLOAD_PREFIX = re.compile(r"(?!(?:19|20)\d\d[01]\d[0-3]\d-)[0-9a-f]{8}-(?=.)")
 
@@ -66,7 +67,9 @@ class ImageFolders:
         for entry in entries:
             if not isinstance(entry, str) or not entry or "\0" in entry:
                 continue
-            if "://" in entry:
+            if _LOCAL_FILE in entry:
+                entry = unquote(entry.partition(_LOCAL_FILE)[2])
+            elif "://" in entry:
                 entry = unquote(urlsplit(entry).path).lstrip("/")
             if PurePosixPath(entry).is_absolute() and Path(entry).is_file():
                 return Path(entry)

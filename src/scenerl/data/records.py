@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scenerl.answers.elements import MAX_LABEL, clean_label, excerpt
 from scenerl.answers.template import TAGS
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.types import Box, Example, Relation, SceneGraph, SceneObject
 
 MAX_SIDE = 1_000_000
@@ -110,7 +110,7 @@ def build_example(
         objects.append(checks.element(label, box, name, n))
     if empty:
         shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
-        checks.warnings.insert(0, f"{len(empty)} boxes without area in the image are left out: {shown}")
+        checks.warnings.insert(0, f"{counted(len(empty), 'box')} without area in the image left out: {shown}")
     edges: dict[tuple[int, str, int], Relation] = {}
     for n, (subject, predicate, object_) in enumerate(relations):
         if not (0 <= subject < len(labels) and 0 <= object_ < len(labels)):

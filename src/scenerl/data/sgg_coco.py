@@ -27,7 +27,7 @@ from scenerl.data.ground_truth import Names
 from scenerl.data.instances import read_instances, tidy_id
 from scenerl.data.published import choose_split, image_folders, refuse_split
 from scenerl.data.records import Record, build_example, whole_number
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.json_files import iter_lists
 
 EXPECTED = "COCO instances with rel_annotations and rel_categories, as SGG-Benchmark has them"
@@ -79,8 +79,8 @@ def read_named(argument: str, split: str | None, exact: bool) -> tuple[Names, It
             if lost:
                 warnings.insert(
                     0,
-                    f"{len(lost)} relations whose subject, predicate or object the image or the file lacks are left "
-                    f"out: {excerpt(lost[0])}",
+                    f"{counted(len(lost), 'relation')} whose subject, predicate or object the image or the file lacks "
+                    f"left out: {excerpt(lost[0])}",
                 )
             errors = (*instances.problems.get(image_id, ()), *record.errors)
             yield Record(where, None if errors else record.example, errors, tuple(warnings))

@@ -54,9 +54,18 @@ _LINES = re.compile(rf"{_LEAD}({_BULLET}[^\n]++(?:\n\s*+{_BULLET}[^\n]++)++)")
 _NAMES = re.compile(rf"{_LEAD}([^\n\[\]{{}}]++(?:\[[^\n\[\]]*+\][^\n\[\]{{}}]*+)*)(\n|$)?")
 _BARE_LIST = re.compile(rf"{_LEAD}(?:\[([^\n\[\]{{}}]*+)\]|\{{([^\n\[\]{{}}]*+)\}}|\(([^\n()]*+)\)[.。]?(?=\s|$))")
 _SENTENCE_END = re.compile(r"\.\s++(?=[A-Z])|。")
-_DOTTED = re.compile(r"(?:[^\W\d_A-Z][^\n.:?!,;]{0,40}\s?\.\s+)+[^\W\d_A-Z][^\n.:?!,;]{0,40}\s?\.?")
-"""Grounding DINO's list of names: ``dog. traffic light. person``."""
-_ABBREVIATIONS = frozenset(("st", "mt", "dr", "mr", "mrs", "ms", "no", "vs"))
+_DOT = re.compile(r"(\s?)\.(?=\s|$)")
+_NAME = re.compile(r"[^\W\d_][^\n.:?!,;]{0,40}(?:\.[^\n:?!,;]{0,40})?")
+"""One of Grounding DINO's names, ``dog. traffic light. St. Bernard``: a point inside belongs to an abbreviation."""
+_ABBREVIATION = re.compile(r"st|mt|dr|mrs?|ms|no|vs|jr|sr|(?:\w\.)*[A-Z]", re.ASCII | re.IGNORECASE)
+_MAX_NAME = 80
+_NO_NAME = re.compile(
+    r"(?:answer|describe|detect|do|each|every|find|give|he|if|in|it|list|locate|look|no|none|only|output|please|provide"
+    r"|report|respond|return|say|she|show|some|state|tell|that|the|there|these|they|this|those|use|when|where|write|you|your)\b"
+    r"|.*\s(?:are|be|can|is|may|must|should|will)\s",
+    re.IGNORECASE,
+)
+"""What a sentence looks like that stands behind names with capitals."""
 _OPENING, _CLOSING = "([{（【「《", ")]}）】」》"
 _SEPARATORS = ",，、;；|"
 
@@ -119,17 +128,50 @@ def queried_labels(question: str) -> list[str]:
 def _names_behind_a_colon(question: str) -> list[str]:
     """The names between a colon and the end of its sentence or line, whichever comes first."""
     for found in _NAMES.finditer(question):
-        names, *others = _SENTENCE_END.split(found[1], 1)
-        if others or found[2] is not None:
-            return split_names(names.strip().removesuffix("."))
-    return split_names(question) if _is_dotted(question) else []
+        if dotted := _dotted_names(found[1])[0]:
+            return dotted
+        ends = (end.start() for end in _SENTENCE_END.finditer(found[1]))
+        end = next(
+            (end for end in ends if not _is_abbreviation(found[1][max(0, end - 9) : end].rpartition(" ")[2])), None
+        )
+        if end is not None or found[2] is not None:
+            return split_names(found[1][:end].strip().removesuffix("."))
+    names, is_all = _dotted_names(question)
+    return names if is_all else []
 
 
-def _is_dotted(text: str) -> bool:
-    """Whether a text is Grounding DINO's list of names."""
-    words = [name.split() for name in text.split(".") if name.strip()]
-    short = all(len(name) <= 4 and name[-1] not in _ABBREVIATIONS for name in words)
-    return short and _DOTTED.fullmatch(text.strip()) is not None
+def _dotted_names(text: str) -> tuple[list[str], bool]:
+    """Grounding DINO's names at the start of a text, two at least, and whether there is nothing behind them.
+
+    A point ends a name where white space or nothing follows, unless an abbreviation or a single capital letter stands
+    before it without a space. Names have at most four words. Those with capitals have at most three, only stand where
+    the first has one, and do not read as a sentence.
+    """
+    names: list[str] = []
+    start, text = 0, text.strip()
+    for dot in (*_DOT.finditer(text), None):
+        end = dot.start() if dot else len(text)
+        name = text[start:end].strip() if end - start <= _MAX_NAME else ""
+        if dot and name and not dot[1] and _is_abbreviation(name.split()[-1]):
+            continue
+        if not _is_name(name, names):
+            break
+        names.append(name)
+        start = dot.end() if dot else len(text)
+    return (names, not text[start:].strip()) if len(names) > 1 else ([], False)
+
+
+def _is_abbreviation(word: str) -> bool:
+    """Whether the point behind a word is its own."""
+    return _ABBREVIATION.fullmatch(word) is not None and not (len(word) == 1 and word.islower())
+
+
+def _is_name(name: str, before: list[str]) -> bool:
+    if not _NAME.fullmatch(name):
+        return False
+    if not name[0].isupper():
+        return len(name.split()) <= 4
+    return len(name.split()) <= 3 and not _NO_NAME.match(name) and (not before or before[0][0].isupper())
 
 
 def split_names(text: str) -> list[str]:
@@ -139,11 +181,12 @@ def split_names(text: str) -> list[str]:
 
     >>> split_names("a cup (white, chipped); 'salt, pepper' | 桌子、椅子 . and a lamp")
     ['a cup (white, chipped)', 'salt, pepper', '桌子', '椅子', 'a lamp']
-    >>> split_names("dog. traffic light. person"), split_names("a st. bernard")
-    (['dog', 'traffic light', 'person'], ['a st. bernard'])
+    >>> split_names("dog. traffic light. person"), split_names("a st. bernard"), split_names("Mr. Bean. U.S. flag.")
+    (['dog', 'traffic light', 'person'], ['a st. bernard'], ['Mr. Bean', 'U.S. flag'])
     """
-    if _is_dotted(text):
-        return [name.strip() for name in text.split(".") if name.strip()]
+    dotted, is_all = _dotted_names(text)
+    if is_all:
+        return dotted
     names, start, depth, quote = [], 0, 0, ""
     for place, character in enumerate(text):
         around = text[max(0, place - 1) : place + 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from scenerl import data
 from scenerl.commands.demo import DemoOptions
 from scenerl.commands.report import ReportOptions
 from scenerl.config import plain
+from scenerl.demo.processes import named_lines, num_cores, side_by_side
 from scenerl.demo.stages import Stages
 from scenerl.demo.tasks import TASKS
 from scenerl.errors import UserError
@@ -73,34 +75,62 @@ class Pipeline:
         self.trained = self.task.stages(self.scale, self.reward, options.full)
         self.titles = {BASE: "base (zero-shot)"}  # name in files to the title
         self.titles |= {stage.folder: stage.title for stage in self.trained}
+        from_base = sum(stage.start == BASE for stage in self.trained)
+        self.workers = options.workers or (1 if options.smoke else min(num_cores(), from_base))
+        self.threads = max(1, num_cores() // self.workers)
 
     def run(self) -> None:
         """Every stage, then table and report."""
         started, stages = time.time(), self.stages
         fingerprint = {**plain(self.options), "reward": self.reward, "grid": self.task.step, **asdict(self.scale)}
         before = default_values(type(self.options))
-        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=("fresh", "out"), defaults=before):
+        free = ("fresh", "out", "workers")
+        if claim_folder(self.out, fingerprint, fresh=self.options.fresh, free=free, defaults=before):
             stages.say(f"Continuing in {self.out}; --fresh starts over")
         self._say_how_long()
         stages.make_data()
-        stages.evaluate(BASE)
-        for stage in self.trained:
-            stages.train(stage)
-            stages.evaluate(stage.folder)
+        if self.workers == 1:
+            stages.evaluate(BASE)
+            for stage in self.trained:
+                stages.train(stage)
+                stages.evaluate(stage.folder)
+        else:
+            self._run_side_by_side()
         self._finish(time.time() - started)
+
+    def _run_side_by_side(self) -> None:
+        trainings = [(self.options, "train", stage.folder) for stage in self.trained]
+        evaluations = [(self.options, "evaluate", name) for name in self.titles]
+        starts = {stage.folder: stage.start for stage in self.trained}
+
+        def needs(job: _Job) -> _Job | None:
+            options, kind, name = job
+            model = name if kind == "evaluate" else starts[name]
+            return None if model == BASE else (options, "train", model)
+
+        jobs = [*trainings, *evaluations]  # the longest first
+        with contextlib.closing(side_by_side(_work, jobs, self.workers, self.threads, needs)) as ended:
+            for _, error in ended:
+                if error:
+                    raise error
 
     def _say_how_long(self) -> None:
         """What is still to be done, in minutes on this machine."""
         from scenerl.demo import timing
 
-        scale, steps = self.scale, 0.0
+        scale = self.scale
+        steps: dict[str, float] = {}
+        until: dict[str, float] = {BASE: 0.0}  # when a model is there at the earliest
         for stage in self.trained:
+            steps[stage.folder] = 0.0
             if not self.stages.is_done(stage.folder):
                 is_sft = stage.weights is None
                 cost = scale.batch_size * timing.SFT_EXAMPLE if is_sft else scale.rollouts * timing.COMPLETION
-                steps += stage.steps * cost + scale.num_test * timing.ANSWER
-        if steps:
-            minutes = (timing.STARTUP_SECONDS + steps * timing.seconds_per_step()) / 60
+                steps[stage.folder] = stage.steps * cost + scale.num_test * timing.ANSWER
+            until[stage.folder] = until[stage.start] + steps[stage.folder]
+        if total := sum(steps.values()):
+            total = max(total / self.workers, *until.values())
+            minutes = (timing.STARTUP_SECONDS + total * timing.seconds_per_step(self.threads)) / 60
             self.stages.say(f"This will take about {max(1, minutes):.0f} min on this machine")
 
     def _finish(self, seconds: float) -> None:
@@ -139,6 +169,21 @@ class Pipeline:
             "stages": rows,
             **({"predicate_counts": dict(predicates.most_common())} if predicates else {}),
         }
+
+
+_Job = tuple[DemoOptions, str, str]
+"""Options, ``train`` or ``evaluate``, and the name of a model."""
+
+
+def _work(options: DemoOptions, kind: str, name: str) -> None:
+    """Train or evaluate a model, in a process of its own."""
+    # "rl" and "zero" tell the lines apart, unless there is one for each reward
+    with named_lines(f"{name if options.full else name.split('_')[0]:4} "):
+        pipeline = Pipeline(options, Console())
+        if kind == "evaluate":
+            pipeline.stages.evaluate(name)
+        else:
+            pipeline.stages.train(next(stage for stage in pipeline.trained if stage.folder == name))
 
 
 def headline_table(title: str, stages: Mapping[str, Mapping[str, dict]]) -> Table:

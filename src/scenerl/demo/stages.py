@@ -128,6 +128,7 @@ class Stages:
                 progress=lambda step, metrics: advance(1),
                 seen=list(data.load(self.data_path(task.warmup))),
                 grounding_steps=scale.grounding_steps,
+                words=task.words,
             )
         self.say(f"box error {metrics['box_l1']:.3f} of the image, class accuracy {metrics['accuracy']:.3f}")
         self.say(f"box numbers of named objects right: {metrics['grounding_accuracy']:.3f}")

@@ -78,6 +78,7 @@ class Task:
         rewards: name of a reward set to its title and its rewards with weights; the first is the default.
         warmup: file of the rows for the warm-ups of a small model that is trained from scratch, where each object has
             one label; not given: everything starts from the base model of the package.
+        words: whether that model has a token for each word of the labels, not for each label.
         sft, muon_learning_rate: settings of SFT, where the vision tower stays fixed as in GRPO.
         grpo: settings of GRPO. reward_options: those of its rewards.
         counts_training: whether metrics tell common from rare predicates, and triplets that training never showed.
@@ -96,6 +97,7 @@ class Task:
     metric_task: str
     max_tokens: int
     warmup: str | None = None
+    words: bool = False
     sft: Mapping[str, Any] = field(default_factory=lambda: _SFT)
     muon_learning_rate: float = 0.005
     step: int = 100  # the raster that the scenes are drawn on
@@ -117,13 +119,9 @@ class Task:
             title, weights = self.rewards[name]
             stages.append(Stage(f"rl_{name}", f"SFT + RL ({title})", "sft", self.train, weights, scale.grpo_steps))
             if scale.zero_steps:
-                weights = {**weights, "format": max(weights["format"], _ZERO_FORMAT)}
                 stages.append(Stage(f"zero_{name}", f"Zero ({title})", "base", self.train, weights, scale.zero_steps))
         return stages
 
-
-_ZERO_FORMAT = 0.5
-"""Least weight of the reward for the format without SFT, where nothing else teaches it."""
 
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
@@ -137,7 +135,7 @@ GRAPH = Task(
     # Hard Recall does not penalise relations between ids that do not exist, so the format weighs more beside it.
     # docs/log.md has what else was tried.
     rewards={
-        "triplet_f1": ("F1", {"format": 0.25, "node_box": 0.5, "triplet_f1": 3.0}),
+        "triplet_f1": ("F1", {"format": 0.5, "node_box": 0.5, "triplet_f1": 3.0}),
         "hard_recall": ("Hard Recall", {"format": 1.0, "node_box": 0.5, "hard_recall": 3.0}),
     },
     format="json",

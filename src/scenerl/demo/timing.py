@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from scenerl.models.folders import BASE
 from scenerl.models.loading import load
 from scenerl.tiny import mixture, pretrain
@@ -16,8 +18,17 @@ _TIMED = 3
 _BATCH_SIZE = 24
 
 
-def seconds_per_step() -> float:
+def seconds_per_step(threads: int) -> float:
     """Seconds of a forward and backward pass of the base model: the fastest of three, after one that is not timed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _fastest()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fastest() -> float:
     checkpoint = load(BASE, "float32", trainable=True)
     rows = [mixture.row(f"timing/{number}") for number in range(_BATCH_SIZE)]
     seconds = []

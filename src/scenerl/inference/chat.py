@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from scenerl.errors import counted
 from scenerl.inference.alignment import spans_of_bytes
 from scenerl.inference.engine import GenerationError, Reply
 from scenerl.models.loading import Checkpoint
@@ -111,7 +112,7 @@ def replies_of(completion: Completion, count: int, logprobs: bool) -> list[Reply
     """
     choices = sorted(completion.choices, key=lambda choice: choice.index)
     if len(choices) < count:
-        raise GenerationError(f"{len(choices)} answers in place of {count}")
+        raise GenerationError(f"{counted(len(choices), 'answer')} in place of {count}")
     total = completion.usage.completion_tokens if completion.usage and len(choices) == 1 else None
     return [_reply(choice, total or 0, logprobs) for choice in choices[:count]]
 

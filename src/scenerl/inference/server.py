@@ -1,7 +1,8 @@
 """The engine that requests answers from a server with OpenAI's API: vLLM, SGLang, ``transformers serve`` and others.
 
 The openai package makes the requests. It tries again after lost connections, time-outs, replies that are no chat
-completion or too long, and the statuses 408, 409, 429 and 5xx, backs off in between, and honours ``Retry-After``.
+completion or too long, and the statuses 408, 409, 429 and 5xx (at the start, not after 500), backs off in between, and
+honours ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class ServerEngine:
         url = _parse_address(server)
         self.address = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()  # without a password
         self._model, self._sampling, self._checkpoint, self._timeout = model, sampling, checkpoint, timeout
+        self._is_ready = False
         self._client = openai.OpenAI(
             base_url=url.geturl(),
             api_key=_checked_key(key) or "none",
@@ -85,7 +87,7 @@ class ServerEngine:
             max_retries=tries - 1,
             default_headers={"Accept-Encoding": "identity"},  # a small reply cannot become a large one
             http_client=openai.DefaultHttpxClient(
-                event_hooks={"response": [_check_response]},
+                event_hooks={"response": [_check_response, self._say_whether_to_retry]},
                 trust_env=not _is_loopback(url.hostname),  # a proxy does not know this machine's own servers
                 follow_redirects=False,  # a key must not travel to another server
             ),
@@ -99,6 +101,7 @@ class ServerEngine:
         except BaseException:
             self.close()
             raise
+        self._is_ready = True
 
     def answer(
         self, prompts: Sequence[list[dict]], seed: int = 0, shapes: Sequence[GrammarSpec] | None = None
@@ -125,6 +128,12 @@ class ServerEngine:
         """Close the connections."""
         self._workers.close()
         self._client.close()
+
+    def _say_whether_to_retry(self, response: httpx2.Response) -> None:
+        """Until the server has answered once, status 500 means that it cannot (503 and 429: not yet), and it says why
+        at once. The openai package obeys this header."""
+        if response.status_code == 500 and not self._is_ready:
+            response.headers["x-should-retry"] = "false"
 
     def _requests(self, prompt: list[dict], seed: int, grammar: str | None) -> list[Future[list[Reply]]]:
         """The requests for a prompt's replies: one for all of them, or one for each."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.files import only_writer, whole_file
 from scenerl.inference.batches import Batch
 from scenerl.inference.fingerprint import Fingerprint
@@ -98,8 +98,9 @@ def gather(
                 for sample in range(num_samples):
                     if (place := places.pop((example.image_id, sample), None)) is None:
                         raise UserError(
-                            f"{out.parent}: image_id {example.image_id!r} has no answer in any of {count} files; a "
-                            f"part is not finished: run it again ({', '.join(f'--shard {part}' for part in parts)})"
+                            f"{out.parent}: image_id {example.image_id!r} has no answer in any of "
+                            f"{counted(count, 'file')}; a part is not finished: run it again "
+                            f"({', '.join(f'--shard {part}' for part in parts)})"
                         )
                     index, offset = place
                     files[index].seek(offset)

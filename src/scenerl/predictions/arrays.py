@@ -29,7 +29,7 @@ from scenerl.box_formats import extent_wh
 from scenerl.boxes import as_boxes, rescale
 from scenerl.data.ground_truth import Names
 from scenerl.data.records import four_finite
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.json_files import read_json
 from scenerl.predictions.checks import find_box_format
 from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, part, places
@@ -204,7 +204,7 @@ def _images(path: Path) -> Iterator[tuple[str, Mapping, list, list]]:
         raise DataError(f"{path}: expected a JSON object of images, found {excerpt(value)}")
     for index, entry in value.items():
         if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(files):
-            raise DataError(f"{path}: image {excerpt(index)} is not in idx_to_files ({len(files)} files)")
+            raise DataError(f"{path}: image {excerpt(index)} is not in idx_to_files ({counted(len(files), 'file')})")
         yield PurePosixPath(str(files[int(index)])).stem, entry, classes, predicates
 
 
@@ -242,5 +242,5 @@ def _product(*scores: float | None) -> float:
 
 def _name(listed: list, number: object, where: str) -> str:
     if type(number) is not int or not 0 <= number < len(listed):
-        raise DataError(f"{where}: number {excerpt(number)} is beyond the {len(listed)} names")
+        raise DataError(f"{where}: number {excerpt(number)} is beyond the {counted(len(listed), 'name')}")
     return str(listed[number])

@@ -16,6 +16,7 @@ from scenerl.answers import OutputFormat
 from scenerl.answers.recognise import AnswerAndQuery, closest, explained
 from scenerl.box_formats import extent_wh
 from scenerl.boxes import Array, as_boxes, iou_matrix, rescale
+from scenerl.errors import counted
 from scenerl.types import INVALID_ISSUES, Example, ParseResult
 
 ANSWERS = 20
@@ -70,7 +71,7 @@ def why_unread(answers: Sequence[AnswerAndQuery], results: Sequence[ParseResult]
     if kind == "truncated":
         return f"{count} break off: was the token limit (max_new_tokens) too low?"
     if kind == "no_answer":
-        return f"{count} rows hold no answer"
+        return f"{counted(count, 'row')} without an answer"
     if kind == "no_area":
         return (
             f"the boxes of {count} have no area: are their corners in another order, or are they x, y, width, height?"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scenerl.answers.elements import excerpt, normal_text
 from scenerl.data.ground_truth import Names
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.predictions.notes import Notes
 from scenerl.types import Box, ParseResult, Relation, SceneGraph, SceneObject
 
@@ -68,7 +68,7 @@ class Predictions:
         found = [entry.row.get("task") for entry in self.entries.values() if entry.row is not None]
         others = Counter(other for other in found if isinstance(other, str) and other != task)
         return [
-            f"{count} rows answer the task {excerpt(other)} and are evaluated as {task}; choose with --task"
+            f"{counted(count, 'row')} of the task {excerpt(other)} evaluated as {task}; choose with --task"
             for other, count in others.items()
         ]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from scenerl.data.jsonl import why_no_json
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.files import whole_file
 from scenerl.predictions.counts import AnswerCounts
 
@@ -67,7 +67,7 @@ class PredictionFile:
         except OSError as error:
             self._file.truncate(self._size)
             raise UserError(
-                f"{self.path}: cannot write ({error.strerror}); the {len(self.done)} rows so far are kept, "
+                f"{self.path}: cannot write ({error.strerror}); {counted(len(self.done), 'row')} so far kept, "
                 "the same command goes on from there"
             ) from error
         self._note(line, row)

@@ -17,7 +17,7 @@ from scenerl.answers.elements import excerpt, label_of
 from scenerl.data.ground_truth import Names
 from scenerl.data.instances import tidy_id
 from scenerl.data.records import four_finite
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.json_files import read_json
 from scenerl.predictions.contents import NumberedGraph, Predictions, RawPrediction, part, places
 from scenerl.predictions.row import decode_score
@@ -73,7 +73,7 @@ def _result(entry: object, where: str, names: Names, predictions: Predictions) -
     scores = part(entry, "scores", list, where, [])
     for key, listed in (("names", ids), ("names_target", labels)):
         if len(listed) != len(boxes):
-            raise DataError(f"{where}: {len(boxes)} boxes but {len(listed)} {key}; they belong together")
+            raise DataError(f"{where}: {counted(len(boxes), 'box')} but {len(listed)} {key}; they belong together")
     if ids == _FAILED and not entry.get("relation_tuples"):
         return ParseResult("no_answer", None)
     graph = NumberedGraph()

@@ -10,7 +10,7 @@ from scenerl.answers.dialogue import Conversation
 from scenerl.answers.formats import FORMATS
 from scenerl.answers.recognise import explained
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.predictions.checks import find_box_format
 from scenerl.predictions.notes import Notes
 from scenerl.predictions.row import DEFAULT_BOX_FORMAT, conversation_of, decode
@@ -46,11 +46,11 @@ def reading_of(
     counts = explained((entry.row.get("answer"), example.query) for entry, example in raw)
     if not counts:
         raise UserError(
-            f"{raw[0][0].where}: no format explains any of the {len(raw)} answers that were tried; choose one with "
-            f"--format: {', '.join(FORMATS)}"
+            f"{raw[0][0].where}: no format explains any of the {counted(len(raw), 'answer')} that were tried; choose "
+            f"one with --format: {', '.join(FORMATS)}"
         )
     name, *others = counts
-    said = f"read as {name}, which explains {counts[name]} of the {len(raw)} answers that were tried"
+    said = f"read as {name}, which explains {counts[name]} of the {counted(len(raw), 'answer')} that were tried"
     if others:
         said += f" ({', '.join(f'{other}: {counts[other]}' for other in others)})"
     options = replace(options, format=name)

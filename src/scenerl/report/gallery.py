@@ -77,7 +77,8 @@ def gather(
         and (not outlines or predicts_relations)
         and not any(options[stage.name].task == "det" for stage in stages)
     )
-    if outlines and not predicts_relations and not of_relations:
+    is_parsed = any(status == "ok" for outline in outlines.values() for status in outline.statuses.values())
+    if is_parsed and not predicts_relations:
         # The answers are detections: no relation of the ground truth was to be found.
         truths = [
             {key: replace(example, graph=SceneGraph(example.graph.objects)) for key, example in one.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from scenerl.config.convert import near_misses
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.plugins import finite_number, is_own, load_function
 from scenerl.rewards.comparison import Comparison
 from scenerl.rewards.density import box_count, hallucination, repetition, triplet_f1, triplet_f_beta, triplet_precision
@@ -85,7 +85,8 @@ def check_rewards(names: Sequence[str], weights: Sequence[float] | None) -> None
         raise UserError(f"rewards: none given; allowed: {', '.join(REWARDS)}")
     if weights is not None and len(weights) != len(names):
         raise UserError(
-            f"reward_weights: {len(weights)} weights for {len(names)} rewards ({', '.join(names)}); give one each"
+            f"reward_weights: {counted(len(weights), 'weight')} for {counted(len(names), 'reward')} "
+            f"({', '.join(names)}); give one each"
         )
 
 

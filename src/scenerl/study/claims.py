@@ -253,6 +253,8 @@ CLAIMS = (
             *_beats("f1", "sft", {"zR@50": "zR@50, new triplets"}, "triplets"),
             *_beats("f1", "sft", {"triplet_f1": "F1, new places"}, "places"),
             *_beats("f1", "sft", {"triplet_f1": "F1, a world of another look"}, "other"),
+            *_beats("od_length", "sft", {"object_f1": "F1, new combinations"}, "names", "combinations"),
+            *_beats("od_length", "sft", {"object_f1": "F1, new negations"}, "negations", "combinations"),
         ),
     ),
     Claim(

@@ -8,7 +8,7 @@ from functools import partial
 
 from scenerl.data import synthetic_detection
 from scenerl.demo.tasks import DETECTION, GRAPH, GRPO, Scale, Stage, Task
-from scenerl.study import worlds
+from scenerl.study import combinations, worlds
 
 DENSITIES = (1.0, 0.75, 0.5, 0.25, 0.1)
 """Probabilities with which an annotator mentions a relation."""
@@ -50,7 +50,7 @@ def experiments(smoke: bool = False) -> dict[str, Experiment]:
         smoke: the same with tiny numbers of everything.
     """
     found = [_graphs(keep, smoke) for keep in DENSITIES]
-    found += [_detection(smoke), _phrases(smoke, "plain"), _phrases(smoke, "think")]
+    found += [_detection(smoke), _phrases(smoke, "plain"), _phrases(smoke, "think"), _combinations(smoke)]
     return {experiment.name: experiment for experiment in found}
 
 
@@ -128,6 +128,24 @@ _PHRASES = replace(
     ),
     smoke=Scale(16, 4, sft_steps=1, grpo_steps=1, batch_size=4, rollouts=16, warmup_steps=1, grounding_steps=1),
 )
+
+
+# Answers of up to three boxes, of which the annotator overlooks some, as in the detection demo.
+_COMBINATIONS = replace(
+    _PHRASES,
+    make_data=combinations.make,
+    num_scenes=combinations.num_scenes,
+    tests={
+        "test.jsonl": {"complete annotations": "test.jsonl"},
+        "names.jsonl": {"names never trained": "names.jsonl"},
+        "negations.jsonl": {"negations never trained": "negations.jsonl"},
+    },
+    words=True,
+)
+
+
+def _combinations(smoke: bool) -> Experiment:
+    return Experiment("combinations", _COMBINATIONS, _detectors(_COMBINATIONS, {"od_length": {}}, smoke))
 
 
 def _phrases(smoke: bool, template: str) -> Experiment:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from scenerl.commands.study import StudyOptions
+from scenerl.demo.processes import num_cores, side_by_side
 from scenerl.demo.stages import Stages
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.files import check_out
 from scenerl.models.folders import BASE
 from scenerl.progress import in_words
@@ -58,46 +55,25 @@ def _run_all(options: StudyOptions, jobs: Sequence[tuple[str, int]]) -> list[str
     """Run the jobs; the folders of those that failed."""
     if not jobs:
         return []
-    workers = min(options.workers or os.cpu_count() or 1, len(jobs))
+    workers = min(options.workers or num_cores(), len(jobs))
     console, started, failed = Console(), time.monotonic(), []
-    console.print(f"{len(jobs)} experiments, {workers} at a time", highlight=False)
-    with _one_thread_each(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_run_one, options, *job): job for job in jobs}
-        try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                folder = _folder(options, *futures[future])
-                if future.exception():
-                    failed.append(str(folder))
-                left = (time.monotonic() - started) / number * (len(jobs) - number)
-                console.print(
-                    f"{number} of {len(jobs)}, {in_words(left)} left: {folder}"
-                    f"{f' failed: {future.exception()}' if future.exception() else ''}",
-                    highlight=False,
-                    markup=False,
-                )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    console.print(f"{counted(len(jobs), 'experiment')}, {workers} at a time", highlight=False)
+    with contextlib.closing(side_by_side(_run_one, [(options, *job) for job in jobs], workers)) as ended:
+        for number, (job, error) in enumerate(ended, start=1):
+            folder = _folder(*job)
+            if error:
+                failed.append(str(folder))
+            left = (time.monotonic() - started) / number * (len(jobs) - number)
+            console.print(
+                f"{number} of {len(jobs)}, {in_words(left)} left: {folder}{f' failed: {error}' if error else ''}",
+                highlight=False,
+                markup=False,
+            )
     return failed
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """So that processes side by side do not share cores; read by the processes that are started meanwhile."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _run_one(options: StudyOptions, name: str, seed: int) -> None:
     """Train and evaluate the models of an experiment, in a process of its own."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     found = experiments(options.smoke)
     folder = _folder(options, name, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,12 +93,6 @@ def _run_one(options: StudyOptions, name: str, seed: int) -> None:
         except BaseException:
             traceback.print_exc()
             raise
-
-
-def _end_with_parent() -> None:
-    """A study that was killed leaves no process behind that writes into its folder."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _is_whole(stages: Stages, experiment: Experiment) -> bool:

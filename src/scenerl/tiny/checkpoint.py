@@ -47,6 +47,7 @@ def build(
     seed: int = 0,
     model_type: str = "qwen2_vl",
     more: Sequence[tuple[Sequence[Example], OutputFormat]] = (),
+    words: bool = False,
 ):
     """A randomly initialised model and its processor for a data set: coordinates, labels and prompt are its own tokens.
 
@@ -57,6 +58,7 @@ def build(
         seed: of the weights.
         model_type: the family, one of :data:`~scenerl.tiny.architectures.ARCHITECTURES`.
         more: further training data, with answers in formats of their own.
+        words: the words of queried labels are tokens instead of the labels, so that others can be made of them.
 
     Raises:
         UserError: there is no example, or one cannot be written in ``output_format``.
@@ -76,6 +78,8 @@ def build(
             largest = max(largest, *map(int, extent_wh(form.box_format, example.image_wh, input_wh)))
             prompts.add(build_prompt(form, example.query, referring=example.referring))
             labels.update(example.query or ())
+    if words:
+        labels = {word for label in labels for word in label.split()}
     numbers = range(0, largest + 1, output_format.step)
     phrases = shared_phrases(sorted(prompts), sorted(labels))
     rest = [] if len(prompts) == 1 else split_at(sorted(prompts), phrases)
@@ -105,6 +109,7 @@ def create(
     model_type: str = MODEL_TYPE,
     grounding_steps: int = 0,
     more: Sequence[tuple[Sequence[Example], OutputFormat]] = (),
+    words: bool = False,
 ) -> dict[str, float]:
     """Save a small model for a data set as a checkpoint folder.
 
@@ -120,7 +125,7 @@ def create(
         seen: what the warm-ups show in place of ``examples``: there an object should have one label.
         model_type: the family, one of :data:`~scenerl.tiny.architectures.ARCHITECTURES`.
         grounding_steps: steps of :func:`~scenerl.tiny.grounding.warm_up_grounding`, after the other; 0 for none.
-        more: further training data that the tokenizer is made for, see :func:`build`.
+        more, words: further training data, and how the tokenizer is made for it; see :func:`build`.
 
     Returns:
         The last metrics of the vision warm-up, and as ``grounding_accuracy`` those of the other; empty without one.
@@ -128,7 +133,7 @@ def create(
     Raises:
         UserError: an example that cannot be written in ``output_format``, or no object to warm up on.
     """
-    model, processor = build(examples, output_format, shape, seed, model_type, more)
+    model, processor = build(examples, output_format, shape, seed, model_type, more, words)
     metrics = {}
     if warmup_steps:
         bins = min(_MOST_BINS, 1000 // output_format.step)

@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from trl import GRPOConfig
 
 from scenerl.answers.dialogue import Conversation
-from scenerl.errors import DataError, UserError
+from scenerl.errors import DataError, UserError, counted
 from scenerl.models.loading import Checkpoint
 from scenerl.plugins import described, is_own
 from scenerl.rewards import Comparison, RewardOptions, select_rewards
@@ -48,8 +48,9 @@ def check_batch(args: GRPOConfig, num_examples: int) -> None:
     num_prompts = args.generation_batch_size // args.num_generations
     if num_examples < num_prompts:
         raise UserError(
-            f"the data set has {num_examples} examples, but a rollout takes {num_prompts} different prompts "
-            f"({args.generation_batch_size} completions in groups of {args.num_generations}); lower "
+            f"the data set has {counted(num_examples, 'example')}, but a rollout takes "
+            f"{counted(num_prompts, 'different prompt')} ({counted(args.generation_batch_size, 'completion')} "
+            f"in groups of {args.num_generations}); lower "
             "per_device_train_batch_size or raise num_generations"
         )
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 
 _WHOLE = "DDP or one process"
 
@@ -24,7 +24,9 @@ def check_processes(args) -> None:
     """
     count, started = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if count and started > count:
-        raise UserError(f"{started} processes were started on a machine with {count} GPUs; use a profile of {count}")
+        raise UserError(
+            f"{started} processes were started on a machine with {counted(count, 'GPU')}; use a profile of {count}"
+        )
     if args.world_size != (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise UserError(
             f"{num_processes} processes were started, but there is no accelerator here; use a profile of one "

@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import nanstd
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.files import atomic_write_text
 from scenerl.json_files import read_json
 from scenerl.training.reward_monitor import GENERAL_ADVICE
@@ -270,8 +270,8 @@ class GroupSamplingMixin:
         rewards = torch.cat([group.totals for group in groups])
         kept = f"the run is saved after step {done}, and the same command goes on" if done else "nothing was learnt yet"
         raise UserError(
-            f"dynamic_sampling: none of {len(groups)} groups in {rounds} rounds had rewards that differ (mean "
-            f"{rewards.nanmean():g}), so there is nothing to learn from: {GENERAL_ADVICE}; {kept}"
+            f"dynamic_sampling: none of {counted(len(groups), 'group')} in {counted(rounds, 'round')} had rewards that "
+            f"differ (mean {rewards.nanmean():g}), so there is nothing to learn from: {GENERAL_ADVICE}; {kept}"
         )
 
     def save_rollout(self, checkpoint: Path) -> None:

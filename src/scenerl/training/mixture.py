@@ -15,7 +15,7 @@ from scenerl.answers import GrammarSpec, OutputFormat
 from scenerl.answers.dialogue import Conversation, Size
 from scenerl.answers.formats import FORMATS
 from scenerl.commands.sources import Source
-from scenerl.errors import UserError
+from scenerl.errors import UserError, counted
 from scenerl.models.family import Family
 from scenerl.models.output_formats import changed_by_options
 from scenerl.rewards import RELATION_REWARDS, Reward, select_rewards
@@ -68,7 +68,7 @@ class Mixture:
     def describe(self) -> str:
         """Names of the sources with their numbers of examples and shares, for the log."""
         return ", ".join(
-            f"{part.name}: {len(part.examples)} examples, {self.rows.count(number) / len(self.rows):.1%}"
+            f"{part.name}: {counted(len(part.examples), 'example')}, {self.rows.count(number) / len(self.rows):.1%}"
             for number, part in enumerate(self.parts)
         )
 

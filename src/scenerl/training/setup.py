@@ -27,7 +27,7 @@ from scenerl.config import plain, resolve_extra
 from scenerl.config.batch import accumulation_steps
 from scenerl.data.provided import boxes_for
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import DataError, UserError
+from scenerl.errors import DataError, UserError, counted
 from scenerl.models.family import Family
 from scenerl.models.loading import Checkpoint, family_of, load
 from scenerl.models.output_formats import output_format_for
@@ -244,7 +244,7 @@ def usable_shapes(examples: Sequence[Example], conversation: Conversation, optio
         else:
             kept.append(example)
     if examples and not kept:
-        raise DataError(f"{options.data}: the model takes none of the {len(examples)} images")
+        raise DataError(f"{options.data}: the model takes none of the {counted(len(examples), 'image')}")
     return examples if len(kept) == len(examples) else kept
 
 

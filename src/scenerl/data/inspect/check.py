@@ -11,7 +11,7 @@ from scenerl.data.images import open_image, orientation_note
 from scenerl.data.inspect.conventions import Conventions
 from scenerl.data.records import Record
 from scenerl.data.vocabulary import Vocabulary
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.types import Example
 
 _SHOWN = 3  # messages of a kind in a row
@@ -106,7 +106,7 @@ class Repeats:
         """For each kind of which some were not to show, how many."""
         for first, count in self._kinds.values():
             if count > _SHOWN_IN_ALL:
-                yield replace(first, where=f"{count - _SHOWN_IN_ALL} more lines like that of {first.where}")
+                yield replace(first, where=f"{counted(count - _SHOWN_IN_ALL, 'more line')} like that of {first.where}")
 
 
 def _summed_up(messages: list[str]) -> Iterator[str]:
