@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from scenerl.commands import parse
+from scenerl.config.convert import choices, convert
 from scenerl.config.options import field_types
-from scenerl.config.trl_fields import fields_in_source
+from scenerl.config.trl_fields import _CLOSED, fields_in_source
 from scenerl.early_checks import check_trackers, check_training
 from scenerl.errors import UserError
 
@@ -22,6 +24,10 @@ SFT = "sft --model tiny --out o --data rows.jsonl"
 GRPO = "grpo --model m --out o --data rows.jsonl"
 MISTAKES = {
     "sft --model tiny --out o --data nope.jsonl": "nope.jsonl: cannot be read",
+    "sft --model tiny --out o --data row.jsonl": "row.jsonl: cannot be read (No such file or directory) (did you mean",
+    "sft --model tiny --out o --data rows.json": "(did you mean rows.jsonl?)",
+    "sft --model tiny --out o --data image/rows.jsonl": "(did you mean images",
+    "sft --model bse --out o --data rows.jsonl": "(did you mean base?)",
     "sft --model tiny --out o --data coco:nope.json,query=all": "coco:nope.json,query=all: there is no file",
     "sft --model tiny --out o --data coc:nope.json": "did you mean coco",
     "sft --model tiny --out o --data relations.jsonl": "'relationships' is missing (is it 'relations'?)",
@@ -29,6 +35,9 @@ MISTAKES = {
     "sft --model tiny --out o --data no_image.jsonl": "2.png",
     "sft --model nope --out o --data rows.jsonl": "model 'nope': no such folder",
     "sft --model tiny --out images --data rows.jsonl": "images: holds files but no config.yaml",
+    "sft --model base --out o --data detection.jsonl": "detection.jsonl: is annotated for detection, and json writes",
+    "predict --model base --out p.jsonl --data detection.jsonl": "add --format detections",
+    f"{SFT} --format gemini": "format: gemini is only read; models are trained in json, compact, detections, toon",
     f"{SFT} --lr 1e-5": "unknown option 'lr', no field of SFTConfig either (did you mean learning_rate",
     f"{SFT} --bs 4": "did you mean global_batch_size",
     f"{SFT} --learning_rate fast": "learning_rate: 'fast': should be a valid number",
@@ -36,12 +45,23 @@ MISTAKES = {
     f"{SFT} --format jsn": "(did you mean json?)",
     f"{SFT} --vocabulary vg15": "vg15",
     f"{SFT} --boxes nope.json --task sgcls": "boxes: there is no file nope.json",
+    f"{SFT} --loss_type dtf": "loss_type: 'dtf': should be 'dft' or 'nll' (did you mean dft?)",
+    f"{SFT} --lr_scheduler_type constnt": "(did you mean constant, cosine?)",
+    f"{SFT} --optim adamw": "(did you mean adamw_8bit, adamw_torch, adamw_bnb_8bit?)",
+    f"{GRPO} --temperature 0": "temperature: '0': should be greater than 0",
+    f"{GRPO} --top_p 1.5": "top_p: '1.5': should be less than or equal to 1",
+    f"{GRPO} --num_generations 1": "num_generations: '1': should be greater than or equal to 2",
+    f"{GRPO} --beta -1": "beta: '-1': should be greater than or equal to 0",
+    f"{GRPO} --loss_type grop": "(did you mean grpo?)",
+    f"{GRPO} --importance_sampling_level seq": "should be 'sequence' or 'token'",
+    f"{GRPO} --scale_rewards grup": "(did you mean group?)",
     f"{SFT} --report_to tensorbord": "'tensorbord' is not known (did you mean tensorboard?)",
     f"{GRPO} --rewards hard_recal": "unknown reward 'hard_recal' (did you mean hard_recall",
     f"{GRPO} --rewards nope.py:mine": "there is no file",
     f"{GRPO} --reward_weights 1 2": "2 weights for 4 rewards",
     f"{GRPO} --predicate_counts nope.json": "predicate_counts: there is no file nope.json",
     GRPO: "model 'm': no such folder",
+    "predict rows.jsonl --model base": "rows.jsonl: is no image; a data set is given as --data rows.jsonl",
     "predict nope.jpg --model base": "nope.jpg: no image there",
     "predict --model base --data nope.jsonl --out p.jsonl": "nope.jsonl: cannot be read",
     "predict --model nope --data rows.jsonl --out p.jsonl": "model 'nope': no such folder",
@@ -69,6 +89,7 @@ def folder(tmp_path, monkeypatch):
     relations = {key: value for key, value in ROW.items() if key != "relationships"} | {"relations": []}
     box = ROW | {"objects": [{"id": "dog.1", "box": [0, 0, 4, 4]}]}
     rows = {"rows": ROW, "relations": relations, "box": box, "no_image": ROW | {"file_name": "2.png"}}
+    rows["detection"] = {key: ROW[key] for key in list(ROW)[:4]} | {"detections": [], "query": ["dog"]}
     for name, row in rows.items():
         Path(f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     Path("typo.yaml").write_text("fromat: json\n")
@@ -96,6 +117,9 @@ def test_correct_options_pass(folder):
         ["sft", "--model", "nope", "--out", "o", "--data", "nope.jsonl", "--smoke"],
         ["sft", "--model", "tiny", "--out", "o", "--data", "box.jsonl", "--skip_bad"],
         ["grpo", "--model", "base", "--out", "o", "--data", "rows.jsonl", "--report_to", "none"],
+        ["grpo", "--model", "base", "--out", "o", "--data", "rows.jsonl", "--scale_rewards", "false"],
+        ["grpo", "--model", "base", "--out", "o", "--data", "detection.jsonl", "--task", "det"],
+        ["sft", "--model", "tiny", "--out", "o", "--data", "detection.jsonl", "--format", "detections"],
     ):
         check_training(*parse(words[0], words[1:]))
     assert not Path("o").exists()
@@ -117,6 +141,10 @@ def test_fields_in_the_source_are_those_of_the_class(name):
     read, true = field_types(fields_in_source(name)), field_types(getattr(trl, name))
     assert read.keys() == true.keys()
     assert all(read[key] == true[key] for key in ("learning_rate", "max_steps", "report_to", "fp16"))
+    assert all(choices(read[key]) == choices(true[key]) for key in ("lr_scheduler_type", "optim", "save_strategy"))
+    for field in dataclasses.fields(getattr(trl, name)):
+        if field.name in _CLOSED:
+            convert(field.default, read[field.name])
 
 
 def test_without_trl_fields_are_not_checked(folder, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scenerl.answers import OutputFormat, write_answer
+from scenerl.cli import main
 from scenerl.commands.eval import EvalOptions
 from scenerl.data import load
 from scenerl.data.triplets import read_training
@@ -180,8 +181,16 @@ def test_missing_and_unknown_images_are_counted_and_named(tmp_path, data, capsys
     assert found["failures"] == {"no_answer": 1}
     assert found["metrics"]["R@50"]["value"] == 1 / 2
     warnings = capsys.readouterr().err
-    assert "1 images have no prediction and count as empty: '7'" in warnings
+    assert f"{tmp_path / 'p.jsonl'}: 1 image without a prediction, counted as empty: '7'" in warnings
     assert "'somewhere else'" in warnings
+
+
+def test_answers_without_any_relation(tmp_path, data, capsys):
+    rows = [{**row, "answer": json.dumps([{"bbox_2d": [0, 0, 9, 9], "label": "dog"}])} for row in answers(data)]
+    path = write(tmp_path / "p.jsonl", rows)
+    for task, said in (("sgdet", True), ("det", False)):
+        assert main(["eval", str(path), "--data", str(data), "--format", "detections", "--task", task]) == 0
+        assert (f"{path}: no answer has a relation; --task det" in capsys.readouterr().err) == said
 
 
 def test_further_samples_are_left_out(tmp_path, data):

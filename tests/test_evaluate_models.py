@@ -105,6 +105,17 @@ def test_every_model_with_its_own_way_of_writing(folder, capsys):
     assert found["models"]["Qwen2.5"]["frame"] == "pixels" and found["options"]["task"] == "det"
 
 
+def test_tables_in_files_are_whole(folder, capsys):
+    """A terminal wraps and cuts what does not fit; a file is read by other programs."""
+    names = [f"a_checkpoint_with_a_long_name_{n}" for n in range(4)]
+    files = [f"{name}={folder}/{('qwen3', 'half')[n % 2]}.jsonl:format=detections" for n, name in enumerate(names)]
+    assert main(["eval", *files, "--data", str(folder / "truth.jsonl"), "--task", "det", "--resamples", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(name in next(line for line in lines if "metric" in line) for name in names)
+    assert not any("…" in line for line in lines)
+    assert any("object_recall" in line and line.count("long_name") == 2 for line in lines)
+
+
 def test_auto_says_what_it_recognised_and_in_which_boxes(folder, capsys):
     specs = [f"{name}={name}.jsonl:format=auto" for name in ("qwen25", "qwen3", "gemini", "internvl")]
     found = evaluate(folder, *specs)

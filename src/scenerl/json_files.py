@@ -24,7 +24,7 @@ import ijson
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from scenerl.errors import DataError
+from scenerl.errors import DataError, near_files
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -73,7 +73,8 @@ def read_json(path: Path | str, expected: str) -> Any:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+        near = near_files(path) if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"{path}: cannot be read ({error.strerror}){near}; expected {expected}") from error
     if kind := foreign_kind(content):
         raise DataError(f"{path} {kind}; expected {expected}")
     try:
@@ -257,7 +258,8 @@ def _events(path: Path | str, expected: str) -> Iterator[Events]:
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
+        near = near_files(path) if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"{path}: cannot be read ({error.strerror}){near}; expected {expected}") from error
     except (ijson.JSONError, ValueError) as error:
         # The library's message is a line that says what, one of the text there, one that points at it; where that text
         # is no UTF-8, all of it is a bytes object's repr.

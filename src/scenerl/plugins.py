@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, near_files
 from scenerl.files import whole_file
 
 FOLDER = "code"
@@ -31,7 +31,7 @@ def check_files(names: Iterable[str]) -> None:
     """
     for name in filter(is_own, names):
         if not _file(name).is_file():
-            raise UserError(f"{name}: there is no file {_file(name).absolute()}")
+            raise UserError(f"{name}: there is no file {_file(name).absolute()}{near_files(_file(name))}")
 
 
 def load_function(name: str) -> Callable:

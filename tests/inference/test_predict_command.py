@@ -78,6 +78,20 @@ def test_greedy_rows_are_what_eval_reads(model, scenes, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["counts"]["images"] == 3
 
 
+def test_a_greedy_run_goes_on_with_smaller_batches(model, scenes, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    words = command(model, scenes / "test.jsonl", out, *SHORT)
+    assert main([*words, "--limit", "3"]) == 0
+    before = out.read_bytes()
+    assert main([*words, "--limit", "3", "--batch_size", "2"]) == 0
+    assert out.read_bytes() == before
+    shard = [*words, "--limit", "4", "--shard", "1/2"]
+    assert main(shard) == 0
+    assert "batch_size (None there, 2 now)" in failing(capsys, [*shard, "--batch_size", "2"])  # its images are others
+    out.write_bytes(b"")  # of a run that ended before its first row
+    assert main([*words, "--limit", "1", "--seed", "4"]) == 0
+
+
 @pytest.mark.parametrize(
     ("more", "key"),
     [

@@ -98,7 +98,9 @@ def test_what_is_given_comes_first_and_is_warned_about(tmp_path, caplog):
         output_format = output_format_for(provided, FAMILY)
     assert output_format == OutputFormat("json", "plain", ("cat", "sofa"), ("under",), "norm1000", 5)
     [record] = caplog.records
-    assert record.getMessage().endswith("another format and template and objects and predicates and step")
+    assert record.getMessage().endswith(
+        "was trained with format compact, template think, other objects, other predicates, step 20"
+    )
 
 
 def test_a_model_that_is_not_ours_gets_the_defaults_and_its_familys_box_format(tmp_path):

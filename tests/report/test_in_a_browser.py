@@ -69,6 +69,17 @@ def graph_report(folder: Path, rows: list[dict], image: Image.Image, stages=("A"
     return out
 
 
+def test_detections_on_ground_truth_with_relations(visit, tmp_path):
+    path = graph_report(tmp_path, graph_rows(random.Random(0), 2), Image.new("RGB", (640, 480)), stages=("A",))
+    answers = [json.loads(line) for line in (tmp_path / "A.jsonl").read_text().splitlines()]
+    boxes = [row | {"graph": {"objects": row["graph"]["objects"][:9], "relationships": []}} for row in answers]
+    write_rows(tmp_path / "A.jsonl", boxes)
+    write_report(named_files(tmp_path / "data.jsonl", [f"A={tmp_path}/A.jsonl"]), path, 2)
+    gallery = visit(path.as_uri()).locator("#gallery").inner_text()
+    assert "F1 is of an image's objects." in gallery and "9 of 9 boxes right, 3 missed" in gallery
+    assert "false" not in gallery and "hit" not in gallery and "relation" not in gallery and "Graphs" not in gallery
+
+
 def counts(page) -> str:
     return page.locator("#summary").text_content()
 

@@ -273,3 +273,14 @@ def test_calibration_is_drawn_where_metrics_have_it(run_folder):
         path.write_text(json.dumps({**metrics, "calibration": broken}))
         with pytest.raises(ValueError, match=rf"sft\.sparse\.json: {message}"):
             read_as(Metrics, path)
+
+
+def test_metrics_of_several_models_need_no_name(tmp_path):
+    write_rows(tmp_path / "data.jsonl", [])
+    write_json(tmp_path / "both.json", {"models": {"A": {"metrics": {}}, "B": {"metrics": {}}}})
+    write_json(tmp_path / "one.json", {"metrics": {}})
+    both, one = tmp_path / "both.json", tmp_path / "one.json"
+    stages = named_files(str(tmp_path / "data.jsonl"), [], [str(both), str(one), f"B2={one}"]).stages
+    assert [(stage.name, *stage.metrics.values()) for stage in stages] == [
+        ("A", both), ("B", both), ("one", one), ("B2", one),
+    ]  # fmt: skip

@@ -99,7 +99,9 @@ def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(whole, base, rows, tmp
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # a kill in the middle of a line
     assert cli.main(argv) == 0
-    assert "4 of 7 steps were done before" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "4 of 7 steps were done before" in said
+    assert said.endswith("run: 7 of 7 steps are done; the model is there\n") and "Loading weights" not in said
     assert steps(out) == steps(whole) == [1, 2, 3, 4, 5, 6, 7]
     assert_equal_weights(out, whole)
     losses, wanted = ([row.get("loss") for row in read_rows(folder / "log.jsonl")] for folder in (out, whole))

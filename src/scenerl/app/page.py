@@ -182,7 +182,12 @@ class Page:
                             run = gr.Button("Run", variant="primary", min_width=100)
                             cancel = gr.Button("Cancel", min_width=100)
                         status = gr.Textbox(
-                            label="Status", show_label=False, container=False, interactive=False, elem_id="status"
+                            label="Status",
+                            placeholder="Ready",
+                            show_label=False,
+                            container=False,
+                            interactive=False,
+                            elem_id="status",
                         )
                 panels = [self._panel(place) for place in range(2)]
             inputs = [image, model, other, task, labels, vocabulary, predicates]

@@ -25,7 +25,7 @@ PROTOCOL = "Default: the protocol's, else {}"
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(AnswerOptions):
-    """Metrics of predictions against ground truth with 95 % bootstrap intervals, or a comparison of two predictions."""
+    """Metrics of one or several models against ground truth, with 95 % bootstrap intervals and paired tests."""
 
     pred: Path | None = option(
         None,
@@ -97,6 +97,7 @@ class EvalOptions(AnswerOptions):
 
     def __post_init__(self) -> None:
         if len(self.compare) not in (0, 2):
-            raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}")
+            more = "; name more than two without --compare" if len(self.compare) > 2 else ""
+            raise UserError(f"compare: two files of predictions are needed, found {len(self.compare)}{more}")
         if len(self.group_bounds) not in (0, 2):
             raise UserError(f"group_bounds: two numbers are needed, found {len(self.group_bounds)}")

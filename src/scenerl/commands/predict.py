@@ -87,6 +87,9 @@ class PredictOptions(LoadOptions, PixelOptions, RowOptions, OutputFormatOptions)
     )
 
     def __post_init__(self) -> None:
+        for name in self.images:
+            if Path(name).suffix.lower() in (".jsonl", ".json", ".parquet"):
+                raise UserError(f"{name}: is no image; a data set is given as --data {name}")
         if bool(self.images) == (self.data is not None):
             raise UserError("predict needs images or --data, one of them; see `scenerl predict --help`")
         if self.out is None and self.data is not None:

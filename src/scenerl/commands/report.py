@@ -37,7 +37,9 @@ class ReportOptions(Options):
         "NAME=predictions, one per stage: everything that `eval` reads, written alike (NAME=FILE:format=gemini)",
         FILES,
     )
-    metrics: list[str] = option([], "NAME=metrics.json, one per stage; that of `eval` of several models has all", FILES)
+    metrics: list[str] = option(
+        [], "NAME=metrics.json, one per stage; that of `eval` of several models alone, for all of them", FILES
+    )
     logs: list[str] = option([], "NAME=log.jsonl, one per training stage", FILES)
     num_images: PositiveInt = option(48, "number of images", GALLERY)
     seed: NonNegativeInt = option(0, "seed of the choice of images", GALLERY)

@@ -61,14 +61,15 @@ def convert(value: Any, kind: Any, text: bool = False) -> Any:
 
 def choices(kind: Any) -> list[str]:
     """The values that a Literal or an Enum allows, those of a list's items too; empty for other types."""
+    found: list[str] = []
     for member in _members(kind):
         if get_origin(member) is list:
-            return choices(get_args(member)[0])
+            found += choices(get_args(member)[0])
         if get_origin(member) is Literal:
-            return [str(value) for value in get_args(member)]
+            found += map(str, get_args(member))
         if _is_enum(member):
-            return [str(value.value) for value in member]
-    return []
+            found += [str(value.value) for value in member]
+    return found
 
 
 def takes(kind: Any, base: type) -> bool:
@@ -79,7 +80,9 @@ def takes(kind: Any, base: type) -> bool:
 def near_misses(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error line: `` (did you mean a, b?)``, or what is allowed when that is short, or nothing."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close = [other for other in names if other.lower() == name.lower()]
+    begun = sorted((other for other in names if len(name) > 3 and other.startswith(name)), key=len)
+    close = close or list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=3, cutoff=0.6)]))[:3]
     if not close and len(name) > 1:
         initials = {other: "".join(word[:1] for word in other.split("_")) for other in names}
         ends = [other for other in names if initials[other].endswith(name)]  # lr, bs
@@ -139,7 +142,8 @@ def _from_yaml(value: Any, kind: Any) -> Any:
 
 def _reason(error: ValidationError, kind: Any, text: bool) -> str:
     problems = error.errors(include_url=False)
-    reasons = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in problems)
+    first, *others = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in problems)
+    reasons = [first, *(reason.removeprefix("should be ") for reason in others)]
     value = problems[0]["input"]
     shown = repr(value) if len(repr(value)) <= 80 else f"{value!r:.77}..."
     quotes = "; put it in quotes" if not text and takes(kind, str) and isinstance(value, bool | int | float) else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from scenerl.errors import UserError
+from scenerl.errors import UserError, near_files
 
 _PACKAGE = Path(__file__).parents[1]
 RECIPES = next((folder for folder in (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes") if folder.is_dir()), None)
@@ -60,7 +60,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        near = near_files(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot be read: {error.strerror}{near}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:

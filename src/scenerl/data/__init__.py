@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from scenerl.config.convert import near_misses
 from scenerl.data.records import Record
-from scenerl.errors import DataError, counted
+from scenerl.errors import DataError, counted, near_files
 from scenerl.plugins import is_own
 from scenerl.types import Example
 
@@ -214,7 +214,7 @@ def resolve(source: str) -> tuple[str, str]:
             return "photos", source
         raise DataError(f"{source} holds neither JSONL nor Parquet files nor images")
     problem = "is of no known kind" if path.exists() or colon else "does not exist"
-    near = near_misses(name, DATASETS) if colon else ""
+    near = near_misses(name, DATASETS) if colon else near_files(path)
     problem += near if "did you mean" in near else ""
     raise DataError(
         f"data source {source!r} {problem}; allowed: a .jsonl or .parquet file, images, a folder of one of these, COCO "

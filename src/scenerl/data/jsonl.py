@@ -13,7 +13,7 @@ from scenerl.answers.elements import excerpt
 from scenerl.data.published import choose_split, refuse_split
 from scenerl.data.records import Record
 from scenerl.data.rows import read_row
-from scenerl.errors import DataError
+from scenerl.errors import DataError, near_files
 from scenerl.files import whole_file
 from scenerl.json_files import decode, foreign_layout
 
@@ -106,7 +106,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     is_first = False
                     yield number, line.rstrip()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a JSONL file") from error
+        near = near_files(path) if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}){near}; expected a JSONL file") from error
 
 
 def _decode(line: bytes) -> tuple[dict, str | None]:

@@ -133,5 +133,5 @@ def named(
     if _OWN in tried and (best == _OWN or tried[best][1] < share + _GAIN):
         return first, []
     counted = ", ".join(f"{key}: {fit:.0%}" for key, (_, fit, _) in tried.items())
-    said = f"category ids are read as {best}; of the boxes that overlap a target, its label have: {counted}"
+    said = f"category ids are read as {best}; labels equal that of the target they overlap: {counted}"
     return tried[best][0], [said]

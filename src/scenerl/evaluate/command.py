@@ -29,7 +29,7 @@ from scenerl.metrics import (
     evaluate,
     evaluate_subsets,
 )
-from scenerl.metrics.registry import headline, ordered
+from scenerl.metrics.registry import METRICS, headline, is_registered, ordered
 from scenerl.plugins import is_own
 from scenerl.predictions import (
     OUTPUTS,
@@ -122,6 +122,10 @@ def _check_files(options: EvalOptions) -> tuple[list[Model], list[tuple[str, Pat
         raise UserError(
             "eval needs one or more files of predictions, or --compare with two of them; see `scenerl eval --help`"
         )
+    for name in options.metrics:
+        if name != "all" and not is_own(name) and not is_registered(name):
+            known = {spec.name.replace("@K", f"@{k}") for spec in METRICS for k in options.ks}
+            raise UserError(f"metrics: unknown metric {name!r}{near_misses(name, known)}; all: every one")
     if options.compare and options.out is not None and options.out.suffix.lower() in SUFFIXES:
         raise UserError(f"out: --compare writes JSON; for {options.out.suffix}, name the files without --compare")
     files = options.compare or [options.pred, *options.others]

@@ -25,7 +25,7 @@ from scenerl.predictions.checks import check_box_format, check_format, is_unread
 from scenerl.predictions.notes import shown
 from scenerl.predictions.pairing import MISSING, NOTHING, match_file_names, pair_up
 from scenerl.predictions.reading import is_raw, reading_of
-from scenerl.types import ParseResult
+from scenerl.types import Example, ParseResult
 
 LOOKED_AT = 50
 """Answers of a model that could not be read whose look is described."""
@@ -109,14 +109,15 @@ class Evaluation:
         if all(pair.result.graph is None for pair in pairs):
             suspicious += check_format(predictions.answers(), conversation.output_format)
         self.warnings += [f"{path}: {sentence}" for sentence in suspicious]
+        if self.conventions.task != "det" and _lack_relations([pair.result for pair in pairs], truth.examples):
+            self.warnings.append(f"{path}: no answer has a relation; --task det evaluates objects alone")
         self._note_unread(model, [pair.result for pair in pairs], found, conversation)
         near = misspelled(pairs, *self.target_vocabulary)
         counts["misspelled_labels"] = sum(entry.count for entry in near)
         if near and self.mapper is None:
             listed = shown([f"{entry.label!r} ({entry.count} times) for {entry.to!r}" for entry in near])
-            self.warnings.append(
-                f"{counts['misspelled_labels']} labels differ from a target's by case or spelling alone: {listed}"
-            )
+            number = counts["misspelled_labels"]
+            self.warnings.append(f"{path}: {number} labels differ from a target's by case or spelling alone: {listed}")
         if self.own:
             pairs = [replace(pair, text=texts.get(pair.image_id)) for pair in pairs]
             pairs = measured(pairs, self.own, options.iou_threshold)
@@ -189,3 +190,13 @@ class Evaluation:
                 f"{len(outside)} labels were mapped to what is no target's label either: {shown(outside)}"
             )
         return (measured(changed, self.own, self.options.iou_threshold) if self.own else changed), used
+
+
+def _lack_relations(results: Sequence[ParseResult], examples: Sequence[Example]) -> bool:
+    """Whether answers have objects and none of them the relations that the ground truth has."""
+    graphs = [result.graph for result in results if result.graph is not None]
+    return (
+        any(graph.objects for graph in graphs)
+        and not any(graph.relations for graph in graphs)
+        and any(example.graph.relations for example in examples)
+    )

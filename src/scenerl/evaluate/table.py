@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -34,7 +35,7 @@ def print_report(report: Report, names: Sequence[str], console: Console) -> None
             value = mapped.get(name, {}).get("value")
             row.append("–" if value is None else f"{value:.4f}")
         table.add_row(*row)
-    console.print(table)
+    _print_whole(table, console)
     _print_rest(len(report.metrics) - len(names), console)
     for title, counts in (("Failures", report.failures), ("Issues", report.issues)):
         if counts:
@@ -53,6 +54,14 @@ def print_report(report: Report, names: Sequence[str], console: Console) -> None
         _print_mappings(report.mapped["mappings"], console)
 
 
+def _print_whole(table: Table, console: Console) -> None:
+    """A table; in a file or pipe, which are as wide as need be, nothing of it is cut or wrapped."""
+    if not console.is_terminal:
+        wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console = Console(width=max(console.width, wanted), file=console.file, quiet=console.quiet)
+    console.print(table)
+
+
 def _print_rest(count: int, console: Console) -> None:
     if count > 0:
         console.print(Text(f"{count} more metrics: --metrics all, or --out metrics.json", style="dim"))
@@ -61,14 +70,16 @@ def _print_rest(count: int, console: Console) -> None:
 def print_models(found: ModelComparison, names: Sequence[str], console: Console) -> None:
     """Some metrics of several models, a column each, and the tests of every pair."""
     images = next(iter(found.reports.values())).counts["images"]
-    table = Table(title=f"{counted(images, 'image')}; 95 % intervals in brackets", title_justify="left")
+    intervals = any(metric.interval for report in found.reports.values() for metric in report.metrics.values())
+    title = f"{counted(images, 'image')}{'; 95 % intervals in brackets' if intervals else ''}"
+    table = Table(title=title, title_justify="left")
     table.add_column("metric")
     for model in found.reports:
         table.add_column(Text(model), justify="right")
     for name in names:
         cells = [_cell(found, model, name) for model in found.reports]
         table.add_row(name, *cells)
-    console.print(table)
+    _print_whole(table, console)
     rest = {name for report in found.reports.values() for name in report.metrics} - set(names)
     _print_rest(len(rest), console)
     _print_tests(found, names, console)
@@ -105,7 +116,7 @@ def _print_tests(found: ModelComparison, names: Sequence[str], console: Console)
         ps = ["" if p is None else f"{p:.3f}" for p in (entry.p_value, entry.p_holm)]
         table.add_row(name, Text(a), Text(b), f"{entry.difference:+.4f}", _interval(entry.interval), *ps)
     if rows:
-        console.print(table)
+        _print_whole(table, console)
     if len(rows) > _SHOWN_TESTS:
         console.print(Text(f"{len(rows) - _SHOWN_TESTS} more tests: --out metrics.json", style="dim"))
 
@@ -129,7 +140,7 @@ def print_comparison(found: PairedComparison, names: tuple[str, str], console: C
         p = "" if entry.p_value is None else f"{entry.p_value:.3f}"
         values = (f"{entry.a:.4f}", f"{entry.b:.4f}", f"{entry.difference:+.4f}")
         table.add_row(name, *values, _interval(entry.interval), p)
-    console.print(table)
+    _print_whole(table, console)
     if found.images:
         console.print(Text("Images that differ most (F1 of A and of B):"))
         for image_id, a, b in found.images[:_SHOWN_IMAGES]:

@@ -36,7 +36,7 @@ class Fingerprint:
         """Write the ``.yaml`` beside ``out``, whole or not at all."""
         atomic_write_text(_path_beside(out), dump_yaml(self.values))
 
-    def check(self, out: Path, **more: str) -> None:
+    def check(self, out: Path, **more: Any) -> None:
         """Refuse a file of predictions that another run wrote.
 
         Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenerl import data
+from scenerl.answers import FORMATS, OutputFormat
 from scenerl.answers.dialogue import Conversation
 from scenerl.data.inspect.draw import write_drawings
 from scenerl.data.provided import boxes_for
@@ -145,6 +146,7 @@ def run(options: PredictOptions) -> None:
         boxes=boxes_for(options),
         query=tuple(options.query) or None,
     )
+    _check_query(options, choice.output_format)
     if choice.output_format.provided and not options.boxes and data.resolve(options.data)[0] == "photos":
         raise UserError("task: images have no annotated objects to provide; give a detector's with --boxes")
     # every row is read before the model is: a bad one ends the command at once
@@ -161,8 +163,13 @@ def run(options: PredictOptions) -> None:
         fingerprint = fingerprint.of_shard(shard)
     with only_writer(merged, options.out):
         for file in {merged, options.out}:
-            if file.exists():
-                (check_is_ours if options.fresh else fingerprint.check)(file)
+            if file.exists() and file.stat().st_size:  # one without a row is nobody's
+                if options.fresh:
+                    check_is_ours(file)
+                else:
+                    # Greedy answers do not depend on their batch, and out of memory is what runs are stopped by.
+                    is_free = options.temperature == 0 and not shard
+                    fingerprint.check(file, free=("batch_size",) if is_free else ())
         if options.gather:
             counts, problems = gather(options.out, options.gather, examples, options.num_samples, fingerprint)
         else:
@@ -214,6 +221,19 @@ def _predicted(examples: Iterable[Example], out: Path) -> Iterator[Example]:
         if example.image_id in first:
             graph = decode_parsed(*first[example.image_id], Notes(out)).graph
             yield replace(example, graph=graph or SceneGraph())
+
+
+def _check_query(options: PredictOptions, output_format: OutputFormat) -> None:
+    """Raise UserError where labels are given to a model that takes none, or images to one that needs them."""
+    is_graph = FORMATS[output_format.format].graph
+    if options.query and is_graph:
+        raise UserError(
+            f"query: {options.model} writes whole scene graphs ({output_format.format}) and takes no query; "
+            "labels are looked for with --format detections"
+        )
+    is_without = not options.query and output_format.objects is None and data.resolve(options.data)[0] == "photos"
+    if not is_graph and is_without:
+        raise UserError("query: detection needs the labels to look for: --query LABEL …, or --vocabulary")
 
 
 def _check_constraints(examples: Iterable[Example], started: Started) -> None:

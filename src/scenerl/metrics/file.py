@@ -95,6 +95,13 @@ class Metrics(BaseModel):
         return {name: metric for name, metric in self.metrics.items() if metric.value is not None}
 
 
+def models_in(path: Path) -> list[str]:
+    """The models that a metrics.json is about; none where it is about a single one, without a name."""
+    content = read_json(path, "metrics.json of `scenerl eval`")
+    models = content.get("models") if isinstance(content, dict) else None
+    return list(models) if isinstance(models, dict) else []
+
+
 def read_metrics(path: Path, name: str) -> Metrics:
     """A metrics.json; of one about several models, the part of the model of that name.
 

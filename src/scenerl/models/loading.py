@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,12 @@ from PIL import Image
 
 from scenerl.answers import OutputFormat
 from scenerl.answers.dialogue import Conversation
-from scenerl.errors import UserError
+from scenerl.errors import UserError, near_files
 from scenerl.models import FAMILIES, adapters
 from scenerl.models.family import Family
 from scenerl.models.folders import (
     ADAPTER_CONFIG,
+    BASE,
     PROCESSOR_FILES,
     check_folder,
     json_object,
@@ -101,7 +103,10 @@ def model_type_of(name: str | Path) -> str:
     elif folder.exists():
         raise UserError(f"model {str(name)!r}: is a file; give the folder of the checkpoint")
     elif not is_hub_name(name):
-        raise UserError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name)")
+        near = near_files(name)
+        if not near and difflib.get_close_matches(str(name), [BASE]):
+            near = f" (did you mean {BASE}?)"
+        raise UserError(f"model {str(name)!r}: no such folder, and not a hub name (owner/name){near}")
     else:
         from transformers import PreTrainedConfig
 
@@ -111,7 +116,8 @@ def model_type_of(name: str | Path) -> str:
             if (base := base_of(name)) is not None:
                 return model_type_of(base)
             raise UserError(
-                f"model {str(name)!r}: no such folder, and the hub gives no such model ({one_line(error)})"
+                f"model {str(name)!r}: no such folder{near_files(name)}, and the hub gives no such model "
+                f"({one_line(error)})"
             ) from error
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
@@ -230,7 +236,10 @@ def load(
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     settings = {"quantization_config": quantization, "attn_implementation": attn_implementation}
     try:
         processor = family.load_processor(

@@ -49,9 +49,17 @@ def output_format_for(options, family: Family, is_new: bool = False) -> OutputFo
     saved = None if is_new else saved_output_format(options.model)
     output_format = changed_by_options(saved or OutputFormat(), options, family)
     if saved is not None and saved != output_format:
-        changed = [key for key, value in asdict(output_format).items() if asdict(saved)[key] != value]
-        _log.warning("%s was trained with another %s", options.model, " and ".join(changed))
+        now = asdict(output_format)
+        changed = [_described(key, value) for key, value in asdict(saved).items() if value != now[key]]
+        _log.warning("%s was trained with %s", options.model, ", ".join(changed))
     return output_format
+
+
+def _described(key: str, value: object) -> str:
+    """A field of an output format in a sentence: closed vocabularies are too long for it."""
+    if value is None:
+        return f"no {key}"
+    return f"other {key}" if isinstance(value, list | tuple) else f"{key} {value}"
 
 
 def changed_by_options(output_format: OutputFormat, options, family: Family) -> OutputFormat:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scenerl.answers.dialogue import Conversation
 from scenerl.answers.elements import excerpt
 from scenerl.data.ground_truth import GroundTruth
-from scenerl.errors import DataError
+from scenerl.errors import DataError, counted
 from scenerl.metrics import Pair
 from scenerl.predictions.contents import Predictions
 from scenerl.predictions.notes import shown
@@ -85,13 +85,13 @@ def pair_up(
             result = decode(entry.row, entry.where, conversation, unrestricted, predictions.notes)
         pairs.append(Pair(example.image_id, result, example.graph, example.image_wh, example.crowds, example.query))
     warnings = predictions.notes.warnings()
-    means = "count as empty" if missing is MISSING else "have no detection"
-    for ids, text in (
-        (absent, f"images have no prediction and {means}"),
-        (unknown, "predictions are of images that the data does not have and were left out"),
+    for ids, noun, text in (
+        (absent if missing is MISSING else [], "image", "without a prediction, counted as empty"),
+        (unknown, "prediction", "of images that the data does not have, left out"),
     ):
-        if ids and not (ids is absent and missing is NOTHING):
-            warnings.append(f"{len(ids)} {text}: {shown([excerpt(image_id) for image_id in ids])}")
+        if ids:
+            listed = shown([excerpt(image_id) for image_id in ids])
+            warnings.append(f"{predictions.path}: {counted(len(ids), noun)} {text}: {listed}")
     counts = {
         "predictions": len(predictions.entries),
         "missing_answers": len(absent),

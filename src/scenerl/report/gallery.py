@@ -15,7 +15,7 @@ from scenerl.report.answers import Answer, Outline, read_answers
 from scenerl.report.card import make_card
 from scenerl.report.inputs import Inputs
 from scenerl.report.text import short
-from scenerl.types import Example, ParseResult
+from scenerl.types import Example, ParseResult, SceneGraph
 
 DEFAULT_IMAGES = 48
 
@@ -36,7 +36,7 @@ class Gallery:
         notes: remarks about inputs that do not fit each other.
         values: what the page's script draws: the ``names`` of all stages, the places in them of those that have
             predictions (``stages``), the names of the ``others`` among the targets, whether F1 is of relations
-            (``ofRelations``), and the ``cards``.
+            (``ofRelations``), whether there are any (``hasRelations``), and the ``cards``.
     """
 
     pictures: tuple[str | None, ...]
@@ -70,12 +70,21 @@ def gather(
     if not truth:
         raise UserError(f"{inputs.targets[-1].source}: there are no rows in it")
     stages = [stage for stage in inputs.stages if stage.predictions]
+    predicts_relations = any(outline.has_relations for outline in outlines.values())
     # Of relations, unless there are none to find, none were predicted or none were evaluated.
     of_relations = (
         any(example.graph.relations for example in truth.values())
-        and (not outlines or any(outline.has_relations for outline in outlines.values()))
+        and (not outlines or predicts_relations)
         and not any(options[stage.name].task == "det" for stage in stages)
     )
+    is_parsed = any(status == "ok" for outline in outlines.values() for status in outline.statuses.values())
+    if is_parsed and not predicts_relations:
+        # The answers are detections: no relation of the ground truth was to be found.
+        truths = [
+            {key: replace(example, graph=SceneGraph(example.graph.objects)) for key, example in one.items()}
+            for one in truths
+        ]
+        *others, truth = truths
     failed = {
         name: [image_id for image_id, status in outline.statuses.items() if status != "ok"]
         for name, outline in outlines.items()
@@ -104,6 +113,7 @@ def gather(
         "names": [short(stage.name) for stage in inputs.stages],
         "others": [short(target.name) for target in inputs.targets[:-1]],
         "ofRelations": of_relations,
+        "hasRelations": predicts_relations or any(example.graph.relations for example in truth.values()),
         "cards": [values for _, values in cards],
     }
     return Gallery(

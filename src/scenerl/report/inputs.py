@@ -11,9 +11,10 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt
 
 from scenerl.commands.eval import EvalOptions
-from scenerl.errors import UserError
+from scenerl.errors import UserError, near_files
 from scenerl.evaluate.models import Model, read_model
 from scenerl.json_files import read_as
+from scenerl.metrics.file import models_in
 
 FILE_NAME = "report.json"
 STRICT = ConfigDict(extra="forbid")
@@ -129,8 +130,9 @@ def named_files(
     split: str | None = None,
 ) -> Inputs:
     """Inputs from loose files. Each of ``predictions``, ``metrics`` and ``logs`` is ``NAME=PATH``; the NAMEs are the
-    stages, in the order in which they first appear. A path without a name is named after its file. Predictions may be
-    written as for `eval`, ``NAME=PATH:format=…``.
+    stages, in the order in which they first appear. A path without a name is named after its file; a metrics.json of
+    several models without a name is that of all of them. Predictions may be written as for `eval`,
+    ``NAME=PATH:format=…``.
 
     Args:
         source: ground truth, as ``eval --data`` takes it.
@@ -151,10 +153,11 @@ def named_files(
                 name, value = Path(item).stem, item
             found = Path(value) if key == "predictions" and Path(value).is_dir() else None
             path = found or _file(Path(), value, f"--{key} {item}")
-            stage = stages.get(name, Stage(name=name))
-            if getattr(stage, key):
-                raise UserError(f"--{key}: the name {name!r} is given twice; give each stage its own, as NAME=PATH")
-            stages[name] = stage.model_copy(update={key: {target.name: path} if key == "metrics" else path})
+            for own in (models_in(path) if key == "metrics" and not equals else ()) or [name]:
+                stage = stages.get(own, Stage(name=own))
+                if getattr(stage, key):
+                    raise UserError(f"--{key}: the name {own!r} is given twice; give each stage its own, as NAME=PATH")
+                stages[own] = stage.model_copy(update={key: {target.name: path} if key == "metrics" else path})
     return Inputs(f"Predictions on {target.name}", (target,), tuple(stages.values()), models=models)
 
 
@@ -212,5 +215,5 @@ def _has(inputs: Inputs, target: Target) -> bool:
 def _file(folder: Path, name: str | Path, where: object) -> Path:
     path = folder / name
     if not path.is_file():
-        raise UserError(f"{path}: not found (named by {where})")
+        raise UserError(f"{path}: not found (named by {where}){near_files(path)}")
     return path

@@ -238,8 +238,7 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
     is_done = checkpoint is not None and (is_early or state.global_step >= state.max_steps)
     if checkpoint and trainer.is_world_process_zero():
         done = "all" if is_done and not is_early else f"{state.global_step} of {state.max_steps}"
-        text = f"{folder}: {done} steps were done before; --fresh starts over"
-        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+        _say(f"{folder}: {done} steps were done before; --fresh starts over")
     if is_done:
         best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
         _finish(trainer, best or checkpoint, folder)
@@ -253,7 +252,13 @@ def fit(trainer: CheckpointMixin) -> CheckpointMixin:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     preemption.leave(trainer.state)
     trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        _say(f"{folder}: {trainer.state.global_step} of {trainer.state.max_steps} steps are done; the model is there")
     return trainer
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _finish(trainer: CheckpointMixin, checkpoint: Path, folder: Path) -> None:

@@ -93,9 +93,10 @@
     apply();
     answers.focus();
   });
+  const when = (condition, ...nodes) => (condition ? nodes : []);
   document.getElementById("filters").append(
-    labelled("Answers", answers), predicates.length > 0 && labelled("Predicate", predicate), predicates.length > 0 && labelled("that is", state),
-    stages.length > 1 && labelled("of", run), stages.length > 0 && labelled("Order", order),
-    ...(stages.length > 1 ? [labelled("first", first), labelled("second", second), chooser] : []), summary, clear);
+    labelled("Answers", answers), ...when(predicates.length > 0, labelled("Predicate", predicate), labelled("that is", state)),
+    ...when(stages.length > 1, labelled("of", run)), ...when(stages.length > 0, labelled("Order", order)),
+    ...when(stages.length > 1, labelled("first", first), labelled("second", second), chooser), summary, clear);
   apply();
 })();

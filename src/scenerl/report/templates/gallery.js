@@ -62,7 +62,7 @@ const gallery = (() => {
       return line;
     });
     return html("section", { class: "panel target" }, html("h4", null, "Ground truth"), zoomable(card, number, objects, "Ground truth"),
-      html("p", { class: "sums" }, `${count(n[0], "object")}, ${count(n[1], "relation")}`),
+      html("p", { class: "sums" }, [count(n[0], "object"), data.hasRelations && count(n[1], "relation")].filter(Boolean).join(", ")),
       list(lines, n[1], "Relations of the ground truth"), objectList(objects, n[0], true),
       card.query.length > 0 && note(`Labels to look for: ${card.query.join(", ")}`));
   };
@@ -77,7 +77,7 @@ const gallery = (() => {
     if (stage.status !== "ok") return stage.error || "This answer failed to parse.";
     const f1 = html("span", null, `F1 ${f1Of(stage).toFixed(2)}`);
     const { hit, repeat, false: wrong, miss } = stage.counts;
-    if (!stage.n[1] && !miss) return [f1, ` ${stage.found} of ${stage.n[0]} boxes right, ${card.target.n[0] - stage.found} missed`];
+    if (!data.ofRelations) return [f1, ` ${stage.found} of ${stage.n[0]} boxes right, ${card.target.n[0] - stage.found} missed`];
     const part = (state, text) => html("span", { class: state }, glyph(state), ` ${text}`);
     return [f1, part("hit", count(hit, "hit")), repeat > 0 && part("repeat", `${repeat} repeated`), part("false", `${wrong} false`), part("miss", `${miss} missed`)];
   };
@@ -135,7 +135,7 @@ const gallery = (() => {
       article.append(svg("svg", { class: "store", width: 0, height: 0, "aria-hidden": "true" }, svg("defs", null, image)));
     }
     article.append(html("div", { class: "panels", tabindex: 0, role: "group", "aria-label": `Ground truth and answers for ${card.id}` },
-      targetPanel(card, number), [...shown].map((place) => stagePanel(card, number, place))), graphs(card));
+      targetPanel(card, number), [...shown].map((place) => stagePanel(card, number, place))), data.hasRelations ? graphs(card) : "");
   };
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -193,7 +193,7 @@ const gallery = (() => {
       line.scrollIntoView({ block: "nearest" });
     } else if (event.key === "g" && event.target.closest(".card")) {
       const node = event.target.closest(".card").querySelector(".graphs");
-      node.open = !node.open;
+      if (node) node.open = !node.open;
     } else if (event.key === "z" && event.target.closest(".card")) {
       for (const scene of event.target.closest(".card").querySelectorAll(".scene")) scene.dispatchEvent(new Event("click"));
     } else {
