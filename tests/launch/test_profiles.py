@@ -69,13 +69,13 @@ def test_what_wins(tmp_path):
     "sets, said",
     [
         (["per_device_train_batch_size=5"], "256 is no multiple of .* 5 times 16 processes; .*allowed: 1, 2, 4, 8, 16"),
-        (["per_device_train_batch_size=0"], "256 is no multiple of .* 0 times 16 processes; .*allowed: 1, 2, 4, 8, 16"),
-        (["per_device_train_batch_size=-4"], "256 is no multiple of .* -4 times 16 processes"),
+        (["per_device_train_batch_size=0"], "should be greater than 0"),
+        (["per_device_train_batch_size=-4"], "should be greater than 0"),
         (
             ["per_device_train_batch_size=few"],
             "per_device_train_batch_size: 'few': should be a valid integer",
         ),
-        (["num_generations=0"], "num_generations: 0 is out of range; allowed: at least 1"),
+        (["num_generations=0"], "num_generations: '0': should be greater than or equal to 2"),
         (["global_batch_size=20"], "20 completions are no whole groups of 8"),
         (["num_generations"], "set: 'num_generations' is not KEY=VALUE"),
         (["rewards=beauty"], "unknown reward 'beauty'"),

@@ -255,7 +255,7 @@ def test_a_recipe_trains_a_model_and_warns_of_a_constant_reward(base, rows, tmp_
     "provided, said",
     [
         ({"rewards": "hard_recal"}, "unknown reward 'hard_recal'"),
-        ({"rewards": "format", "reward_weights": "1 2"}, "reward_weights: 2 weights for 1 rewards (format)"),
+        ({"rewards": "format", "reward_weights": "1 2"}, "reward_weights: 2 weights for 1 reward (format)"),
         ({"similarity": "fuzzy"}, "similarity"),
         ({"predicate_counts": "nowhere.json"}, "nowhere.json"),
         ({"use_vllm": "true"}, "vllm is not installed"),
@@ -306,7 +306,7 @@ def test_images_of_two_sizes_keep_their_places(checkpoint, conversation, example
 def test_too_few_examples_for_a_batch_of_prompts(base, rows, tmp_path, capsys):
     command = ["grpo", "--model", str(base), "--data", str(rows), "--out", str(tmp_path / "run"), "--limit", "1"]
     assert cli.main([*command, *words({**QUICK_GRPO, "per_device_train_batch_size": 4})]) == 2
-    assert "1 examples, but a rollout takes 2 different prompts" in capsys.readouterr().err
+    assert "1 example, but a rollout takes 2 different prompts" in capsys.readouterr().err
 
 
 def test_a_prompt_that_does_not_fit_is_found_before_training(checkpoint, conversation, examples, tmp_path, monkeypatch):
