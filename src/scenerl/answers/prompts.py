@@ -89,7 +89,7 @@ def build_prompt(
         labels = query if query is not None else output_format.objects
         if not labels:
             raise UserError(
-                "a detection prompt needs the labels to look for: pass query, or objects in the output format"
+                "a detection prompt needs the labels to look for: the row's query, --query LABEL … or --vocabulary FILE"
             )
         instruction = fmt.referring if referring and fmt.referring is not None else fmt.instruction
         lines = [instruction.format(unit=_unit(output_format), query=", ".join(labels))]
