@@ -1,9 +1,9 @@
 """OpenRLHF: a reward function in a file, or over HTTP.
 
-    --remote_rm_url examples/openrlhf_reward.py --label_key target
+    --reward.remote_url examples/openrlhf_reward.py --data.label_key target
 
-or, with `python examples/openrlhf_reward.py 8000` on any machine, ``--remote_rm_url http://HOST:8000/reward``. The
-labels are rows of our JSONL as JSON text.
+or, with `python examples/openrlhf_reward.py 8000` on any machine, ``--reward.remote_url http://HOST:8000/reward``;
+in older versions ``--remote_rm_url`` and ``--label_key``. The labels are rows of our JSONL as JSON text.
 """
 
 import json
@@ -14,11 +14,22 @@ from scenerl.rewards import score_text
 
 REWARDS = {"format": 0.5, "node_box": 1, "hard_recall": 3}
 MAX_BYTES = 64 * 2**20
+ENDS = ("<|endoftext|>", "<|im_end|>", "</s>")
+TAIL = 64  # characters at the end of a prompt, behind its image
+
+
+def answer_in(query: str, prompt: str) -> str:
+    """The answer in a query, which is the text of all tokens: a prompt in which images are long, answer and end."""
+    _, found, answer = query.partition(prompt[-TAIL:])
+    answer = answer if found else query
+    for token in ENDS:
+        answer = answer.rstrip().removesuffix(token)
+    return answer
 
 
 def scores(queries, prompts, labels) -> dict[str, list[float]]:
-    """Each reward and their weighted sum; a query is a prompt and the answer to it."""
-    answers = [query.removeprefix(prompt) for query, prompt in zip(queries, prompts, strict=True)]
+    """Each reward and their weighted sum."""
+    answers = [answer_in(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
     rows = [score_text(answer, label, REWARDS) for answer, label in zip(answers, labels, strict=True)]
     return {name: [row[name] for row in rows] for name in ("score", *REWARDS)}
 

@@ -1,6 +1,8 @@
 """verl: point its configuration at this file.
 
-    custom_reward_function.path=examples/verl_reward.py custom_reward_function.name=compute_score
+    reward.custom_reward_function.path=examples/verl_reward.py reward.custom_reward_function.name=compute_score
+
+(in older versions without ``reward.``).
 
 The data set's ``reward_model.ground_truth`` is a row of our JSONL as JSON text. Each reward is logged by its name.
 """

@@ -103,13 +103,14 @@ def test_ms_swift(package, monkeypatch):
 def test_openrlhf():
     pytest.importorskip("torch")
     module = load("openrlhf_reward")
-    queries = [f"<image>What?{text}" for text in ANSWERS]
-    found = module.reward_func(queries, ["<image>What?"] * 2, [TARGET] * 2)
+    prompt = f"<|image_pad|>What? As JSON: {ANSWERS[0]}<|im_end|>\n<|im_start|>assistant\n"
+    queries = [f"{'<|image_pad|>' * 15}{prompt}{text}<|im_end|>\n" for text in ANSWERS]
+    found = module.reward_func(queries, [prompt] * 2, [TARGET] * 2)
     assert found["rewards"].tolist() == VALUES and set(found["extra_logs"]) == set(module.REWARDS)
     server = ThreadingHTTPServer(("127.0.0.1", 0), module.Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        body = {"query": queries, "prompts": ["<image>What?"] * 2, "labels": [TARGET] * 2}
+        body = {"query": queries, "prompts": [prompt] * 2, "labels": [TARGET] * 2}
         request = urllib.request.Request(
             f"http://127.0.0.1:{server.server_port}/reward", json.dumps(body).encode(), {"Content-Type": "text/json"}
         )

@@ -124,7 +124,7 @@ class Task:
 # Half of the relations are left out of the training annotations, so SFT learns to stop early and GRPO to write more.
 GRAPH = Task(
     title="SceneRL demo",
-    real=Scale(4000, 384, sft_steps=150, grpo_steps=150, zero_steps=150, batch_size=32, rollouts=64),
+    real=Scale(4000, 384, sft_steps=150, grpo_steps=130, zero_steps=150, batch_size=32, rollouts=64),
     smoke=Scale(64, 16, sft_steps=6, grpo_steps=3, zero_steps=3, batch_size=8, rollouts=16),
     make_data=synthetic.make,
     num_scenes=lambda num_train, num_test: num_train + num_test,
