@@ -181,6 +181,8 @@ def test_a_name_before_a_box_is_not_taken_for_the_only_requested_one(text):
         "1: [5, 6, 70, 80]",
         "Cat #1: [5, 6, 70, 80]",
         "The cat can be seen in the upper left corner: [5, 6, 70, 80]",
+        "The cat sitting on the sofa is located at [5, 6, 70, 80]",
+        "The black cat that is beside a dog is at [5, 6, 70, 80]",
         "Sure! Here's the bounding box:\n\n[5, 6, 70, 80]",
         "```python\nboxes = [[5, 6, 70, 80]]\n```",
         "(5, 6, 70, 80)",

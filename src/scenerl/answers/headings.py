@@ -29,6 +29,11 @@ _BEFORE_NAME = re.compile(
     re.IGNORECASE,
 )
 _IS_PREPOSITION = re.compile(_PREPOSITION, re.IGNORECASE)
+_IS_PARTICIPLE = re.compile(
+    r"sitting|standing|lying|walking|running|riding|resting|leaning|hanging|located|seen|shown|that|which|who",
+    re.IGNORECASE,
+)
+"""What follows one may belong to the name before it, too: the cat in ``the cat sitting on the mat``."""
 _NEGATIONS = frozenset(("no", "not", "neither", "nor", "without"))
 MAX_WORDS = 3
 """Words of such a name where any label is allowed; more are a sentence."""
@@ -207,7 +212,8 @@ def _subject(
         spans = [(0, whole)] * (not is_adjacent or count == whole) + [(0, count)] * (not is_adjacent)
         spans = [span for span in spans if span[1] <= MAX_WORDS]
     else:
-        spans = [(0, whole), *((n, count) for n in range(count))]
+        stops = [count, *(n for n in range(1, count) if _IS_PARTICIPLE.fullmatch(words[n][0]))]
+        spans = [(0, whole), *((n, stop) for stop in stops for n in range(stop))]
         spans += [(n, whole) for n in range(count, whole)] if is_adjacent else []
     for begin, stop in spans:
         raw = text[first + words[begin].start() : first + words[stop - 1].end()].strip(_MARKS)
